@@ -1,0 +1,36 @@
+# make eval  - the main job on the shipped checkpoint;  make test  - every test that needs no GPU and no training stack
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+CHECKPOINT := fixtures/arith-qwen2
+STAMP := $(VENV)/.installed
+
+.PHONY: eval test unit bench lint setup clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+eval: setup
+	$(BIN)/harness eval $(CHECKPOINT) --task arith --out runs/arith-qwen2
+	$(BIN)/harness gate runs/arith-qwen2 --baseline arith/arith-qwen2 --margin 0.03
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not thorough and not bench" suites
+
+unit: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m unit suites
+
+bench: setup
+	$(BIN)/python -m pytest -m bench suites/bench
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Baselines: accepted runs as small, readable, checksummed files."""

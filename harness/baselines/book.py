@@ -1,0 +1,127 @@
+"""The folder of baselines: accept, find, list and compare (no torch)."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.baselines.file import SUFFIX, Baseline, dump, load
+from harness.exceptions import HarnessError, NotComparableError
+from harness.gates import key_differences
+from harness.record import INVALID_EVIDENCE, Arm, Outcome
+from harness.runs.loaded import EVALUATION_KIND, complete_run
+from harness.runs.store import write_atomically
+from harness.spec import nearest
+
+DEFAULT_FOLDER = Path("baselines")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Where the baseline ``name`` lies; a name is letters, digits, ``. _ -`` and ``/`` between parts."""
+    if not _NAME.fullmatch(name):
+        raise HarnessError(
+            f"baseline name {name!r}", "letters, digits, '.', '_', '-', and '/' between parts", "arith/my-model"
+        )
+    return folder / f"{name}{SUFFIX}"
+
+
+def find(folder: Path, name: str) -> Path:
+    """The file of ``name``: a path to a file, or a name under ``folder``. Raises with the nearest name."""
+    direct = Path(name)
+    if direct.is_file():
+        return direct
+    if name.endswith(SUFFIX):
+        raise HarnessError(f"baseline {name}", "no such file", "harness baseline list shows those there are")
+    path = path_of(folder, name)
+    if not path.is_file():
+        known = [entry for entry, _ in listed(folder)]
+        hint = nearest(name, known) if known else "accept a run with harness baseline accept"
+        raise HarnessError(f"baseline {name!r}", f"there is none under {folder}", hint)
+    return path
+
+
+def listed(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(name, file) of every baseline under ``folder``, by name."""
+    for path in sorted(folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else ():
+        yield str(path.relative_to(folder).with_suffix("")), path
+
+
+def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool = False) -> Path:
+    """Writes the finished run at ``run_path`` as the baseline ``name``; returns the file.
+
+    A run whose evidence is INVALID raises :class:`NotComparableError`; an existing baseline is kept unless
+    ``replace``. Nothing is half-written.
+    """
+    if not reason.strip():
+        raise HarnessError("--reason is empty", "a baseline says why it was accepted", "give a sentence")
+    path = path_of(folder, name)
+    if path.exists() and not replace:
+        raise HarnessError(f"baseline {name!r}", "it exists already", "choose another name or give --replace")
+    run = complete_run(run_path)
+    certificate = run.arm.certificate
+    if certificate.status == INVALID_EVIDENCE:
+        problems = [*certificate.problems, *(words for level in certificate.levels for words in level.problems)]
+        raise NotComparableError(f"run {run_path} is INVALID ({problems[0]})", "no evidence, no baseline")
+    manifest = run.manifest
+    baseline = Baseline(
+        name=name,
+        reason=reason.strip(),
+        accepted=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        provenance={"checkpoint": manifest.get("checkpoint"), "environment": manifest["environment"]},
+        spec=manifest["spec"] if manifest["kind"] == EVALUATION_KIND else None,
+        arm=run.arm,
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, dump(baseline))
+    except OSError as error:
+        raise HarnessError(f"baseline {path}", f"it cannot be written ({error.strerror})", "fix the folder") from None
+    return path
+
+
+def load_named(folder: Path, name: str) -> Baseline:
+    """The baseline called ``name`` under ``folder``, or in the file ``name``."""
+    return load(find(folder, name))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two arms: measurement-key fields, and per level the changed (item, seed) outcomes."""
+
+    key: tuple[str, ...]
+    changed: dict[float, dict[str, dict[int, tuple[str, str]]]]
+    only_left: dict[float, int]
+    only_right: dict[float, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for JSON; outcomes are (left, right) reasons."""
+        return {
+            "measurement_key": list(self.key),
+            "changed": {f"{level:g}": items for level, items in self.changed.items()},
+            "only_left": {f"{level:g}": count for level, count in self.only_left.items()},
+            "only_right": {f"{level:g}": count for level, count in self.only_right.items()},
+        }
+
+
+def diff(left: Arm, right: Arm) -> Difference:
+    """Compares two arms outcome by outcome (reasons, not only scores)."""
+    changed: dict[float, dict[str, dict[int, tuple[str, str]]]] = {}
+    only_left, only_right = {}, {}
+    for level in sorted({*left.outcomes, *right.outcomes}):
+        ours, theirs = _cells(left, level), _cells(right, level)
+        only_left[level], only_right[level] = len(ours.keys() - theirs), len(theirs.keys() - ours)
+        for item, seed in sorted(ours.keys() & theirs):
+            before, after = ours[item, seed], theirs[item, seed]
+            if before != after:
+                changed.setdefault(level, {}).setdefault(item, {})[seed] = before.reason, after.reason
+    return Difference(key_differences(left.key, right.key), changed, only_left, only_right)
+
+
+def _cells(arm: Arm, level: float) -> dict[tuple[str, int], Outcome]:
+    rows = arm.outcomes.get(level, {})
+    return {(item, seed): outcome for item, row in rows.items() for seed, outcome in row.items()}

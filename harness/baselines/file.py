@@ -1,0 +1,129 @@
+"""The baseline file: JSON, one item per line, with provenance and a checksum (no torch).
+
+An item's outcomes at a level are one character per noise seed: ``1`` right, ``0`` wrong, ``u`` unparsed,
+``t`` truncated, ``e`` error, ``.`` missing. So a changed outcome is one changed line in a diff.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.exceptions import HarnessError
+from harness.record import ERROR, RIGHT, TRUNCATED, UNPARSED, WRONG, Arm, Certificate, Outcome
+
+BASELINE_VERSION = 1
+SUFFIX = ".json"
+_CODES = {RIGHT: "1", WRONG: "0", UNPARSED: "u", TRUNCATED: "t", ERROR: "e"}
+_OUTCOMES = {"1": Outcome(1.0, RIGHT), "0": Outcome(0.0, WRONG)} | {
+    code: Outcome(None, reason) for reason, code in _CODES.items() if reason not in (RIGHT, WRONG)
+}
+_MISSING = "."
+_FIELDS = {
+    *("schema_version", "name", "reason", "accepted", "measurement_key", "certificate", "provenance"),
+    *("spec", "seeds", "items", "sha256"),
+}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An accepted run.
+
+    ``accepted`` is a UTC date; ``spec`` the evaluation specification to repeat it with (None for external
+    runs); ``provenance`` holds weights, versions, hardware and commit; ``arm`` the outcomes and certificate.
+    """
+
+    name: str
+    reason: str
+    accepted: str
+    provenance: Mapping[str, Any]
+    spec: Mapping[str, Any] | None
+    arm: Arm
+
+
+def dump(baseline: Baseline) -> str:
+    """The text of the file."""
+    arm = baseline.arm
+    seeds = {level: sorted({seed for item in cells.values() for seed in item}) for level, cells in arm.outcomes.items()}
+    items = sorted({item for cells in arm.outcomes.values() for item in cells})
+    head = {
+        "schema_version": BASELINE_VERSION,
+        "name": baseline.name,
+        "reason": baseline.reason,
+        "accepted": baseline.accepted,
+        "measurement_key": dict(arm.key),
+        "certificate": arm.certificate.to_json(),
+        "provenance": baseline.provenance,
+        "spec": baseline.spec,
+        "seeds": {f"{level:g}": found for level, found in sorted(seeds.items())},
+        "items": {
+            item: {f"{level:g}": _encode(arm.outcomes[level].get(item, {}), seeds[level]) for level in sorted(seeds)}
+            for item in items
+        },
+    }
+    head["sha256"] = checksum(head)
+    rows = head.pop("items")
+    assert isinstance(rows, dict)
+    text = json.dumps(head, indent=2, sort_keys=True)
+    lines = ",\n".join(f"    {json.dumps(item)}: {json.dumps(row)}" for item, row in rows.items())
+    return text[: text.rindex("\n}")] + f',\n  "items": {{\n{lines}\n  }}\n}}\n'
+
+
+def checksum(data: Mapping[str, Any]) -> str:
+    """SHA-256 (64 hex digits) of the content without its ``sha256`` field, as canonical JSON."""
+    content = {name: value for name, value in data.items() if name != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(path: Path) -> Baseline:
+    """Reads a baseline file. Raises :class:`HarnessError` for one that is missing, truncated or edited."""
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise HarnessError(f"baseline {path}", "no such file", "harness baseline list shows those there are") from None
+    except (OSError, ValueError) as error:
+        raise HarnessError(
+            f"baseline {path}", f"truncated or not JSON ({error})", "restore it from version control"
+        ) from None
+    if not isinstance(data, dict) or set(data) != _FIELDS:
+        raise HarnessError(f"baseline {path}", "it is not a baseline file", "write one with harness baseline accept")
+    if data["schema_version"] != BASELINE_VERSION:
+        raise HarnessError(
+            f"baseline {path}",
+            f"schema version {data['schema_version']}, this harness reads {BASELINE_VERSION}",
+            "accept the run again",
+        )
+    if data["sha256"] != checksum(data):
+        raise HarnessError(
+            f"baseline {path}",
+            "its checksum does not fit: it was edited or damaged",
+            "restore it from version control, or accept a run with harness baseline accept",
+        )
+    return _baseline(path, data)
+
+
+def _baseline(path: Path, data: Mapping[str, Any]) -> Baseline:
+    outcomes = {
+        float(level): {item: _decode(row[level], seeds) for item, row in data["items"].items() if level in row}
+        for level, seeds in data["seeds"].items()
+    }
+    arm = Arm(
+        label=f"baseline {data['name']}",
+        key=data["measurement_key"],
+        outcomes=outcomes,
+        certificate=Certificate.from_json(data["certificate"]),
+    )
+    return Baseline(data["name"], data["reason"], data["accepted"], data["provenance"], data["spec"], arm)
+
+
+def _encode(row: Mapping[int, Outcome], seeds: list[int]) -> str:
+    return "".join(_CODES[row[seed].reason] if seed in row else _MISSING for seed in seeds)
+
+
+def _decode(codes: str, seeds: list[int]) -> dict[int, Outcome]:
+    return {seed: _OUTCOMES[code] for seed, code in zip(seeds, codes, strict=True) if code != _MISSING}

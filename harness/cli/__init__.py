@@ -1,0 +1,1 @@
+"""The command line. One verb per file; nothing heavy is imported before a verb runs."""

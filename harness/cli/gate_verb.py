@@ -1,0 +1,81 @@
+"""``harness gate``: judges a run, or a checkpoint evaluated on the spot, against a baseline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.baselines.book import load_named
+from harness.baselines.file import Baseline
+from harness.cli import options
+from harness.exceptions import NotComparableError
+from harness.gates import GatePolicy, gate
+from harness.reports.run_report import run_report, write_reports
+from harness.reports.terminal import print_gate
+from harness.runs.loaded import Run, complete_run, is_run
+from harness.runs.manifest import digest
+from harness.spec import EvalSpec
+from harness.thresholds import FLOOR
+
+RUNS = Path("runs")
+
+
+@click.command("gate")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--baseline", "name", required=True, help="Name under --baselines-dir, or a file.")
+@options.folder_option
+@click.option("--margin", default=0.03, show_default=True, help="Accepted drop at every level (fraction).")
+@click.option("--min-retention", default=None, type=float, help="Least accepted accuracy under noise / clean accuracy.")
+@click.option("--data", default=None, metavar="FILE", help="The task's data, where TARGET is a checkpoint.")
+@click.option("--out", default=None, type=click.Path(path_type=Path), help="Run folder of a checkpoint's evaluation.")
+@options.engine_options
+@options.json_option
+def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given: Any) -> None:
+    """Judge TARGET, a run folder or a checkpoint, against a baseline, level by level.
+
+    A checkpoint is evaluated first with the baseline's own specification. Exit codes: 0 PASS, 1 FAIL,
+    2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
+    """
+    options.set_up_logging(given["verbose"])
+    policy = GatePolicy(margin=given["margin"], min_retention=given["min_retention"], floor=FLOOR)
+    baseline = load_named(baselines_dir, name)
+    run = complete_run(target) if is_run(target) else _evaluate(target, baseline, given)
+    result = gate(run.arm, baseline.arm, policy)
+    found = result.to_json()
+    write_reports(run.path, run_report(run, result))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        print_gate(found)
+        click.echo(f"report: {run.path / 'report.md'}")
+    raise SystemExit(result.exit_code)
+
+
+def baseline_spec(baseline: Baseline, data: str | None) -> EvalSpec:
+    """The baseline's own evaluation specification, with ``data`` in place of its path if given."""
+    if baseline.spec is None:
+        raise NotComparableError(
+            f"baseline {baseline.name} is external, uncertified",
+            "it holds no evaluation specification to repeat",
+            "score the checkpoint's completions with harness score and gate that run",
+        )
+    spec = EvalSpec.from_json(dict(baseline.spec))
+    return spec if data is None else replace(spec, data=data)
+
+
+def default_run_folder(checkpoint: Path, spec: EvalSpec) -> Path:
+    """Where a gate keeps its evaluation: the same checkpoint path and specification resume the same folder."""
+    label = digest(f"{checkpoint.resolve()}|{json.dumps(spec.to_json(), sort_keys=True)}")
+    return RUNS / f"gate-{checkpoint.resolve().name}-{label}"
+
+
+def _evaluate(target: Path, baseline: Baseline, given: dict[str, Any]) -> Run:
+    from harness.cli.evaluation import evaluate_with_progress
+
+    spec = baseline_spec(baseline, given["data"])
+    out = given["out"] or default_run_folder(target, spec)
+    return evaluate_with_progress(target, spec, out, batch_size=given["batch_size"], device=given["device"])

@@ -1,0 +1,89 @@
+"""``harness``: finds the verb, runs it, and turns every expected error into one line and an exit code.
+
+Exit codes: 0 PASS or done, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID,
+130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from harness.exceptions import HarnessError
+
+VERBS = {
+    "baseline": "Keep, list, show and compare accepted runs.",
+    "eval": "Evaluate a checkpoint at 0 / 5 / 10 % inference noise.",
+    "gate": "Judge a run or a checkpoint against a baseline.",
+    "score": "Score completions produced elsewhere.",
+}
+INTERRUPTED = 130
+
+
+class _Verbs(click.Group):
+    """Imports a verb's module only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"harness.cli.{cmd_name}_verb").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from harness.spec import nearest
+
+            raise click.UsageError(f"no verb {args[0]!r}; {nearest(args[0], VERBS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(sorted(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="robustness-harness", prog_name="harness")
+def command() -> None:
+    """Evaluate LLM checkpoints under proven numerical noise. No evidence, no verdict.
+
+    Exit codes: 0 PASS, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the ``harness`` command."""
+    try:
+        code = command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        click.echo(f"harness: {' '.join(error.format_message().split())}{_where_to_look(error)}", err=True)
+        code = 2
+    except HarnessError as error:
+        click.echo(f"harness: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("harness: stopped; what was finished is kept, the same command resumes", err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _where_to_look(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return "" if context is None else f"; {context.command_path} --help shows the options"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Options that several verbs share, and how they become a specification."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from harness.baselines.book import DEFAULT_FOLDER
+from harness.exceptions import HarnessError
+from harness.spec import (
+    ATTENTIONS,
+    DTYPES,
+    ENGINES,
+    SCORERS,
+    EvalSpec,
+    NoiseSpec,
+    check_levels,
+    parse_levels,
+    parse_noise,
+)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+DEFAULT_BATCH = 64
+
+
+def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """One decorator out of several, in the order in which help shows them."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+task_options = apply(
+    click.option("--task", default="arith", show_default=True, help="arith, gsm8k"),
+    click.option("--data", default=None, metavar="FILE", help="JSONL or Parquet of the task's items."),
+    click.option("--scorer", default=None, help=f"{', '.join(SCORERS)}; default: the task's own."),
+)
+spec_options = apply(
+    task_options,
+    click.option("--items", default=200, show_default=True, help="Items, chosen in a seeded order; 0 is an error."),
+    click.option("--all-items", is_flag=True, help="Every item of the task."),
+    click.option("--item-seed", default=0, show_default=True, help="Seed of the choice of items."),
+    click.option("--noise", default="relative_gaussian @ op:linear", show_default=True, help="Noise specification."),
+    click.option(
+        "--noise-levels", default=None, metavar="L,L,...", help="Fractions, 0 among them.  [default: 0,0.05,0.1]"
+    ),
+    click.option("--noise-seeds", default=5, show_default=True, help="Noise seeds per level above 0."),
+    click.option("--max-new-tokens", default=None, type=int, help="Longest answer; default: the task's own."),
+    click.option("--attention", default="auto", show_default=True, help=", ".join(ATTENTIONS)),
+    click.option("--dtype", default="float32", show_default=True, help=", ".join(DTYPES)),
+    click.option("--engine", default="transformers", show_default=True, help=", ".join(ENGINES)),
+    click.option("--no-positive-control", is_flag=True, help="Skip the lethal-noise control of the injection."),
+)
+engine_options = apply(
+    click.option("--batch-size", default=DEFAULT_BATCH, show_default=True, help="Sequences per batch."),
+    click.option("--device", default=None, help="cpu, cuda, ...; default: the accelerator, else cpu."),
+    click.option("-v", "--verbose", is_flag=True, help="Log every batch."),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+folder_option = click.option(
+    "--baselines-dir",
+    default=DEFAULT_FOLDER,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the baselines.",
+)
+
+
+def build_spec(given: dict[str, Any]) -> EvalSpec:
+    """The specification of :data:`spec_options`. Raises :class:`HarnessError` for contradictions."""
+    noise, levels = resolve_noise(given["noise"], given["noise_levels"])
+    return EvalSpec(
+        task=given["task"],
+        data=given["data"],
+        items=None if given["all_items"] else given["items"],
+        item_seed=given["item_seed"],
+        levels=levels,
+        noise_seeds=given["noise_seeds"],
+        noise=noise,
+        scorer=given["scorer"],
+        max_new_tokens=given["max_new_tokens"],
+        attention=given["attention"],
+        dtype=given["dtype"],
+        engine=given["engine"],
+        positive_control=not given["no_positive_control"],
+    )
+
+
+def resolve_noise(text: str, levels: str | None) -> tuple[NoiseSpec, tuple[float, ...]]:
+    """Noise without a scale, and the levels: from ``levels``, or 0 and the scale that ``text`` gives."""
+    noise = parse_noise(text)
+    scale = noise.error.scale
+    if scale is None:
+        return noise, parse_levels(levels) if levels is not None else EvalSpec("arith").levels
+    if levels is not None:
+        raise HarnessError(
+            f"--noise {text!r} has a scale and --noise-levels {levels} gives others",
+            "the scale may come from one place only",
+            "drop one of the two",
+        )
+    if scale == 0:
+        raise HarnessError(f"--noise {text!r}", "scale 0 changes nothing", "give a scale above 0")
+    return replace(noise, error=replace(noise.error, scale=None)), check_levels((0.0, scale))
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Warnings of the harness to standard error, and every batch where asked."""
+    logging.basicConfig(format="harness: %(message)s")
+    logging.getLogger("harness").setLevel(logging.DEBUG if verbose else logging.INFO)

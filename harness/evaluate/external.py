@@ -1,0 +1,55 @@
+"""Completions produced elsewhere, scored into a run without an injection certificate (no torch)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from harness.evaluate.completions import Completion, read_completions
+from harness.evaluate.scoring import scored_result
+from harness.evaluate.tasks import load_task
+from harness.exceptions import HarnessError
+from harness.record import ItemResult
+from harness.runs.loaded import EXTERNAL_KIND
+from harness.runs.manifest import build_manifest
+from harness.runs.store import Store
+from harness.spec import SCORERS, nearest
+
+ENGINE = "external"
+
+
+def score_completions(task_name: str, data: str | None, scorer: str | None, completions: Path, out: Path) -> None:
+    """Scores the JSONL file ``completions`` into the run folder ``out``; the same call again changes nothing.
+
+    ``scorer`` None means the task's own. What is not known of an external run is ``unknown`` in its
+    measurement key. Raises :class:`HarnessError` for every fault of the file.
+    """
+    if scorer is not None and scorer not in SCORERS:
+        raise HarnessError(f"--scorer {scorer}", nearest(scorer, SCORERS))
+    task = load_task(task_name, Path(data) if data is not None else None)
+    read = read_completions(completions, task)
+    chosen = scorer or task.scorer
+    unknown = ("template", "dtype", "attention", "quantization", "aqn", "noise", "decoding", "max_new_tokens")
+    key = {"task": task.name, "dataset": task.dataset_hash(), "scorer": chosen, "engine": ENGINE}
+    key |= dict.fromkeys(unknown, "unknown")
+    content = hashlib.sha256(completions.read_bytes()).hexdigest()
+    identity = {"completions": content, "measurement_key": key}
+    manifest = build_manifest(EXTERNAL_KIND, identity, key, {"completions": str(completions)})
+    with Store.create(out, manifest) as store:
+        if store.done():
+            return
+        store.add_questions({completion.item.key: completion.item.question for completion in read})
+        store.add_batch([_result(completion, chosen) for completion in read])
+
+
+def _result(completion: Completion, scorer: str) -> ItemResult:
+    return scored_result(
+        completion.item,
+        completion.text,
+        scorer,
+        level=completion.level,
+        seed=completion.seed,
+        truncated=completion.truncated,
+        tokens=(),
+        prompt_tokens=0,
+    )

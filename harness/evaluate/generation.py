@@ -1,0 +1,125 @@
+"""Batched greedy decoding with a KV cache; finished sequences leave the batch at once.
+
+A loop of our own, because the noise needs to know which item every row is, and because ``generate`` keeps
+finished sequences in the batch, where they would be counted. A test holds it to ``model.generate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from harness.noise.auditor import Auditor
+from harness.noise.session import NoiseSession
+
+AUDITED_STEPS = 3
+"""Forwards of an audited batch that run under the auditor: the prefill and the first decode steps."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One sequence to complete: its item hash, noise seed and token ids."""
+
+    item: str
+    seed: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Generated token ids, the end-of-sequence token left out; ``truncated`` if it never came.
+
+    ``steps`` counts the tokens generated, the end-of-sequence token included: a completion of n steps fed
+    prompt + n - 1 tokens through the model.
+    """
+
+    tokens: tuple[int, ...]
+    steps: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Greedy decoding: at most ``max_new_tokens`` tokens, ended by any of ``stop`` (token ids)."""
+
+    max_new_tokens: int
+    stop: tuple[int, ...]
+    pad: int
+
+
+def left_pad(prompts: Sequence[Prompt], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(ids, mask), both int64 (batch, longest); the mask is 0 at padding, which stands on the left."""
+    longest = max(len(prompt.tokens) for prompt in prompts)
+    ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
+        mask[row, longest - len(prompt.tokens) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+@torch.inference_mode()
+def greedy(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    session: NoiseSession | None = None,
+    auditor: Auditor | None = None,
+) -> list[Completion]:
+    """Completes ``prompts`` in one batch; ``session`` must be inside its :meth:`NoiseSession.batch`, if given.
+
+    Ties of the largest logit go to the smallest token id, as in ``torch.argmax``.
+    """
+    device = next(model.parameters()).device
+    ids, mask = left_pad(prompts, decoding.pad, device)
+    stop = torch.tensor(decoding.stop, device=device)
+    cache = DynamicCache(config=model.config)
+    active = list(range(len(prompts)))
+    generated: list[list[int]] = [[] for _ in prompts]
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    for step in range(decoding.max_new_tokens):
+        audited = auditor is not None and step < AUDITED_STEPS
+        if audited:
+            assert auditor is not None
+            with auditor:
+                chosen = _forward(model, ids, mask, positions, cache)
+        else:
+            chosen = _forward(model, ids, mask, positions, cache)
+        for row, token in zip(active, chosen.tolist(), strict=True):
+            generated[row].append(token)
+        kept = (~torch.isin(chosen, stop)).nonzero()[:, 0]
+        if len(kept) == 0 or step + 1 == decoding.max_new_tokens:
+            break
+        if len(kept) < len(active):
+            active = [active[index] for index in kept.tolist()]
+            chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
+            cache.batch_select_indices(kept)
+            if session is not None:
+                session.select(kept)
+        ids = chosen[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
+        positions = positions[:, -1:] + 1
+    return [_completion(tokens, decoding.stop) for tokens in generated]
+
+
+def _forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """The next token of every sequence, int64 (batch,)."""
+    output = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    logits: Tensor = output.logits[:, -1]
+    return logits.float().argmax(-1)
+
+
+def _completion(tokens: list[int], stop: tuple[int, ...]) -> Completion:
+    ended = tokens[-1] in stop
+    return Completion(tuple(tokens[:-1] if ended else tokens), len(tokens), not ended)

@@ -1,0 +1,256 @@
+"""The evaluation loop: one load, all levels and seeds, batch by batch into the store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.evaluate.checkpoint import Checkpoint, load_checkpoint
+from harness.evaluate.generation import Completion, Decoding, Prompt, greedy
+from harness.evaluate.scoring import scored_result
+from harness.evaluate.tasks import Item, Task, load_task, select
+from harness.exceptions import HarnessError
+from harness.noise.auditor import Auditor
+from harness.noise.plan import InjectionPlan, build_plan, check_audit
+from harness.noise.session import NoiseSession
+from harness.record import ERROR, ItemResult
+from harness.runs.evidence import judge_control
+from harness.runs.loaded import EVALUATION_KIND
+from harness.runs.manifest import build_manifest, digest
+from harness.runs.store import Audit, Store
+from harness.spec import EvalSpec
+from harness.stats import wilson
+from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
+
+log = logging.getLogger(__name__)
+DEFAULT_BATCH = 64
+_PROBE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything an evaluation needs, loaded and checked, before anything is written or run."""
+
+    spec: EvalSpec
+    task: Task
+    items: tuple[Item, ...]
+    prompts: Mapping[str, tuple[int, ...]]
+    checkpoint: Checkpoint
+    plan: InjectionPlan
+    decoding: Decoding
+    scorer: str
+    template: str
+
+    @property
+    def key(self) -> dict[str, str]:
+        """The measurement key of every number of this run."""
+        return {
+            "task": self.task.name,
+            "dataset": self.task.dataset_hash(),
+            "template": self.template,
+            "scorer": self.scorer,
+            "engine": self.spec.engine,
+            "dtype": self.spec.dtype,
+            "attention": self.checkpoint.model.config._attn_implementation,
+            "quantization": "none",
+            "aqn": "off",
+            "noise": str(self.spec.noise),
+            "decoding": "greedy",
+            "max_new_tokens": str(self.decoding.max_new_tokens),
+        }
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the run."""
+        identity = {
+            "weights": self.checkpoint.fingerprint,
+            "measurement_key": self.key,
+            "items": [item.key for item in self.items],
+            "levels": list(self.spec.levels),
+            "noise_seeds": self.spec.noise_seeds,
+            "positive_control": self.spec.positive_control,
+        }
+        details = {
+            "checkpoint": {"path": str(self.checkpoint.path), "weights": self.checkpoint.fingerprint},
+            "spec": self.spec.to_json(),
+            "plan": self.plan.to_json(),
+        }
+        return build_manifest(EVALUATION_KIND, identity, self.key, details)
+
+    @property
+    def draws(self) -> int:
+        """Generations in all, the positive control left out."""
+        return len(self.items) * sum(len(self.spec.seeds_at(level)) for level in self.spec.levels)
+
+
+def attention_for(spec: EvalSpec) -> str:
+    """The attention implementation to load: ``auto`` is eager where the noise asks for QK or PV, else SDPA."""
+    if spec.attention != "auto":
+        return spec.attention
+    return "eager" if {"qk", "pv"} & set(spec.noise.ops) else "sdpa"
+
+
+def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
+    """Loads task and checkpoint and makes the plan. Raises :class:`HarnessError` for every kind of bad input."""
+    task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
+    every = task.items()
+    items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
+    checkpoint = load_checkpoint(path, spec.dtype, attention_for(spec), device or _best_device())
+    plan = build_plan(checkpoint.model, spec.noise)
+    limit = spec.max_new_tokens or task.max_new_tokens
+    tokenizer = checkpoint.tokenizer
+    prompts = {
+        item.key: tuple(tokenizer(render(checkpoint, task.messages(item)), add_special_tokens=False)["input_ids"])
+        for item in items
+    }
+    longest = max(prompts.values(), key=len)
+    if checkpoint.context is not None and len(longest) + limit > checkpoint.context:
+        raise HarnessError(
+            f"a prompt of {len(longest)} tokens and {limit} new ones",
+            f"the context of {path} holds {checkpoint.context}",
+            "lower --max-new-tokens or choose other items",
+        )
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
+    # over the whole split, so that it does not depend on the choice of items
+    template = digest("\0".join(render(checkpoint, task.messages(item)) for item in every))
+    return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, spec.scorer or task.scorer, template)
+
+
+def render(checkpoint: Checkpoint, messages: Sequence[Mapping[str, str]]) -> str:
+    """The prompt text of ``messages`` under the checkpoint's own chat template."""
+    text = checkpoint.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    return str(text)
+
+
+def _best_device() -> str:
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else str(found)
+
+
+def _stop_tokens(checkpoint: Checkpoint) -> tuple[int, ...]:
+    stop = checkpoint.model.generation_config.eos_token_id
+    own = stop if isinstance(stop, list) else [stop]
+    return tuple(sorted({token for token in (*own, checkpoint.tokenizer.eos_token_id) if token is not None}))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The prompts of one forward batch, all at one level."""
+
+    level: float
+    prompts: tuple[Prompt, ...]
+    audited: bool = False
+
+
+def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) -> Iterator[Batch]:
+    """What is left to do, level by level (clean first), longest prompts first; each level's first batch is audited."""
+    for level in prepared.spec.levels:
+        left = [
+            Prompt(item.key, seed, prepared.prompts[item.key])
+            for item in prepared.items
+            for seed in prepared.spec.seeds_at(level)
+            if (item.key, level, seed) not in done
+        ]
+        left.sort(key=lambda prompt: -len(prompt.tokens))
+        for start in range(0, len(left), size):
+            yield Batch(level, tuple(left[start : start + size]), audited=start == 0)
+
+
+def evaluate(
+    prepared: Prepared, out: Path, batch_size: int = DEFAULT_BATCH, advance: Callable[[int], None] = lambda n: None
+) -> None:
+    """Runs what is missing of ``prepared`` into the run folder ``out``; ``advance(n)`` is told of every n records.
+
+    Can be stopped at any moment and called again: at most the running batch is lost, and a finished run is
+    left as it is. Out-of-memory and other engine errors stop the run, resumable.
+    """
+    if batch_size < 1:
+        raise HarnessError(f"--batch-size {batch_size}", "a batch holds at least one item", "give 1 or more")
+    with Store.create(out, prepared.manifest()) as store:
+        done = store.done()
+        advance(len(done))
+        store.add_questions({item.key: item.question for item in prepared.items})
+        with NoiseSession(prepared.checkpoint.model, prepared.plan) as session:
+            for batch in batches(prepared, done, batch_size):
+                if batch.level and prepared.spec.positive_control and store.control() is None:
+                    _run_control(prepared, session, store)
+                started = time.monotonic()
+                results, audit = run_batch(prepared, session, batch)
+                store.add_batch(results, session.ledger.drain(batch.level).values(), audit)
+                log.debug("level %g: %d records in %.2f s", batch.level, len(results), time.monotonic() - started)
+                advance(len(results))
+            if prepared.spec.positive_control and store.control() is None:
+                _run_control(prepared, session, store)
+
+
+def run_batch(prepared: Prepared, session: NoiseSession, batch: Batch) -> tuple[list[ItemResult], Audit | None]:
+    """Generates and scores one batch; the ledger of ``session`` holds its counts afterwards."""
+    model = prepared.checkpoint.model
+    auditor = Auditor(model) if batch.audited else None
+    items = [prompt.item for prompt in batch.prompts]
+    seeds = [prompt.seed for prompt in batch.prompts]
+    with session.batch(items, seeds, batch.level):
+        completions = greedy(model, batch.prompts, prepared.decoding, session, auditor)
+    known = {item.key: item for item in prepared.items}
+    results = [
+        _result(prepared, known[prompt.item], prompt, completion, batch.level)
+        for prompt, completion in zip(batch.prompts, completions, strict=True)
+    ]
+    if auditor is None:
+        return results, None
+    problems = check_audit(auditor, prepared.plan, batch.level)
+    return results, Audit(batch.level, sum(auditor.products.values()), problems)
+
+
+def _result(prepared: Prepared, item: Item, prompt: Prompt, completion: Completion, level: float) -> ItemResult:
+    text = prepared.checkpoint.tokenizer.decode(completion.tokens, skip_special_tokens=True)
+    return scored_result(
+        item,
+        text,
+        prepared.scorer,
+        level=level,
+        seed=prompt.seed,
+        truncated=completion.truncated,
+        tokens=completion.tokens,
+        prompt_tokens=len(prompt.tokens),
+    )
+
+
+def probe_seconds(prepared: Prepared, batch_size: int) -> float:
+    """Seconds one full batch would take if every answer were as long as allowed: a noisy batch of the longest
+    prompts for a few tokens, extrapolated. An upper estimate; nothing is stored."""
+    longest = sorted(prepared.prompts.items(), key=lambda entry: -len(entry[1]))[:batch_size]
+    prompts = [Prompt(item, 0, tokens) for item, tokens in longest]
+    steps = min(_PROBE_STEPS, prepared.decoding.max_new_tokens)
+    short = replace(prepared.decoding, max_new_tokens=steps, stop=())
+    items = [prompt.item for prompt in prompts]
+    with (
+        NoiseSession(prepared.checkpoint.model, prepared.plan) as session,
+        session.batch(items, [0] * len(items), CONTROL_SCALE),
+    ):
+        begun = time.monotonic()
+        greedy(prepared.checkpoint.model, prompts, short, session)
+        elapsed = time.monotonic() - begun
+    return elapsed / steps * prepared.decoding.max_new_tokens * batch_size / len(prompts)
+
+
+def _run_control(prepared: Prepared, session: NoiseSession, store: Store) -> None:
+    """Runs the positive control on the first items of the seeded order and stores its outcome."""
+    items = prepared.items[:CONTROL_ITEMS]
+    clean = [result for result in store.results() if result.level == 0]
+    right = sum(result.score == 1.0 for result in clean)
+    measured = sum(result.reason != ERROR for result in clean)
+    at_floor = wilson(right, measured).low < prepared.task.floor
+    prompts = tuple(Prompt(item.key, 0, prepared.prompts[item.key]) for item in items)
+    noisy, _ = run_batch(prepared, session, Batch(CONTROL_SCALE, prompts))
+    session.ledger.drain(CONTROL_SCALE)
+    result = judge_control(clean, noisy, CONTROL_SCALE, at_floor)
+    for problem in result.problems:
+        log.warning("%s: this run will be INVALID", problem)
+    store.set_control(result)

@@ -1,0 +1,173 @@
+"""What a task is: items with content hashes, the messages that ask them, and a seeded choice among them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.exceptions import HarnessError
+
+_HASH_DIGITS = 16
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One problem. ``key`` is :func:`item_key`, ``reference`` the gold number as canonical text.
+
+    ``prompt`` holds (role, content) pairs where the data file brings its own chat messages, else it is
+    empty; it is no part of the key, so that the same problem has the same key however it is asked.
+    """
+
+    key: str
+    question: str
+    reference: str
+    solution: str
+    prompt: tuple[tuple[str, str], ...] = ()
+
+
+class Task(Protocol):
+    """A named set of items and the way to ask them."""
+
+    @property
+    def name(self) -> str:
+        """What ``--task`` calls it."""
+
+    @property
+    def scorer(self) -> str:
+        """The default scorer, ``"strict"`` or ``"flexible"`` (``harness.evaluate.answers``)."""
+
+    @property
+    def floor(self) -> float:
+        """A clean accuracy (fraction) whose lower bound lies below this can decide nothing; 0.10 as a rule."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer, in tokens, where the user does not say."""
+
+    def items(self) -> tuple[Item, ...]:
+        """All items of the split, in file order, keys unique."""
+
+    def dataset_hash(self) -> str:
+        """:func:`hash_items` of the full split."""
+
+    def messages(self, item: Item) -> list[dict[str, str]]:
+        """The chat messages (``role``, ``content``) that ask ``item``."""
+
+
+def item_key(task: str, question: str, reference: str) -> str:
+    """The content hash of an item: 16 hex digits of SHA-256 over the three texts as a JSON array.
+
+    Canonical means ASCII with escapes and no spaces, so that the hash is a matter of the texts alone.
+    """
+    return _digest(json.dumps([task, question, reference], separators=(",", ":")))
+
+
+def hash_items(items: Iterable[Item]) -> str:
+    """The hash of a whole split: 16 hex digits of SHA-256 over its item keys, in order, one per line."""
+    return _digest("\n".join(item.key for item in items))
+
+
+def unique_items(items: Sequence[Item], source: str) -> tuple[Item, ...]:
+    """``items`` with repeated questions (space at the ends aside) dropped, the first kept, with one warning.
+
+    The same question with two references is a :class:`HarnessError`; ``source`` names the data in both.
+    """
+    kept: dict[str, Item] = {}
+    for item in items:
+        first = kept.setdefault(item.question.strip(), item)
+        if first.reference != item.reference:
+            raise HarnessError(
+                f"{source}: question {shown(item.question)} has the references {first.reference} and {item.reference}",
+                "a question may have only one",
+                "remove the wrong one",
+            )
+    repeated = len(items) - len(kept)
+    if repeated:
+        log.warning("%s: %d repeated questions dropped, the first of each kept", source, repeated)
+    return tuple(kept.values())
+
+
+def select(items: Sequence[Item], n: int, seed: int) -> tuple[Item, ...]:
+    """The first ``n`` items in the order of SHA-256 of ``"{seed}/{key}"``.
+
+    The choice depends on keys only, not on file order, and a larger ``n`` extends a smaller one. A
+    :class:`HarnessError` where ``n`` is not within 1 and ``len(items)``.
+    """
+    if isinstance(n, bool) or not 1 <= n <= len(items):
+        raise HarnessError(
+            f"{n} items asked for",
+            f"the task has {len(items)} and at least 1 is needed",
+            f"choose a number from 1 to {len(items)}",
+        )
+    return tuple(sorted(items, key=lambda item: hashlib.sha256(f"{seed}/{item.key}".encode()).digest())[:n])
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a data file; missing, a directory, unreadable or empty is a :class:`HarnessError`."""
+    if path.is_dir():
+        raise HarnessError(f"{path} is a directory", "a data file is needed", "name the file in it")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise HarnessError(f"{path} does not exist", "a data file is needed", "check the path") from None
+    except OSError as error:
+        raise HarnessError(f"{path}: {error.strerror}", "the file must be readable", "check its permissions") from error
+    if not content.strip():
+        raise HarnessError(f"{path} is empty", "at least one item is needed", "write the file again")
+    return content
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) for every line of a UTF-8 JSONL file that is not blank.
+
+    A line that is not one JSON object, has a name twice, or is not Unicode text is a :class:`HarnessError`
+    that names file and line; so is everything that :func:`read_bytes` refuses.
+    """
+    content = read_bytes(path)
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, _json_object(line, f"{path}, line {number}", cut_off=number == len(lines))
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """``value`` as a message shows it: its ``repr``, shortened to ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _json_object(line: bytes, place: str, cut_off: bool) -> dict[str, Any]:
+    """The object on one line; ``cut_off`` says that no line end follows it."""
+    end = "; the file ends within the line" if cut_off else ""
+    rule, way_out = "every line must be one JSON object", "write the file again"
+    try:
+        text = line.decode("utf-8")
+        row = json.loads(text, object_pairs_hook=_object)
+        if "\\u" in text:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeError as error:
+        rule = "the file must be UTF-8 without lone surrogates"
+        raise HarnessError(f"{place}: {error}{end}", rule, way_out) from None
+    except (ValueError, RecursionError) as error:
+        raise HarnessError(f"{place}: {shown(text)}: {error}{end}", rule, way_out) from None
+    if not isinstance(row, dict):
+        raise HarnessError(f"{place}: {shown(row)}", rule, way_out)
+    return row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return row
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:_HASH_DIGITS]

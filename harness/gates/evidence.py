@@ -1,0 +1,89 @@
+"""What a verdict needs before any number counts: certificates, a clean score to lose, complete measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.gates.pairing import Pairs
+from harness.gates.parts import accuracy
+from harness.gates.verdicts import PASS
+from harness.record import CERTIFIED, EXTERNAL, Arm
+
+
+def certificate_problems(role: str, arm: Arm, level: float) -> tuple[str, ...]:
+    """What the arm's certificate says against ``level``, each with the arm's role in front.
+
+    A certificate that is neither certified nor external speaks against every level, also without words.
+    """
+    found = arm.certificate.problems_at(level)
+    if not found and arm.certificate.status not in (CERTIFIED, EXTERNAL):
+        found = (f"the certificate's status is {arm.certificate.status!r}",)
+    return tuple(f"{role}: {problem}" for problem in found)
+
+
+def external_note(role: str, arm: Arm, level: float) -> tuple[str, ...]:
+    """The words that follow an arm scored elsewhere wherever it appears, unless its problems say them already."""
+    if arm.certificate.status != EXTERNAL or arm.certificate.problems_at(level):
+        return ()
+    return (f"{role}: {EXTERNAL} (scored from completions produced elsewhere)",)
+
+
+@dataclass(frozen=True)
+class CleanScores:
+    """Lower bounds (fractions) of both clean accuracies over the items paired at level 0."""
+
+    candidate_low: float
+    baseline_low: float
+    n: int
+
+
+def clean_scores(pairs: Pairs | None, alpha: float) -> CleanScores | None:
+    """The clean scores, or ``None`` where level 0 cannot be paired."""
+    if pairs is None or pairs.n == 0:
+        return None
+    candidate, baseline = (accuracy(side, pairs.binary, alpha).low for side in pairs.means())
+    return CleanScores(candidate, baseline, pairs.n)
+
+
+def floor_problems(clean: CleanScores | None, floor: float, verdict: str) -> tuple[str, ...]:
+    """Why a clean score at the floor stands against ``verdict``.
+
+    A baseline at the floor has nothing to lose, which stands against every verdict. A candidate at the floor
+    stands against PASS only: a destroyed checkpoint is at the floor too and must still FAIL.
+    """
+    if clean is None:
+        return ("level 0 cannot be paired, so nothing shows that there was accuracy to lose",)
+    if clean.baseline_low < floor:
+        return (_at_floor("baseline", clean.baseline_low, clean.n, floor) + ", so nothing can be lost",)
+    if clean.candidate_low < floor and verdict == PASS:
+        return (_at_floor("candidate", clean.candidate_low, clean.n, floor) + ", so it cannot PASS",)
+    return ()
+
+
+def _at_floor(role: str, low: float, n: int, floor: float) -> str:
+    return (
+        f"the {role}'s clean accuracy is at the floor: its lower bound {100 * low:.2f} % on {n} items"
+        f" is below {100 * floor:.2f} %"
+    )
+
+
+def turned_by_missing(pairings: Sequence[Pairs], verdict_of: Callable[[Sequence[Pairs]], str]) -> tuple[str, ...]:
+    """Whether the items without a measurement could turn the verdict, one sentence per direction.
+
+    Every unmeasured outcome is counted as lost (judged side 0, reference 1), then as gained (1 and 0).
+    ``verdict_of`` takes the pairings and returns the verdict of all requirements together.
+    """
+    gaps = [pairs for pairs in pairings if pairs.n < pairs.total]
+    if not gaps:
+        return ()
+    worst = max(gaps, key=lambda pairs: pairs.total - pairs.n)
+    verdict = verdict_of(pairings)
+    lost = verdict_of([pairs.filled(0.0, 1.0) for pairs in pairings])
+    gained = verdict_of([pairs.filled(1.0, 0.0) for pairs in pairings])
+    return tuple(
+        f"{worst.total - worst.n} of {worst.total} items were not measured on both sides;"
+        f" counted as {way} they would turn {verdict} into {other}"
+        for way, other in (("lost", lost), ("gained", gained))
+        if other != verdict
+    )

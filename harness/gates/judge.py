@@ -1,0 +1,203 @@
+"""The gate: a candidate arm against a baseline arm, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from harness.gates.evidence import (
+    CleanScores,
+    certificate_problems,
+    clean_scores,
+    external_note,
+    floor_problems,
+    turned_by_missing,
+)
+from harness.gates.keys import key_differences
+from harness.gates.pairing import Pairs, pair, pairing_problem, seeds_of, unscored
+from harness.gates.parts import (
+    Part,
+    accuracy,
+    combined,
+    combined_items,
+    difference,
+    difference_part,
+    retention,
+    retention_part,
+)
+from harness.gates.policy import GatePolicy
+from harness.gates.result import GateResult, LevelVerdict
+from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, worst
+from harness.record import Arm
+from harness.stats import bca_mean
+
+CLEAN = 0.0
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The two arms and the rules, with what level 0 shows."""
+
+    candidate: Arm
+    baseline: Arm
+    policy: GatePolicy
+    clean: CleanScores | None
+
+    def arms(self) -> tuple[tuple[str, Arm], tuple[str, Arm]]:
+        return ("candidate", self.candidate), ("baseline", self.baseline)
+
+    def notes(self, level: float) -> tuple[str, ...]:
+        return tuple(note for role, arm in self.arms() for note in external_note(role, arm, level))
+
+    def parts(self, pairings: Sequence[Pairs]) -> tuple[Part, ...]:
+        """The requirements on (candidate, baseline) and, where it gates, (candidate, its own clean level)."""
+        policy = self.policy
+        parts: tuple[Part, ...] = (difference_part(pairings[0], policy.margin, policy.alpha),)
+        if policy.min_retention is not None and len(pairings) > 1:
+            parts += (retention_part(pairings[1], policy.min_retention, policy.alpha, policy.floor),)
+        return parts
+
+
+def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None) -> GateResult:
+    """Judge ``candidate`` against ``baseline`` at every level of the baseline (default :class:`GatePolicy`).
+
+    Arms with different measurement keys are never compared: every level is INVALID, and the reasons name each
+    differing field. Otherwise items are paired by hash and noise seed, and each level is judged by the lower and
+    upper bound of the paired difference (and of the retention, if the policy asks for it). Evidence comes first:
+    a certificate with problems, other seeds, a clean score at the floor, or unmeasured items that could turn the
+    verdict make a level INVALID. Raises :class:`HarnessError` on a score outside [0, 1].
+    """
+    policy = policy or GatePolicy()
+    differing = key_differences(candidate.key, baseline.key)
+    match = _Match(candidate, baseline, policy, None if differing else _clean(candidate, baseline, policy.alpha))
+    judged = tuple(_judge_level(match, level, differing) for level in sorted(baseline.outcomes))
+    levels = fixed_sequence(judged)
+    return GateResult(
+        verdict=worst(level.verdict for level in levels),
+        reasons=(differing or _summary(levels)) + _not_judged(match),
+        levels=levels,
+        family=f"fixed sequence over levels, restricting PASS only; alpha {policy.alpha:g} one-sided each",
+        certificate=candidate.certificate,
+        baseline={"label": baseline.label, "status": baseline.certificate.status, "key": dict(baseline.key)},
+    )
+
+
+def fixed_sequence(levels: tuple[LevelVerdict, ...]) -> tuple[LevelVerdict, ...]:
+    """After a level that did not PASS, a higher level's PASS becomes INCONCLUSIVE; nothing else changes.
+
+    ``levels`` ascend. A FAIL at a higher level is never hidden.
+    """
+    found: list[LevelVerdict] = []
+    stopped: LevelVerdict | None = None
+    for level in levels:
+        if stopped is not None and level.verdict == PASS:
+            found.append(_held_back(level, stopped))
+            continue
+        if stopped is None and level.verdict != PASS:
+            stopped = level
+        found.append(level)
+    return tuple(found)
+
+
+def _held_back(level: LevelVerdict, stopped: LevelVerdict) -> LevelVerdict:
+    words = (
+        f"taken alone this level would PASS, but level {stopped.level:g} is {stopped.verdict},"
+        " and in a fixed sequence a level can PASS only after every lower one did"
+    )
+    return replace(level, verdict=INCONCLUSIVE, reasons=(words, *level.reasons))
+
+
+def _clean(candidate: Arm, baseline: Arm, alpha: float) -> CleanScores | None:
+    if pairing_problem(candidate, baseline, CLEAN):
+        return None
+    return clean_scores(pair(candidate.outcomes[CLEAN], baseline.outcomes[CLEAN]), alpha)
+
+
+def _judge_level(match: _Match, level: float, differing: tuple[str, ...]) -> LevelVerdict:
+    notes = match.notes(level)
+    if differing:
+        return LevelVerdict(level, INVALID, differing + notes)
+    objections = tuple(words for role, arm in match.arms() for words in certificate_problems(role, arm, level))
+    unpaired = pairing_problem(match.candidate, match.baseline, level)
+    if unpaired:
+        return LevelVerdict(level, INVALID, (unpaired, *objections, *notes))
+    pairs = pair(match.candidate.outcomes[level], match.baseline.outcomes[level])
+    own = _own_pairs(match.candidate, level)
+    measured = _measure(match, level, pairs, own)
+    if pairs.n == 0:
+        none = f"none of {pairs.total} items was measured on both sides"
+        return replace(measured, reasons=(none, *objections, *notes))
+    decided = _decide(match, measured, (pairs,) if own is None else (pairs, own), objections)
+    return replace(decided, reasons=decided.reasons + notes)
+
+
+def _own_pairs(candidate: Arm, level: float) -> Pairs | None:
+    """The candidate's noisy outcomes beside its own clean ones, or ``None`` at level 0 and without them."""
+    clean = candidate.outcomes.get(CLEAN)
+    return pair(candidate.outcomes[level], clean) if clean and level != CLEAN else None
+
+
+def _decide(
+    match: _Match, measured: LevelVerdict, pairings: tuple[Pairs, ...], objections: tuple[str, ...]
+) -> LevelVerdict:
+    policy = match.policy
+    parts = match.parts(pairings)
+    verdict = combined(parts)
+    if verdict == INVALID:
+        objections += tuple(part.reason for part in parts if part.verdict == INVALID)
+    gating = pairings[:1] if policy.min_retention is None else pairings
+    objections += floor_problems(match.clean, policy.floor, verdict)
+    objections += turned_by_missing(gating, lambda given: combined(match.parts(given)))
+    if objections:
+        return replace(measured, reasons=objections)
+    return replace(
+        measured,
+        verdict=verdict,
+        reasons=tuple(part.reason for part in parts),
+        items_needed=combined_items(parts) if verdict == INCONCLUSIVE else None,
+    )
+
+
+def _measure(match: _Match, level: float, pairs: Pairs, own: Pairs | None) -> LevelVerdict:
+    """The numbers of one level, INVALID until it is judged."""
+    policy = match.policy
+    cells = {role: arm.outcomes[level] for role, arm in match.arms()}
+    seeds = seeds_of(cells["candidate"])
+    items = set(cells["candidate"]) | set(cells["baseline"])
+    counts = {role: unscored(side, items, seeds) for role, side in cells.items()}
+    found = LevelVerdict(level, INVALID, (), n=pairs.n, seeds=seeds, unscored=counts)
+    if pairs.n == 0:
+        return found
+    ours, theirs = pairs.means()
+    lost, gained = pairs.flips()
+    bootstrap = None
+    if policy.bootstrap_resamples:
+        label = f"level {level:g}"
+        bootstrap = bca_mean(ours - theirs, policy.alpha, policy.bootstrap_seed, policy.bootstrap_resamples, label)
+    return replace(
+        found,
+        accuracy=accuracy(ours, pairs.binary, policy.alpha),
+        baseline_accuracy=accuracy(theirs, pairs.binary, policy.alpha),
+        difference=difference(pairs, policy.alpha),
+        retention=retention(own, policy.alpha, policy.floor) if own is not None else None,
+        bootstrap=bootstrap,
+        lost=lost,
+        gained=gained,
+    )
+
+
+def _summary(levels: tuple[LevelVerdict, ...]) -> tuple[str, ...]:
+    """Why the whole is what it is: the reasons of every level with the deciding verdict."""
+    if not levels:
+        return ("the baseline holds no level, so there is nothing to judge",)
+    verdict = worst(level.verdict for level in levels)
+    return tuple(
+        f"level {level.level:g} {level.verdict}: {'; '.join(level.reasons)}"
+        for level in levels
+        if level.verdict in (verdict, FAIL)
+    )
+
+
+def _not_judged(match: _Match) -> tuple[str, ...]:
+    extra = sorted(set(match.candidate.outcomes) - set(match.baseline.outcomes))
+    return tuple(f"level {level:g} was not judged: the baseline does not have it" for level in extra)

@@ -1,0 +1,26 @@
+"""Whether two measurement keys are the same."""
+
+from __future__ import annotations
+
+from harness.record import MeasurementKey
+
+_ABSENT = "(missing)"
+
+
+def key_differences(candidate: MeasurementKey, baseline: MeasurementKey) -> tuple[str, ...]:
+    """One sentence per field that differs, with both values; a field that one side lacks differs.
+
+    Two empty keys give a sentence too: nothing says that the numbers belong together.
+    """
+    if not candidate and not baseline:
+        return ("no measurement key on either side, so nothing says that the numbers may be compared",)
+    fields = sorted(set(candidate) | set(baseline))
+    return tuple(
+        f"measurement keys differ in {field}: candidate {_shown(candidate, field)}, baseline {_shown(baseline, field)}"
+        for field in fields
+        if field not in candidate or field not in baseline or candidate[field] != baseline[field]
+    )
+
+
+def _shown(key: MeasurementKey, field: str) -> str:
+    return repr(key[field]) if field in key else _ABSENT

@@ -1,0 +1,114 @@
+"""One checkpoint against itself: a noisy level beside a reference level, item by item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.gates.evidence import certificate_problems, turned_by_missing
+from harness.gates.pairing import Pairs, pair, seeds_of
+from harness.gates.parts import accuracy, difference, difference_part
+from harness.gates.policy import check_alpha, check_fraction
+from harness.gates.verdicts import INCONCLUSIVE, INVALID
+from harness.record import Arm
+from harness.stats import Interval
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with its reasons; ``items_needed`` is known for INCONCLUSIVE only."""
+
+    verdict: str
+    reasons: tuple[str, ...]
+    items_needed: int | None = None
+
+
+@dataclass(frozen=True)
+class LevelComparison:
+    """The paired difference accuracy(level) - accuracy(against) of one arm (fractions).
+
+    ``n`` counts the items measured at both levels with every seed, ``total`` those that either level has.
+    ``difference`` is ``None`` where there is none to compute; ``problems`` is what makes every verdict INVALID.
+    """
+
+    label: str
+    level: float
+    against: float
+    n: int
+    total: int
+    difference: Interval | None
+    problems: tuple[str, ...]
+    alpha: float
+    pairs: Pairs | None = field(repr=False, compare=False)
+
+    def judge(self, limit: float) -> Judgement:
+        """Whether the drop stays within ``limit`` (fraction, in [0, 1)): verdict, reasons and items needed.
+
+        Lower bound above -limit PASS, upper bound below it FAIL, else INCONCLUSIVE; INVALID with ``problems``
+        or where unmeasured items could turn the verdict. Raises :class:`HarnessError` on another ``limit``.
+        """
+        check_fraction("limit", limit, 0.0, 1.0)
+        if self.problems or self.pairs is None:
+            return Judgement(INVALID, self.problems)
+        part = difference_part(self.pairs, limit, self.alpha)
+        turned = turned_by_missing((self.pairs,), lambda given: difference_part(given[0], limit, self.alpha).verdict)
+        if turned:
+            return Judgement(INVALID, turned)
+        return Judgement(part.verdict, (part.reason,), part.needed if part.verdict == INCONCLUSIVE else None)
+
+    def verdict_for(self, limit: float) -> str:
+        """PASS, FAIL, INCONCLUSIVE or INVALID for a drop of at most ``limit`` (fraction)."""
+        return self.judge(limit).verdict
+
+    def reasons_for(self, limit: float) -> tuple[str, ...]:
+        """The sentences behind :meth:`verdict_for`."""
+        return self.judge(limit).reasons
+
+
+def compare_levels(
+    arm: Arm, level: float, against: float = 0.0, alpha: float = 0.05, floor: float = 0.10
+) -> LevelComparison:
+    """Compare ``level`` with ``against`` within one arm, paired by item hash (fractions).
+
+    One draw on both sides gives Tango's interval, otherwise per-item means over each side's seeds are paired.
+    INVALID where the certificate speaks against either level, a level was not measured, or the accuracy at
+    ``against`` has a lower bound below ``floor``. Raises :class:`HarnessError` on arguments out of range.
+    """
+    check_alpha(alpha)
+    check_fraction("floor", floor, 0.0, 1.0)
+    asked = dict.fromkeys((level, against))
+    problems = [problem for each in asked for problem in certificate_problems(arm.label, arm, each)]
+    problems += [f"{arm.label}: no outcomes at level {each:g}" for each in asked if not _present(arm, each)]
+    if level == against:
+        problems.append(f"level {level:g} is compared with itself, which shows nothing")
+    pairs = pair(arm.outcomes[level], arm.outcomes[against]) if all(_present(arm, each) for each in asked) else None
+    if pairs is not None and pairs.n == 0:
+        problems.append(f"none of {pairs.total} items was measured at both levels")
+    elif pairs is not None:
+        problems += _floor(pairs, against, alpha, floor)
+    return LevelComparison(
+        label=arm.label,
+        level=level,
+        against=against,
+        n=pairs.n if pairs else 0,
+        total=pairs.total if pairs else 0,
+        difference=difference(pairs, alpha) if pairs and pairs.n else None,
+        problems=tuple(problems),
+        alpha=alpha,
+        pairs=pairs,
+    )
+
+
+def _present(arm: Arm, level: float) -> bool:
+    cells = arm.outcomes.get(level)
+    return bool(cells) and bool(seeds_of(cells or {}))
+
+
+def _floor(pairs: Pairs, against: float, alpha: float, floor: float) -> list[str]:
+    _, reference = pairs.means()
+    low = accuracy(reference, pairs.binary, alpha).low
+    if low >= floor:
+        return []
+    return [
+        f"the accuracy at level {against:g} is at the floor: its lower bound {100 * low:.2f} % on {pairs.n} items"
+        f" is below {100 * floor:.2f} %, so nothing can be lost"
+    ]

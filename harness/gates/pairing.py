@@ -1,0 +1,129 @@
+"""Outcomes paired by item: the score matrices that the intervals are computed from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.exceptions import HarnessError
+from harness.record import ERROR, TRUNCATED, UNPARSED, Arm, Outcome
+
+Floats = NDArray[np.float64]
+Cells = Mapping[str, Mapping[int, Outcome]]
+"""The outcomes of one arm at one level: item -> seed -> outcome."""
+
+MISSING = "missing"
+
+
+def seeds_of(cells: Cells) -> tuple[int, ...]:
+    """Every noise seed that occurs, ascending."""
+    return tuple(sorted({seed for item in cells.values() for seed in item}))
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Two aligned score matrices (items, seeds), fractions in [0, 1], NaN where nothing was measured.
+
+    The rows are the union of both sides' items. ``first`` is the judged side, ``second`` its reference.
+    """
+
+    first: Floats
+    second: Floats
+
+    @property
+    def total(self) -> int:
+        """Items that either side has."""
+        return len(self.first)
+
+    @property
+    def _measured(self) -> NDArray[np.bool_]:
+        gaps = np.concatenate([np.isnan(self.first), np.isnan(self.second)], axis=1)
+        complete: NDArray[np.bool_] = np.logical_not(gaps.any(axis=1))
+        return complete
+
+    @property
+    def n(self) -> int:
+        """Items that are measured on both sides with every seed."""
+        return int(self._measured.sum())
+
+    @property
+    def binary(self) -> bool:
+        """True for one draw per side with scores 0 and 1: score intervals for counts apply."""
+        one = self.first.shape[1] == self.second.shape[1] == 1
+        return one and all(bool(np.isin(side, (0.0, 1.0)).all()) for side in self.cells())
+
+    def cells(self) -> tuple[Floats, Floats]:
+        """The measured rows of both sides."""
+        rows = self._measured
+        return self.first[rows], self.second[rows]
+
+    def means(self) -> tuple[Floats, Floats]:
+        """Per-item means over seeds, of the measured rows of both sides."""
+        first, second = self.cells()
+        return first.mean(axis=1), second.mean(axis=1)
+
+    def flips(self) -> tuple[int, int]:
+        """(lost, gained): measured (item, seed) cells that are right in the reference only, or here only."""
+        first, second = self.cells()
+        return int((first < second).sum()), int((first > second).sum())
+
+    def filled(self, first: float, second: float) -> Pairs:
+        """With every unmeasured cell replaced; what was measured keeps its score."""
+        return Pairs(
+            np.where(np.isnan(self.first), first, self.first), np.where(np.isnan(self.second), second, self.second)
+        )
+
+
+def _scores(cells: Cells, items: list[str], seeds: tuple[int, ...]) -> Floats:
+    matrix = np.full((len(items), len(seeds)), np.nan)
+    for row, item in enumerate(items):
+        for column, seed in enumerate(seeds):
+            outcome = cells.get(item, {}).get(seed)
+            if outcome is None or not outcome.measured:
+                continue
+            if not 0 <= outcome.right <= 1:
+                raise HarnessError(
+                    f"score {outcome.right!r} of item {item}, seed {seed}",
+                    "a score lies in [0, 1]",
+                    "score the run again",
+                )
+            matrix[row, column] = outcome.right
+    return matrix
+
+
+def pair(first: Cells, second: Cells) -> Pairs:
+    """Align two sides by item hash; the columns are each side's own seeds. Raises on a score outside [0, 1]."""
+    items = sorted(set(first) | set(second))
+    return Pairs(_scores(first, items, seeds_of(first)), _scores(second, items, seeds_of(second)))
+
+
+def unscored(cells: Cells, items: set[str], seeds: tuple[int, ...]) -> dict[str, int]:
+    """How many (item, seed) cells have no score, by reason: unparsed, truncated, error, missing."""
+    counts: Counter[str] = Counter()
+    for item in items:
+        row = cells.get(item, {})
+        counts.update(row[seed].reason if seed in row else MISSING for seed in seeds)
+    return {reason: counts[reason] for reason in (UNPARSED, TRUNCATED, ERROR, MISSING)}
+
+
+def pairing_problem(candidate: Arm, baseline: Arm, level: float) -> str | None:
+    """Why the arms cannot be paired at ``level``, or ``None``: a side without it, or other noise seeds."""
+    for role, arm in (("candidate", candidate), ("baseline", baseline)):
+        if not arm.outcomes.get(level):
+            return f"{role}: no outcomes at level {level:g}"
+    ours, theirs = seeds_of(candidate.outcomes[level]), seeds_of(baseline.outcomes[level])
+    if ours != theirs:
+        return f"noise seeds differ: candidate {_listed(ours)}, baseline {_listed(theirs)}"
+    if not ours:
+        return f"no seed has an outcome at level {level:g}"
+    if not set(candidate.outcomes[level]) & set(baseline.outcomes[level]):
+        return "no item is in both arms"
+    return None
+
+
+def _listed(seeds: tuple[int, ...]) -> str:
+    return ", ".join(map(str, seeds)) or "none"

@@ -1,0 +1,101 @@
+"""What a gate returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.gates.verdicts import exit_code
+from harness.record import Certificate
+from harness.stats import Interval
+
+
+@dataclass(frozen=True)
+class LevelVerdict:
+    """The verdict at one noise level. Accuracies, differences and retention are fractions.
+
+    ``n`` counts the items measured on both sides with every seed; ``lost`` and ``gained`` count (item, seed)
+    outcomes that only the baseline, or only the candidate, has right. An interval that is not defined is ``None``.
+    ``unscored`` holds, per arm, the (item, seed) outcomes without a score by reason. ``items_needed`` is known
+    for INCONCLUSIVE levels only.
+    """
+
+    level: float
+    verdict: str
+    reasons: tuple[str, ...]
+    n: int = 0
+    seeds: tuple[int, ...] = ()
+    accuracy: Interval | None = None
+    baseline_accuracy: Interval | None = None
+    difference: Interval | None = None
+    retention: Interval | None = None
+    bootstrap: Interval | None = None
+    lost: int = 0
+    gained: int = 0
+    items_needed: int | None = None
+    unscored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for strict JSON."""
+        intervals = ("accuracy", "baseline_accuracy", "difference", "retention", "bootstrap")
+        shown = {name: getattr(self, name) for name in intervals}
+        return {
+            "level": self.level,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "n": self.n,
+            "seeds": list(self.seeds),
+            **{name: None if interval is None else interval.to_json() for name, interval in shown.items()},
+            "flips": {"lost": self.lost, "gained": self.gained},
+            "items_needed": self.items_needed,
+            "unscored": {arm: dict(counts) for arm, counts in self.unscored.items()},
+        }
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The verdict over all levels, with one :class:`LevelVerdict` per level of the baseline, ascending.
+
+    ``certificate`` is the candidate's; ``baseline`` names the other arm (label, status of its certificate,
+    measurement key); ``family`` says how several levels were held together.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    levels: tuple[LevelVerdict, ...]
+    family: str
+    certificate: Certificate
+    baseline: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """PASS 0, FAIL 1, INCONCLUSIVE 3, INVALID 4."""
+        return exit_code(self.verdict)
+
+    def to_json(self) -> dict[str, Any]:
+        """One object for strict JSON (no NaN or infinity)."""
+        found: dict[str, Any] = _strict(
+            {
+                "verdict": self.verdict,
+                "exit_code": self.exit_code,
+                "reasons": self.reasons,
+                "levels": [level.to_json() for level in self.levels],
+                "family": self.family,
+                "certificate": self.certificate.to_json(),
+                "baseline": self.baseline,
+            }
+        )
+        return found
+
+
+def _strict(value: Any) -> Any:
+    """The same value as JSON types, with ``None`` for numbers that JSON cannot hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _strict(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(entry) for entry in value]
+    return value

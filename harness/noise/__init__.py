@@ -1,0 +1,1 @@
+"""Noise in a running model: sites, plan, session, ledger and the auditor that recounts them."""

@@ -1,0 +1,51 @@
+"""Noise on the rotary embedding's angle product. Reached only by ``op:rotary``: alone it destroys a model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from harness.noise.sites import Site
+
+if TYPE_CHECKING:
+    from harness.noise.session import NoiseSession
+
+_PRODUCTS = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm)
+
+
+class _AngleMode(TorchFunctionMode):
+    """Perturbs (batch, frequencies, tokens) products while the rotary module runs."""
+
+    def __init__(self, site: Site, session: NoiseSession) -> None:
+        super().__init__()
+        self._site = site
+        self._session = session
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in _PRODUCTS:
+            return self._session.perturb(self._site, result.transpose(1, 2)).transpose(1, 2)
+        return result
+
+
+@contextlib.contextmanager
+def perturbed(module: nn.Module, site: Site, session: NoiseSession) -> Iterator[None]:
+    """Wraps ``module.forward`` so that its matrix product is perturbed; restored on leaving."""
+    original = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with _AngleMode(site, session):
+            return original(*args, **kwargs)
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.__dict__["forward"]

@@ -1,0 +1,75 @@
+"""Which item, seed and token position each row of a forward pass belongs to: the row half of every key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from harness.numerics.keyed_random import counter_keys, derive_key
+
+SHARED_ITEM = "shared"
+
+
+def row_bases(items: Sequence[str], seeds: Sequence[int], key_mode: str = "item") -> Tensor:
+    """One int64 key per sequence of the batch from (seed, item hash), shape (batch,).
+
+    With ``key_mode="shared"`` the item is left out: every sequence sees the draws of the same chip.
+    """
+    if len(items) != len(seeds):
+        raise ValueError(f"{len(items)} items but {len(seeds)} seeds")
+    keyed = (SHARED_ITEM if key_mode == "shared" else item for item in items)
+    return torch.tensor([derive_key("row", seed, item) for item, seed in zip(keyed, seeds, strict=True)])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one forward pass.
+
+    ``keys`` int64 (batch, tokens): the row key of every token; ``positions`` int64 (batch, tokens): its
+    position without padding; ``key_positions`` int64 (batch, keys): the position of every cached token, -1
+    where it is padding; ``real`` bool (batch, tokens) or None where no token is padding; ``count`` the number
+    of real tokens; ``visible`` the number of (query, key) pairs of real tokens under the causal mask.
+    """
+
+    keys: Tensor
+    positions: Tensor
+    key_positions: Tensor
+    real: Tensor | None
+    count: int
+    visible: int
+
+    @classmethod
+    def of(cls, bases: Tensor, attention_mask: Tensor | None, tokens: int, past: int) -> Rows:
+        """Rows of the last ``tokens`` columns after ``past`` cached ones.
+
+        ``attention_mask`` is (batch, past + tokens) with 0 at padding, or None where there is none. Positions
+        count real tokens only, so that a key does not depend on padding or batch.
+        """
+        batch, width = bases.shape[0], past + tokens
+        if attention_mask is None:
+            columns = torch.arange(width, device=bases.device).expand(batch, width)
+            positions = columns[:, past:]
+            visible = batch * sum(range(past + 1, width + 1))
+            return cls(counter_keys(bases[:, None], positions), positions, columns, None, batch * tokens, visible)
+        if attention_mask.shape != (batch, width):
+            raise ValueError(
+                f"attention mask of shape {tuple(attention_mask.shape)} with {batch} item keys and {width} tokens"
+            )
+        kept = attention_mask.bool()
+        columns = torch.where(kept, attention_mask.long().cumsum(1) - 1, -1)
+        positions, real = columns[:, past:], kept[:, past:]
+        # both numbers in one transfer: the only synchronisation of a forward pass
+        count, visible = torch.stack([real.sum(), ((positions + 1) * real).sum()]).tolist()
+        keys = counter_keys(bases[:, None], positions)
+        return cls(keys, positions, columns, None if count == real.numel() else real, count, visible)
+
+    def last(self, tokens: int) -> Rows:
+        """The rows of the last ``tokens`` tokens of each sequence (the head sees only those in a prefill)."""
+        if tokens == self.keys.shape[1]:
+            return self
+        real = None if self.real is None else self.real[:, -tokens:]
+        count = self.keys.shape[0] * tokens if real is None else int(real.sum())
+        return replace(self, keys=self.keys[:, -tokens:], positions=self.positions[:, -tokens:], real=real, count=count)

@@ -1,0 +1,192 @@
+"""What an evaluation leaves behind, as frozen dataclasses (standard library only).
+
+Units: accuracies, levels, margins and differences are fractions (0.05 is 5 %, or 5 percentage points
+where it is a difference); token counts are integers; energies are sums of squares, unitless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR = "right", "wrong", "unparsed", "truncated", "error"
+REASONS = (RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR)
+"""Why an outcome has its score. ``unparsed``, ``truncated`` and ``error`` have none (``None``)."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The score of one (item, level, seed): 1.0 or 0.0, or ``None`` with the reason it has none.
+
+    ``unparsed`` and ``truncated`` are the model's doing: it was measured and gave no answer, so it counts
+    as not right on either side of a comparison. ``error`` is a failure of the measurement and is
+    worst-cased, as a missing item is.
+    """
+
+    score: float | None
+    reason: str
+
+    @property
+    def measured(self) -> bool:
+        """False where the engine failed, so that nothing is known about the model."""
+        return self.reason != ERROR
+
+    @property
+    def right(self) -> float:
+        """1.0 for a right answer, else 0.0 (also for outcomes without a score)."""
+        return self.score or 0.0
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """One row of a run: a single generation for one item at one noise level and noise seed."""
+
+    item: str
+    level: float
+    seed: int
+    score: float | None
+    reason: str
+    answer: str | None
+    strict: float | None
+    flexible: float | None
+    prompt_tokens: int
+    tokens: tuple[int, ...]
+    text: str
+    truncated: bool
+
+    @property
+    def outcome(self) -> Outcome:
+        """The part of the row that comparisons use."""
+        return Outcome(self.score, self.reason)
+
+
+@dataclass(frozen=True)
+class SiteCount:
+    """What the ledger saw at one site and level.
+
+    ``calls`` counts operator calls, ``rows`` token rows (padding excluded), ``elements`` output elements,
+    ``changed`` those whose bits differ after the perturbation, ``nonzero`` those that were not 0 before;
+    ``signal`` is sum y^2, ``error`` sum (y'-y)^2, ``relative`` sum ((y'-y)/y)^2 over non-zero elements.
+    """
+
+    site: str
+    op: str
+    level: float
+    calls: int = 0
+    rows: int = 0
+    elements: int = 0
+    changed: int = 0
+    nonzero: int = 0
+    nonfinite: int = 0
+    signal: float = 0.0
+    error: float = 0.0
+    relative: float = 0.0
+
+    def __add__(self, other: SiteCount) -> SiteCount:
+        """Counts of the same site and level, added (ledgers of several batches or processes merge so)."""
+        if (self.site, self.op, self.level) != (other.site, other.op, other.level):
+            raise ValueError(f"cannot add the counts of {self.site} at {self.level} and {other.site} at {other.level}")
+        summed = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)[3:]}
+        return SiteCount(self.site, self.op, self.level, **summed)
+
+    @property
+    def relative_rms(self) -> float:
+        """Root mean square of dy/y over non-zero elements (fraction); 0 where there are none."""
+        return (self.relative / self.nonzero) ** 0.5 if self.nonzero else 0.0
+
+
+@dataclass(frozen=True)
+class LevelCertificate:
+    """Proof, or lack of it, that one noise level was really injected as asked."""
+
+    level: float
+    sites: int
+    expected_rows: int
+    counted_rows: int
+    elements: int
+    changed: int
+    rms_low: float
+    rms_high: float
+    audited: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """True where nothing speaks against the level."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class ControlResult:
+    """The positive control: a known-lethal scale must hurt. Accuracies are fractions of ``items``."""
+
+    scale: float
+    items: int
+    clean_right: int
+    noisy_right: int
+    outputs_changed: int
+    problems: tuple[str, ...] = ()
+
+
+CERTIFIED, EXTERNAL, INVALID_EVIDENCE = "certified", "external, uncertified", "invalid"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The evidence a run carries. ``status`` is one of certified / external, uncertified / invalid."""
+
+    status: str
+    levels: tuple[LevelCertificate, ...] = ()
+    control: ControlResult | None = None
+    problems: tuple[str, ...] = ()
+
+    def problems_at(self, level: float) -> tuple[str, ...]:
+        """Everything that speaks against ``level``: problems of the whole run and of the level itself."""
+        if self.status == EXTERNAL:
+            if level == 0:
+                return ()
+            return (f"external, uncertified: nothing proves that noise was on at level {level:g}",)
+        own = [entry for entry in self.levels if entry.level == level]
+        found = list(self.problems) + [problem for entry in own for problem in entry.problems]
+        if not own:
+            found.append(f"no ledger for level {level:g}")
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Certificate:
+        """The inverse of :meth:`to_json`."""
+        control = data.get("control")
+        levels = tuple(
+            LevelCertificate(**{**entry, "problems": tuple(entry["problems"])}) for entry in data.get("levels", ())
+        )
+        return cls(
+            status=data["status"],
+            levels=levels,
+            control=ControlResult(**{**control, "problems": tuple(control["problems"])}) if control else None,
+            problems=tuple(data.get("problems", ())),
+        )
+
+
+MeasurementKey = Mapping[str, str]
+"""Field name -> value of everything a number depends on except checkpoint, level and seeds."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: the outcomes of one checkpoint under one measurement key.
+
+    ``outcomes[level][item][seed]`` holds an :class:`Outcome`; ``item`` is the content hash.
+    """
+
+    label: str
+    key: MeasurementKey
+    outcomes: Mapping[float, Mapping[str, Mapping[int, Outcome]]]
+    certificate: Certificate
+    questions: Mapping[str, str] = field(default_factory=dict)

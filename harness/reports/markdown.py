@@ -1,0 +1,71 @@
+"""``report.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.reports.tables import (
+    GATE_HEADER,
+    LEDGER_HEADER,
+    LEVEL_HEADER,
+    certificate_lines,
+    gate_rows,
+    ledger_rows,
+    level_rows,
+    reason_lines,
+)
+
+INTERVALS = "Intervals: one-sided 95 % bounds in brackets. Retention: accuracy under noise / clean accuracy."
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report as Markdown text."""
+    parts = [f"# Robustness of {_subject(report)}", ""]
+    if report["gate"] is not None:
+        gate = report["gate"]
+        parts += [f"**{gate['verdict']}** against {gate['baseline']['label']} ({gate['family']})", ""]
+        parts += [_table(GATE_HEADER, gate_rows(gate)), "", *_bullets(reason_lines(gate)), ""]
+    parts += ["## Levels", "", _table(LEVEL_HEADER, level_rows(report)), "", INTERVALS, ""]
+    if report["missing_records"]:
+        parts += [f"**Unfinished: {report['missing_records']} records are missing.**", ""]
+    parts += ["## Was the noise on?", "", *_bullets(certificate_lines(report["certificate"])), ""]
+    if report["ledger"]:
+        parts += [_table(LEDGER_HEADER, ledger_rows(report["ledger"])), ""]
+    for title, field in (("Left out on purpose", "excluded"), ("Out of reach in this model", "uncovered")):
+        if report["plan"][field]:
+            parts += [f"## {title}", "", *_bullets(_grouped(report["plan"][field])), ""]
+    parts += ["## What the numbers depend on", "", _table(("field", "value"), list(_key_rows(report))), ""]
+    return "\n".join(parts)
+
+
+def _subject(report: Mapping[str, Any]) -> str:
+    checkpoint = report["checkpoint"]
+    return str(checkpoint["path"]) if checkpoint else f"{report['run']} (external, uncertified)"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(header), " | ".join("---" for _ in header)]
+    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _bullets(lines: Sequence[str]) -> list[str]:
+    return [f"- {line}" for line in lines]
+
+
+def _grouped(reasons: Mapping[str, str]) -> list[str]:
+    """``name, name, ...: reason``, one line per reason."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(reason, []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in groups.items()]
+
+
+def _key_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [(name, str(value)) for name, value in sorted(report["measurement_key"].items())]
+    if report["checkpoint"]:
+        rows.append(("weights (SHA-256)", report["checkpoint"]["weights"]))
+    environment = report["environment"]
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
+    return [*rows, ("versions", packages), ("processor", f"{environment['processor']} x {environment['cores']}")]

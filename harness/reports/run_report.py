@@ -1,0 +1,109 @@
+"""The report of a run: what was measured, of how many, with what interval, and was the noise on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.gates import GateResult
+from harness.gates.pairing import pair
+from harness.gates.parts import accuracy, retention
+from harness.record import RIGHT, WRONG, ItemResult, SiteCount
+from harness.reports.markdown import markdown
+from harness.runs.loaded import Run
+from harness.runs.store import guarded, write_atomically
+from harness.stats import Interval
+from harness.thresholds import FLOOR
+
+ALPHA = 0.05
+JSON_FILE, MARKDOWN_FILE = "report.json", "report.md"
+
+
+def run_report(run: Run, gate: GateResult | None = None) -> dict[str, Any]:
+    """Everything the renderings show, as JSON types. Intervals are one-sided 95 % bounds; fractions throughout."""
+    levels = sorted({result.level for result in run.results})
+    return {
+        "run": str(run.path),
+        "kind": run.manifest["kind"],
+        "checkpoint": run.manifest.get("checkpoint"),
+        "measurement_key": run.manifest["measurement_key"],
+        "environment": run.manifest["environment"],
+        "levels": [_level(run, level) for level in levels],
+        "missing_records": run.missing,
+        "certificate": run.arm.certificate.to_json(),
+        "ledger": _ledger(run.counts),
+        "plan": {name: run.manifest.get("plan", {}).get(name, {}) for name in ("excluded", "uncovered")},
+        "gate": None if gate is None else gate.to_json(),
+    }
+
+
+def write_reports(out: Path, report: Mapping[str, Any]) -> None:
+    """Writes ``report.json`` and ``report.md`` into the run folder, each atomically."""
+    with guarded(out):
+        write_atomically(out / JSON_FILE, json.dumps(report, indent=2) + "\n")
+        write_atomically(out / MARKDOWN_FILE, markdown(report))
+
+
+def _level(run: Run, level: float) -> dict[str, Any]:
+    results = [result for result in run.results if result.level == level]
+    outcomes = run.arm.outcomes
+    pairs = pair(outcomes[level], outcomes.get(0.0, outcomes[level]))
+    measured = pairs.n > 0
+    kept = retention(pairs, ALPHA, FLOOR) if level and 0.0 in outcomes else None
+    return {
+        "level": level,
+        "n": pairs.n,
+        "seeds": sorted({result.seed for result in results}),
+        "draws": len(results),
+        "accuracy": _json(accuracy(pairs.means()[0], pairs.binary, ALPHA)) if measured else None,
+        "retention": _json(kept),
+        "strict": _mean(result.strict or 0.0 for result in results),
+        "flexible": _mean(result.flexible or 0.0 for result in results),
+        "format_rate": _mean(result.strict is not None for result in results),
+        "truncation_rate": _mean(result.truncated for result in results),
+        "unscored": _unscored(results),
+    }
+
+
+def _unscored(results: Sequence[ItemResult]) -> dict[str, int]:
+    counts = Counter(result.reason for result in results)
+    return {reason: count for reason, count in sorted(counts.items()) if reason not in (RIGHT, WRONG)}
+
+
+def _mean(values: Any) -> float:
+    found = [float(value) for value in values]
+    return sum(found) / len(found)
+
+
+def _json(interval: Interval | None) -> dict[str, Any] | None:
+    return None if interval is None else interval.to_json()
+
+
+def _ledger(counts: Sequence[SiteCount]) -> list[dict[str, Any]]:
+    """The ledger summed per level and operator."""
+    sums: dict[tuple[float, str], list[SiteCount]] = {}
+    for count in counts:
+        sums.setdefault((count.level, count.op), []).append(count)
+    return [
+        {
+            "level": level,
+            "op": op,
+            "sites": len(group),
+            "calls": sum(count.calls for count in group),
+            "rows": sum(count.rows for count in group),
+            "elements": sum(count.elements for count in group),
+            "changed": sum(count.changed for count in group),
+            "nonfinite": sum(count.nonfinite for count in group),
+            "relative_rms_low": min(count.relative_rms for count in group),
+            "relative_rms_high": max(count.relative_rms for count in group),
+            "error_to_signal": _ratio(sum(c.error for c in group), sum(c.signal for c in group)),
+        }
+        for (level, op), group in sorted(sums.items())
+    ]
+
+
+def _ratio(error: float, signal: float) -> float:
+    return (error / signal) ** 0.5 if signal else 0.0

@@ -1,0 +1,116 @@
+"""The tables that terminal and Markdown show, as rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LEVEL_HEADER = (
+    "level",
+    "n",
+    "draws",
+    "accuracy %",
+    "retention",
+    "strict / flexible %",
+    "format %",
+    "cut %",
+    "unscored",
+)
+GATE_HEADER = ("level", "verdict", "n", "accuracy %", "baseline %", "difference pp", "bootstrap pp", "lost / gained")
+LEDGER_HEADER = ("level", "operator", "sites", "calls", "token rows", "elements", "changed", "dy/y RMS", "energy ratio")
+
+
+def percent(interval: Mapping[str, float] | None, signed: bool = False) -> str:
+    """``81.5 [77.1, 85.2]``: estimate and bounds in percent or percentage points; a dash where undefined."""
+    if interval is None:
+        return "-"
+    sign = "+" if signed else ""
+    return "{0:{3}.1f} [{1:{3}.1f}, {2:{3}.1f}]".format(*(100 * interval[n] for n in ("estimate", "low", "high")), sign)
+
+
+def fraction(interval: Mapping[str, float] | None) -> str:
+    """``0.952 [0.921, 0.981]``; a dash where undefined."""
+    if interval is None:
+        return "-"
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*(interval[name] for name in ("estimate", "low", "high")))
+
+
+def level_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row per level of a run."""
+    return [
+        (
+            f"{100 * level['level']:g} %",
+            str(level["n"]),
+            str(level["draws"]),
+            percent(level["accuracy"]),
+            fraction(level["retention"]),
+            f"{100 * level['strict']:.1f} / {100 * level['flexible']:.1f}",
+            f"{100 * level['format_rate']:.1f}",
+            f"{100 * level['truncation_rate']:.1f}",
+            ", ".join(f"{count} {reason}" for reason, count in level["unscored"].items()) or "0",
+        )
+        for level in report["levels"]
+    ]
+
+
+def gate_rows(gate: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row per level of a gate."""
+    return [
+        (
+            f"{100 * level['level']:g} %",
+            level["verdict"],
+            str(level["n"]),
+            percent(level["accuracy"]),
+            percent(level["baseline_accuracy"]),
+            percent(level["difference"], signed=True),
+            percent(level["bootstrap"], signed=True),
+            f"{level['flips']['lost']} / {level['flips']['gained']}",
+        )
+        for level in gate["levels"]
+    ]
+
+
+def ledger_rows(ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One row per level and operator of the ledger summary."""
+    return [
+        (
+            f"{100 * row['level']:g} %",
+            row["op"],
+            str(row["sites"]),
+            f"{row['calls']:,}",
+            f"{row['rows']:,}",
+            f"{row['elements']:,}",
+            f"{row['changed']:,}",
+            f"{row['relative_rms_low']:.4f} - {row['relative_rms_high']:.4f}",
+            f"{row['error_to_signal']:.4f}",
+        )
+        for row in ledger
+    ]
+
+
+def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
+    """The certificate in sentences: status, control, and everything that speaks against it."""
+    lines = [f"certificate: {certificate['status']}"]
+    for level in certificate["levels"]:
+        lines.append(
+            f"level {100 * level['level']:g} %: {level['counted_rows']:,} of {level['expected_rows']:,} expected token "
+            f"rows at {level['sites']} sites, {level['changed']:,} of {level['elements']:,} elements changed, "
+            f"{level['audited']} products recounted by the auditor"
+        )
+    control = certificate["control"]
+    if control is not None:
+        lines.append(
+            f"positive control at scale {control['scale']:g}: {control['noisy_right']} of {control['clean_right']} "
+            f"right answers left of {control['items']} items, {control['outputs_changed']} outputs changed"
+        )
+    problems = list(certificate["problems"])
+    for level in certificate["levels"]:
+        problems += [f"level {100 * level['level']:g} %: {problem}" for problem in level["problems"]]
+    return lines + [f"INVALID: {problem}" for problem in dict.fromkeys(problems)]
+
+
+def reason_lines(gate: Mapping[str, Any]) -> list[str]:
+    """Why each level has its verdict."""
+    lines = [f"{100 * level['level']:g} %: {reason}" for level in gate["levels"] for reason in level["reasons"]]
+    shown = set(lines)
+    return lines + [reason for reason in gate["reasons"] if not any(reason in line for line in shown)]

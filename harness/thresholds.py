@@ -1,0 +1,31 @@
+"""The one home of the limits that decide whether an injection was effective."""
+
+from __future__ import annotations
+
+EFFECT_LOW, EFFECT_HIGH = 0.9, 1.15
+"""The achieved relative error (RMS of dy/y) must lie within these factors of the request ..."""
+
+EFFECT_MIN_ELEMENTS = 1000
+"""... from this many non-zero elements on; with fewer, within :data:`EFFECT_Z` standard errors."""
+
+EFFECT_Z = 5.0
+
+CONTROL_SCALE = 1.0
+"""Scale of the positive control (fraction): known to destroy every model."""
+
+CONTROL_ITEMS = 16
+
+FLOOR = 0.10
+"""A clean accuracy whose Wilson lower bound is below this fraction has nothing to lose, so it proves nothing."""
+
+
+def effect_bounds(nonzero: int) -> tuple[float, float]:
+    """The allowed factors achieved / requested for ``nonzero`` elements.
+
+    The mean of n squared standard normal draws has standard deviation sqrt(2 / n), so its root has about
+    1 / sqrt(2 n); with few elements the bound is :data:`EFFECT_Z` of those, never narrower than with many.
+    """
+    if nonzero >= EFFECT_MIN_ELEMENTS:
+        return EFFECT_LOW, EFFECT_HIGH
+    half = EFFECT_Z / (2 * max(nonzero, 1)) ** 0.5
+    return min(EFFECT_LOW, 1 - half), max(EFFECT_HIGH, 1 + half)

@@ -1,0 +1,75 @@
+"""What a gate may demand, and the order of verdicts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from harness.exceptions import HarnessError
+from harness.gates import EXIT_CODES, FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, key_differences, worst
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("margin", 3),
+        ("margin", -0.01),
+        ("margin", math.nan),
+        ("alpha", 0.0),
+        ("alpha", 0.5),
+        ("alpha", math.nan),
+        ("floor", 1.0),
+        ("floor", -0.1),
+        ("min_retention", 0.0),
+        ("min_retention", 95.0),
+        ("min_retention", math.nan),
+        ("bootstrap_resamples", -1),
+        ("bootstrap_seed", 0.5),
+    ],
+)
+def test_a_bad_value_is_named_with_its_rule_and_a_way_out(field: str, value: Any) -> None:
+    with pytest.raises(HarnessError) as caught:
+        GatePolicy(**{field: value})
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert field in message
+    assert repr(value) in message
+    assert message.count(";") == 2
+
+
+def test_edges_that_are_allowed() -> None:
+    GatePolicy(margin=0.0, floor=0.0, min_retention=1.0, bootstrap_resamples=0)
+
+
+def test_exit_codes() -> None:
+    assert EXIT_CODES == {PASS: 0, FAIL: 1, INCONCLUSIVE: 3, INVALID: 4}
+
+
+def test_invalid_before_fail_before_inconclusive_before_pass() -> None:
+    order = [INVALID, FAIL, INCONCLUSIVE, PASS]
+    for first, second in itertools.product(order, repeat=2):
+        assert worst([first, second]) == order[min(order.index(first), order.index(second))]
+    assert worst([]) == INVALID
+
+
+def test_keys_differ_by_value_and_by_absence() -> None:
+    found = key_differences({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "x", "d": "4"})
+    assert [sentence.split(":")[0].split()[-1] for sentence in found] == ["b", "c", "d"]
+    assert "'2'" in found[0]
+    assert "'x'" in found[0]
+    assert "baseline (missing)" in found[1]
+    assert "candidate (missing)" in found[2]
+    assert key_differences({"a": "1"}, {"a": "1"}) == ()
+    assert key_differences({}, {})
+
+
+def test_neither_package_loads_torch() -> None:
+    code = "import sys, harness.stats, harness.gates; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
