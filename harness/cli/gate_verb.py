@@ -67,10 +67,12 @@ def baseline_spec(baseline: Baseline, data: str | None) -> EvalSpec:
     return spec if data is None else replace(spec, data=data)
 
 
-def default_run_folder(checkpoint: Path, spec: EvalSpec) -> Path:
-    """Where a gate keeps its evaluation: the same checkpoint path and specification resume the same folder."""
-    label = digest(f"{checkpoint.resolve()}|{json.dumps(spec.to_json(), sort_keys=True)}")
-    return RUNS / f"gate-{checkpoint.resolve().name}-{label}"
+def default_run_folder(checkpoint: Path, spec: EvalSpec, folder: Path = RUNS) -> Path:
+    """Where a gate keeps its evaluation: the same weights and specification resume the same folder."""
+    from harness.evaluate.checkpoint import fingerprint_weights
+
+    label = digest(f"{fingerprint_weights(checkpoint)}|{json.dumps(spec.to_json(), sort_keys=True)}")
+    return folder / f"gate-{checkpoint.resolve().name}-{label}"
 
 
 def _evaluate(target: Path, baseline: Baseline, given: dict[str, Any]) -> Run:

@@ -112,5 +112,5 @@ def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
 def reason_lines(gate: Mapping[str, Any]) -> list[str]:
     """Why each level has its verdict."""
     lines = [f"{100 * level['level']:g} %: {reason}" for level in gate["levels"] for reason in level["reasons"]]
-    shown = set(lines)
-    return lines + [reason for reason in gate["reasons"] if not any(reason in line for line in shown)]
+    said = [reason for level in gate["levels"] for reason in level["reasons"]]
+    return lines + [reason for reason in gate["reasons"] if not reason.endswith(tuple(said))]
