@@ -38,6 +38,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(choices)}"
 
 
+def number_text(value: float) -> str:
+    """The shortest text that reads back as exactly ``value``: ``0``, ``0.05``."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 @dataclass(frozen=True)
 class RelativeGaussian:
     """y -> y + scale * y * z with z ~ N(0, 1); the expected relative error (RMS) is ``scale``, a fraction.
@@ -58,7 +64,7 @@ class RelativeGaussian:
             )
 
     def __str__(self) -> str:
-        return self.name if self.scale is None else f"{self.name}({self.scale:g})"
+        return self.name if self.scale is None else f"{self.name}({number_text(self.scale)})"
 
 
 ErrorModel = RelativeGaussian
@@ -207,7 +213,7 @@ class EvalSpec:
 
 def check_levels(levels: Iterable[float]) -> tuple[float, ...]:
     """The levels, sorted; each a fraction in [0, 1), none twice, 0 among them (the clean reference)."""
-    found = tuple(sorted(levels))
+    found = tuple(sorted(level + 0.0 for level in levels))  # -0.0 becomes 0.0
     for level in found:
         if not (math.isfinite(level) and 0 <= level < 1):
             raise HarnessError(f"noise level {level:g}", "a level is a fraction in [0, 1)", "5 % is written 0.05")

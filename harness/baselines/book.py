@@ -13,19 +13,22 @@ from harness.baselines.file import SUFFIX, Baseline, dump, load
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
 from harness.record import INVALID_EVIDENCE, Arm, Outcome
+from harness.runs.folder import write_atomically
 from harness.runs.loaded import EVALUATION_KIND, complete_run
-from harness.runs.store import write_atomically
-from harness.spec import nearest
+from harness.spec import nearest, number_text
 
 DEFAULT_FOLDER = Path("baselines")
+MAX_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
 def path_of(folder: Path, name: str) -> Path:
     """Where the baseline ``name`` lies; a name is letters, digits, ``. _ -`` and ``/`` between parts."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name.endswith(SUFFIX) or len(name) > MAX_NAME:
         raise HarnessError(
-            f"baseline name {name!r}", "letters, digits, '.', '_', '-', and '/' between parts", "arith/my-model"
+            f"baseline name {name!r:.80}",
+            f"letters, digits, '.', '_', '-', and '/' between parts; at most {MAX_NAME}, no {SUFFIX} at the end",
+            "for example arith/my-model",
         )
     return folder / f"{name}{SUFFIX}"
 
@@ -102,9 +105,9 @@ class Difference:
         """A plain dictionary for JSON; outcomes are (left, right) reasons."""
         return {
             "measurement_key": list(self.key),
-            "changed": {f"{level:g}": items for level, items in self.changed.items()},
-            "only_left": {f"{level:g}": count for level, count in self.only_left.items()},
-            "only_right": {f"{level:g}": count for level, count in self.only_right.items()},
+            "changed": {number_text(level): items for level, items in self.changed.items()},
+            "only_left": {number_text(level): count for level, count in self.only_left.items()},
+            "only_right": {number_text(level): count for level, count in self.only_right.items()},
         }
 
 

@@ -6,16 +6,33 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from harness.evaluate.run import DEFAULT_BATCH, Prepared, evaluate, prepare, probe_seconds
 from harness.runs.loaded import Run, load_run
-from harness.runs.store import Store, read_manifest
 from harness.spec import EvalSpec
 from harness.stats import minimum_detectable_effect
 
+SECONDS_BETWEEN_LINES = 10
 ASSUMED_DISCORDANCE = 0.05
 """Share of items whose outcome differs between two runs, for the effect announced before anything is known."""
+
+_COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("left"),
+    TimeRemainingColumn(),
+)
 
 
 def evaluate_with_progress(
@@ -33,27 +50,9 @@ def evaluate_with_progress(
     """
     console = console or Console(stderr=True)
     prepared = prepare(checkpoint, spec, device)
-    left = prepared.draws - _done(out)
-    if left:
-        console.print(cost_line(prepared, left, batch_size), highlight=False, soft_wrap=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not left or not console.is_terminal) as progress:
-        bar = progress.add_task("records", total=prepared.draws)
-        shown = _PlainProgress(console, prepared.draws) if left and not console.is_terminal else None
-
-        def advance(count: int) -> None:
-            progress.advance(bar, count)
-            if shown is not None:
-                shown.advance(count)
-
-        evaluate(prepared, out, batch_size, advance)
+    with Progress(*_COLUMNS, console=console, disable=not console.is_terminal) as progress:
+        shown = _Shown(console, progress, prepared, batch_size)
+        evaluate(prepared, out, batch_size, shown.advance)
     return load_run(out)
 
 
@@ -76,32 +75,31 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _done(out: Path) -> int:
-    """Records there already; 0 where ``out`` is not a run folder (its soundness is checked when it is opened)."""
-    if not (out / "records.sqlite").is_file():
-        return 0
-    read_manifest(out)
-    with Store.read(out) as store:
-        return len(store.done())
+class _Shown:
+    """The cost line once the run folder is known to be good, then a bar, or a line every ten seconds in a pipe."""
 
-
-class _PlainProgress:
-    """A line every ten seconds, for logs and pipes."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total, self._count = console, total, 0
-        self._last = self._begun = time.monotonic()
-        self._resumed: int | None = None
+    def __init__(self, console: Console, progress: Progress, prepared: Prepared, batch_size: int) -> None:
+        self._console, self._progress, self._prepared, self._batch_size = console, progress, prepared, batch_size
+        self._bar: TaskID | None = None
+        self._count = self._resumed = 0
+        self._begun = self._last = 0.0
 
     def advance(self, count: int) -> None:
-        """Counts; prints when ten seconds have passed or all is done."""
+        """Told of the records there already, then of those of every batch."""
         self._count += count
-        if self._resumed is None:
+        total = self._prepared.draws
+        if self._bar is None:
+            if self._count < total:
+                line = cost_line(self._prepared, total - self._count, self._batch_size)
+                self._console.print(line, highlight=False, soft_wrap=True)
+            self._bar = self._progress.add_task("records", total=total, completed=self._count)
             self._resumed = self._count
+            self._begun = self._last = time.monotonic()
+            return
+        self._progress.advance(self._bar, count)
         now = time.monotonic()
-        if now - self._last < 10 and self._count < self._total:
+        if self._console.is_terminal or (now - self._last < SECONDS_BETWEEN_LINES and self._count < total):
             return
         self._last = now
-        new = self._count - self._resumed
-        left = (now - self._begun) / new * (self._total - self._count) if new else 0.0
-        self._console.print(f"{self._count} of {self._total} records, {_duration(left)} left", highlight=False)
+        left = (now - self._begun) / (self._count - self._resumed) * (total - self._count)
+        self._console.print(f"{self._count} of {total} records, {_duration(left)} left", highlight=False)

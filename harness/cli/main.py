@@ -1,14 +1,16 @@
 """``harness``: finds the verb, runs it, and turns every expected error into one line and an exit code.
 
 Exit codes: 0 PASS or done, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID,
-130 stopped by Ctrl-C.
+130 stopped by Ctrl-C, 141 the reader of the output went away (never a verdict's code).
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -20,7 +22,7 @@ VERBS = {
     "gate": "Judge a run or a checkpoint against a baseline.",
     "score": "Score completions produced elsewhere.",
 }
-INTERRUPTED = 130
+INTERRUPTED, PIPE_CLOSED = 130, 141
 
 
 class _Verbs(click.Group):
@@ -44,6 +46,13 @@ class _Verbs(click.Group):
 
             raise click.UsageError(f"no verb {args[0]!r}; {nearest(args[0], VERBS)}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would exit with 1, which is FAIL here
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+            raise SystemExit(PIPE_CLOSED) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -75,8 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("harness: stopped; what was finished is kept, the same command resumes", err=True)
         code = INTERRUPTED
-    except BrokenPipeError:
-        code = 0
+    except OSError as error:
+        click.echo(f"harness: {' '.join(str(error).split())}; check the paths given", err=True)
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,9 @@ from transformers.utils import logging as transformers_logging
 
 from harness.exceptions import CheckpointError
 
-log = logging.getLogger(__name__)
-
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
+LONGEST_REASON = 160
 SMALLEST_VOCABULARY_SHARE = 0.9
 """A tokenizer may have fewer tokens than the embedding has rows (padding to a multiple), but not far fewer."""
 
@@ -49,7 +48,9 @@ def weight_files(path: Path) -> tuple[Path, ...]:
     if not (path / "config.json").is_file():
         raise CheckpointError(f"checkpoint {path}", "there is no config.json in it", "give a Hugging Face folder")
     if (path / INDEX_FILE).is_file():
-        shards = _read_json(path / INDEX_FILE).get("weight_map", {})
+        shards = _read_json(path / INDEX_FILE).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise CheckpointError(f"file {path / INDEX_FILE}", "its weight_map is damaged", "copy it again")
         files = tuple(path / name for name in sorted(set(shards.values())))
     elif (path / SINGLE_FILE).is_file():
         files = (path / SINGLE_FILE,)
@@ -75,8 +76,8 @@ def fingerprint_weights(path: Path) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in _tensors(path):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            bad = int((~torch.isfinite(tensor)).sum())
+        bad = _not_finite(tensor)
+        if bad:
             raise CheckpointError(
                 f"checkpoint {path}",
                 f"tensor {name} holds {bad} NaN or infinite values of {tensor.numel()}",
@@ -85,6 +86,14 @@ def fingerprint_weights(path: Path) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _not_finite(tensor: torch.Tensor) -> int:
+    """How many elements are NaN or infinite."""
+    if not tensor.is_floating_point():
+        return 0
+    wide = tensor.float() if tensor.element_size() == 1 else tensor  # isfinite does not know the 8-bit formats
+    return int(tensor.numel() - torch.isfinite(wide).sum())
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -125,11 +134,23 @@ def load_checkpoint(path: Path, dtype: str = "float32", attention: str = "sdpa",
     model with its own tokenizer and chat template.
     """
     fingerprint = fingerprint_weights(path)
-    transformers_logging.disable_progress_bar()
-    model = _load_model(path, dtype, attention)
-    tokenizer = _load_tokenizer(path, model.config.get_text_config().vocab_size)
+    with _quiet():
+        model = _load_model(path, dtype, attention)
+        tokenizer = _load_tokenizer(path, model.config.get_text_config().vocab_size)
     model.eval()
     return Checkpoint(path, model.to(device), tokenizer, fingerprint)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' tables and progress bars off standard error: what matters in them is raised here."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _load_model(path: Path, dtype: str, attention: str) -> PreTrainedModel:
@@ -144,16 +165,17 @@ def _load_model(path: Path, dtype: str, attention: str) -> PreTrainedModel:
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are named and refused below
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, AttributeError) as error:
+    except Exception as error:  # a damaged config meets ZeroDivisionError, TypeError and validators of their own
         raise CheckpointError(
             f"checkpoint {path}",
-            f"not a causal language model that transformers can load ({error})",
+            f"not a causal language model that transformers can load ({_brief(error)})",
             "check its config",
         ) from None
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(str(name) for name in report.get(kind, ()))
+        names = sorted(_entry(entry) for entry in report.get(kind, ()))
         if names:
             words = kind.replace("_keys", " weights")
             raise CheckpointError(
@@ -171,12 +193,13 @@ def _load_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exception for a corrupt file
         raise CheckpointError(
-            f"checkpoint {path}", f"its tokenizer cannot be loaded ({error})", "save it again"
+            f"checkpoint {path}", f"its tokenizer cannot be loaded ({_brief(error)})", "save it again"
         ) from None
-    if not SMALLEST_VOCABULARY_SHARE * vocabulary <= len(tokenizer) <= vocabulary:
+    tokens = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if not SMALLEST_VOCABULARY_SHARE * vocabulary <= tokens <= vocabulary:
         raise CheckpointError(
             f"checkpoint {path}",
-            f"its tokenizer has {len(tokenizer)} tokens and its embedding {vocabulary}: another vocabulary",
+            f"its tokenizer has {tokens} tokens and its embedding {vocabulary}: another vocabulary",
             "use the tokenizer the model was trained with",
         )
     if tokenizer.chat_template is None:
@@ -186,3 +209,17 @@ def _load_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"checkpoint {path}", "its tokenizer has no end-of-sequence token", "set eos_token")
     return tokenizer
+
+
+def _entry(entry: str | tuple[str, torch.Size, torch.Size]) -> str:
+    """A weight of the loading report: its name, or its name with the shapes that differ."""
+    if isinstance(entry, str):
+        return entry
+    name, stored, wanted = entry
+    return f"{name} (shape {list(stored)}, the config says {list(wanted)})"
+
+
+def _brief(error: Exception) -> str:
+    """Kind and beginning of an error of transformers, which may list a hundred classes."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + ' ...'}"

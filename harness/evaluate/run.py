@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harness.evaluate.checkpoint import Checkpoint, load_checkpoint
+from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
 from harness.evaluate.generation import Completion, Decoding, Prompt, greedy
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import Item, Task, load_task, select
-from harness.exceptions import HarnessError
+from harness.exceptions import CheckpointError, HarnessError
 from harness.noise.auditor import Auditor
 from harness.noise.plan import InjectionPlan, build_plan, check_audit
 from harness.noise.session import NoiseSession
@@ -77,6 +76,7 @@ class Prepared:
         }
         details = {
             "checkpoint": {"path": str(self.checkpoint.path), "weights": self.checkpoint.fingerprint},
+            "device": device_name(self.checkpoint.model.device),
             "spec": self.spec.to_json(),
             "plan": self.plan.to_json(),
         }
@@ -100,7 +100,9 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
     every = task.items()
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
-    checkpoint = load_checkpoint(path, spec.dtype, attention_for(spec), device or _best_device())
+    place = check_device(device or best_device())
+    with out_of_memory_as(f"checkpoint {path} on {place}", "free memory, or give a --device that has more"):
+        checkpoint = load_checkpoint(path, spec.dtype, attention_for(spec), place)
     plan = build_plan(checkpoint.model, spec.noise)
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
@@ -124,19 +126,26 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
 
 def render(checkpoint: Checkpoint, messages: Sequence[Mapping[str, str]]) -> str:
     """The prompt text of ``messages`` under the checkpoint's own chat template."""
-    text = checkpoint.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    try:
+        text = checkpoint.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program: jinja2's errors and any other
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path}",
+            f"its chat template fails ({type(error).__name__}: {error!s:.160})",
+            "correct chat_template.jinja",
+        ) from None
     return str(text)
-
-
-def _best_device() -> str:
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if found is None else str(found)
 
 
 def _stop_tokens(checkpoint: Checkpoint) -> tuple[int, ...]:
     stop = checkpoint.model.generation_config.eos_token_id
     own = stop if isinstance(stop, list) else [stop]
-    return tuple(sorted({token for token in (*own, checkpoint.tokenizer.eos_token_id) if token is not None}))
+    found = {token for token in (*own, checkpoint.tokenizer.eos_token_id) if token is not None}
+    if not all(isinstance(token, int) for token in found):
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path}", f"eos_token_id {stop!r}", "a token id is a number: correct its config"
+        )
+    return tuple(sorted(found))
 
 
 @dataclass(frozen=True)
@@ -172,7 +181,11 @@ def evaluate(
     """
     if batch_size < 1:
         raise HarnessError(f"--batch-size {batch_size}", "a batch holds at least one item", "give 1 or more")
-    with Store.create(out, prepared.manifest()) as store:
+    smaller = "give a smaller --batch-size: the same command resumes"
+    with (
+        out_of_memory_as(f"--batch-size {batch_size}", smaller),
+        Store.create(out, prepared.manifest()) as store,
+    ):
         done = store.done()
         advance(len(done))
         store.add_questions({item.key: item.question for item in prepared.items})

@@ -143,8 +143,6 @@ def _decide(
     policy = match.policy
     parts = match.parts(pairings)
     verdict = combined(parts)
-    if verdict == INVALID:
-        objections += tuple(part.reason for part in parts if part.verdict == INVALID)
     gating = pairings[:1] if policy.min_retention is None else pairings
     objections += floor_problems(match.clean, policy.floor, verdict)
     objections += turned_by_missing(gating, lambda given: combined(match.parts(given)))

@@ -19,8 +19,7 @@ from transformers.models.qwen2.modeling_qwen2 import repeat_kv
 from harness.exceptions import NoiseSpecError
 from harness.noise.rows import Rows
 from harness.noise.sites import PV, QK, Site
-from harness.numerics.error_models import relative_gaussian
-from harness.numerics.keyed_random import LANES, column_keys, derive_key, normals
+from harness.numerics.keyed_random import Keys, derive_key, stream_keys
 
 if TYPE_CHECKING:
     from harness.noise.session import NoiseSession
@@ -96,23 +95,23 @@ def noisy_attention(
     return output, weights
 
 
-def score_draws(site: Site, rows: Rows, keys: int) -> Tensor:
-    """Draws for QK scores, float32 (batch, heads, tokens, keys): keyed by query row, head and key position.
+def score_keys(site: Site, rows: Rows) -> tuple[Keys, Keys]:
+    """Row keys (batch, 1, tokens, 1) and column keys (batch, heads, 1, keys) of QK scores.
 
-    Columns are drawn for key positions without padding and then moved to where each sequence has them.
+    A draw is keyed by query row, head and the key's position without padding, wherever that stands.
     """
-    positions = rows.key_positions
     batch, tokens = rows.keys.shape
+    keys = rows.key_positions.shape[1]
     device = rows.keys.device
-    streams = [column_keys(derive_key("site", site.name, head), keys, device) for head in range(site.columns)]
-    width = streams[0].numel() * LANES
-    draws = normals(rows.keys.reshape(-1), torch.cat(streams))
-    draws = draws.view(batch, tokens, site.columns, width).transpose(1, 2)
-    index = positions.clamp(min=0)[:, None, None, :].expand(batch, site.columns, tokens, keys)
-    return draws.gather(3, index)
+    streams = [stream_keys(derive_key("site", site.name, head), keys, device) for head in range(site.columns)]
+    table = Keys(torch.stack([k.low for k in streams]), torch.stack([k.high for k in streams]))
+    index = rows.key_positions.clamp(min=0)[:, None, :].expand(batch, site.columns, keys)
+    columns = [half.expand(batch, -1, -1).gather(2, index)[:, :, None, :] for half in table]
+    return Keys.of(rows.keys).view(batch, 1, tokens, 1), Keys(*columns)
 
 
 def _perturb_scores(session: NoiseSession, site: Site, scores: Tensor) -> Tensor:
+    """Counts the products of real queries with the real keys they may see; all others are not measured."""
     rows = session.rows(site)
     batch, heads, _, keys = scores.shape
     if rows.key_positions.shape != (batch, keys) or heads != site.columns:
@@ -121,22 +120,9 @@ def _perturb_scores(session: NoiseSession, site: Site, scores: Tensor) -> Tensor
             f"{rows.key_positions.shape[1]} keys and {site.columns} heads were expected",
             "use a dynamic cache without a sliding window",
         )
-    perturbed_scores = relative_gaussian(scores, score_draws(site, rows, keys) * session.scale)
-    _count_scores(session, site, scores, perturbed_scores, rows)
-    return perturbed_scores
-
-
-def _count_scores(session: NoiseSession, site: Site, before: Tensor, after: Tensor, rows: Rows) -> None:
-    """Counts the products of real queries with the real keys they may see; all others enter as zeros."""
     seen = (rows.key_positions[:, None, :] <= rows.positions[:, :, None]) & (rows.key_positions[:, None, :] >= 0)
-    if rows.real is not None:
-        seen &= rows.real[:, :, None]
-    # elements per head follow from the positions alone, so no synchronisation is needed to count them
-    valid = seen[:, None].to(before.dtype)
-    flat = (before.shape[0] * before.shape[2], before.shape[1] * before.shape[3])
-    masked = [(scores * valid).transpose(1, 2).reshape(flat) for scores in (before, after)]
-    session.ledger.note_call(site, rows.count, rows.visible * before.shape[1])
-    session.ledger.note(site, masked[0], masked[1])
+    real = (seen & rows.real[:, :, None])[:, None]
+    return session.apply(site, scores, score_keys(site, rows), real, (rows.count, rows.visible * heads))
 
 
 AttentionInterface.register(IMPLEMENTATION, noisy_attention)

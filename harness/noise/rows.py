@@ -30,14 +30,14 @@ class Rows:
 
     ``keys`` int64 (batch, tokens): the row key of every token; ``positions`` int64 (batch, tokens): its
     position without padding; ``key_positions`` int64 (batch, keys): the position of every cached token, -1
-    where it is padding; ``real`` bool (batch, tokens) or None where no token is padding; ``count`` the number
+    where it is padding; ``real`` bool (batch, tokens), False at padding; ``count`` the number
     of real tokens; ``visible`` the number of (query, key) pairs of real tokens under the causal mask.
     """
 
     keys: Tensor
     positions: Tensor
     key_positions: Tensor
-    real: Tensor | None
+    real: Tensor
     count: int
     visible: int
 
@@ -53,7 +53,8 @@ class Rows:
             columns = torch.arange(width, device=bases.device).expand(batch, width)
             positions = columns[:, past:]
             visible = batch * sum(range(past + 1, width + 1))
-            return cls(counter_keys(bases[:, None], positions), positions, columns, None, batch * tokens, visible)
+            real = torch.ones_like(positions, dtype=torch.bool)
+            return cls(counter_keys(bases[:, None], positions), positions, columns, real, batch * tokens, visible)
         if attention_mask.shape != (batch, width):
             raise ValueError(
                 f"attention mask of shape {tuple(attention_mask.shape)} with {batch} item keys and {width} tokens"
@@ -64,12 +65,13 @@ class Rows:
         # both numbers in one transfer: the only synchronisation of a forward pass
         count, visible = torch.stack([real.sum(), ((positions + 1) * real).sum()]).tolist()
         keys = counter_keys(bases[:, None], positions)
-        return cls(keys, positions, columns, None if count == real.numel() else real, count, visible)
+        return cls(keys, positions, columns, real, count, visible)
 
     def last(self, tokens: int) -> Rows:
         """The rows of the last ``tokens`` tokens of each sequence (the head sees only those in a prefill)."""
         if tokens == self.keys.shape[1]:
             return self
-        real = None if self.real is None else self.real[:, -tokens:]
-        count = self.keys.shape[0] * tokens if real is None else int(real.sum())
+        real = self.real[:, -tokens:]
+        # the last token of a sequence is never padding: it stands on the left
+        count = self.keys.shape[0] if tokens == 1 else int(real.sum())
         return replace(self, keys=self.keys[:, -tokens:], positions=self.positions[:, -tokens:], real=real, count=count)

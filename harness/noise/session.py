@@ -17,40 +17,37 @@ from transformers import PreTrainedModel
 
 from harness.exceptions import NoiseSpecError
 from harness.noise import attention, rotary
+from harness.noise.kernel import Kernel
 from harness.noise.ledger import Ledger
 from harness.noise.plan import InjectionPlan
 from harness.noise.rows import Rows, row_bases
 from harness.noise.sites import LINEAR, ROTARY, Site
-from harness.numerics.error_models import relative_gaussian
-from harness.numerics.keyed_random import column_keys, derive_key, normals
-
-CHUNK = 1 << 22
-"""Elements of one draw: bounds the temporaries of a prefill, and what is drawn for all sites at once."""
+from harness.numerics.keyed_random import Keys, derive_key, stream_keys
 
 
 class NoiseSession:
     """The injector. Use as a context manager; restores hooks and attention in ``finally``.
 
     ``plan`` names the sites (from :func:`harness.noise.plan.build_plan`). Inside the block, wrap the forwards
-    of one batch in :meth:`batch`. ``ledger`` holds the counts.
+    of one batch in :meth:`batch`. ``ledger`` holds the counts. ``compiled`` forces the kernel one way; by
+    default it is compiled once that pays. Draws are the same bits either way.
     """
 
-    def __init__(self, model: PreTrainedModel, plan: InjectionPlan) -> None:
+    def __init__(self, model: PreTrainedModel, plan: InjectionPlan, compiled: bool | None = None) -> None:
         self.model = model
         self.plan = plan
         self.ledger = Ledger()
         self._bases: Tensor | None = None
         self._scale = 0.0
         self._rows: Rows | None = None
-        self._step: dict[Site, Tensor] = {}
+        self._kernel = Kernel(compiled)
         self._exit = contextlib.ExitStack()
-        device = next(model.parameters()).device
+        self._device = next(model.parameters()).device
         self._columns = {
-            site: column_keys(derive_key("site", site.name), site.columns, device)
+            site: stream_keys(derive_key("site", site.name), site.columns, self._device).view(1, -1)
             for site in plan.sites
             if not site.grows
         }
-        self._width = sum(keys.numel() for keys in self._columns.values()) * 4
 
     def __enter__(self) -> NoiseSession:
         with contextlib.ExitStack() as stack:
@@ -80,8 +77,7 @@ class NoiseSession:
         Inside, :meth:`select` follows a batch from which finished sequences are dropped.
         """
         before = self._bases, self._scale
-        device = next(self.model.parameters()).device
-        self._bases = row_bases(items, seeds, self.plan.spec.key).to(device)
+        self._bases = row_bases(items, seeds, self.plan.spec.key).to(self._device)
         self._scale = float(scale)
         try:
             yield self
@@ -108,21 +104,10 @@ class NoiseSession:
         cache = kwargs.get("past_key_values")
         past = 0 if cache is None else int(cache.get_seq_length())
         self._rows = Rows.of(self._bases, kwargs.get("attention_mask"), ids.shape[1], past)
-        self._step = self._draw_step(self._rows)
 
     def _after_forward(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._step = {}
         self._rows = None
         self.ledger.flush()
-
-    def _draw_step(self, rows: Rows) -> dict[Site, Tensor]:
-        """The scaled draws of all sites for a decode step, in one go; empty where that would be too large."""
-        if rows.keys.numel() * self._width > CHUNK or not self._columns:
-            return {}
-        draws = normals(rows.keys.reshape(-1), torch.cat(list(self._columns.values())))
-        draws *= self._scale
-        widths = [keys.numel() * 4 for keys in self._columns.values()]
-        return dict(zip(self._columns, draws.split(widths, 1), strict=True))
 
     def rows(self, site: Site) -> Rows:
         """The rows of the running forward; raises where a site is called outside the model's own forward."""
@@ -131,11 +116,6 @@ class NoiseSession:
                 f"{site.name} ran outside the model's forward", "its rows are unknown", "call the model itself"
             )
         return self._rows
-
-    @property
-    def scale(self) -> float:
-        """The scale of the running batch (fraction)."""
-        return self._scale
 
     def perturb(self, site: Site, y: Tensor) -> Tensor:
         """``y`` (batch, tokens, columns) with noise; counted in the ledger. dtype, shape and device are kept."""
@@ -148,33 +128,21 @@ class NoiseSession:
             )
         rows = rows.last(y.shape[1])
         flat = y.reshape(-1, site.columns)
-        drawn = self._step.get(site)
-        if drawn is not None and drawn.shape[0] == flat.shape[0]:
-            perturbed = relative_gaussian(flat, drawn[:, : site.columns])
-        else:
-            perturbed = self._perturb_chunked(site, flat, rows.keys.reshape(-1))
-        self.count(site, flat, perturbed, rows)
-        return perturbed.view(y.shape)
+        keys = Keys.of(rows.keys).view(-1, 1)
+        counted = rows.count, rows.count * site.columns
+        after = self.apply(site, flat, (keys, self._columns[site]), rows.real.reshape(-1, 1), counted)
+        return after.view(y.shape)
 
-    def _perturb_chunked(self, site: Site, flat: Tensor, keys: Tensor) -> Tensor:
-        out = torch.empty_like(flat)
-        step = max(1, CHUNK // max(1, site.columns))
-        for start in range(0, flat.shape[0], step):
-            part = slice(start, start + step)
-            draws = normals(keys[part], self._columns[site])[:, : site.columns]
-            draws *= self._scale
-            relative_gaussian(flat[part], draws, out=out[part])
-        return out
+    def apply(self, site: Site, y: Tensor, keys: tuple[Keys, Keys], real: Tensor, counted: tuple[int, int]) -> Tensor:
+        """Perturbs ``y`` under (row, column) ``keys`` and enters it into the ledger.
 
-    def count(self, site: Site, before: Tensor, after: Tensor, rows: Rows) -> None:
-        """Enters (rows, columns) before and after into the ledger, padding left out."""
-        if rows.real is not None:
-            kept = rows.real.reshape(-1).nonzero()[:, 0]
-            before, after = before.index_select(0, kept), after.index_select(0, kept)
-        self.ledger.note_call(site, rows.count, before.numel())
-        self.ledger.note(site, before, after)
-        if before.numel() > CHUNK // 16:
-            self.ledger.flush()
+        Keys and ``real`` (bool, False where nothing is to be counted) broadcast against ``y``; ``counted`` are the
+        token rows and the elements that ``real`` keeps.
+        """
+        scale = torch.tensor(self._scale, dtype=torch.float32, device=y.device)
+        after, sums = self._kernel.perturb(y, *keys, scale, real)
+        self.ledger.note(site, *counted, sums)
+        return after
 
     def _linear_hook(self, site: Site) -> Callable[[nn.Module, Any, Tensor], Tensor]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from harness.gates.pairing import pair
 from harness.gates.parts import accuracy, retention
 from harness.record import RIGHT, WRONG, ItemResult, SiteCount
 from harness.reports.markdown import markdown
+from harness.runs.folder import guarded, write_atomically
 from harness.runs.loaded import Run
-from harness.runs.store import guarded, write_atomically
 from harness.stats import Interval
 from harness.thresholds import FLOOR
 
@@ -97,12 +98,18 @@ def _ledger(counts: Sequence[SiteCount]) -> list[dict[str, Any]]:
             "elements": sum(count.elements for count in group),
             "changed": sum(count.changed for count in group),
             "nonfinite": sum(count.nonfinite for count in group),
-            "relative_rms_low": min(count.relative_rms for count in group),
-            "relative_rms_high": max(count.relative_rms for count in group),
-            "error_to_signal": _ratio(sum(c.error for c in group), sum(c.signal for c in group)),
+            "relative_rms_low": _finite(min, (count.relative_rms for count in group)),
+            "relative_rms_high": _finite(max, (count.relative_rms for count in group)),
+            "error_to_signal": _finite(max, [_ratio(sum(c.error for c in group), sum(c.signal for c in group))]),
         }
         for (level, op), group in sorted(sums.items())
     ]
+
+
+def _finite(choose: Callable[[list[float]], float], values: Iterable[float]) -> float | None:
+    """The smallest or largest finite one: JSON cannot hold what a site that overflowed gives."""
+    found = [value for value in values if math.isfinite(value)]
+    return choose(found) if found else None
 
 
 def _ratio(error: float, signal: float) -> float:

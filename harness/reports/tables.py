@@ -81,11 +81,16 @@ def ledger_rows(ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             f"{row['rows']:,}",
             f"{row['elements']:,}",
             f"{row['changed']:,}",
-            f"{row['relative_rms_low']:.4f} - {row['relative_rms_high']:.4f}",
-            f"{row['error_to_signal']:.4f}",
+            f"{_decimal(row['relative_rms_low'])} - {_decimal(row['relative_rms_high'])}",
+            _decimal(row["error_to_signal"]),
         )
         for row in ledger
     ]
+
+
+def _decimal(value: float | None) -> str:
+    """Four decimals; a dash where undefined."""
+    return "-" if value is None else f"{value:.4f}"
 
 
 def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:

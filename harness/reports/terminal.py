@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from harness.record import SiteCount
 from harness.reports.tables import (
@@ -37,8 +38,7 @@ def print_run(report: Mapping[str, Any], console: Console | None = None) -> None
 def print_gate(gate: Mapping[str, Any], console: Console | None = None) -> None:
     """Verdict, table of levels and reasons of a gate."""
     console = console or _console()
-    rows = [(row[0], _styled(row[1]), *row[2:]) for row in gate_rows(gate)]
-    console.print(_table(f"Gate against {gate['baseline']['label']}", GATE_HEADER, rows))
+    console.print(_table(f"Gate against {gate['baseline']['label']}", GATE_HEADER, gate_rows(gate)))
     _lines(console, reason_lines(gate))
     console.print(f"verdict: {_styled(gate['verdict'])}  ({escape(gate['family'])})", soft_wrap=True)
 
@@ -74,9 +74,10 @@ def _styled(verdict: str) -> str:
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left")
+    """Cells as they are, without markup; a verdict in its colour."""
+    table = Table(title=escape(title), title_justify="left")
     for column in header:
         table.add_column(column)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
     return table

@@ -12,7 +12,7 @@ import pytest
 
 from harness.exceptions import HarnessError
 from harness.gates import FAIL, INVALID, PASS, GatePolicy, GateResult, gate
-from harness.record import EXTERNAL, INVALID_EVIDENCE, Arm, Certificate, Outcome
+from harness.record import EXTERNAL, INVALID_EVIDENCE, Arm, Certificate, LevelCertificate, Outcome
 
 pytestmark = pytest.mark.unit
 Build = Callable[..., Arm]
@@ -106,7 +106,9 @@ def test_no_pairs_are_no_evidence(arm: Build) -> None:
     failed = gate(arm({0.0: ["error"] * 200}), baseline, QUICK)
     assert failed.verdict == INVALID
     assert "none of 200 items" in words(failed)
-    assert gate(arm({0.0: []}), baseline, QUICK).verdict == INVALID
+    empty = gate(arm({0.0: []}), baseline, QUICK)
+    assert empty.verdict == INVALID
+    assert "candidate: no outcomes at level 0" in words(empty)
     assert gate(arm({}), arm({}), QUICK).verdict == INVALID
 
 
@@ -242,9 +244,11 @@ def test_a_score_outside_0_to_1_is_refused(arm: Build, score: float) -> None:
 
 
 def test_numbers_of_an_invalid_level_stay_strict_json(arm: Build) -> None:
-    odd = dataclasses.replace(Certificate("invalid"), problems=("nothing ran",))
+    ledger = LevelCertificate(0.0, 0, 0, 0, 0, 0, float("nan"), float("inf"), 0)
+    odd = Certificate("invalid", (ledger,), problems=("nothing ran",))
     data = gate(arm({0.0: [1]}, evidence=odd), arm({0.0: [1]}), GatePolicy()).to_json()
     json.dumps(data, allow_nan=False)
+    assert data["certificate"]["levels"][0]["rms_low"] is None
     assert data["levels"][0]["n"] == 1
     assert data["verdict"] == INVALID
     assert np.isclose(data["levels"][0]["difference"]["low"], -0.730134, atol=1e-5)

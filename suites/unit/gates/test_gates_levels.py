@@ -60,6 +60,9 @@ def test_floor_missing_levels_and_itself_are_invalid(arm: Build) -> None:
     assert low.verdict_for(0.5) == INVALID
     assert "floor" in low.reasons_for(0.5)[0]
     assert compare_levels(arm({0.0: rows(20, 200), 0.05: rows(20, 200)}), 0.05, floor=0.01).verdict_for(0.5) == PASS
+    risen = compare_levels(arm({0.0: rows(20, 200), 0.05: rows(150, 200)}), 0.05)
+    assert risen.verdict_for(0.5) == INVALID
+    assert compare_levels(arm({0.0: rows(180, 200), 0.05: rows(0, 200)}), 0.05).verdict_for(0.5) == FAIL
     absent = compare_levels(arm({0.0: rows(180, 200)}), 0.05)
     assert absent.difference is None
     assert absent.verdict_for(0.5) == INVALID

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.gates import FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, GateResult, LevelVerdict, gate
+from harness.gates.parts import Part, combined_items
 from harness.record import Arm
 from harness.stats import bca_mean, mean_ratio, paired_mean, ratio_score, tango, wilson
 
@@ -113,6 +114,26 @@ def test_retention_gates_only_when_asked(arm: Build, minimum: float | None, verd
         assert needed is not None
         assert needed > 200
         assert "retention" in result.levels[1].reasons[1]
+
+
+def test_a_failed_level_needs_no_more_items_though_a_requirement_is_undecided(arm: Build) -> None:
+    ours = arm({0.0: rows(190, 200), 0.05: rows(175, 200)})
+    baseline = arm({0.0: rows(190, 200), 0.05: rows(195, 200)})
+    level = gate(ours, baseline, GatePolicy(min_retention=0.93, bootstrap_resamples=0)).levels[1]
+    assert level.verdict == FAIL
+    assert "items would decide" in level.reasons[1]
+    assert level.items_needed is None
+
+
+def test_the_first_requirement_to_fail_or_the_last_to_pass_sets_the_items_needed() -> None:
+    rising, later = Part(INCONCLUSIVE, "", 300), Part(INCONCLUSIVE, "", 500)
+    falling, sooner = Part(INCONCLUSIVE, "", 900, falling=True), Part(INCONCLUSIVE, "", 800, falling=True)
+    unknown, passed = Part(INCONCLUSIVE, "", None), Part(PASS, "", 10)
+    assert combined_items([rising, later, passed]) == 500
+    assert combined_items([rising, falling, sooner]) == 800
+    assert combined_items([rising, unknown]) is None
+    assert combined_items([unknown, falling]) == 900
+    assert combined_items([passed]) is None
 
 
 def test_a_sequence_restricts_pass_only(arm: Build) -> None:

@@ -1,23 +1,22 @@
 """Draws are a pure function of integer keys, with the moments of a normal and no visible structure."""
 
-import hashlib
+import itertools
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.numerics import keyed_random
 from harness.numerics.keyed_random import (
-    LANES,
-    TABLE_SHA256,
-    column_keys,
+    CUBIC,
+    LARGEST_DRAW,
+    UNIT,
+    Keys,
     counter_keys,
     derive_key,
     mix64,
     normals,
-    quantile_table,
+    stream_keys,
 )
 
 pytestmark = pytest.mark.unit
@@ -39,8 +38,28 @@ def mix_in_python(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def rows(count: int, seed: int = 0) -> torch.Tensor:
-    return counter_keys(derive_key("rows", seed), torch.arange(count))
+def rows(count: int, seed: int = 0) -> Keys:
+    return stream_keys(derive_key("rows", seed), count, CPU).view(count, 1)
+
+
+def columns(count: int, *labels: str) -> Keys:
+    return stream_keys(derive_key("site", *labels), count, CPU).view(1, count)
+
+
+def float32(value: float) -> float:
+    return torch.tensor(value, dtype=torch.float64).float().item()
+
+
+def draw_in_python(row: int, column: int) -> float:
+    """The definition, in unbounded integers, with one rounding to float32 before and one after the unit."""
+    mask = 0xFFFFFFFF
+    low, high = (row ^ column) & mask, ((row ^ column) >> 32) & mask
+    x = ((low ^ (low >> 16)) * 0x7FEB352D) & mask
+    x = (x + high) & mask
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & mask
+    x ^= x >> 16
+    total = sum(x.to_bytes(4, "little")) - 510
+    return float32(float32(total * (CUBIC + total * total)) * UNIT)
 
 
 @given(INT64)
@@ -54,25 +73,21 @@ def test_mix_leaves_its_argument_alone():
     assert torch.equal(x, torch.arange(5))
 
 
-@given(row=INT64, columns=st.integers(1, 9), stream=st.text(max_size=5))
-def test_a_draw_is_the_lane_of_a_hash_looked_up_in_the_table(row, columns, stream):
-    keys = column_keys(derive_key(stream), columns, CPU)
-    drawn = normals(torch.tensor([row]), keys)
-    for column in range(columns):
-        bits = mix_in_python(row ^ keys[column // LANES].item())
-        lane = (bits >> (16 * (column % LANES))) & 0xFFFF
-        assert drawn[0, column].item() == quantile_table()[lane]
+@given(row=INT64, column=INT64)
+def test_a_draw_is_what_its_definition_says(row, column):
+    drawn = normals(Keys.of(torch.tensor([row])), Keys.of(torch.tensor([column])))
+    assert drawn.item() == draw_in_python(row, column)
 
 
 def test_golden_draws():
     """These numbers may never change: records of old runs would no longer be reproducible."""
-    drawn = normals(torch.tensor([derive_key("row", 3, "abc")]), column_keys(derive_key("site", "lm_head"), 4, CPU))
+    drawn = normals(Keys.of(torch.tensor([[derive_key("row", 3, "abc")]])), columns(4, "lm_head"))
     assert derive_key("row", 3, "abc") == GOLDEN_KEY
     assert drawn[0].tolist() == GOLDEN_DRAWS
 
 
 GOLDEN_KEY = -8105372260838563841
-GOLDEN_DRAWS = [-0.197540283203125, 1.6890869140625, -0.0684967041015625, -0.7791900634765625]
+GOLDEN_DRAWS = [2.7301182746887207, -2.368124485015869, 0.1348954439163208, -0.7339094281196594]
 
 
 def test_labels_do_not_run_together():
@@ -80,35 +95,36 @@ def test_labels_do_not_run_together():
     assert derive_key("1", 1) == derive_key(1, "1")
 
 
-def test_table_is_pinned_symmetric_and_normal():
-    table = quantile_table().astype(np.float64)
-    assert hashlib.sha256(quantile_table().tobytes()).hexdigest() == TABLE_SHA256
-    assert np.array_equal(table, -table[::-1])
-    assert table.var() == pytest.approx(0.99998, abs=1e-5)
-    assert (table**4).mean() / table.var() ** 2 == pytest.approx(2.9992, abs=1e-4)
-    assert table.max() == pytest.approx(4.325, abs=1e-3)
-
-
-def test_a_changed_table_is_refused(monkeypatch):
-    monkeypatch.setattr(keyed_random, "TABLE_SHA256", "0" * 64)
-    with pytest.raises(RuntimeError, match="draws would differ"):
-        quantile_table.__wrapped__()
+def test_the_distribution_is_the_documented_one():
+    """Exact, over all sums of four bytes."""
+    ways = [1]
+    for _ in range(4):
+        ways = [sum(ways[max(0, k - 255) : k + 1]) for k in range(len(ways) + 255)]
+    values = [(s - 510) * (CUBIC + (s - 510) ** 2) * UNIT for s in range(len(ways))]
+    moments = {p: sum(w * v**p for w, v in zip(ways, values, strict=True)) / 256**4 for p in (1, 2, 4, 6)}
+    assert moments[1] == pytest.approx(0, abs=1e-12)
+    assert moments[2] == pytest.approx(1, abs=1e-6)
+    assert moments[4] == pytest.approx(3, abs=1e-5)
+    assert moments[6] == pytest.approx(14.46, abs=0.01)
+    assert max(values) == pytest.approx(LARGEST_DRAW, abs=1e-4)
+    beyond = sum(w for w, v in zip(ways, values, strict=True) if abs(v) > 3) / 256**4
+    assert beyond == pytest.approx(0.00240, abs=1e-5)
 
 
 def test_moments_and_tails():
-    drawn = normals(rows(2000), column_keys(derive_key("site"), 1000, CPU)).double()
+    drawn = normals(rows(2000), columns(1000)).double()
     n = drawn.numel()
     assert abs(drawn.mean()) < 5 / n**0.5
     assert abs(drawn.var() - 1) < 5 * (2 / n) ** 0.5
     assert abs((drawn**3).mean()) < 5 * (15 / n) ** 0.5
-    assert abs((drawn**4).mean() - 2.9992) < 5 * (96 / n) ** 0.5
+    assert abs((drawn**4).mean() - 3) < 5 * (96 / n) ** 0.5
     beyond = (drawn.abs() > 3).double().mean()
-    assert abs(beyond - 0.0026998) < 5 * (0.0027 / n) ** 0.5
+    assert abs(beyond - 0.0024031) < 5 * (0.0027 / n) ** 0.5
 
 
-@pytest.mark.parametrize("shift", [(0, 1), (1, 0), (1, 1), (0, LANES), (3, 2)])
+@pytest.mark.parametrize("shift", [(0, 1), (1, 0), (1, 1), (0, 4), (3, 2)])
 def test_no_correlation_between_neighbours(shift):
-    drawn = normals(rows(600), column_keys(derive_key("site"), 600, CPU)).double()
+    drawn = normals(rows(600), columns(600)).double()
     down, right = shift
     a = drawn[: 600 - down, : 600 - right]
     b = drawn[down:, right:]
@@ -118,13 +134,8 @@ def test_no_correlation_between_neighbours(shift):
 
 @pytest.mark.parametrize("label", ["seed", "site"])
 def test_no_correlation_between_seeds_and_sites(label):
-    site = column_keys(derive_key("site", "a"), 500, CPU)
-    first = normals(rows(500), site)
-    other = (
-        normals(rows(500, seed=1), site)
-        if label == "seed"
-        else normals(rows(500), column_keys(derive_key("site", "b"), 500, CPU))
-    )
+    first = normals(rows(500), columns(500, "a"))
+    other = normals(rows(500, seed=1), columns(500, "a")) if label == "seed" else normals(rows(500), columns(500, "b"))
     assert abs((first.double() * other.double()).mean()) < 5 / first.numel() ** 0.5
 
 
@@ -133,7 +144,17 @@ def test_every_key_of_a_run_is_its_own():
     assert keys.unique().numel() == keys.numel()
 
 
+def test_every_bit_of_every_key_matters():
+    """Flipping any bit of the row or column key changes the draws of nearly every other key."""
+    others = torch.arange(2000) * 0x9E3779B97F4A7C
+    for bit, side in itertools.product(range(64), ("row", "column")):
+        fixed, flipped = (torch.tensor([k]) for k in (0, 1 << bit if bit < 63 else -(2**63)))
+        pairs = [(Keys.of(k), Keys.of(others)) for k in (fixed, flipped)]
+        first, second = (normals(*(pair if side == "row" else pair[::-1])) for pair in pairs)
+        assert (first != second).float().mean() > 0.95
+
+
 def test_the_global_generator_is_untouched():
     before = torch.get_rng_state()
-    normals(rows(10), column_keys(0, 10, CPU))
+    normals(rows(10), columns(10))
     assert torch.equal(before, torch.get_rng_state())

@@ -93,6 +93,8 @@ def test_mean_ratio_without_any_change_keeps_the_floor() -> None:
 def test_mean_ratio_is_undefined_where_the_clean_mean_may_be_zero() -> None:
     assert mean_ratio([0.0] * 20, [0.0] * 20) is None
     assert mean_ratio([1.0] * 20, [1.0] + [0.0] * 19) is None
+    assert mean_ratio([0.04] * 20, [0.05] * 20) is None  # no spread, but below what zero discordance leaves open
+    assert mean_ratio([1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]) is None  # above that, but its t interval holds 0
     assert mean_ratio([1.0], [1.0]) is None
     assert mean_ratio([], []) is None
     with pytest.raises(ValueError):

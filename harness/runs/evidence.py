@@ -1,0 +1,187 @@
+"""Turns ledger, audits and control of a run into its certificate. No evidence, no verdict.
+
+The expected counts come from outside the injector: tokens in the records x sites in the plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.record import (
+    CERTIFIED,
+    INVALID_EVIDENCE,
+    Certificate,
+    ControlResult,
+    ItemResult,
+    LevelCertificate,
+    SiteCount,
+)
+from harness.runs.store import Audit
+from harness.thresholds import effect_bounds
+
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class ExpectedSite:
+    """One site of the plan: ``columns`` output elements per row; ``last_token_only`` for the head; ``grows`` for QK,
+    whose elements per row are ``columns`` (heads) times the keys a query sees."""
+
+    name: str
+    op: str
+    columns: int
+    last_token_only: bool
+    grows: bool
+
+    def rows(self, results: Iterable[ItemResult]) -> int:
+        """Token rows this site must have seen for ``results``."""
+        if self.last_token_only:
+            return sum(_steps(result) for result in results)
+        return sum(_fed(result) for result in results)
+
+    def elements(self, results: Iterable[ItemResult]) -> int:
+        """Output elements this site must have perturbed for ``results``."""
+        if self.grows:
+            return sum(_fed(result) * (_fed(result) + 1) // 2 for result in results) * self.columns
+        return self.rows(results) * self.columns
+
+
+def _steps(result: ItemResult) -> int:
+    """Tokens generated, the end-of-sequence token included."""
+    return len(result.tokens) + (0 if result.truncated else 1)
+
+
+def _fed(result: ItemResult) -> int:
+    """Tokens fed through the model: the last one generated never is."""
+    return result.prompt_tokens + _steps(result) - 1
+
+
+def certify(
+    expected: Sequence[ExpectedSite],
+    results: Sequence[ItemResult],
+    counts: Sequence[SiteCount],
+    audits: Sequence[Audit],
+    control: ControlResult | None,
+    *,
+    levels: Sequence[float],
+    control_wanted: bool,
+) -> Certificate:
+    """The certificate of a run. Each level needs exact counts and an effective (at 0: no) perturbation."""
+    entries = []
+    for level in levels:
+        measured = [result for result in results if result.level == level]
+        seen = {count.site: count for count in counts if count.level == level}
+        audited = [audit for audit in audits if audit.level == level]
+        entries.append(_certify_level(level, expected, measured, seen, audited))
+    problems: list[str] = []
+    if control is not None:
+        problems += control.problems
+    elif control_wanted:
+        problems.append("the positive control has not run")
+    valid = not problems and all(entry.valid for entry in entries)
+    return Certificate(CERTIFIED if valid else INVALID_EVIDENCE, tuple(entries), control, tuple(problems))
+
+
+def _certify_level(
+    level: float,
+    expected: Sequence[ExpectedSite],
+    results: Sequence[ItemResult],
+    seen: Mapping[str, SiteCount],
+    audits: Sequence[Audit],
+) -> LevelCertificate:
+    problems: list[str] = []
+    if not results:
+        problems.append(f"level {level:g} has no records")
+    if not expected:
+        problems.append("the plan names no site, so nothing was injected")
+    problems += _count_problems(expected, results, seen)
+    problems += _effect_problems(level, seen)
+    problems += [problem for audit in audits for problem in audit.problems]
+    if results and not audits:
+        problems.append(f"level {level:g} was not audited")
+    ratios = [count.relative_rms for count in seen.values() if count.nonzero]
+    ratios = [ratio for ratio in ratios if math.isfinite(ratio)] or [0.0]
+    return LevelCertificate(
+        level=level,
+        sites=len(seen),
+        expected_rows=sum(site.rows(results) for site in expected),
+        counted_rows=sum(count.rows for count in seen.values()),
+        elements=sum(count.elements for count in seen.values()),
+        changed=sum(count.changed for count in seen.values()),
+        rms_low=min(ratios),
+        rms_high=max(ratios),
+        audited=sum(audit.products for audit in audits),
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _count_problems(
+    expected: Sequence[ExpectedSite], results: Sequence[ItemResult], seen: Mapping[str, SiteCount]
+) -> list[str]:
+    wrong = []
+    for site in expected:
+        count = seen.get(site.name)
+        rows, elements = (count.rows, count.elements) if count else (0, 0)
+        wanted = site.rows(results), site.elements(results)
+        if (rows, elements) != wanted:
+            wrong.append(
+                f"{site.name} counted {rows} rows and {elements} elements, expected {wanted[0]} and {wanted[1]}"
+            )
+    wrong += [f"{name} is not in the plan" for name in sorted(set(seen) - {site.name for site in expected})]
+    return _named(wrong, "wrong injection count")
+
+
+def _effect_problems(level: float, seen: Mapping[str, SiteCount]) -> list[str]:
+    wrong = []
+    for name, count in seen.items():
+        if count.nonfinite:
+            wrong.append(f"{name} gave {count.nonfinite} non-finite elements")
+        if level == 0:
+            if count.changed:
+                wrong.append(f"{name} changed {count.changed} elements in the clean arm")
+        elif count.nonzero and not count.changed:
+            wrong.append(f"{name} changed none of {count.elements} elements")
+        elif count.nonzero:
+            low, high = effect_bounds(count.nonzero)
+            factor = count.relative_rms / level
+            if not low <= factor <= high:
+                wrong.append(
+                    f"{name} reached {factor:.3f} of the requested {level:g} ({low:.3g} to {high:.3g} allowed)"
+                )
+        elif count.elements:
+            wrong.append(f"{name} saw only zeros")
+    return _named(wrong, "ineffective injection" if level else "noise in the clean arm")
+
+
+def _named(wrong: Sequence[str], kind: str) -> list[str]:
+    """At most three of them by name, the rest counted."""
+    if len(wrong) > MAX_NAMED:
+        return [f"{kind}: {'; '.join(wrong[:MAX_NAMED])}; and {len(wrong) - MAX_NAMED} more sites"]
+    return [f"{kind}: {problem}" for problem in wrong]
+
+
+def judge_control(
+    clean: Sequence[ItemResult], noisy: Sequence[ItemResult], scale: float, at_floor: bool
+) -> ControlResult:
+    """The positive control: a lethal scale must lose at least half of the clean accuracy on the same items.
+
+    Where the clean score is at the floor there is nothing to lose: then every output must change.
+    """
+    before = {result.item: result for result in clean}
+    changed = sum(before[result.item].tokens != result.tokens for result in noisy)
+    clean_right = sum(before[result.item].score == 1.0 for result in noisy)
+    noisy_right = sum(result.score == 1.0 for result in noisy)
+    problems = []
+    if at_floor or clean_right == 0:
+        if changed < len(noisy):
+            problems.append(
+                f"positive control: at scale {scale:g} only {changed} of {len(noisy)} outputs changed (all must)"
+            )
+    elif noisy_right > clean_right / 2:
+        problems.append(
+            f"positive control: scale {scale:g} left {noisy_right} of {clean_right} right answers"
+            " (at most half may stay)"
+        )
+    return ControlResult(scale, len(noisy), clean_right, noisy_right, changed, tuple(problems))

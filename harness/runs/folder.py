@@ -1,0 +1,114 @@
+"""The run folder: its manifest, whether an evaluation may go on in it, and its errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.exceptions import StoreError
+from harness.record import SCHEMA_VERSION
+
+MANIFEST, DATABASE, LOCK = "manifest.json", "records.sqlite", ".lock"
+_FIELDS = {"kind": str, "identity": dict, "measurement_key": dict, "environment": dict}
+_SHOWN = 40
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes ``text`` to ``path`` so that readers see the old file or the new one, never half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the run folder ``path``; :class:`StoreError` where there is none or it is unreadable."""
+    if not (path / MANIFEST).is_file():
+        raise StoreError(f"run {path}", f"no run folder: there is no {MANIFEST}", "give the --out of an evaluation")
+    way_out = "evaluate again into another folder"
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        version = manifest["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = error if isinstance(error, OSError | ValueError) else "it has no schema_version"
+        raise StoreError(f"run {path}", f"its {MANIFEST} is unreadable ({why})", way_out) from None
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"run {path}", f"schema version {version}, this harness reads {SCHEMA_VERSION}", way_out)
+    for name, kind in _FIELDS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise StoreError(f"run {path}", f"its {MANIFEST} is damaged: {name} is missing or no {kind}", way_out)
+    return dict(manifest)
+
+
+def establish(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest in force: the one there, if it is of the same run, else the new one, written."""
+    if not (path / MANIFEST).exists():
+        check_empty(path)
+        write_atomically(path / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        return manifest
+    stored = read_manifest(path)
+    differing = _differences(stored["identity"], manifest["identity"])
+    if differing:
+        raise StoreError(
+            f"run {path}", f"it belongs to another evaluation: {', '.join(differing)}", "use another --out"
+        )
+    return stored
+
+
+def check_empty(path: Path) -> None:
+    """Raises :class:`StoreError` where the folder ``path`` exists, is no run and holds files of someone else's.
+
+    A manifest that was being written when its process was killed is not someone else's.
+    """
+    if not path.is_dir() or (path / MANIFEST).exists():
+        return
+    strangers = sorted(e.name for e in path.iterdir() if e.name != LOCK and not e.name.startswith(f".{MANIFEST}."))
+    if strangers:
+        raise StoreError(
+            f"output folder {path}", f"it is no run folder and holds other files ({strangers[0]})", "use an empty one"
+        )
+
+
+@contextlib.contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turns errors of the file system and of SQLite (full disk, corrupt file) into one clear line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        no_room = any(words in str(error) for words in ("full", "disk I/O", "readonly"))
+        resume = "free space or fix permissions, then run the same command: it resumes"
+        way_out = resume if no_room else "evaluate again into another folder"
+        raise StoreError(f"records of {path}", f"SQLite says: {error}", way_out) from None
+    except OSError as error:
+        way_out = "free space or fix permissions, then run the same command"
+        raise StoreError(f"run {path}", f"{error.strerror or error}", way_out) from None
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """``name (value there, value now)`` of every field that differs; those of a nested object by their own names."""
+    found = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after)
+        elif name == "items" and isinstance(before, list) and isinstance(after, list):
+            found.append(f"items ({len(before)} there, {len(after)}{' others' * (len(before) == len(after))} now)")
+        else:
+            found.append(f"{name} ({before!s:.{_SHOWN}} there, {after!s:.{_SHOWN}} now)")
+    return found

@@ -1,0 +1,124 @@
+"""Reads a stored run back as an :class:`harness.record.Arm` with its certificate. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.exceptions import NotComparableError, StoreError
+from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Outcome, SiteCount
+from harness.runs.evidence import ExpectedSite, certify
+from harness.runs.folder import MANIFEST
+from harness.runs.store import Store
+
+EVALUATION_KIND, EXTERNAL_KIND = "evaluation", "external"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run, read in full."""
+
+    path: Path
+    manifest: dict[str, Any]
+    results: Sequence[ItemResult]
+    counts: Sequence[SiteCount]
+    arm: Arm
+
+    @property
+    def missing(self) -> int:
+        """Records that the specification asks for and the store lacks."""
+        if self.manifest["kind"] == EXTERNAL_KIND:
+            return 0
+        return _Asked.of(self.path, self.manifest).records - len(self.results)
+
+    @property
+    def complete(self) -> bool:
+        """Every record asked for is there, and the positive control where one was asked for."""
+        if self.manifest["kind"] == EXTERNAL_KIND:
+            return True
+        controlled = self.arm.certificate.control is not None or not _Asked.of(self.path, self.manifest).control
+        return not self.missing and controlled
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the manifest of an evaluation asks for."""
+
+    sites: tuple[ExpectedSite, ...]
+    levels: tuple[float, ...]
+    records: int
+    control: bool
+
+    @classmethod
+    def of(cls, path: Path, manifest: dict[str, Any]) -> _Asked:
+        try:
+            identity = manifest["identity"]
+            levels = tuple(float(level) for level in identity["levels"])
+            draws = sum(1 if level == 0 else int(identity["noise_seeds"]) for level in levels)
+            sites = tuple(ExpectedSite(**site) for site in manifest["plan"]["sites"])
+            return cls(sites, levels, len(identity["items"]) * draws, bool(identity["positive_control"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"run {path}", f"its {MANIFEST} is damaged ({error!r})", "evaluate again into another folder"
+            ) from None
+
+
+def is_run(path: Path) -> bool:
+    """True where ``path`` is a run folder (not a checkpoint)."""
+    return (path / MANIFEST).is_file()
+
+
+def load_run(path: Path) -> Run:
+    """The run at ``path`` with its certificate. Raises :class:`harness.exceptions.StoreError` if it is unsound."""
+    with Store.read(path) as store:
+        manifest = store.manifest
+        results, counts = store.results(), store.counts()
+        certificate = _certificate(manifest, store, results, counts)
+        questions = store.questions()
+    arm = Arm(
+        label=str(path),
+        key=manifest["measurement_key"],
+        outcomes=outcomes(results),
+        certificate=certificate,
+        questions=questions,
+    )
+    return Run(path, manifest, results, counts, arm)
+
+
+def complete_run(path: Path) -> Run:
+    """As :func:`load_run`; an unfinished run may not be judged, so it raises :class:`NotComparableError`."""
+    run = load_run(path)
+    if not run.complete:
+        raise NotComparableError(
+            f"run {path} lacks {run.missing} records or its positive control",
+            "an unfinished run is no evidence",
+            "resume it with harness eval",
+        )
+    return run
+
+
+def outcomes(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, Outcome]]]:
+    """level -> item -> seed -> outcome."""
+    found: dict[float, dict[str, dict[int, Outcome]]] = {}
+    for result in results:
+        found.setdefault(result.level, {}).setdefault(result.item, {})[result.seed] = result.outcome
+    return found
+
+
+def _certificate(
+    manifest: dict[str, Any], store: Store, results: Sequence[ItemResult], counts: Sequence[SiteCount]
+) -> Certificate:
+    if manifest["kind"] == EXTERNAL_KIND:
+        return Certificate(EXTERNAL)
+    asked = _Asked.of(store.path, manifest)
+    return certify(
+        asked.sites,
+        results,
+        counts,
+        store.audits(),
+        store.control(),
+        levels=asked.levels,
+        control_wanted=asked.control,
+    )

@@ -1,0 +1,239 @@
+"""The crash-safe store of a run: SQLite in WAL mode, one transaction per batch.
+
+A run folder holds ``manifest.json`` (written once, before the first record) and ``records.sqlite``. A batch's
+records, ledger counts and audit go in together or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness.exceptions import StoreError
+from harness.record import ControlResult, ItemResult, SiteCount
+from harness.runs.folder import DATABASE, LOCK, check_empty, establish, guarded, read_manifest
+
+_COUNTS = [f.name for f in fields(SiteCount)[3:]]
+_ENERGIES = ("signal", "error", "relative")
+_COUNT_COLUMNS = ", ".join(f"{name} {'REAL' if name in _ENERGIES else 'INTEGER NOT NULL'}" for name in _COUNTS)
+_RECORD = [f.name for f in fields(ItemResult)]
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS records (
+    item TEXT NOT NULL, level REAL NOT NULL, seed INTEGER NOT NULL, score REAL, reason TEXT NOT NULL, answer TEXT,
+    strict REAL, flexible REAL, prompt_tokens INTEGER NOT NULL, tokens TEXT NOT NULL, text TEXT NOT NULL,
+    truncated INTEGER NOT NULL, PRIMARY KEY (level, seed, item)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ledger (
+    site TEXT NOT NULL, op TEXT NOT NULL, level REAL NOT NULL, {_COUNT_COLUMNS},
+    PRIMARY KEY (level, site)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS control (result TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS questions (item TEXT PRIMARY KEY, question TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the auditor saw in the audited forwards of one batch: products counted, and what spoke against them."""
+
+    level: float
+    products: int
+    problems: tuple[str, ...]
+
+
+class Store:
+    """A run folder. :meth:`create` opens one for writing, :meth:`read` a finished or partial one for reading."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._connection = connection
+
+    @classmethod
+    @contextlib.contextmanager
+    def create(cls, path: Path, manifest: dict[str, Any]) -> Iterator[Store]:
+        """Opens ``path`` for one writer, new or to be resumed.
+
+        ``manifest["identity"]`` is compared with the one already there: another checkpoint or specification
+        raises :class:`StoreError` naming the fields, and nothing is touched.
+        """
+        fresh = not path.exists()
+        with _locked(path):
+            try:
+                with guarded(path):
+                    stored = establish(path, manifest)
+            except BaseException:
+                if fresh:
+                    _remove(path)
+                raise
+            with _connected(path / DATABASE) as connection:
+                with guarded(path):
+                    connection.executescript(_SCHEMA)
+                yield cls(path, stored, connection)
+
+    @classmethod
+    @contextlib.contextmanager
+    def read(cls, path: Path) -> Iterator[Store]:
+        """Opens the run at ``path`` for reading. Raises :class:`StoreError` for what is not a sound run folder."""
+        manifest = read_manifest(path)
+        if not (path / DATABASE).is_file():
+            raise StoreError(f"run {path}", f"it has no {DATABASE}", "run the evaluation again: it resumes")
+        with _connected(path / DATABASE) as connection:
+            yield cls(path, manifest, connection)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing goes in."""
+        with guarded(self.path), self._connection:
+            yield self._connection
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        with guarded(self.path):
+            return self._connection.execute(query).fetchall()
+
+    @contextlib.contextmanager
+    def _decoding(self) -> Iterator[None]:
+        """Rows that SQLite finds sound and this module did not write."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"records of {self.path}", f"edited or damaged ({error})", "evaluate again into another folder"
+            ) from None
+
+    def add_batch(
+        self, results: Iterable[ItemResult], counts: Iterable[SiteCount] = (), audit: Audit | None = None
+    ) -> None:
+        """Records, ledger counts (added to those there) and audit of one batch, in one transaction."""
+        with self._transaction() as transaction:
+            transaction.executemany(
+                f"INSERT INTO records VALUES ({', '.join('?' * 12)})",
+                [_record_row(result) for result in results],
+            )
+            adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTS)
+            transaction.executemany(
+                f"INSERT INTO ledger VALUES ({', '.join('?' * (3 + len(_COUNTS)))}) "
+                f"ON CONFLICT (level, site) DO UPDATE SET {adding}",
+                [astuple(count) for count in counts],
+            )
+            if audit is not None:
+                row = audit.level, audit.products, json.dumps(audit.problems)
+                transaction.execute("INSERT INTO audits VALUES (?, ?, ?)", row)
+
+    def add_questions(self, questions: Mapping[str, str]) -> None:
+        """The text of every item, once, so that flips can be shown without the task's data."""
+        with self._transaction() as transaction:
+            transaction.executemany("INSERT OR IGNORE INTO questions VALUES (?, ?)", questions.items())
+
+    def set_control(self, result: ControlResult) -> None:
+        """The outcome of the positive control, once per run."""
+        with self._transaction() as transaction:
+            transaction.execute("DELETE FROM control")
+            transaction.execute("INSERT INTO control VALUES (?)", (json.dumps(astuple(result)),))
+
+    def done(self) -> set[tuple[str, float, int]]:
+        """(item, level, seed) of every record there."""
+        return {(item, level, seed) for item, level, seed in self._rows("SELECT item, level, seed FROM records")}
+
+    def results(self) -> Sequence[ItemResult]:
+        """Every record, ordered by level, seed and item."""
+        rows = self._rows("SELECT * FROM records ORDER BY level, seed, item")
+        with self._decoding():
+            return [_result(row) for row in rows]
+
+    def counts(self) -> Sequence[SiteCount]:
+        """The ledger, ordered by level and site."""
+        rows = self._rows("SELECT * FROM ledger ORDER BY level, site")
+        with self._decoding():
+            return [_count(row) for row in rows]
+
+    def audits(self) -> Sequence[Audit]:
+        """Every audit, in order of level."""
+        rows = self._rows("SELECT * FROM audits ORDER BY level")
+        with self._decoding():
+            return [Audit(level, products, tuple(json.loads(problems))) for level, products, problems in rows]
+
+    def control(self) -> ControlResult | None:
+        """The outcome of the positive control, or None where it has not run."""
+        rows = self._rows("SELECT result FROM control")
+        if not rows:
+            return None
+        with self._decoding():
+            scale, items, clean, noisy, changed, problems = json.loads(rows[0][0])
+            return ControlResult(scale, items, clean, noisy, changed, tuple(problems))
+
+    def questions(self) -> dict[str, str]:
+        """Item hash -> question text."""
+        return dict(self._rows("SELECT item, question FROM questions"))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Makes the folder ``path`` and holds it against other writers."""
+    try:
+        check_empty(path)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(f"run {path}", "another process is writing to it", "wait, or use another --out") from None
+    except OSError as error:
+        raise StoreError(
+            f"output folder {path}", f"it cannot be written ({error.strerror or error})", "choose another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove(path: Path) -> None:
+    """Takes back a folder that was made for a run and could not get its manifest."""
+    with contextlib.suppress(OSError):
+        (path / LOCK).unlink()
+        path.rmdir()
+
+
+@contextlib.contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to the sound database ``path``; errors of opening, checking and closing it are one line."""
+    with guarded(path.parent):
+        connection = sqlite3.connect(path)
+    try:
+        with guarded(path.parent):
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("the file is damaged (quick_check)")
+        yield connection
+    finally:
+        with guarded(path.parent):
+            connection.close()
+
+
+def _record_row(result: ItemResult) -> tuple[Any, ...]:
+    return (
+        *(result.item, result.level, result.seed, result.score, result.reason, result.answer),
+        *(result.strict, result.flexible, result.prompt_tokens),
+        *(json.dumps(result.tokens), result.text, int(result.truncated)),
+    )
+
+
+def _result(row: Sequence[Any]) -> ItemResult:
+    values = dict(zip(_RECORD, row, strict=True))
+    return ItemResult(
+        **values | {"tokens": tuple(json.loads(values["tokens"])), "truncated": bool(values["truncated"])}
+    )
+
+
+def _count(row: Sequence[Any]) -> SiteCount:
+    """A row of the ledger; SQLite keeps NaN as NULL."""
+    numbers: list[Any] = [math.nan if number is None else number for number in row[3:]]
+    return SiteCount(row[0], row[1], row[2], *numbers)

@@ -1,0 +1,44 @@
+"""Models and prompts of the benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+from harness.evaluate.generation import Decoding, Prompt
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "arith-qwen2"
+NEVER_STOP = Decoding(max_new_tokens=24, stop=(), pad=0)
+
+
+def fixture_model() -> PreTrainedModel:
+    """The shipped checkpoint, fp32, SDPA attention."""
+    return AutoModelForCausalLM.from_pretrained(FIXTURE, dtype=torch.float32, attn_implementation="sdpa").eval()
+
+
+def middle_model() -> PreTrainedModel:
+    """A Qwen2 shape with hidden 512 and 10 layers, random weights, fp32, SDPA attention."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=1024,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=10,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=1024,
+        attn_implementation="sdpa",
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+def prompts(count: int, vocabulary: int, shortest: int = 100, longest: int = 140) -> list[Prompt]:
+    """``count`` random prompts of different lengths."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(shortest, longest, (count,), generator=generator).tolist()
+    return [
+        Prompt(f"item{row}", row % 5, tuple(torch.randint(0, vocabulary, (length,), generator=generator).tolist()))
+        for row, length in enumerate(lengths)
+    ]

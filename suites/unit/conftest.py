@@ -1,0 +1,190 @@
+"""What the unit tests share: a tiny random checkpoint, synthetic runs, and the command line in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.exceptions import HarnessError
+from harness.record import RIGHT, WRONG, ControlResult, ItemResult, SiteCount
+from harness.runs.evidence import ExpectedSite
+from harness.runs.loaded import EVALUATION_KIND
+from harness.runs.manifest import build_manifest
+from harness.runs.store import Audit, Store
+from harness.spec import EvalSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+SITES = (
+    ExpectedSite("layers.0.up", "linear", 40, last_token_only=False, grows=False),
+    ExpectedSite("lm_head", "linear", 50, last_token_only=True, grows=False),
+)
+KEY = {"task": "arith", "dataset": "d1", "template": "t1", "scorer": "strict", "engine": "transformers"}
+CONTROL = ControlResult(1.0, 2, 2, 0, 2)
+Rows = Mapping[float, Sequence[Sequence[float | str]]]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of one layer with random weights and the byte-level tokenizer; it has learned nothing."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    from fixtures.recipes.tokenizer import build_tokenizer
+    from fixtures.recipes.train_arith import CONTEXT, Recipe, build_model
+
+    tokenizer = build_tokenizer(CONTEXT)
+    recipe = Recipe(layers=1, hidden=64, intermediate=64, heads=2, kv_heads=2)
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    build_model(recipe, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def arith() -> Path:
+    """The checkpoint shipped with the repository."""
+    return ROOT / "fixtures" / "arith-qwen2"
+
+
+@pytest.fixture(scope="session")
+def make_result() -> Callable[..., ItemResult]:
+    """Builds a record: three prompt tokens and two generated ones with an end, right by default."""
+
+    def build(item: str = "i0", level: float = 0.0, seed: int = 0, score: Any = 1.0, **changes: Any) -> ItemResult:
+        reason = score if isinstance(score, str) else RIGHT if score else WRONG
+        value = None if isinstance(score, str) else float(score)
+        result = ItemResult(
+            *(item, level, seed, value, reason, "5", value, value, 3, (7, 8), "#### 5", False),
+        )
+        return replace(result, **changes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_counts() -> Callable[..., list[SiteCount]]:
+    """Builds the ledger that fits ``results`` at ``level``; ``changes`` go into the first site."""
+
+    def build(
+        results: Iterable[ItemResult], level: float, sites: Sequence[ExpectedSite] = SITES, **changes: Any
+    ) -> Any:
+        here = [result for result in results if result.level == level]
+        found = []
+        for site in sites:
+            rows, elements = site.rows(here), site.elements(here)
+            changed = elements if level else 0
+            counts = (2, rows, elements, changed, elements, 0, 4.0 * elements, 4.0 * elements * level**2)
+            found.append(SiteCount(site.name, site.op, level, *counts, elements * level**2))
+        return [replace(found[0], **changes), *found[1:]]
+
+    return build
+
+
+@dataclass(frozen=True)
+class RunMaker:
+    """Writes evaluation runs as the run loop would, without a model."""
+
+    make_result: Callable[..., ItemResult]
+    make_counts: Callable[..., list[SiteCount]]
+
+    def manifest(self, items: Sequence[str], levels: Sequence[float], seeds: int, /, **changes: Any) -> dict[str, Any]:
+        identity = {
+            "weights": "w1",
+            "measurement_key": KEY,
+            "items": list(items),
+            "levels": list(levels),
+            "noise_seeds": seeds,
+            "positive_control": True,
+        }
+        spec = EvalSpec("arith", items=len(items), levels=tuple(levels), noise_seeds=seeds)
+        details = {
+            "checkpoint": {"path": "ckpt", "weights": "w1"},
+            "spec": spec.to_json(),
+            "plan": {"sites": [vars(site) for site in SITES], "excluded": {"rotary": "on purpose"}, "uncovered": {}},
+        }
+        return build_manifest(EVALUATION_KIND, identity | changes, KEY, details)
+
+    def __call__(self, path: Path, rows: Rows, control: ControlResult | None = CONTROL, **changes: Any) -> Path:
+        """``rows[level]`` has one row per item with a score or reason per seed; ``changes`` go into the ledger."""
+        seeds = max((len(row) for level, table in rows.items() if level for row in table), default=1)
+        items = [f"i{index}" for index in range(max(len(table) for table in rows.values()))]
+        results = [
+            self.make_result(item, level, seed, score)
+            for level, table in rows.items()
+            for item, row in zip(items, table, strict=False)
+            for seed, score in enumerate(row)
+        ]
+        with Store.create(path, self.manifest(items, sorted(rows), seeds)) as store:
+            store.add_questions({item: f"question {item}?" for item in items})
+            for level in sorted(rows):
+                here = [result for result in results if result.level == level]
+                noise = changes if level else {}
+                store.add_batch(here, self.make_counts(here, level, **noise), Audit(level, 9, ()))
+            if control is not None:
+                store.set_control(control)
+        return path
+
+
+@pytest.fixture(scope="session")
+def make_run(make_result: Any, make_counts: Any) -> RunMaker:
+    """Writes a certified run: ``make_run(path, {0.0: [[1], [0]], 0.05: [[1, 0], [0, 0]]})``."""
+    return RunMaker(make_result, make_counts)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one call of the command line did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line of an error."""
+        assert self.err.count("\n") == 1 and self.err.startswith("harness: "), self.err
+        assert "Traceback" not in self.err
+        return self.err.strip()
+
+    @property
+    def json(self) -> Any:
+        """Standard output as strict JSON."""
+        return json.loads(self.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """The ``harness`` command in this process."""
+    from harness.cli.main import main
+
+    def call(*arguments: object) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Said(caught.value.code, out, err)  # type: ignore[arg-type]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def refusal() -> Callable[..., str]:
+    """The single line that ``call(*arguments)`` is refused with."""
+
+    def refused(
+        call: Callable[..., Any], *arguments: Any, kind: type[HarnessError] = HarnessError, code: int = 2
+    ) -> str:
+        with pytest.raises(kind) as caught:
+            call(*arguments)
+        text = str(caught.value)
+        assert "\n" not in text
+        assert caught.value.exit_code == code
+        assert text.count(";") >= 2, f"value, rule and way out: {text}"
+        return text
+
+    return refused

@@ -1,0 +1,192 @@
+"""Reports: every number with its n and interval, verdicts with reasons, the ledger, and honest dashes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.exceptions import StoreError
+from harness.gates import GatePolicy, gate
+from harness.record import SiteCount
+from harness.reports.markdown import markdown
+from harness.reports.run_report import run_report, write_reports
+from harness.reports.tables import (
+    certificate_lines,
+    fraction,
+    gate_rows,
+    ledger_rows,
+    level_rows,
+    percent,
+    reason_lines,
+)
+from harness.reports.terminal import print_gate, print_ledger, print_run
+from harness.runs.loaded import Run, load_run
+from harness.stats import wilson
+
+pytestmark = pytest.mark.unit
+
+POLICY = GatePolicy(margin=0.03, bootstrap_resamples=200)
+GOOD = {0.0: [[1]] * 45 + [["unparsed"]] * 5, 0.05: [[1, 1]] * 40 + [[0, 1]] * 10}
+WORSE = {0.0: [[1]] * 10 + [[0]] * 40, 0.05: [[1, 1]] * 8 + [["truncated", 0]] * 42}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, make_run: Any) -> Run:
+    return load_run(make_run(tmp_path_factory.mktemp("reports") / "good", GOOD))
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory, make_run: Any, run: Run) -> dict[str, Any]:
+    """The report of a worse run gated against a good one."""
+    worse = load_run(make_run(tmp_path_factory.mktemp("reports") / "worse", WORSE))
+    return run_report(worse, gate(worse.arm, run.arm, POLICY))
+
+
+def said(show: Callable[..., None], *arguments: Any, width: int = 180) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    show(*arguments, console)
+    return console.export_text()
+
+
+def test_a_report_is_strict_json_with_every_part(run: Run) -> None:
+    report = json.loads(json.dumps(run_report(run), allow_nan=False))
+    assert set(report) == {
+        *("run", "kind", "checkpoint", "measurement_key", "environment", "levels", "missing_records"),
+        *("certificate", "ledger", "plan", "gate"),
+    }
+    clean, noisy = report["levels"]
+    assert (clean["level"], clean["n"], clean["draws"], clean["seeds"]) == (0.0, 50, 50, [0])
+    assert (noisy["level"], noisy["n"], noisy["draws"], noisy["seeds"]) == (0.05, 50, 100, [0, 1])
+    assert clean["accuracy"] == wilson(45, 50, 0.05).to_json()
+    assert noisy["accuracy"]["estimate"] == pytest.approx(0.9)
+    assert noisy["accuracy"]["low"] < 0.9 < noisy["accuracy"]["high"]
+    assert clean["retention"] is None
+    assert noisy["retention"]["estimate"] == pytest.approx(1.0)
+    assert (clean["unscored"], noisy["unscored"]) == ({"unparsed": 5}, {})
+    assert (clean["strict"], clean["format_rate"], noisy["strict"]) == (0.9, 0.9, 0.9)
+    assert report["gate"] is None
+
+
+def test_the_ledger_is_summed_by_level_and_operator(run: Run) -> None:
+    clean, noisy = run_report(run)["ledger"]
+    assert (clean["level"], clean["op"], clean["sites"], clean["changed"]) == (0.0, "linear", 2, 0)
+    rows = 50 * 2 * 5 + 50 * 2 * 3
+    assert (noisy["rows"], noisy["calls"]) == (rows, 4)
+    assert noisy["elements"] == noisy["changed"] == 500 * 40 + 300 * 50
+    assert noisy["relative_rms_low"] == pytest.approx(0.05)
+    assert noisy["error_to_signal"] == pytest.approx(0.05)
+
+
+def test_a_site_that_overflowed_is_a_dash_and_stays_json(run: Run) -> None:
+    counts = [SiteCount("a", "linear", 0.05, 1, 2, 3, 3, 3, 1, math.inf, math.nan, math.nan)]
+    report = run_report(Run(run.path, run.manifest, run.results, counts, run.arm))
+    json.dumps(report, allow_nan=False)
+    assert report["ledger"][0]["nonfinite"] == 1
+    assert ledger_rows(report["ledger"])[0][-2:] == ("- - -", "-")
+
+
+def test_percent_and_fraction_show_the_interval_or_a_dash() -> None:
+    interval = {"estimate": 0.815, "low": 0.7706, "high": 0.852}
+    assert percent(interval) == "81.5 [77.1, 85.2]"
+    assert percent({"estimate": -0.01, "low": -0.02, "high": 0.0}, signed=True) == "-1.0 [-2.0, +0.0]"
+    assert fraction(interval) == "0.815 [0.771, 0.852]"
+    assert percent(None) == fraction(None) == "-"
+
+
+def test_level_and_gate_rows_hold_n_interval_and_flips(run: Run, judged: dict[str, Any]) -> None:
+    clean, noisy = level_rows(run_report(run))
+    assert clean == (
+        "0 %",
+        "50",
+        "50",
+        percent(wilson(45, 50).to_json()),
+        "-",
+        "90.0 / 90.0",
+        "90.0",
+        "0.0",
+        "5 unparsed",
+    )
+    assert noisy[:3] == ("5 %", "50", "100") and noisy[-1] == "0"
+    first, second = gate_rows(judged["gate"])
+    assert first[:3] == ("0 %", "FAIL", "50") and first[-1] == "35 / 0"
+    assert first[3].startswith("20.0 [") and first[4].startswith("90.0 [") and first[5].startswith("-70.0 [-")
+    assert second[:2] == ("5 %", "FAIL")
+    dead = {
+        **judged["gate"]["levels"][0],
+        "accuracy": None,
+        "baseline_accuracy": None,
+        "difference": None,
+        "bootstrap": None,
+    }
+    assert gate_rows({"levels": [dead]})[0][3:7] == ("-",) * 4
+
+
+def test_markdown_shows_verdict_reasons_levels_and_ledger(judged: dict[str, Any]) -> None:
+    text = markdown(judged)
+    assert text.startswith("# Robustness of ckpt\n")
+    assert "**FAIL** against " in text
+    for row in (*gate_rows(judged["gate"]), *level_rows(judged), *ledger_rows(judged["ledger"])):
+        assert "| " + " | ".join(row) + " |" in text
+    for line in (*reason_lines(judged["gate"]), *certificate_lines(judged["certificate"])):
+        assert f"- {line}" in text
+    assert "lies below -3.00 (margin 3.00 points" in text
+    assert "positive control at scale 1: 0 of 2 right answers left of 2 items, 2 outputs changed" in text
+    assert "## Left out on purpose" in text and "- rotary: on purpose" in text
+    assert "Out of reach" not in text
+    assert "| weights (SHA-256) | w1 |" in text and "torch " in text
+    assert "Unfinished" not in text
+
+
+def test_markdown_says_that_a_run_is_unfinished(judged: dict[str, Any]) -> None:
+    assert "**Unfinished: 7 records are missing.**" in markdown(judged | {"missing_records": 7, "gate": None})
+
+
+def test_a_bar_in_a_cell_does_not_end_it(judged: dict[str, Any]) -> None:
+    text = markdown(judged | {"measurement_key": {"noise": "a|b"}})
+    assert "| noise | a\\|b |" in text
+    widths = {
+        line.replace("\\|", "").count("|") for line in text.split("## What the numbers depend on")[1].splitlines()
+    }
+    assert widths == {0, 3}
+
+
+def test_invalid_evidence_is_spelled_out(tmp_path: Path, make_run: Any) -> None:
+    run = load_run(make_run(tmp_path / "run", GOOD, changed=0, error=0.0, relative=0.0))
+    report = run_report(run)
+    (line,) = [line for line in certificate_lines(report["certificate"]) if line.startswith("INVALID")]
+    assert line.startswith("INVALID: level 5 %: ineffective injection: layers.0.up changed none of")
+    assert f"- {line}" in markdown(report)
+    assert line in said(print_run, report)
+
+
+def test_the_terminal_shows_the_same(run: Run, judged: dict[str, Any]) -> None:
+    text = said(print_run, run_report(run))
+    for row in (*level_rows(run_report(run)), *ledger_rows(run_report(run)["ledger"])):
+        assert all(cell in text for cell in row)
+    assert "certificate: certified" in text
+    text = said(print_gate, judged["gate"])
+    for row in gate_rows(judged["gate"]):
+        assert all(cell in text for cell in row)
+    assert all(line in text for line in reason_lines(judged["gate"]))
+    assert "verdict: FAIL  (fixed sequence over levels" in text
+
+
+def test_the_terminal_takes_names_as_they_are(judged: dict[str, Any]) -> None:
+    gated = {**judged["gate"], "baseline": {**judged["gate"]["baseline"], "label": "[bold]odd[/bold] [name]"}}
+    assert "Gate against [bold]odd[/bold] [name]" in said(print_gate, gated)
+    counts = [SiteCount("layers[a].up", "linear", 0.05, 1, 2, 3, 4, 5)]
+    text = said(print_ledger, counts)
+    assert "layers[a].up" in text and "5 %" in text
+
+
+def test_reports_that_cannot_be_written_are_one_line(tmp_path: Path, run: Run, refusal: Callable[..., str]) -> None:
+    write_reports(tmp_path, run_report(run))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.json", "report.md"]
+    text = refusal(write_reports, tmp_path / "missing", run_report(run), kind=StoreError)
+    assert "No such file or directory" in text

@@ -1,0 +1,82 @@
+"""Stored runs read back as arms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.exceptions import NotComparableError, StoreError
+from harness.record import CERTIFIED, INVALID_EVIDENCE, Outcome
+from harness.runs.loaded import complete_run, is_run, load_run
+from harness.runs.store import Store
+
+pytestmark = pytest.mark.unit
+
+ROWS = {0.0: [[1], ["truncated"]], 0.05: [[1, 0], ["unparsed", "error"]]}
+
+
+def test_a_run_comes_back_as_an_arm(tmp_path: Path, make_run: Any) -> None:
+    path = make_run(tmp_path / "run", ROWS)
+    assert is_run(path) and not is_run(tmp_path)
+    run = complete_run(path)
+    assert run.arm.outcomes == {
+        0.0: {"i0": {0: Outcome(1.0, "right")}, "i1": {0: Outcome(None, "truncated")}},
+        0.05: {
+            "i0": {0: Outcome(1.0, "right"), 1: Outcome(0.0, "wrong")},
+            "i1": {0: Outcome(None, "unparsed"), 1: Outcome(None, "error")},
+        },
+    }
+    assert run.arm.label == str(path)
+    assert run.arm.key == run.manifest["measurement_key"]
+    assert run.arm.questions == {"i0": "question i0?", "i1": "question i1?"}
+    assert run.arm.certificate.status == CERTIFIED
+    assert (run.missing, run.complete, len(run.results), len(run.counts)) == (0, True, 6, 4)
+
+
+def test_an_unfinished_run_loads_and_may_not_be_judged(tmp_path: Path, make_run: Any, make_result: Any) -> None:
+    path = tmp_path / "run"
+    with Store.create(path, make_run.manifest(["i0", "i1"], [0.0, 0.05, 0.1], 2)) as store:
+        store.add_batch([make_result("i0")])
+    run = load_run(path)
+    assert (run.missing, run.complete) == (9, False)
+    assert run.arm.certificate.status == INVALID_EVIDENCE
+    with pytest.raises(NotComparableError, match=r"lacks 9 records.*resume it with harness eval") as caught:
+        complete_run(path)
+    assert caught.value.exit_code == 4
+
+
+def test_a_run_that_lacks_its_control_only_is_unfinished(tmp_path: Path, make_run: Any) -> None:
+    path = make_run(tmp_path / "run", ROWS, control=None)
+    assert (load_run(path).missing, load_run(path).complete) == (0, False)
+    with pytest.raises(NotComparableError, match="positive control"):
+        complete_run(path)
+
+
+def test_the_certificate_is_recomputed_from_what_is_stored(tmp_path: Path, make_run: Any) -> None:
+    path = make_run(tmp_path / "run", ROWS, changed=0, error=0.0, relative=0.0)
+    found = load_run(path).arm.certificate
+    assert found.status == INVALID_EVIDENCE
+    assert found.problems_at(0.0) == ()
+    assert "changed none" in " ".join(found.problems_at(0.05))
+
+
+@pytest.mark.parametrize("part", ["plan", "levels", "items", "noise_seeds", "positive_control", "site"])
+def test_a_manifest_with_a_damaged_part_is_one_line(
+    tmp_path: Path, make_run: Any, refusal: Callable[..., str], part: str
+) -> None:
+    path = make_run(tmp_path / "run", ROWS)
+    manifest = json.loads((path / "manifest.json").read_text())
+    if part == "plan":
+        del manifest["plan"]
+    elif part == "site":
+        del manifest["plan"]["sites"][0]["columns"]
+    elif part == "positive_control":
+        del manifest["identity"]["positive_control"]
+    else:
+        manifest["identity"][part] = "x" if part == "levels" else None
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert "its manifest.json is damaged" in refusal(load_run, path, kind=StoreError)
