@@ -60,4 +60,4 @@ def test_noisy_against_clean_decoding(benchmark, name, build, rounds, threads):
         torch.set_num_threads(before)
     benchmark.extra_info |= {"model": name, "threads": threads, "clean_s": seconds_clean, "noisy_s": seconds_noisy}
     benchmark.extra_info["noisy / clean"] = ratio
-    print(f"\n{name}, {threads} threads: clean {seconds_clean:.3f} s, noisy {seconds_noisy:.3f} s, ratio {ratio:.2f}")
+    print(f"{name}, {threads} threads: clean {seconds_clean:.3f} s, noisy {seconds_noisy:.3f} s, ratio {ratio:.2f}")
