@@ -98,7 +98,7 @@ class Auditor(TorchDispatchMode):
             product = self._results.pop(name, None)
             if product is None or product.numel() != output.numel():
                 return
-            exact, returned = product.reshape(-1), output.reshape(-1)
+            exact, returned = product.detach().reshape(-1), output.detach().reshape(-1)
             nonzero = exact != 0
             ratio = torch.where(nonzero, (returned.double() - exact.double()) / exact.double(), 0.0)
             entry = self.errors.setdefault(name, [0.0, 0.0, 0.0])

@@ -31,7 +31,10 @@ class _AngleMode(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func in _PRODUCTS:
-            return self._session.perturb(self._site, result.transpose(1, 2)).transpose(1, 2)
+            angles = result.transpose(1, 2)
+            # positions that all sequences share come as a batch of one; their noise differs
+            batch = self._session.rows(self._site).keys.shape[0]
+            return self._session.perturb(self._site, angles.expand(batch, -1, -1)).transpose(1, 2)
         return result
 
 

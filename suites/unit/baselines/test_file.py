@@ -85,7 +85,7 @@ def test_the_file_is_readable_and_git_friendly(baseline: Baseline) -> None:
     assert max(len(line) for line in text.splitlines()) < 400
     assert list(json.loads(text)["items"]) == ["i0", "i1", "i2"]
     assert json.loads(text)["items"]["i0"] == {"0": "1", "0.05": "10", "0.3333333333333333": "11"}
-    assert [line[:9] for line in text.splitlines()[-5:-2]] == ['    "i0": ', '    "i1": ', '    "i2": ']
+    assert [line[:10] for line in text.splitlines()[-5:-2]] == ['    "i0": ', '    "i1": ', '    "i2": ']
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 0.999])

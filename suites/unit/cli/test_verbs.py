@@ -68,7 +68,7 @@ def test_the_gate_decides_on_external_completions(
     assert documented <= set(level)
     assert (level["level"], level["n"], level["flips"]) == (0.0, 200, {"lost": wrong, "gained": 0})
     for interval in ("accuracy", "difference", "bootstrap"):
-        assert set(level[interval]) == {"estimate", "low", "high"}
+        assert {"estimate", "low", "high"} <= set(level[interval])
     assert level["difference"]["estimate"] == pytest.approx(-wrong / 200)
     assert (level["items_needed"] is not None) is (verdict == "INCONCLUSIVE")
     assert words in " ".join(level["reasons"])

@@ -150,9 +150,11 @@ def damage(path: Path, how: str) -> None:
         database.write_bytes(content[:50])
     elif how == "overwritten page":
         database.write_bytes(content[:4096] + b"\xff" * 4096 + content[8192:])
+    elif how == "bookkeeping":  # the fragmented bytes of the third page, which no query looks at
+        database.write_bytes(content[:8199] + b"\x24" + content[8200:])
 
 
-@pytest.mark.parametrize("how", ["garbage", "half", "a few bytes", "overwritten page"])
+@pytest.mark.parametrize("how", ["garbage", "half", "a few bytes", "overwritten page", "bookkeeping"])
 def test_a_damaged_database_is_refused_for_reading_and_writing(run: Path, how: str, refusal: Refusal) -> None:
     with Store.read(run) as store:
         manifest = store.manifest

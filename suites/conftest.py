@@ -1,0 +1,55 @@
+"""Fixtures that several suites share: tiny random models, the shipped checkpoint, its prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from harness.evaluate.run import prepare
+from harness.spec import EvalSpec
+
+SHIPPED = Path(__file__).parents[1] / "fixtures" / "arith-qwen2"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Two workers share two cores: more threads only wait for each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def toy():
+    """Builds a two-layer Qwen2 with random weights: ``toy("eager")``."""
+
+    def build(attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Qwen2ForCausalLM:
+        torch.manual_seed(0)
+        config = Qwen2Config(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            attn_implementation=attention,
+        )
+        return Qwen2ForCausalLM(config).eval().to(dtype)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """The path of the shipped checkpoint."""
+    return SHIPPED
+
+
+@pytest.fixture(scope="session")
+def prepared_matmul():
+    """64 items on the shipped checkpoint with noise on linears and attention products."""
+    from harness.spec import parse_noise
+
+    noise = parse_noise("relative_gaussian @ profile:matmul")
+    return prepare(SHIPPED, EvalSpec("arith", items=64, noise=noise, noise_seeds=1), "cpu")

@@ -1,0 +1,60 @@
+"""SIGKILL at random points loses at most the running batch: the final records equal an uninterrupted run's."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.runs.loaded import load_run
+from harness.runs.store import DATABASE, Store
+
+pytestmark = pytest.mark.contract
+KILLS = 4
+
+
+def command(shipped, out):
+    options = "--items 24 --noise-levels 0,0.1 --noise-seeds 2 --batch-size 4 --device cpu"
+    return [sys.executable, "-m", "harness.cli.main", "eval", str(shipped), "--out", str(out), *options.split()]
+
+
+def recorded(out):
+    if not (out / DATABASE).is_file():
+        return 0
+    with Store.read(out) as store:
+        return len(store.done())
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def test_records_survive_sigkill(shipped, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(shipped, whole), check=True, capture_output=True)
+    chance = random.Random(20261121)
+    for _ in range(KILLS):
+        before = recorded(killed)
+        process = subprocess.Popen(command(shipped, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wanted = before + chance.randrange(1, 16)
+        wait_for(lambda wanted=wanted: recorded(killed) >= wanted, process)
+        time.sleep(chance.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "the run ended before it was killed: choose more items"
+        assert recorded(killed) >= before
+    subprocess.run(command(shipped, killed), check=True, capture_output=True)
+    expected, found = load_run(whole), load_run(killed)
+    assert found.results == expected.results
+    assert found.arm.certificate.status == "certified"
+    totals = [
+        [(count.site, count.level, count.rows, count.elements) for count in run.counts] for run in (found, expected)
+    ]
+    assert totals[0] == totals[1]
+    again = subprocess.run(command(shipped, killed), check=True, capture_output=True, text=True)
+    assert "generations to do" not in again.stderr
