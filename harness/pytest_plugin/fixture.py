@@ -96,7 +96,8 @@ class Robustness:
         from harness.cli.gate_verb import default_run_folder
 
         checkpoint = Path(self._config.getoption("--checkpoint"))
-        folder = Path(self._config.rootpath, self._config.getoption("--robustness-dir"))
+        # not rootpath: pytest guesses that from existing paths on its command line, --checkpoint among them
+        folder = self._config.invocation_params.dir / self._config.getoption("--robustness-dir")
         try:
             out = default_run_folder(checkpoint, self.spec, folder)
             folder.mkdir(parents=True, exist_ok=True)

@@ -74,10 +74,10 @@ def _styled(verdict: str) -> str:
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Cells as they are, without markup; a verdict in its colour."""
+    """Cells as they are, without markup, folded and never cut where the terminal is narrow; verdicts in colour."""
     table = Table(title=escape(title), title_justify="left")
     for column in header:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
     return table

@@ -177,6 +177,13 @@ def test_the_terminal_shows_the_same(run: Run, judged: dict[str, Any]) -> None:
     assert "verdict: FAIL  (fixed sequence over levels" in text
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_narrow_terminal_cuts_no_number(run: Run, judged: dict[str, Any], width: int) -> None:
+    assert "\u2026" not in said(print_run, run_report(run), width=width)
+    assert "\u2026" not in said(print_gate, judged["gate"], width=width)
+    assert "\u2026" not in said(print_ledger, run.counts, width=width)
+
+
 def test_the_terminal_takes_names_as_they_are(judged: dict[str, Any]) -> None:
     gated = {**judged["gate"], "baseline": {**judged["gate"]["baseline"], "label": "[bold]odd[/bold] [name]"}}
     assert "Gate against [bold]odd[/bold] [name]" in said(print_gate, gated)
