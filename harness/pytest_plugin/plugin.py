@@ -38,14 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "robustness(task, data, items, noise, noise_levels, noise_seeds): what the fixture evaluates"
     )
-    if _asks_for_gate(config) and not _is_collecting_only(config):
+    if asks_for(config, "gate") and not _is_collecting_only(config):
         for option in ("checkpoint", "baseline"):
             if not config.getoption(option):
                 raise pytest.UsageError(f"-m gate without --{option}: {_NEEDS}; no evidence, no verdict")
 
 
-def _asks_for_gate(config: pytest.Config) -> bool:
-    """True where the -m expression selects a test because it is a gate test."""
+def asks_for(config: pytest.Config, marker: str) -> bool:
+    """True where the -m expression selects a test because it carries ``marker``."""
     text = config.getoption("markexpr", "")
     if not text:
         return False
@@ -57,7 +57,7 @@ def _asks_for_gate(config: pytest.Config) -> bool:
 
         return bool(expression.evaluate(matches))
 
-    return selects("gate") and not selects("")
+    return selects(marker) and not selects("")
 
 
 def _is_collecting_only(config: pytest.Config) -> bool:
@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Where nothing but gate tests is left they are not skipped: their fixture then fails them.
     """
     gates = [item for item in items if item.get_closest_marker("gate")]
-    if not config.getoption("--checkpoint") and len(gates) < len(items) and not _asks_for_gate(config):
+    if not config.getoption("--checkpoint") and len(gates) < len(items) and not asks_for(config, "gate"):
         for item in gates:
             item.add_marker(pytest.mark.skip(reason=_NEEDS))
 

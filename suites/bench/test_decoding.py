@@ -43,8 +43,8 @@ def interleaved(first, second, rounds):
     return statistics.median(firsts), statistics.median(seconds), statistics.median(b / a for a, b in pairs)
 
 
-@pytest.mark.parametrize("threads", [1])
-@pytest.mark.parametrize(("name", "build", "rounds"), [("fixture", fixture_model, 5), ("middle", middle_model, 3)])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("name", "build", "rounds"), [("fixture", fixture_model, 7), ("middle", middle_model, 3)])
 def test_noisy_against_clean_decoding(benchmark, name, build, rounds, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
