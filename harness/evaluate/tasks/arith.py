@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from typing import ClassVar
 
 from harness.evaluate.answers import STRICT
@@ -90,22 +90,24 @@ class ArithTask:
 
     def items(self) -> tuple[Item, ...]:
         """All 2,000 items in the order of their index."""
-        return self._items
+        return _held_out()
 
     def dataset_hash(self) -> str:
         """The hash of the whole split, 16 hex digits."""
-        return hash_items(self._items)
+        return hash_items(_held_out())
 
     def messages(self, item: Item) -> list[dict[str, str]]:
         """One user message with the bare question."""
         return [{"role": "user", "content": item.question}]
 
-    @cached_property
-    def _items(self) -> tuple[Item, ...]:
-        problems = [generate(DATA_SEED, "test", index) for index in range(HELD_OUT)]
-        items = tuple(
-            Item(item_key(self.name, p.question, str(p.answer)), p.question, str(p.answer), p.solution)
-            for p in problems
-        )
-        assert len({item.question for item in items}) == HELD_OUT, "the generator repeats a held-out question"
-        return items
+
+@cache
+def _held_out() -> tuple[Item, ...]:
+    """The items, made once in a process."""
+    problems = [generate(DATA_SEED, "test", index) for index in range(HELD_OUT)]
+    items = tuple(
+        Item(item_key(ArithTask.name, p.question, str(p.answer)), p.question, str(p.answer), p.solution)
+        for p in problems
+    )
+    assert len({item.question for item in items}) == HELD_OUT, "the generator repeats a held-out question"
+    return items
