@@ -16,7 +16,17 @@ LEVEL_HEADER = (
     "cut %",
     "unscored",
 )
-GATE_HEADER = ("level", "verdict", "n", "accuracy %", "baseline %", "difference pp", "bootstrap pp", "lost / gained")
+GATE_HEADER = (
+    "level",
+    "verdict",
+    "n",
+    "accuracy %",
+    "baseline %",
+    "difference pp",
+    "bootstrap pp",
+    "retention",
+    "lost / gained",
+)
 LEDGER_HEADER = ("level", "operator", "sites", "calls", "token rows", "elements", "changed", "dy/y RMS", "energy ratio")
 
 
@@ -64,6 +74,7 @@ def gate_rows(gate: Mapping[str, Any]) -> list[tuple[str, ...]]:
             percent(level["baseline_accuracy"]),
             percent(level["difference"], signed=True),
             percent(level["bootstrap"], signed=True),
+            fraction(level["retention"]),
             f"{level['flips']['lost']} / {level['flips']['gained']}",
         )
         for level in gate["levels"]
