@@ -1,4 +1,4 @@
-"""The fused pass: eager and compiled give the same bits and the same counts; padding is not measured."""
+"""The fused pass: the formula, what is measured, and when it is compiled (its parity: suites/contract)."""
 
 import logging
 
@@ -34,17 +34,6 @@ def test_chunks_do_not_matter(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_compiled_and_eager_agree_bit_for_bit(dtype):
-    eager, compiled = Kernel(compiled=False), Kernel(compiled=True)
-    for shape in ((37, 50), (5, 200), (64, 33)):
-        given = arguments(*shape, dtype=dtype)
-        (after, sums), (after_compiled, sums_compiled) = eager.perturb(*given), compiled.perturb(*given)
-        assert torch.equal(after, after_compiled)
-        assert torch.equal(sums[:, :3], sums_compiled[:, :3])
-        assert torch.allclose(sums[:, 3:], sums_compiled[:, 3:], rtol=1e-5)
-
-
 def test_padding_is_perturbed_but_not_measured():
     y, rows, columns, scale, real = arguments()
     real[3:] = False
@@ -65,12 +54,11 @@ def test_non_finite_and_zero_elements_are_counted_apart():
 
 
 def test_a_low_precision_swallows_small_noise():
-    """bf16 cannot carry a scale of 1e-4: the count must say so, also when compiled."""
-    for compiled in (False, True):
-        y, rows, columns, _, real = arguments(dtype=torch.bfloat16)
-        after, sums = Kernel(compiled).perturb(y, rows, columns, torch.tensor(1e-4), real)
-        assert torch.equal(after, y)
-        assert sums[:, 0].sum() == 0
+    """bf16 cannot carry a scale of 1e-4: the count must say so."""
+    y, rows, columns, _, real = arguments(dtype=torch.bfloat16)
+    after, sums = Kernel(compiled=False).perturb(y, rows, columns, torch.tensor(1e-4), real)
+    assert torch.equal(after, y)
+    assert sums[:, 0].sum() == 0
 
 
 def test_without_a_compiler_it_goes_on_eagerly_and_says_so(monkeypatch, caplog):
