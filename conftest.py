@@ -20,8 +20,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in ON_REQUEST.items():
             if item.get_closest_marker(marker) and not asks_for(config, marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
-        if any(item.get_closest_marker(marker) for marker in ACCELERATOR) and not _accelerator():
-            item.add_marker(pytest.mark.skip(reason="needs an accelerator: torch.accelerator finds none here"))
+        for marker in ACCELERATOR:
+            if not item.get_closest_marker(marker):
+                continue
+            if not asks_for(config, marker):
+                item.add_marker(pytest.mark.skip(reason=f"needs an accelerator; run it with -m {marker}"))
+            elif not _accelerator():
+                item.add_marker(pytest.mark.skip(reason="needs an accelerator: torch.accelerator finds none here"))
 
 
 def _accelerator() -> bool:

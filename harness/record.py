@@ -68,7 +68,7 @@ class SiteCount:
     """What the ledger saw at one site and level.
 
     ``calls`` counts operator calls, ``rows`` token rows (padding excluded), ``elements`` output elements,
-    ``changed`` those whose bits differ after the perturbation, ``nonzero`` those that were not 0 before;
+    ``changed`` those whose value differs after the perturbation, ``nonzero`` those that were not 0 before;
     ``signal`` is sum y^2, ``error`` sum (y'-y)^2, ``relative`` sum ((y'-y)/y)^2 over non-zero elements.
     """
 

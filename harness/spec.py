@@ -89,8 +89,9 @@ class NoiseSpec:
         for op in self.ops:
             if op not in OPS:
                 raise NoiseSpecError(f"unknown operator {op!r}", "an operator is one of the table", nearest(op, OPS))
-        expanded = dict.fromkeys(base for op in self.ops for base in OPS[op])
-        object.__setattr__(self, "ops", tuple(expanded))
+        asked = {base for op in self.ops for base in OPS[op]}
+        # in the order of the table: the same operators are the same measurement, however they are listed
+        object.__setattr__(self, "ops", tuple(op for op in OPS if op in asked))
         if self.key not in KEY_MODES:
             raise NoiseSpecError(
                 f"unknown key mode {self.key!r}", "key:item or key:shared", nearest(self.key, KEY_MODES)

@@ -10,6 +10,10 @@ EFFECT_MIN_ELEMENTS = 1000
 
 EFFECT_Z = 5.0
 
+LEAST_CHANGED = {"float32": 0.99}
+"""Least share of non-zero elements that noise must change, by dtype (a draw is exactly 0 with probability 0.0026).
+Lower precisions swallow small noise by rounding; for them the achieved error alone decides."""
+
 CONTROL_SCALE = 1.0
 """Scale of the positive control (fraction): known to destroy every model."""
 

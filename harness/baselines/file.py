@@ -6,7 +6,6 @@ An item's outcomes at a level are one character per noise seed: ``1`` right, ``0
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.record import ERROR, RIGHT, TRUNCATED, UNPARSED, WRONG, Arm, Certificate, Outcome
+from harness.runs.folder import checksum
 from harness.spec import number_text
 
 BASELINE_VERSION = 1
@@ -70,13 +70,6 @@ def dump(baseline: Baseline) -> str:
     text = json.dumps(head, indent=2, sort_keys=True)
     lines = ",\n".join(f"    {json.dumps(item)}: {json.dumps(row)}" for item, row in rows.items())
     return text[: text.rindex("\n}")] + f',\n  "items": {{\n{lines}\n  }}\n}}\n'
-
-
-def checksum(data: Mapping[str, Any]) -> str:
-    """SHA-256 (64 hex digits) of the content without its ``sha256`` field, as canonical JSON."""
-    content = {name: value for name, value in data.items() if name != "sha256"}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load(path: Path) -> Baseline:

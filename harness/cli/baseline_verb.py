@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from harness.baselines import book
-from harness.baselines.file import Baseline
+from harness.baselines.file import Baseline, load
 from harness.cli.options import folder_option, json_option
+from harness.exceptions import HarnessError
 from harness.gates.pairing import pair
 from harness.gates.parts import accuracy
 from harness.record import Arm
@@ -39,7 +40,7 @@ def accept(run: Path, name: str, reason: str, replace: bool, baselines_dir: Path
 @json_option
 def list_(baselines_dir: Path, as_json: bool) -> None:
     """All baselines, with date, items and reason."""
-    rows = [_row(name, book.load_named(baselines_dir, str(path))) for name, path in book.listed(baselines_dir)]
+    rows = [_listed(name, path) for name, path in book.listed(baselines_dir)]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -101,6 +102,14 @@ def diff(left: str, right: str, baselines_dir: Path, as_json: bool) -> None:
 
 def _arm(name: str, folder: Path) -> Arm:
     return complete_run(Path(name)).arm if is_run(Path(name)) else book.load_named(folder, name).arm
+
+
+def _listed(name: str, path: Path) -> dict[str, Any]:
+    """A row of the list; a damaged file is shown as such and hides no other."""
+    try:
+        return _row(name, load(path))
+    except HarnessError as error:
+        return {"name": name, "accepted": "-", "items": 0, "status": "damaged", "reason": str(error)}
 
 
 def _row(name: str, baseline: Baseline) -> dict[str, Any]:

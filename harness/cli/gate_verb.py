@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import click
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline
 from harness.cli import options
-from harness.exceptions import NotComparableError
-from harness.gates import GatePolicy, gate
+from harness.exceptions import NotComparableError, StoreError
+from harness.gates import INVALID, GatePolicy, gate
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
 from harness.runs.loaded import Run, complete_run, is_run
@@ -43,16 +44,39 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
     options.set_up_logging(given["verbose"])
     policy = GatePolicy(margin=given["margin"], min_retention=given["min_retention"], floor=FLOOR)
     baseline = load_named(baselines_dir, name)
-    run = complete_run(target) if is_run(target) else _evaluate(target, baseline, given)
+    try:
+        run = complete_run(target) if is_run(target) else _evaluate(target, baseline, given)
+    except NotComparableError as error:
+        if as_json:
+            click.echo(json.dumps(_no_evidence(error, baseline), indent=2))
+        raise
     result = gate(run.arm, baseline.arm, policy)
     found = result.to_json()
-    write_reports(run.path, run_report(run, result))
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         print_gate(found)
-        click.echo(f"report: {run.path / 'report.md'}")
+    try:
+        write_reports(run.path, run_report(run, result))
+    except StoreError as error:  # the verdict stands, also where its run lies on a read-only disk
+        click.echo(f"harness: no report was written: {error}", err=True)
+    else:
+        if not as_json:
+            click.echo(f"report: {run.path / 'report.md'}")
     raise SystemExit(result.exit_code)
+
+
+def _no_evidence(error: NotComparableError, baseline: Baseline) -> dict[str, Any]:
+    """The JSON object of a gate that could not even begin."""
+    return {
+        "verdict": INVALID,
+        "exit_code": error.exit_code,
+        "reasons": [str(error)],
+        "levels": [],
+        "family": None,
+        "certificate": None,
+        "baseline": {"label": baseline.arm.label, "status": baseline.arm.certificate.status},
+    }
 
 
 def baseline_spec(baseline: Baseline, data: str | None) -> EvalSpec:
@@ -68,10 +92,13 @@ def baseline_spec(baseline: Baseline, data: str | None) -> EvalSpec:
 
 
 def default_run_folder(checkpoint: Path, spec: EvalSpec, folder: Path = RUNS) -> Path:
-    """Where a gate keeps its evaluation: the same weights and specification resume the same folder."""
-    from harness.evaluate.checkpoint import fingerprint_weights
+    """Where a gate keeps its evaluation: the same checkpoint, data and specification resume the same folder."""
+    from harness.evaluate.checkpoint import fingerprint_settings, fingerprint_weights
 
-    label = digest(f"{fingerprint_weights(checkpoint)}|{json.dumps(spec.to_json(), sort_keys=True)}")
+    data = Path(spec.data) if spec.data is not None else None
+    content = hashlib.sha256(data.read_bytes()).hexdigest() if data is not None and data.is_file() else ""
+    parts = fingerprint_weights(checkpoint), fingerprint_settings(checkpoint), content, json.dumps(spec.to_json())
+    label = digest("|".join(parts))
     return folder / f"gate-{checkpoint.resolve().name}-{label}"
 
 

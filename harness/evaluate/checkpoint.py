@@ -18,6 +18,10 @@ from transformers.utils import logging as transformers_logging
 from harness.exceptions import CheckpointError
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+SETTINGS = (
+    *("config.json", "generation_config.json", "chat_template*", "tokenizer*", "vocab*", "merges*"),
+    *("special_tokens_map.json", "added_tokens.json"),
+)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 LONGEST_REASON = 160
 SMALLEST_VOCABULARY_SHARE = 0.9
@@ -26,12 +30,14 @@ SMALLEST_VOCABULARY_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: model in evaluation mode, tokenizer, and the SHA-256 of its weights (64 hex digits)."""
+    """A loaded checkpoint: model in evaluation mode, tokenizer, and the SHA-256 (64 hex digits) of its weights and
+    of its settings (:func:`fingerprint_settings`)."""
 
     path: Path
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
+    settings: str
 
     @property
     def context(self) -> int | None:
@@ -96,6 +102,17 @@ def _not_finite(tensor: torch.Tensor) -> int:
     return int(tensor.numel() - torch.isfinite(wide).sum())
 
 
+def fingerprint_settings(path: Path) -> str:
+    """SHA-256 over the files beside the weights that change an output: configs, tokenizer, chat template."""
+    digest = hashlib.sha256()
+    names = {file.name for pattern in SETTINGS for file in path.glob(pattern) if file.is_file()}
+    for name in sorted(names):
+        content = (path / name).read_bytes()
+        digest.update(f"{name}|{len(content)}|".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
 def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     owner: dict[str, Path] = {}
     for file in weight_files(path):
@@ -138,7 +155,7 @@ def load_checkpoint(path: Path, dtype: str = "float32", attention: str = "sdpa",
         model = _load_model(path, dtype, attention)
         tokenizer = _load_tokenizer(path, model.config.get_text_config().vocab_size)
     model.eval()
-    return Checkpoint(path, model.to(device), tokenizer, fingerprint)
+    return Checkpoint(path, model.to(device), tokenizer, fingerprint, fingerprint_settings(path))
 
 
 @contextlib.contextmanager

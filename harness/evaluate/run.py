@@ -68,6 +68,7 @@ class Prepared:
         """The manifest of the run."""
         identity = {
             "weights": self.checkpoint.fingerprint,
+            "settings": self.checkpoint.settings,
             "measurement_key": self.key,
             "items": [item.key for item in self.items],
             "levels": list(self.spec.levels),
@@ -110,6 +111,8 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
         item.key: tuple(tokenizer(render(checkpoint, task.messages(item)), add_special_tokens=False)["input_ids"])
         for item in items
     }
+    if not all(prompts.values()):
+        raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
     longest = max(prompts.values(), key=len)
     if checkpoint.context is not None and len(longest) + limit > checkpoint.context:
         raise HarnessError(
@@ -141,9 +144,10 @@ def _stop_tokens(checkpoint: Checkpoint) -> tuple[int, ...]:
     stop = checkpoint.model.generation_config.eos_token_id
     own = stop if isinstance(stop, list) else [stop]
     found = {token for token in (*own, checkpoint.tokenizer.eos_token_id) if token is not None}
-    if not all(isinstance(token, int) for token in found):
+    rows = checkpoint.model.config.get_text_config().vocab_size
+    if not all(isinstance(token, int) and 0 <= token < rows for token in found):
         raise CheckpointError(
-            f"checkpoint {checkpoint.path}", f"eos_token_id {stop!r}", "a token id is a number: correct its config"
+            f"checkpoint {checkpoint.path}", f"eos_token_id {stop!r}", f"give a token id from 0 to {rows - 1}"
         )
     return tuple(sorted(found))
 
@@ -158,7 +162,10 @@ class Batch:
 
 
 def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) -> Iterator[Batch]:
-    """What is left to do, level by level (clean first), longest prompts first; each level's first batch is audited."""
+    """What is left to do, level by level (clean first), longest prompts first.
+
+    Each level's first and last batch are audited.
+    """
     for level in prepared.spec.levels:
         left = [
             Prompt(item.key, seed, prepared.prompts[item.key])
@@ -168,7 +175,8 @@ def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) ->
         ]
         left.sort(key=lambda prompt: -len(prompt.tokens))
         for start in range(0, len(left), size):
-            yield Batch(level, tuple(left[start : start + size]), audited=start == 0)
+            audited = start == 0 or start + size >= len(left)
+            yield Batch(level, tuple(left[start : start + size]), audited)
 
 
 def evaluate(

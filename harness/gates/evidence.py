@@ -29,6 +29,14 @@ def external_note(role: str, arm: Arm, level: float) -> tuple[str, ...]:
     return (f"{role}: {EXTERNAL} (scored from completions produced elsewhere)",)
 
 
+def shared_draws_note(arm: Arm, level: float) -> tuple[str, ...]:
+    """What an interval over items leaves out where all items share the draws of a seed (one "chip")."""
+    if level == 0 or "key:shared" not in arm.key.get("noise", ""):
+        return ()
+    seeds = len({seed for row in arm.outcomes.get(level, {}).values() for seed in row})
+    return (f"draws are shared by all items (key:shared): the interval is conditional on these {seeds} noise seeds",)
+
+
 @dataclass(frozen=True)
 class CleanScores:
     """Lower bounds (fractions) of both clean accuracies over the items paired at level 0."""

@@ -11,6 +11,7 @@ from harness.gates.evidence import (
     clean_scores,
     external_note,
     floor_problems,
+    shared_draws_note,
     turned_by_missing,
 )
 from harness.gates.keys import key_differences
@@ -28,7 +29,7 @@ from harness.gates.parts import (
 from harness.gates.policy import GatePolicy
 from harness.gates.result import GateResult, LevelVerdict
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, worst
-from harness.record import Arm
+from harness.record import EXTERNAL, Arm
 from harness.stats import bca_mean
 
 CLEAN = 0.0
@@ -47,7 +48,8 @@ class _Match:
         return ("candidate", self.candidate), ("baseline", self.baseline)
 
     def notes(self, level: float) -> tuple[str, ...]:
-        return tuple(note for role, arm in self.arms() for note in external_note(role, arm, level))
+        external = tuple(note for role, arm in self.arms() for note in external_note(role, arm, level))
+        return external + shared_draws_note(self.candidate, level)
 
     def parts(self, pairings: Sequence[Pairs]) -> tuple[Part, ...]:
         """The requirements on (candidate, baseline) and, where it gates, (candidate, its own clean level)."""
@@ -70,7 +72,7 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None) -> Gat
     policy = policy or GatePolicy()
     differing = key_differences(candidate.key, baseline.key)
     match = _Match(candidate, baseline, policy, None if differing else _clean(candidate, baseline, policy.alpha))
-    judged = tuple(_judge_level(match, level, differing) for level in sorted(baseline.outcomes))
+    judged = tuple(_judge_level(match, level, differing) for level in _levels(match))
     levels = fixed_sequence(judged)
     return GateResult(
         verdict=worst(level.verdict for level in levels),
@@ -80,6 +82,14 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None) -> Gat
         certificate=candidate.certificate,
         baseline={"label": baseline.label, "status": baseline.certificate.status, "key": dict(baseline.key)},
     )
+
+
+def _levels(match: _Match) -> list[float]:
+    """The baseline's levels; and an external candidate's, because none of its noisy levels may go by unjudged."""
+    found = set(match.baseline.outcomes)
+    if match.candidate.certificate.status == EXTERNAL:
+        found |= set(match.candidate.outcomes)
+    return sorted(found)
 
 
 def fixed_sequence(levels: tuple[LevelVerdict, ...]) -> tuple[LevelVerdict, ...]:
@@ -197,5 +207,5 @@ def _summary(levels: tuple[LevelVerdict, ...]) -> tuple[str, ...]:
 
 
 def _not_judged(match: _Match) -> tuple[str, ...]:
-    extra = sorted(set(match.candidate.outcomes) - set(match.baseline.outcomes))
+    extra = sorted(set(match.candidate.outcomes) - set(_levels(match)))
     return tuple(f"level {level:g} was not judged: the baseline does not have it" for level in extra)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.gates.evidence import certificate_problems, turned_by_missing
+from harness.gates.evidence import certificate_problems, shared_draws_note, turned_by_missing
 from harness.gates.pairing import Pairs, pair, seeds_of
 from harness.gates.parts import accuracy, difference, difference_part
 from harness.gates.policy import check_alpha, check_fraction
@@ -38,6 +38,7 @@ class LevelComparison:
     difference: Interval | None
     problems: tuple[str, ...]
     alpha: float
+    notes: tuple[str, ...]
     pairs: Pairs | None = field(repr=False, compare=False)
 
     def judge(self, limit: float) -> Judgement:
@@ -53,7 +54,8 @@ class LevelComparison:
         turned = turned_by_missing((self.pairs,), lambda given: difference_part(given[0], limit, self.alpha).verdict)
         if turned:
             return Judgement(INVALID, turned)
-        return Judgement(part.verdict, (part.reason,), part.needed if part.verdict == INCONCLUSIVE else None)
+        reasons = (part.reason, *self.notes)
+        return Judgement(part.verdict, reasons, part.needed if part.verdict == INCONCLUSIVE else None)
 
     def verdict_for(self, limit: float) -> str:
         """PASS, FAIL, INCONCLUSIVE or INVALID for a drop of at most ``limit`` (fraction)."""
@@ -94,6 +96,7 @@ def compare_levels(
         difference=difference(pairs, alpha) if pairs and pairs.n else None,
         problems=tuple(problems),
         alpha=alpha,
+        notes=shared_draws_note(arm, level),
         pairs=pairs,
     )
 

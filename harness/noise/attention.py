@@ -39,6 +39,12 @@ def perturbed(model: PreTrainedModel, sites: Sequence[Site], session: NoiseSessi
         yield
         return
     before = model.config._attn_implementation
+    if before == IMPLEMENTATION:
+        raise NoiseSpecError(
+            f"a second session with noise on {QK}/{PV}",
+            "one session at a time can perturb attention",
+            "close the first",
+        )
     if before != "eager":
         raise NoiseSpecError(
             f"noise on {QK}/{PV} with attention {before!r}",

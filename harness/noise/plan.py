@@ -118,27 +118,41 @@ def _left_out(
     return excluded, uncovered
 
 
+def _audit_gaps(auditor: Auditor, plan: InjectionPlan) -> list[str]:
+    """Sites whose product the auditor did not see, or not in every audited forward."""
+    calls = {module: count for (module, _), count in auditor.products.items()}
+    linears = [site for site in plan.sites if site.op == LINEAR]
+    most = max((calls.get(site.module, 0) for site in linears), default=0)
+    problems = [f"audit: no product of {site.name} ran" for site in plan.sites if not calls.get(site.module)]
+    for site in plan.sites:
+        if site.op == LINEAR and 0 < calls.get(site.module, 0) < most:
+            problems.append(f"audit: {site.name} ran {calls[site.module]} of {most} times")
+        elif site.op != ROTARY and site.module in calls and site.name not in auditor.errors:
+            problems.append(f"audit: what {site.name} let out could not be compared with its product")
+    return problems
+
+
 def check_audit(auditor: Auditor, plan: InjectionPlan, scale: float) -> tuple[str, ...]:
     """What the independent count of some forwards says against the plan; empty where all agrees.
 
-    Every product must belong to a site or be named in the plan; each linear's module must let out its own
-    product unchanged where it is not perturbed (or ``scale`` is 0), and with a relative error of 0.9 to 1.15
-    of ``scale`` where it is.
+    Every site must have run, and every product must belong to a site or be named in the plan; what each site lets
+    out must be its own product where it is not perturbed (or ``scale`` is 0), and have a relative error of 0.9 to
+    1.15 of ``scale`` where it is. The rotary product is audited by its presence alone.
     """
-    problems = []
+    problems = _audit_gaps(auditor, plan)
     known = {site.module for site in plan.sites}
     named = {name.partition(":")[0] for name in (*plan.excluded, *plan.uncovered)}
     for module, operator in auditor.products:
         if module not in known and module not in named and f"{module or 'model'}" not in named:
             problems.append(f"audit: {operator} ran in {module or 'the model'}, which the plan does not name")
-    perturbed = {site.module for site in plan.sites if site.op == LINEAR} if scale else set()
-    for module, (squared, nonzero, changed) in auditor.errors.items():
-        if module not in perturbed:
+    perturbed = {site.name for site in plan.sites} if scale else set()
+    for site, (squared, nonzero, changed) in auditor.errors.items():
+        if site not in perturbed:
             if changed:
-                problems.append(f"audit: {module} returned {int(changed)} elements that differ from its own product")
+                problems.append(f"audit: {site} let out {int(changed)} elements that differ from its own product")
             continue
         achieved = (squared / nonzero) ** 0.5 if nonzero else 0.0
         low, high = effect_bounds(int(nonzero))
         if not low * scale <= achieved <= high * scale:
-            problems.append(f"audit: {module} has relative error {achieved:.3g}, {scale:g} was asked for")
+            problems.append(f"audit: {site} has relative error {achieved:.3g}, {scale:g} was asked for")
     return tuple(problems)

@@ -42,6 +42,7 @@ class _AngleMode(TorchFunctionMode):
 def perturbed(module: nn.Module, site: Site, session: NoiseSession) -> Iterator[None]:
     """Wraps ``module.forward`` so that its matrix product is perturbed; restored on leaving."""
     original = module.forward
+    shadowed = module.__dict__.get("forward")
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         with _AngleMode(site, session):
@@ -51,4 +52,7 @@ def perturbed(module: nn.Module, site: Site, session: NoiseSession) -> Iterator[
     try:
         yield
     finally:
-        del module.__dict__["forward"]
+        if shadowed is None:
+            del module.__dict__["forward"]
+        else:
+            module.forward = shadowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -10,8 +11,9 @@ def relative_gaussian(y: Tensor, scaled_draws: Tensor) -> Tensor:
 
     ``scaled_draws`` is ``scale * z`` in float32, broadcastable to ``y``. Lower precisions compute in float32 and
     round once, because a draw rounded to bfloat16 first would bias the error. The product and the sum are
-    rounded one after the other, so that compilers give the same bits. Expected relative error (RMS of
-    (y'-y)/y) is ``scale``.
+    rounded one after the other, so that a compiler gives the same bits. Where the draw is 0 the bits are kept (also
+    of -0.0), and so are NaN and infinity. Expected relative error (RMS of (y'-y)/y) is ``scale``.
     """
     wide = y.float()
-    return (wide + wide * scaled_draws).to(y.dtype)
+    touched = (scaled_draws != 0) & torch.isfinite(wide)
+    return torch.where(touched, wide + wide * scaled_draws, wide).to(y.dtype)

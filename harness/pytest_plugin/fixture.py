@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,15 @@ def named_baseline(config: pytest.Config) -> Baseline:
     return load_named(Path(config.getoption("--baselines-dir")), config.getoption("--baseline"))
 
 
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Bad input fails the test with one line instead of a traceback."""
+    try:
+        yield
+    except (HarnessError, OSError, ValueError) as error:
+        pytest.fail(f"harness: {error}", pytrace=False)
+
+
 class Comparison:
     """One level against another; its methods assert and say why."""
 
@@ -47,7 +57,8 @@ class Comparison:
     def drop_at_most(self, limit: float) -> bool:
         """True where the drop is shown to be below ``limit`` (fraction); else fails the test with the verdict
         FAIL, INCONCLUSIVE or INVALID and its reasons."""
-        judgement = self.found.judge(limit)
+        with _one_line():
+            judgement = self.found.judge(limit)
         against = "clean" if self.found.against == 0 else f"{100 * self.found.against:g} %"
         _note(
             self._properties, self.found.level, judgement.verdict, self.found.n, self.difference, f"against {against}"
@@ -81,11 +92,14 @@ class Robustness:
             base = EvalSpec.from_json(dict(self.baseline.spec))
         changes: dict[str, Any] = {}
         for field, option in (("task", "task"), ("data", "data"), ("items", "items"), ("noise_seeds", "noise_seeds")):
-            changes[field] = self._config.getoption(option) or self._marker.get(field)
+            given = self._config.getoption(option)
+            changes[field] = given if given is not None else self._marker.get(field)
         changes["engine"] = self._config.getoption("engine")
         levels = self._config.getoption("--noise-levels")
-        if levels or self._marker.get("noise_levels"):
-            changes["levels"] = parse_levels(levels) if levels else tuple(self._marker["noise_levels"])
+        if levels is not None:
+            changes["levels"] = parse_levels(levels)
+        elif "noise_levels" in self._marker:
+            changes["levels"] = tuple(self._marker["noise_levels"])
         if "noise" in self._marker:
             changes["noise"] = parse_noise(self._marker["noise"])
         return replace(base, **{name: value for name, value in changes.items() if value is not None})
@@ -98,7 +112,7 @@ class Robustness:
         checkpoint = Path(self._config.getoption("--checkpoint"))
         # not rootpath: pytest guesses that from existing paths on its command line, --checkpoint among them
         folder = self._config.invocation_params.dir / self._config.getoption("--robustness-dir")
-        try:
+        with _one_line():
             out = default_run_folder(checkpoint, self.spec, folder)
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{out.name}.lock"):
@@ -106,8 +120,6 @@ class Robustness:
                 if finished is not None and finished.complete:
                     return finished
                 return self._evaluate(checkpoint, out)
-        except HarnessError as error:
-            pytest.fail(f"harness: {error}", pytrace=False)
 
     def _evaluate(self, checkpoint: Path, out: Path) -> Run:
         from harness.cli.evaluation import evaluate_with_progress
@@ -120,8 +132,9 @@ class Robustness:
 
     def compare(self, level: float, against: str | float = "clean") -> Comparison:
         """``level`` against ``"clean"`` or another level of the same checkpoint, paired by item (fractions)."""
-        reference = 0.0 if against == "clean" else float(against)
-        return Comparison(compare_levels(self.run.arm, level, reference), self._properties)
+        with _one_line():
+            reference = 0.0 if against == "clean" else float(against)
+            return Comparison(compare_levels(self.run.arm, level, reference), self._properties)
 
     def gate(self, level: float, margin: float | None = None) -> bool:
         """True where ``level`` PASSes against ``--baseline``; else fails the test with verdict and reasons."""
@@ -135,13 +148,17 @@ class Robustness:
     def _gate_result(self, margin: float) -> GateResult:
         if self.baseline is None:
             pytest.fail("robustness.gate needs --baseline NAME; no evidence, no verdict", pytrace=False)
-        return gate(self.run.arm, restricted(self.baseline.arm, self.run), GatePolicy(margin=margin))
+        with _one_line():
+            return gate(self.run.arm, restricted(self.baseline.arm, self.run), GatePolicy(margin=margin))
 
     def accuracy(self, level: float) -> Interval:
         """Accuracy at ``level`` (fraction) with its one-sided 95 % bounds."""
         from harness.gates.pairing import pair
         from harness.gates.parts import accuracy
 
+        problems = self.run.arm.certificate.problems_at(level)
+        if problems:
+            pytest.fail(f"INVALID level {100 * level:g} %: {'; '.join(problems)}", pytrace=False)
         cells = self.run.arm.outcomes[level]
         pairs = pair(cells, cells)
         return accuracy(pairs.means()[0], pairs.binary, 0.05)

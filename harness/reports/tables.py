@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.record import EXTERNAL
+
 LEVEL_HEADER = (
     "level",
     "n",
@@ -119,6 +121,8 @@ def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
             f"positive control at scale {control['scale']:g}: {control['noisy_right']} of {control['clean_right']} "
             f"right answers left of {control['items']} items, {control['outputs_changed']} outputs changed"
         )
+    elif certificate["status"] != EXTERNAL:
+        lines.append("positive control: switched off or not run")
     problems = list(certificate["problems"])
     for level in certificate["levels"]:
         problems += [f"level {100 * level['level']:g} %: {problem}" for problem in level["problems"]]

@@ -19,7 +19,7 @@ from harness.record import (
     SiteCount,
 )
 from harness.runs.store import Audit
-from harness.thresholds import effect_bounds
+from harness.thresholds import EFFECT_MIN_ELEMENTS, effect_bounds
 
 MAX_NAMED = 3
 
@@ -27,13 +27,15 @@ MAX_NAMED = 3
 @dataclass(frozen=True)
 class ExpectedSite:
     """One site of the plan: ``columns`` output elements per row; ``last_token_only`` for the head; ``grows`` for QK,
-    whose elements per row are ``columns`` (heads) times the keys a query sees."""
+    whose elements per row are ``columns`` (heads) times the keys a query sees; ``least_changed`` is the least share
+    of non-zero elements that noise must change (fraction)."""
 
     name: str
     op: str
     columns: int
     last_token_only: bool
     grows: bool
+    least_changed: float = 0.0
 
     def rows(self, results: Iterable[ItemResult]) -> int:
         """Token rows this site must have seen for ``results``."""
@@ -97,9 +99,9 @@ def _certify_level(
     if not expected:
         problems.append("the plan names no site, so nothing was injected")
     problems += _count_problems(expected, results, seen)
-    problems += _effect_problems(level, seen)
+    problems += _effect_problems(level, seen, {site.name: site.least_changed for site in expected})
     problems += [problem for audit in audits for problem in audit.problems]
-    if results and not audits:
+    if results and not any(audit.products for audit in audits):
         problems.append(f"level {level:g} was not audited")
     ratios = [count.relative_rms for count in seen.values() if count.nonzero]
     ratios = [ratio for ratio in ratios if math.isfinite(ratio)] or [0.0]
@@ -133,7 +135,7 @@ def _count_problems(
     return _named(wrong, "wrong injection count")
 
 
-def _effect_problems(level: float, seen: Mapping[str, SiteCount]) -> list[str]:
+def _effect_problems(level: float, seen: Mapping[str, SiteCount], least: Mapping[str, float]) -> list[str]:
     wrong = []
     for name, count in seen.items():
         if count.nonfinite:
@@ -143,6 +145,8 @@ def _effect_problems(level: float, seen: Mapping[str, SiteCount]) -> list[str]:
                 wrong.append(f"{name} changed {count.changed} elements in the clean arm")
         elif count.nonzero and not count.changed:
             wrong.append(f"{name} changed none of {count.elements} elements")
+        elif count.nonzero >= EFFECT_MIN_ELEMENTS and count.changed < least.get(name, 0.0) * count.nonzero:
+            wrong.append(f"{name} changed only {count.changed} of {count.nonzero} non-zero elements")
         elif count.nonzero:
             low, high = effect_bounds(count.nonzero)
             factor = count.relative_rms / level

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
@@ -51,14 +52,23 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for name, kind in _FIELDS.items():
         if not isinstance(manifest.get(name), kind):
             raise StoreError(f"run {path}", f"its {MANIFEST} is damaged: {name} is missing or no {kind}", way_out)
+    if manifest.pop("sha256", None) != checksum(manifest):
+        raise StoreError(f"run {path}", f"the checksum of its {MANIFEST} does not fit: edited or damaged", way_out)
     return dict(manifest)
+
+
+def checksum(data: Mapping[str, Any]) -> str:
+    """SHA-256 (64 hex digits) of the content without its ``sha256`` field, as canonical JSON."""
+    content = {name: value for name, value in data.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def establish(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """The manifest in force: the one there, if it is of the same run, else the new one, written."""
     if not (path / MANIFEST).exists():
         check_empty(path)
-        write_atomically(path / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        signed = {**manifest, "sha256": checksum(manifest)}
+        write_atomically(path / MANIFEST, json.dumps(signed, indent=2, sort_keys=True) + "\n")
         return manifest
     stored = read_manifest(path)
     differing = _differences(stored["identity"], manifest["identity"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Outcome, Site
 from harness.runs.evidence import ExpectedSite, certify
 from harness.runs.folder import MANIFEST
 from harness.runs.store import Store
+from harness.thresholds import LEAST_CHANGED
 
 EVALUATION_KIND, EXTERNAL_KIND = "evaluation", "external"
 
@@ -31,7 +32,7 @@ class Run:
         """Records that the specification asks for and the store lacks."""
         if self.manifest["kind"] == EXTERNAL_KIND:
             return 0
-        return _Asked.of(self.path, self.manifest).records - len(self.results)
+        return len(_Asked.of(self.path, self.manifest).records) - len(self.results)
 
     @property
     def complete(self) -> bool:
@@ -48,7 +49,7 @@ class _Asked:
 
     sites: tuple[ExpectedSite, ...]
     levels: tuple[float, ...]
-    records: int
+    records: frozenset[tuple[str, float, int]]
     control: bool
 
     @classmethod
@@ -56,9 +57,11 @@ class _Asked:
         try:
             identity = manifest["identity"]
             levels = tuple(float(level) for level in identity["levels"])
-            draws = sum(1 if level == 0 else int(identity["noise_seeds"]) for level in levels)
-            sites = tuple(ExpectedSite(**site) for site in manifest["plan"]["sites"])
-            return cls(sites, levels, len(identity["items"]) * draws, bool(identity["positive_control"]))
+            draws = [(level, seed) for level in levels for seed in range(int(identity["noise_seeds"]) if level else 1)]
+            records = frozenset((str(item), level, seed) for item in identity["items"] for level, seed in draws)
+            least = LEAST_CHANGED.get(manifest["measurement_key"].get("dtype", ""), 0.0)
+            sites = tuple(replace(ExpectedSite(**site), least_changed=least) for site in manifest["plan"]["sites"])
+            return cls(sites, levels, records, bool(identity["positive_control"]))
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"run {path}", f"its {MANIFEST} is damaged ({error!r})", "evaluate again into another folder"
@@ -113,6 +116,11 @@ def _certificate(
     if manifest["kind"] == EXTERNAL_KIND:
         return Certificate(EXTERNAL)
     asked = _Asked.of(store.path, manifest)
+    strangers = sorted({(result.item, result.level, result.seed) for result in results} - asked.records)
+    if strangers:
+        raise StoreError(
+            f"run {store.path}", f"it holds a record it was not asked for {strangers[0]}", "evaluate again elsewhere"
+        )
     return certify(
         asked.sites,
         results,

@@ -7,6 +7,7 @@ records, ledger counts and audit go in together or not at all.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import sqlite3
@@ -29,12 +30,12 @@ _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records (
     item TEXT NOT NULL, level REAL NOT NULL, seed INTEGER NOT NULL, score REAL, reason TEXT NOT NULL, answer TEXT,
     strict REAL, flexible REAL, prompt_tokens INTEGER NOT NULL, tokens TEXT NOT NULL, text TEXT NOT NULL,
-    truncated INTEGER NOT NULL, PRIMARY KEY (level, seed, item)) WITHOUT ROWID;
+    truncated INTEGER NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (level, seed, item)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
     site TEXT NOT NULL, op TEXT NOT NULL, level REAL NOT NULL, {_COUNT_COLUMNS},
     PRIMARY KEY (level, site)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS control (result TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS control (result TEXT NOT NULL, sha256 TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS questions (item TEXT PRIMARY KEY, question TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -114,7 +115,7 @@ class Store:
         """Records, ledger counts (added to those there) and audit of one batch, in one transaction."""
         with self._transaction() as transaction:
             transaction.executemany(
-                f"INSERT INTO records VALUES ({', '.join('?' * 12)})",
+                f"INSERT INTO records VALUES ({', '.join('?' * 13)})",
                 [_record_row(result) for result in results],
             )
             adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTS)
@@ -136,7 +137,8 @@ class Store:
         """The outcome of the positive control, once per run."""
         with self._transaction() as transaction:
             transaction.execute("DELETE FROM control")
-            transaction.execute("INSERT INTO control VALUES (?)", (json.dumps(astuple(result)),))
+            row = (json.dumps(astuple(result)),)
+            transaction.execute("INSERT INTO control VALUES (?, ?)", (*row, _row_digest(row)))
 
     def done(self) -> set[tuple[str, float, int]]:
         """(item, level, seed) of every record there."""
@@ -162,10 +164,12 @@ class Store:
 
     def control(self) -> ControlResult | None:
         """The outcome of the positive control, or None where it has not run."""
-        rows = self._rows("SELECT result FROM control")
+        rows = self._rows("SELECT result, sha256 FROM control")
         if not rows:
             return None
         with self._decoding():
+            if rows[0][1] != _row_digest(rows[0][:1]):
+                raise ValueError("the checksum of the positive control does not fit")
             scale, items, clean, noisy, changed, problems = json.loads(rows[0][0])
             return ControlResult(scale, items, clean, noisy, changed, tuple(problems))
 
@@ -219,15 +223,24 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _record_row(result: ItemResult) -> tuple[Any, ...]:
-    return (
-        *(result.item, result.level, result.seed, result.score, result.reason, result.answer),
+    row = (
+        *(result.item, float(result.level), result.seed, result.score, result.reason, result.answer),
         *(result.strict, result.flexible, result.prompt_tokens),
         *(json.dumps(result.tokens), result.text, int(result.truncated)),
     )
+    return (*row, _row_digest(row))
+
+
+def _row_digest(row: Sequence[Any]) -> str:
+    """16 hex digits of SHA-256 over the values of a row: an edited or damaged record is found when it is read."""
+    return hashlib.sha256(json.dumps(list(row)).encode()).hexdigest()[:16]
 
 
 def _result(row: Sequence[Any]) -> ItemResult:
-    values = dict(zip(_RECORD, row, strict=True))
+    *content, found = row
+    if found != _row_digest(content):
+        raise ValueError(f"the checksum of item {content[0]} at level {content[1]}, seed {content[2]} does not fit")
+    values = dict(zip(_RECORD, content, strict=True))
     return ItemResult(
         **values | {"tokens": tuple(json.loads(values["tokens"])), "truncated": bool(values["truncated"])}
     )

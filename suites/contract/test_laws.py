@@ -96,3 +96,15 @@ def test_shape_dtype_and_device_are_kept(toy):
     for dtype in DTYPES:
         logits, _ = forward(toy("eager", dtype), "profile:matmul", 0.05)
         assert (logits.shape, logits.dtype, logits.device.type) == ((4, 40, 64), dtype, "cpu")
+
+
+def test_negative_zero_nan_and_infinity_are_kept():
+    from harness.numerics.error_models import relative_gaussian
+
+    y = torch.tensor([-0.0, 0.0, float("inf"), float("-inf"), float("nan"), 2.0])
+    assert torch.equal(relative_gaussian(y, torch.zeros(6)).view(torch.int32), y.view(torch.int32))
+    for draws in (torch.zeros(6), torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0, 0.0])):
+        after = relative_gaussian(y, draws)
+        assert torch.equal(after[2:4], y[2:4])
+        assert after[4].isnan()
+        assert after[5] == 2.0

@@ -19,11 +19,12 @@ BASE_OPS = ("linear", "qk", "pv", "rotary")
 def test_round_trip(scale, ops, key):
     spec = NoiseSpec(RelativeGaussian(scale), ops, key)
     assert parse_noise(str(spec)) == spec
+    assert str(NoiseSpec(RelativeGaussian(scale), ops[::-1], key)) == str(spec)
 
 
 def test_names_stand_for_their_operators():
     assert parse_noise("relative_gaussian").ops == ("linear",)
-    assert parse_noise("relative_gaussian @ op:matmul,linear").ops == ("qk", "pv", "linear")
+    assert parse_noise("relative_gaussian @ op:matmul,linear").ops == ("linear", "qk", "pv")
     assert parse_noise("relative_gaussian @ profile:matmul").ops == ("linear", "qk", "pv")
     assert parse_noise("relative_gaussian(0.05) @ op:rotary key:shared") == NoiseSpec(
         RelativeGaussian(0.05), ("rotary",), "shared"

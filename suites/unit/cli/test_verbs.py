@@ -146,7 +146,7 @@ def test_a_run_folder_of_another_checkpoint_or_specification_is_one_line(
     run = tmp_path / "run"
     assert cli("eval", tiny, "--out", run, *TINY).code == 0
     for arguments, words in (
-        ((arith, "--out", run, *TINY), "another evaluation: weights ("),
+        ((arith, "--out", run, *TINY), "weights ("),
         ((tiny, "--out", run, *TINY, "--noise-seeds", "2"), "noise_seeds (1 there, 2 now)"),
         ((tiny, "--out", run, *TINY, "--items", "3"), "items (2 there, 3 now)"),
         ((tiny, "--out", run, *TINY, "--max-new-tokens", "5"), "max_new_tokens (4 there, 5 now)"),

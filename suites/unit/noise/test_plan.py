@@ -6,6 +6,7 @@ from torch import nn
 
 from harness.exceptions import NoiseSpecError
 from harness.noise.auditor import Auditor
+from harness.noise.kernel import Kernel
 from harness.noise.plan import build_plan, check_audit
 from harness.noise.session import NoiseSession
 from harness.spec import parse_noise
@@ -114,7 +115,7 @@ def test_audit_sees_noise_in_the_clean_arm(toy):
     problems = check_audit(audited(model, plan, 0.0), plan, 0.0)
     handle.remove()
     assert len(problems) == 1
-    assert "model.layers.1.mlp.up_proj returned" in problems[0]
+    assert "model.layers.1.mlp.up_proj let out" in problems[0]
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
@@ -124,3 +125,47 @@ def test_audit_measures_the_error_itself(toy, factor):
     problems = check_audit(audited(model, plan, 0.05 * factor), plan, 0.05)
     assert len(problems) == len(plan.sites)
     assert "0.05 was asked for" in problems[0]
+
+
+def test_an_auditor_that_saw_nothing_is_no_audit(toy):
+    model = toy()
+    plan = build_plan(model, parse_noise(LINEAR))
+    problems = check_audit(Auditor(model), plan, 0.05)
+    assert len(problems) == len(plan.sites)
+    assert all("no product of" in problem for problem in problems)
+
+
+def test_the_audit_measures_attention_products_too(toy):
+    model = toy("eager")
+    plan = build_plan(model, parse_noise("relative_gaussian @ profile:matmul"))
+    auditor = audited(model, plan, 0.05)
+    assert check_audit(auditor, plan, 0.05) == ()
+    assert set(auditor.errors) == {site.name for site in plan.sites}
+    assert check_audit(audited(model, plan, 0.0), plan, 0.0) == ()
+
+
+@pytest.mark.parametrize("op", ["qk", "pv"])
+def test_an_injector_that_only_claims_to_perturb_attention_is_caught(toy, monkeypatch, op):
+    """The ledger believes the kernel; the auditor does not."""
+    honest = Kernel.perturb
+
+    def lying(self, y, rows, columns, scale, real):
+        after, sums = honest(self, y, rows, columns, scale, real)
+        return (y if y.ndim == 4 or y.shape[-1] == 32 else after), sums
+
+    model = toy("eager")
+    plan = build_plan(model, parse_noise(f"relative_gaussian @ op:{op}"))
+    monkeypatch.setattr(Kernel, "perturb", lying)
+    problems = check_audit(audited(model, plan, 0.05), plan, 0.05)
+    assert len(problems) == 2
+    assert all(f":{op} has relative error 0" in problem for problem in problems)
+
+
+def test_a_site_that_runs_only_sometimes_is_named(toy):
+    model = toy()
+    plan = build_plan(model, parse_noise(LINEAR))
+    auditor = audited(model, plan, 0.05)
+    auditor.products["lm_head", "mm"] += 1
+    problems = check_audit(auditor, plan, 0.05)
+    assert len(problems) >= 1
+    assert "times" in problems[0]

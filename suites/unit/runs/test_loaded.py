@@ -11,6 +11,7 @@ import pytest
 
 from harness.exceptions import NotComparableError, StoreError
 from harness.record import CERTIFIED, INVALID_EVIDENCE, Outcome
+from harness.runs.folder import checksum
 from harness.runs.loaded import complete_run, is_run, load_run
 from harness.runs.store import Store
 
@@ -78,5 +79,6 @@ def test_a_manifest_with_a_damaged_part_is_one_line(
         del manifest["identity"]["positive_control"]
     else:
         manifest["identity"][part] = "x" if part == "levels" else None
+    manifest["sha256"] = checksum(manifest)  # damage that a checksum cannot see
     (path / "manifest.json").write_text(json.dumps(manifest))
     assert "its manifest.json is damaged" in refusal(load_run, path, kind=StoreError)
