@@ -19,10 +19,10 @@ eval: setup
 	$(BIN)/harness gate runs/arith-qwen2 --baseline arith/arith-qwen2 --margin 0.03
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not thorough and not bench" suites
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -p no:benchmark -m "not slow and not thorough and not bench" suites
 
 unit: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m unit suites
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -p no:benchmark -m unit suites
 
 bench: setup
 	$(BIN)/python -m pytest -m bench suites/bench

@@ -29,6 +29,8 @@ SCORERS = ("strict", "flexible")
 ATTENTIONS = ("auto", "eager", "sdpa")
 DTYPES = ("float32", "bfloat16", "float16")
 ENGINES = ("transformers",)
+DEFAULT_BATCH = 64
+"""Sequences decoded together; no result depends on it."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

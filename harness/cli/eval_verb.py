@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.cli import options
+from harness.record import INVALID_EVIDENCE
 
 
 @click.command("eval")
@@ -29,17 +29,7 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
     from harness.cli.evaluation import evaluate_with_progress
 
     run = evaluate_with_progress(checkpoint, spec, out, batch_size=given["batch_size"], device=given["device"])
-    from harness.reports.run_report import run_report, write_reports
-    from harness.reports.terminal import print_ledger, print_run
+    from harness.cli.output import show_run
 
-    report = run_report(run)
-    write_reports(out, report)
-    if as_json:
-        click.echo(json.dumps(report, indent=2))
-    else:
-        print_run(report)
-        if ledger:
-            print_ledger(run.counts)
-        click.echo(f"report: {out / 'report.md'}")
-    if report["certificate"]["status"] == "invalid":
+    if show_run(run, as_json, ledger).status == INVALID_EVIDENCE:
         raise SystemExit(4)

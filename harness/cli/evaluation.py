@@ -16,9 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from harness.evaluate.run import DEFAULT_BATCH, Prepared, evaluate, prepare, probe_seconds
+from harness.evaluate.run import Prepared, evaluate, prepare, probe_seconds
 from harness.runs.loaded import Run, load_run
-from harness.spec import EvalSpec
+from harness.spec import DEFAULT_BATCH, EvalSpec
 from harness.stats import minimum_detectable_effect
 
 SECONDS_BETWEEN_LINES = 10

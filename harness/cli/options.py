@@ -14,6 +14,7 @@ from harness.baselines.book import DEFAULT_FOLDER
 from harness.exceptions import HarnessError
 from harness.spec import (
     ATTENTIONS,
+    DEFAULT_BATCH,
     DTYPES,
     ENGINES,
     SCORERS,
@@ -25,7 +26,6 @@ from harness.spec import (
 )
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-DEFAULT_BATCH = 64
 
 
 def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,9 @@ def command(completions: Path, out: Path, as_json: bool, **given: Any) -> None:
     at level 0; its noisy levels are INVALID.
     """
     options.set_up_logging(False)
+    from harness.cli.output import show_run
     from harness.evaluate.external import score_completions
-    from harness.reports.run_report import run_report, write_reports
-    from harness.reports.terminal import print_run
     from harness.runs.loaded import load_run
 
     score_completions(given["task"], given["data"], given["scorer"], completions, out)
-    run = load_run(out)
-    report = run_report(run)
-    write_reports(out, report)
-    if as_json:
-        click.echo(json.dumps(report, indent=2))
-    else:
-        print_run(report)
-        click.echo(f"report: {out / 'report.md'}")
+    show_run(load_run(out), as_json)

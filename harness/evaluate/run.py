@@ -23,12 +23,11 @@ from harness.runs.evidence import judge_control
 from harness.runs.loaded import EVALUATION_KIND
 from harness.runs.manifest import build_manifest, digest
 from harness.runs.store import Audit, Store
-from harness.spec import EvalSpec
+from harness.spec import DEFAULT_BATCH, EvalSpec
 from harness.stats import wilson
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
 log = logging.getLogger(__name__)
-DEFAULT_BATCH = 64
 _PROBE_STEPS = 8
 
 

@@ -14,7 +14,7 @@ from harness.runs.loaded import load_run
 from harness.runs.store import DATABASE, Store
 
 pytestmark = pytest.mark.contract
-KILLS = 4
+KILLS = 3
 
 
 def command(shipped, out):

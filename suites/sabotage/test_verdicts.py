@@ -15,7 +15,7 @@ from harness.runs.loaded import load_run
 from harness.spec import EvalSpec
 
 pytestmark = pytest.mark.contract
-SPEC = EvalSpec("arith", items=120, levels=(0.0, 0.05), noise_seeds=1)
+SPEC = EvalSpec("arith", items=100, levels=(0.0, 0.05), noise_seeds=1)
 POLICY = GatePolicy(margin=0.03)
 
 

@@ -1,0 +1,26 @@
+"""Writes the reports of a run and shows it; shared by ``eval`` and ``score``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from harness.record import Certificate
+from harness.reports.run_report import run_report, write_reports
+from harness.reports.terminal import print_ledger, print_run
+from harness.runs.loaded import Run
+
+
+def show_run(run: Run, as_json: bool, ledger: bool = False) -> Certificate:
+    """Tables, or one JSON object; ``ledger`` adds every site. Returns the run's certificate."""
+    report = run_report(run)
+    write_reports(run.path, report)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+        return run.arm.certificate
+    print_run(report)
+    if ledger:
+        print_ledger(run.counts)
+    click.echo(f"report: {run.path / 'report.md'}")
+    return run.arm.certificate
