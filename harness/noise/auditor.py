@@ -131,7 +131,7 @@ class Auditor(TorchDispatchMode):
 
     def _add(self, site: str, exact: Tensor, used: Tensor) -> None:
         nonzero = exact != 0
-        ratio = torch.where(nonzero, (used.double() - exact.double()) / exact.double(), 0.0)
+        ratio = torch.where(nonzero, (used.float() - exact.float()) / exact.float(), 0.0)
         entry = self.errors.setdefault(site, [0.0, 0.0, 0.0])
         entry[0] += float(ratio.square().sum())
         entry[1] += float(nonzero.sum())
