@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness.noise import kernel
+from harness.noise.auditor import Auditor
 from harness.noise.kernel import Kernel
 from harness.numerics.keyed_random import derive_key, normals, stream_keys
 
@@ -85,3 +86,14 @@ def test_it_is_compiled_once_that_pays(monkeypatch):
     assert used == []
     running.perturb(*arguments())
     assert used == ["compiled"]
+
+
+def test_under_the_auditor_nothing_is_compiled(monkeypatch, toy):
+    """Traced under its dispatch mode, the compiled pass was given up on, and every later batch ran eagerly."""
+    compiled = []
+    monkeypatch.setattr(kernel, "_compiler_works", lambda: compiled.append("asked"))
+    with Auditor(toy()):
+        Kernel(compiled=True).perturb(*arguments())
+    assert compiled == []
+    Kernel(compiled=True).perturb(*arguments())
+    assert compiled == ["asked"]
