@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +121,9 @@ def _left_out(
 
 def _audit_gaps(auditor: Auditor, plan: InjectionPlan) -> list[str]:
     """Sites whose product the auditor did not see, or not in every audited forward."""
-    calls = {module: count for (module, _), count in auditor.products.items()}
+    calls: Counter[str] = Counter()
+    for (module, _), count in auditor.products.items():
+        calls[module] += count
     linears = [site for site in plan.sites if site.op == LINEAR]
     most = max((calls.get(site.module, 0) for site in linears), default=0)
     problems = [f"audit: no product of {site.name} ran" for site in plan.sites if not calls.get(site.module)]
