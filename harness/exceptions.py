@@ -32,3 +32,7 @@ class NotComparableError(HarnessError):
     """Sound files that may not be compared, or that lack evidence: the verdict is INVALID. Exit code 4."""
 
     exit_code = 4
+
+
+class EvidenceError(NotComparableError):
+    """The ledger does not prove what was required of it. Exit code 4."""

@@ -7,10 +7,10 @@ where it is a difference); token counts are integers; energies are sums of squar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR = "right", "wrong", "unparsed", "truncated", "error"
 REASONS = (RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR)
@@ -63,10 +63,16 @@ class ItemResult:
         return Outcome(self.score, self.reason)
 
 
+FORWARD, RECOMPUTE, BACKWARD = "forward", "recompute", "backward"
+"""Directions of a ledger: a result, the same result recomputed for a backward pass, the gradient of an operand."""
+
+
 @dataclass(frozen=True)
 class SiteCount:
     """What the ledger saw at one site and level.
 
+    ``layer`` is the decoder layer (None outside them), ``direction`` forward, recompute or backward, ``operand`` the
+    operand whose gradient it was, ``phase`` the declared phase (empty: none), ``process`` machine and process id.
     ``calls`` counts operator calls, ``rows`` token rows (padding excluded), ``elements`` output elements,
     ``changed`` those whose value differs after the perturbation, ``nonzero`` those that were not 0 before;
     ``signal`` is sum y^2, ``error`` sum (y'-y)^2, ``relative`` sum ((y'-y)/y)^2 over non-zero elements.
@@ -75,6 +81,11 @@ class SiteCount:
     site: str
     op: str
     level: float
+    layer: int | None = None
+    direction: str = FORWARD
+    operand: str = ""
+    phase: str = ""
+    process: str = ""
     calls: int = 0
     rows: int = 0
     elements: int = 0
@@ -85,17 +96,39 @@ class SiteCount:
     error: float = 0.0
     relative: float = 0.0
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Everything that says what was counted, the process included; counts with equal identities may be added."""
+        return tuple(getattr(self, f.name) for f in fields(self)[:IDENTITY_FIELDS])
+
+    @property
+    def label(self) -> str:
+        """The site's name, with direction, operand and phase where they are not the plain forward ones."""
+        words = [self.site]
+        if self.direction != FORWARD:
+            words.append(f"{self.direction}:{self.operand}" if self.operand else self.direction)
+        return " ".join([*words, self.phase] if self.phase else words)
+
     def __add__(self, other: SiteCount) -> SiteCount:
-        """Counts of the same site and level, added (ledgers of several batches or processes merge so)."""
-        if (self.site, self.op, self.level) != (other.site, other.op, other.level):
-            raise ValueError(f"cannot add the counts of {self.site} at {self.level} and {other.site} at {other.level}")
-        summed = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)[3:]}
-        return SiteCount(self.site, self.op, self.level, **summed)
+        """Counts of the same site, level, direction, operand and phase, added (ledgers of several batches or
+        processes merge so; counts of different processes add up to one of no process)."""
+        process = self.process if self.process == other.process else ""
+        first, second = replace(self, process=process), replace(other, process=process)
+        if first.identity != second.identity:
+            raise ValueError(
+                f"cannot add the counts of {self.label} at {self.level} and {other.label} at {other.level}"
+            )
+        names = [f.name for f in fields(self)[IDENTITY_FIELDS:]]
+        return replace(first, **{name: getattr(self, name) + getattr(other, name) for name in names})
 
     @property
     def relative_rms(self) -> float:
         """Root mean square of dy/y over non-zero elements (fraction); 0 where there are none."""
         return (self.relative / self.nonzero) ** 0.5 if self.nonzero else 0.0
+
+
+IDENTITY_FIELDS = 8
+"""How many of the first fields of :class:`SiteCount` say what was counted; the rest are numbers that add up."""
 
 
 @dataclass(frozen=True)

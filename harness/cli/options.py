@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,8 @@ from harness.spec import (
     EvalSpec,
     NoiseSpec,
     check_levels,
+    default_levels,
+    load_noises,
     parse_levels,
     parse_noise,
 )
@@ -49,7 +50,12 @@ spec_options = apply(
     click.option("--items", default=200, show_default=True, help="Items, chosen in a seeded order; 0 is an error."),
     click.option("--all-items", is_flag=True, help="Every item of the task."),
     click.option("--item-seed", default=0, show_default=True, help="Seed of the choice of items."),
-    click.option("--noise", default="relative_gaussian @ op:linear", show_default=True, help="Noise specification."),
+    click.option(
+        "--noise",
+        default="relative_gaussian @ op:linear",
+        show_default=True,
+        help="Noise specification, or a .toml file with one.",
+    ),
     click.option(
         "--noise-levels", default=None, metavar="L,L,...", help="Fractions, 0 among them.  [default: 0,0.05,0.1]"
     ),
@@ -96,20 +102,34 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
 
 
 def resolve_noise(text: str, levels: str | None) -> tuple[NoiseSpec, tuple[float, ...]]:
-    """Noise without a scale, and the levels: from ``levels``, or 0 and the scale that ``text`` gives."""
-    noise = parse_noise(text)
-    scale = noise.error.scale
-    if scale is None:
-        return noise, parse_levels(levels) if levels is not None else EvalSpec("arith").levels
+    """Noise without a strength, and the levels: from ``levels``, else 0 and the strength that ``text`` gives.
+
+    ``text`` is a specification or the path of a ``.toml`` file that holds exactly one. Raises :class:`HarnessError`.
+    """
+    noise = _one_noise(text)
+    strength = noise.error.strength
+    if strength is None or noise.level is None:
+        return noise, default_levels(noise.error) if levels is None else parse_levels(levels, noise.error)
     if levels is not None:
         raise HarnessError(
-            f"--noise {text!r} has a scale and --noise-levels {levels} gives others",
-            "the scale may come from one place only",
+            f"--noise {text!r} has a {strength} and --noise-levels {levels} gives others",
+            f"the {strength} may come from one place only",
             "drop one of the two",
         )
-    if scale == 0:
-        raise HarnessError(f"--noise {text!r}", "scale 0 changes nothing", "give a scale above 0")
-    return replace(noise, error=replace(noise.error, scale=None)), check_levels((0.0, scale))
+    if noise.level == 0:
+        raise HarnessError(f"--noise {text!r}", f"{strength} 0 changes nothing", f"give a {strength} above 0")
+    return noise.without_level, check_levels((0.0, noise.level), noise.error)
+
+
+def _one_noise(text: str) -> NoiseSpec:
+    if not text.strip().endswith(".toml"):
+        return parse_noise(text)
+    found = load_noises(text)
+    if len(found) > 1:
+        raise HarnessError(
+            f"--noise {text!r} holds {len(found)} noise tables", "an evaluation runs one", "give a file with one"
+        )
+    return found[0]
 
 
 def set_up_logging(verbose: bool) -> None:

@@ -15,15 +15,16 @@ from harness.evaluate.generation import Completion, Decoding, Prompt, greedy
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.exceptions import CheckpointError, HarnessError
+from harness.noise.audit import check_audit
 from harness.noise.auditor import Auditor
-from harness.noise.plan import InjectionPlan, build_plan, check_audit
+from harness.noise.plan import InjectionPlan, build_plan
 from harness.noise.session import NoiseSession
 from harness.record import ERROR, ItemResult
 from harness.runs.evidence import judge_control
 from harness.runs.loaded import EVALUATION_KIND
 from harness.runs.manifest import build_manifest, digest
 from harness.runs.store import Audit, Store
-from harness.spec import DEFAULT_BATCH, EvalSpec
+from harness.spec import DEFAULT_BATCH, ErrorModel, EvalSpec, RelativeGaussian
 from harness.stats import wilson
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
@@ -89,10 +90,10 @@ class Prepared:
 
 
 def attention_for(spec: EvalSpec) -> str:
-    """The attention implementation to load: ``auto`` is eager where the noise asks for QK or PV, else SDPA."""
+    """The attention implementation to load: ``auto`` is eager where the noise asks for QK, PV or softmax, else SDPA."""
     if spec.attention != "auto":
         return spec.attention
-    return "eager" if {"qk", "pv"} & set(spec.noise.ops) else "sdpa"
+    return "eager" if {"qk", "pv", "softmax"} & spec.noise.operators else "sdpa"
 
 
 def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
@@ -103,6 +104,10 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     place = check_device(device or best_device())
     with out_of_memory_as(f"checkpoint {path} on {place}", "free memory, or give a --device that has more"):
         checkpoint = load_checkpoint(path, spec.dtype, attention_for(spec), place)
+    if spec.noise.at != "output":
+        raise HarnessError(
+            f"--noise {spec.noise}", "an evaluation perturbs and audits results, not inputs or weights", "drop at:"
+        )
     plan = build_plan(checkpoint.model, spec.noise)
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
@@ -153,11 +158,12 @@ def _stop_tokens(checkpoint: Checkpoint) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Batch:
-    """The prompts of one forward batch, all at one level."""
+    """The prompts of one forward batch, all at one level; ``error`` replaces the error model (positive control)."""
 
     level: float
     prompts: tuple[Prompt, ...]
     audited: bool = False
+    error: ErrorModel | None = None
 
 
 def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) -> Iterator[Batch]:
@@ -215,7 +221,7 @@ def run_batch(prepared: Prepared, session: NoiseSession, batch: Batch) -> tuple[
     auditor = Auditor(model) if batch.audited else None
     items = [prompt.item for prompt in batch.prompts]
     seeds = [prompt.seed for prompt in batch.prompts]
-    with session.batch(items, seeds, batch.level):
+    with session.batch(items, seeds, batch.level, batch.error):
         completions = greedy(model, batch.prompts, prepared.decoding, session, auditor)
     known = {item.key: item for item in prepared.items}
     results = [
@@ -252,7 +258,7 @@ def probe_seconds(prepared: Prepared, batch_size: int) -> float:
     items = [prompt.item for prompt in prompts]
     with (
         NoiseSession(prepared.checkpoint.model, prepared.plan) as session,
-        session.batch(items, [0] * len(items), CONTROL_SCALE),
+        session.batch(items, [0] * len(items), CONTROL_SCALE, RelativeGaussian()),
     ):
         begun = time.monotonic()
         greedy(prepared.checkpoint.model, prompts, short, session)
@@ -268,7 +274,7 @@ def _run_control(prepared: Prepared, session: NoiseSession, store: Store) -> Non
     measured = sum(result.reason != ERROR for result in clean)
     at_floor = wilson(right, measured).low < prepared.task.floor
     prompts = tuple(Prompt(item.key, 0, prepared.prompts[item.key]) for item in items)
-    noisy, _ = run_batch(prepared, session, Batch(CONTROL_SCALE, prompts))
+    noisy, _ = run_batch(prepared, session, Batch(CONTROL_SCALE, prompts, error=RelativeGaussian()))
     session.ledger.drain(CONTROL_SCALE)
     result = judge_control(clean, noisy, CONTROL_SCALE, at_floor)
     for problem in result.problems:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
-from harness.noise.sites import PV, QK, is_attention
+from harness.noise.kinds import operator_of
+from harness.noise.sites import CONV1D, LINEAR, PV, QK, SDPA, is_attention
+from harness.noise.sites import SOFTMAX as SOFTMAX_SITE
 
 PRODUCTS = {
     *(
@@ -40,6 +42,7 @@ PRODUCTS = {
 
 FUSED_ATTENTION = "attention"
 SOFTMAX = {"_softmax", "softmax", "_safe_softmax"}
+HAVE_PRODUCTS = (LINEAR, CONV1D)
 
 
 class Auditor(TorchDispatchMode):
@@ -47,9 +50,10 @@ class Auditor(TorchDispatchMode):
 
     ``products[(module, operator)]`` counts calls; ``module`` is the innermost module's name under ``model``
     (empty for the model itself). ``errors[site]`` collects (sum of ((used - product) / product)^2, number of
-    non-zero elements, elements that differ): what went on to be used against what the product itself gave. For a
-    linear that is what its module returned; for QK what the softmax was given; for PV what the output projection
-    was given. In a clean forward nothing may differ. Costs about 12 us per operator.
+    non-zero elements, elements that differ): what went on to be used against what the operator itself gave. For a
+    module that is one operator (linear, norm, activation, embedding) that is what it returned; for QK what the
+    softmax was given; for the softmax what the next product was given; for PV and fused attention what the output
+    projection was given. In a clean forward nothing may differ. Costs about 12 us per operator.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -58,15 +62,21 @@ class Auditor(TorchDispatchMode):
         self.errors: dict[str, list[float]] = {}
         self._model = model
         self._tracker = ModuleTracker()
-        self._results: dict[str, Tensor] = {}
+        self._results: dict[str, Any] = {}
+        self._fused: set[str] = set()
         self._attention = {name: module for name, module in model.named_modules() if is_attention(module)}
+        self._kinds = {name: operator_of(module) for name, module in model.named_modules()}
         self._scores: dict[str, Tensor] = {}
+        self._weights: dict[str, Tensor] = {}
         self._hooks: list[Any] = []
 
     def __enter__(self) -> Auditor:
         for name, module in self._model.named_modules():
-            if isinstance(module, nn.Linear):
+            if self._kinds[name] is not None:
                 self._hooks.append(module.register_forward_hook(self._compare(name)))
+            elif name:  # a block: what its forward gave against what all hooks made of it
+                self._hooks.append(module.register_forward_hook(self._given(name), prepend=True))
+                self._hooks.append(module.register_forward_hook(self._let_out(name)))
         self._tracker.__enter__()
         super().__enter__()
         return self
@@ -78,34 +88,55 @@ class Auditor(TorchDispatchMode):
             self._tracker.__exit__(*exc)
             for hook in self._hooks:
                 hook.remove()
-            self._hooks.clear()
-            self._results.clear()
-            self._scores.clear()
+            for held in (self._hooks, self._results, self._scores, self._weights):
+                held.clear()
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
+        first = _first(result)
         if name in PRODUCTS or FUSED_ATTENTION in name:
-            module = self._innermost()
-            self.products[module, name] += 1
-            if isinstance(result, Tensor):
-                if module in self._attention and module not in self._results:
-                    self._scores[module] = result
-                self._results[module] = result
+            self._product(name, first, args)
         elif name in SOFTMAX:
-            self._compare_scores(self._innermost(), args[0])
+            module = self._innermost()
+            self._compare_scores(module, args[0])
+            if module in self._attention:
+                self._weights[module] = result
+        elif isinstance(first, Tensor) and first.is_floating_point():
+            module = self._innermost()
+            if self._kinds.get(module) not in (None, *HAVE_PRODUCTS):
+                self._results[module] = first
         return result
+
+    def _product(self, name: str, result: Any, args: tuple[Any, ...]) -> None:
+        module = self._innermost()
+        self.products[module, name] += 1
+        if not isinstance(result, Tensor):
+            return
+        if module in self._attention:
+            given = self._weights.pop(module, None)
+            if given is not None and given.numel() == args[0].numel():
+                self._add(f"{module}:{SOFTMAX_SITE}", given.to(args[0].dtype).reshape(-1), args[0].reshape(-1))
+            if FUSED_ATTENTION in name:
+                self._fused.add(module)
+            elif module not in self._results:
+                self._scores[module] = result
+        self._results[module] = result
 
     def _compare_scores(self, module: str, given: Tensor) -> None:
         """The scores that a softmax inside ``module`` was given against the product QK, where no mask hides them."""
         product = self._scores.pop(module, None)
-        if product is None or product.numel() != given.numel():
+        if product is None or product.numel() != given.numel() or product.is_meta:
             return
-        scaled = (product.detach() * self._attention[module].scaling).reshape(given.shape).to(given.dtype)
         visible = given > torch.finfo(product.dtype).min / 4
-        self._add(f"{module}:{QK}", scaled[visible], given.detach()[visible])
+        used = given.detach()[visible]
+        exact = product.detach().reshape(given.shape)[visible]
+        # some models scale the query beforehand: the factor is then 1
+        factors = (float(self._attention[module].scaling), 1.0)
+        scaled = min(((exact * factor).to(given.dtype) for factor in factors), key=lambda x: _distance(x, used))
+        self._add(f"{module}:{QK}", scaled, used)
 
     def _innermost(self) -> str:
         root = type(self._model).__name__
@@ -113,26 +144,51 @@ class Auditor(TorchDispatchMode):
         longest = max(names, key=len, default=root)
         return longest.removeprefix(root).removeprefix(".")
 
+    def _given(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            self._results[f"{name}|given"] = _first(output)
+
+        return hook
+
+    def _let_out(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            given, after = self._results.pop(f"{name}|given", None), _first(output)
+            if given is not None and after is not given and isinstance(after, Tensor):
+                self._add(name, given.detach().reshape(-1), after.detach().reshape(-1))
+
+        return hook
+
     def _compare(self, name: str) -> Any:
         owner = name.rpartition(".")[0]
 
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
             product = self._results.pop(name, None)
-            if product is not None and product.numel() == output.numel():
+            if product is not None and isinstance(output, Tensor) and product.numel() == output.numel():
                 self._add(name, product.detach().reshape(-1), output.detach().reshape(-1))
-            values = self._results.get(owner) if owner in self._attention else None
-            if values is not None and values.numel() == args[0].numel():
+            values = self._results.get(owner) if owner in self._attention and args else None
+            if values is not None and values.numel() == args[0].numel() and self._kinds[name] in HAVE_PRODUCTS:
                 batch, tokens = args[0].shape[:2]
                 heads = values.reshape(batch, -1, tokens, values.shape[-1]).transpose(1, 2)
-                self._add(f"{owner}:{PV}", heads.detach().reshape(-1), args[0].detach().reshape(-1))
+                op = SDPA if owner in self._fused else PV
+                self._add(f"{owner}:{op}", heads.detach().reshape(-1), args[0].detach().reshape(-1))
                 del self._results[owner]
 
         return hook
 
     def _add(self, site: str, exact: Tensor, used: Tensor) -> None:
+        if exact.is_meta:
+            return
         nonzero = exact != 0
         ratio = torch.where(nonzero, (used.float() - exact.float()) / exact.float(), 0.0)
         entry = self.errors.setdefault(site, [0.0, 0.0, 0.0])
         entry[0] += float(ratio.square().sum())
         entry[1] += float(nonzero.sum())
         entry[2] += float((used != exact).sum())
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+def _distance(first: Tensor, second: Tensor) -> float:
+    return float((first.float() - second.float()).square().sum())

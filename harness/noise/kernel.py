@@ -15,16 +15,20 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from harness.numerics.error_models import relative_gaussian
-from harness.numerics.keyed_random import Keys, normals
+from harness.numerics.error_models import perturb, relative_gaussian
+from harness.numerics.keyed_random import DrawKey, Keys, normals
+from harness.spec.errors import ErrorModel, RelativeGaussian
 
 log = logging.getLogger(__name__)
 
 COMPILE_FROM = 300_000_000
 """Elements after which compiling has paid for itself (about 5 ns saved each, a few seconds to compile)."""
 
-EAGER_CHUNK = 1 << 16
-"""Elements that the eager way handles at once: its temporaries then stay in the cache."""
+EAGER_CHUNK = {"cpu": 1 << 16}
+"""Elements that the eager way handles at once, by device: on a CPU its temporaries then stay in the cache ..."""
+
+EAGER_CHUNK_ELSEWHERE = 1 << 24
+"""... and elsewhere they stay small against the model."""
 
 MEASURES = ("changed", "nonzero", "nonfinite", "signal", "error", "relative")
 """The sums measured, in order; the first three are counts."""
@@ -81,17 +85,31 @@ def _compiler_works() -> bool:
     return True
 
 
-def _eager(*arguments: Tensor) -> tuple[Tensor, Tensor]:
-    """The same in chunks of rows of the first dimension."""
-    y = arguments[0]
-    step = max(1, EAGER_CHUNK * y.shape[0] // max(1, y.numel()))
+def _in_chunks(run: Callable[..., tuple[Tensor, Tensor]], y: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    """``run`` over chunks of rows of the first dimension; ``rest`` is cut where it has as many rows."""
+    chunk = EAGER_CHUNK.get(y.device.type, EAGER_CHUNK_ELSEWHERE)
+    step = max(1, chunk * y.shape[0] // max(1, y.numel()))
     if step >= y.shape[0]:
-        return _fused(*arguments)
-    parts = []
+        return run(y, *rest)
+    after, sums = torch.empty_like(y), []
     for start in range(0, y.shape[0], step):
-        chunk = slice(start, start + step)
-        parts.append(_fused(*(t[chunk] if t.ndim == y.ndim and t.shape[0] == y.shape[0] else t for t in arguments)))
-    return torch.cat([after for after, _ in parts]), torch.cat([sums for _, sums in parts])
+        rows = slice(start, start + step)
+        cut = (t[rows] if t.ndim == y.ndim and t.shape[0] == y.shape[0] else t for t in rest)
+        after[rows], measured = run(y[rows], *cut)
+        sums.append(measured)
+    return after, torch.cat(sums)
+
+
+def _general(error: ErrorModel) -> Callable[..., tuple[Tensor, Tensor]]:
+    """What ``_fused`` does, for any error model."""
+
+    def run(y: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        row_low, row_high, column_low, column_high, level, real = rest
+        key = DrawKey(Keys(row_low, row_high), Keys(column_low, column_high))
+        after = perturb(error, y, key, level)
+        return after, _measure(y, after, real)
+
+    return run
 
 
 class Kernel:
@@ -101,17 +119,26 @@ class Kernel:
         self._seen = 0
         self._forced = compiled
 
-    def perturb(self, y: Tensor, rows: Keys, columns: Keys, scale: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """``(y', sums)``: relative noise of ``scale`` (0-d float32) keyed by ``rows`` and ``columns``.
+    def perturb(
+        self, error: ErrorModel, y: Tensor, key: DrawKey, level: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``(y', sums)``: ``y`` (2-D or more, not empty) under ``error`` of strength ``level`` (0-d float32).
 
-        Keys and ``real`` (bool, False for padding) broadcast against ``y``, with the same number of dimensions.
-        ``sums`` is float32 with the last dimension of ``y`` replaced by the six :data:`MEASURES` over it, real
-        elements only. Padding is perturbed too, but not measured.
+        Both halves of ``key`` and ``real`` (bool, False for padding) broadcast against ``y``, with the same number of
+        dimensions. ``sums`` is float32 with the last dimension of ``y`` replaced by the six :data:`MEASURES` over it,
+        real elements only. Padding is perturbed too, but not measured. No temporary is larger than ``y``.
         """
         self._seen += y.numel()
+        rest = (*key.rows, *key.columns, level, real.contiguous())
+        if not isinstance(error, RelativeGaussian):
+            return _in_chunks(_general(error), y, *rest)
+        if y.ndim == 2 and y.device.type != "cpu" and self._forced is not False:
+            from harness.numerics import triton_kernel  # its import costs time, and there is no Triton on a CPU
+
+            if triton_kernel.available(y.device):
+                return triton_kernel.perturb_rows(y, key.rows, key.columns, level, real.reshape(-1))
         fast = self._seen > COMPILE_FROM if self._forced is None else self._forced
-        run: Callable[..., tuple[Tensor, Tensor]] = _eager
         # under a dispatch mode (the auditor) a compiled function is traced anew, until the compiler gives up on it
         if fast and _get_current_dispatch_mode() is None and _compiler_works():
-            run = _compile(_fused) if y.dtype == torch.float32 else _in_two_steps
-        return run(y, *rows, *columns, scale, real.contiguous())
+            return (_compile(_fused) if y.dtype == torch.float32 else _in_two_steps)(y, *rest)
+        return _in_chunks(_fused, y, *rest)

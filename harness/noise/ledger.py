@@ -2,74 +2,132 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
+import platform
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from harness.ledger import require
 from harness.noise.sites import Site
 from harness.record import SiteCount
 
 _COUNTS = 3
+_MOST_PENDING = 4096
+"""Calls whose sums are kept before they are folded together; a forward pass of a large model has fewer."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What calls are added up under: a site, a direction (forward, recompute, backward), the operand whose gradient
+    it was, and the declared phase."""
+
+    site: Site
+    direction: str
+    operand: str
+    phase: str
 
 
 class Ledger:
-    """Accumulates :class:`SiteCount` per site, for one noise level at a time.
+    """Accumulates :class:`SiteCount` per entry, for one noise level at a time; safe to use from several threads.
 
     The sums of a forward pass are kept until :meth:`flush` and folded together, because the cost of a decode
-    step is calls, not arithmetic. :meth:`drain` is the only method that synchronises.
+    step is calls, not arithmetic. :meth:`drain` and :meth:`counts` are the only methods that synchronise.
     """
 
     def __init__(self) -> None:
-        self._pending: list[tuple[Site, Tensor]] = []
-        self._counts: dict[tuple[Site, ...], Tensor] = {}
-        self._energies: dict[tuple[Site, ...], Tensor] = {}
-        self._calls: Counter[Site] = Counter()
-        self._rows: Counter[Site] = Counter()
-        self._elements: Counter[Site] = Counter()
+        self._lock = threading.RLock()
+        self._pending: list[tuple[Entry, Tensor]] = []
+        self._counts: dict[tuple[Entry, ...], Tensor] = {}
+        self._energies: dict[tuple[Entry, ...], Tensor] = {}
+        self._calls: dict[Entry, list[int]] = {}
 
-    def note(self, site: Site, rows: int, elements: int, sums: Tensor) -> None:
+    def note(self, entry: Entry, rows: int, elements: int, sums: Tensor | None) -> None:
         """Registers one operator call over ``rows`` real token rows with ``elements`` real output elements.
 
-        ``sums`` is what :meth:`harness.noise.kernel.Kernel.perturb` measured, float32 (..., 6).
+        ``sums`` is what :meth:`harness.noise.kernel.Kernel.perturb` measured, float32 (..., 6), or None for an empty
+        tensor.
         """
-        self._calls[site] += 1
-        self._rows[site] += rows
-        self._elements[site] += elements
-        self._pending.append((site, sums))
+        with self._lock:
+            found = self._calls.setdefault(entry, [0, 0, 0])
+            found[0] += 1
+            found[1] += rows
+            found[2] += elements
+            if sums is not None:
+                self._pending.append((entry, sums))
+            if len(self._pending) >= _MOST_PENDING:
+                self.flush()
 
     def flush(self) -> None:
-        """Folds what is pending into the accumulators, in one go per shape."""
-        groups: dict[torch.Size, list[tuple[Site, Tensor]]] = {}
-        for entry in self._pending:
-            groups.setdefault(entry[1].shape, []).append(entry)
-        self._pending.clear()
-        for group in groups.values():
-            sites = tuple(site for site, _ in group)
-            stacked = torch.stack([sums for _, sums in group]).flatten(1, -2)
-            # each element of sums counts at most one row, so it is exact in float32; their total may not be
-            self._add(self._counts, sites, stacked[..., :_COUNTS].long().sum(1))
-            self._add(self._energies, sites, stacked[..., _COUNTS:].sum(1))
+        """Folds what is pending into the accumulators, in one go per shape and device."""
+        with self._lock:
+            groups: dict[tuple[torch.Size, torch.device], list[tuple[Entry, Tensor]]] = {}
+            for entry, sums in self._pending:
+                groups.setdefault((sums.shape, sums.device), []).append((entry, sums))
+            self._pending.clear()
+            for group in groups.values():
+                entries = tuple(entry for entry, _ in group)
+                stacked = torch.stack([sums for _, sums in group]).flatten(1, -2)
+                # each element of sums counts at most one row, so it is exact in float32; their total may not be
+                self._add(self._counts, entries, stacked[..., :_COUNTS].long().sum(1))
+                self._add(self._energies, entries, stacked[..., _COUNTS:].sum(1))
 
     @staticmethod
-    def _add(held: dict[tuple[Site, ...], Tensor], sites: tuple[Site, ...], sums: Tensor) -> None:
-        if sites in held:
-            held[sites] += sums
+    def _add(held: dict[tuple[Entry, ...], Tensor], entries: tuple[Entry, ...], sums: Tensor) -> None:
+        if entries in held:
+            held[entries] = held[entries] + sums.to(held[entries].device)
         else:
-            held[sites] = sums
+            held[entries] = sums
+
+    def counts(self, level: float) -> Mapping[str, SiteCount]:
+        """The counts so far, at ``level``, by :attr:`SiteCount.label` (a site's name, for forward counts)."""
+        with self._lock:
+            self.flush()
+            process = process_name()
+            found = {
+                entry: SiteCount(
+                    *(entry.site.name, entry.site.op, level, entry.site.layer),
+                    *(entry.direction, entry.operand, entry.phase, process, *numbers),
+                )
+                for entry, numbers in self._calls.items()
+            }
+            for entries, counts in self._counts.items():
+                measured = zip(counts.tolist(), self._energies[entries].tolist(), strict=True)
+                for entry, (whole, real) in zip(entries, measured, strict=True):
+                    found[entry] = _measured(found[entry], whole, real)
+            return {count.label: count for count in found.values()}
 
     def drain(self, level: float) -> Mapping[str, SiteCount]:
-        """The counts since the last drain, by site name, at ``level``; the ledger is empty afterwards."""
-        self.flush()
-        found = {
-            site: SiteCount(site.name, site.op, level, calls, self._rows[site], self._elements[site])
-            for site, calls in self._calls.items()
-        }
-        for sites, counts in self._counts.items():
-            measured = zip(counts.tolist(), self._energies[sites].tolist(), strict=True)
-            for site, (whole, real) in zip(sites, measured, strict=True):
-                found[site] += SiteCount(site.name, site.op, level, 0, 0, 0, *whole, *real)
-        for store in (self._counts, self._energies, self._calls, self._rows, self._elements):
-            store.clear()
-        return {site.name: count for site, count in found.items()}
+        """The counts since the last drain, as :meth:`counts`; the ledger is empty afterwards."""
+        with self._lock:
+            found = self.counts(level)
+            for store in (self._counts, self._energies, self._calls):
+                store.clear()
+            return found
+
+    def require(self, level: float, **wanted: object) -> None:
+        """:func:`harness.ledger.require` on the counts so far."""
+        require(self.counts(level).values(), **wanted)  # type: ignore[arg-type]
+
+
+def _measured(count: SiteCount, whole: list[int], real: list[float]) -> SiteCount:
+    """``count`` with one group of device sums (in the order of the kernel's measures) added."""
+    changed, nonzero, nonfinite = whole
+    signal, error, relative = real
+    return replace(
+        count,
+        changed=count.changed + changed,
+        nonzero=count.nonzero + nonzero,
+        nonfinite=count.nonfinite + nonfinite,
+        signal=count.signal + signal,
+        error=count.error + error,
+        relative=count.relative + relative,
+    )
+
+
+def process_name() -> str:
+    """Machine and process id: what a count of this process is booked under."""
+    return f"{platform.node()}:{os.getpid()}"

@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from harness.exceptions import NoiseSpecError
-from harness.noise.auditor import FUSED_ATTENTION, Auditor
-from harness.noise.sites import LINEAR, PV, QK, ROTARY, Site, find_sites
-from harness.spec import NoiseSpec
-from harness.thresholds import effect_bounds
+from harness.noise.auditor import FUSED_ATTENTION
+from harness.noise.kinds import ModelView
+from harness.noise.probe import Probe, run_probe
+from harness.noise.selection import ROUTER_REASON, left_out, select_modules
+from harness.noise.sites import (
+    ANGLE,
+    ATTENTION,
+    FUNCTION,
+    MODULE,
+    PV,
+    QK,
+    ROTARY,
+    SDPA,
+    SOFTMAX,
+    WEIGHT,
+    Site,
+    find_sites,
+    is_rotary,
+    output_width,
+)
+from harness.spec.noise import NoiseSpec
+
+AUTO, FUNCTIONS_ONLY = "auto", "functions"
+"""How operators are reached: by modules and interfaces where they have one, or all by the function mode."""
 
 _ROTARY_REASON = "rotary angle product: excluded by default, noise on it alone destroys a model (op:rotary reaches it)"
 _FUSED_REASON = "inside a fused attention kernel: use eager attention and profile:matmul"
 _UNKNOWN_REASON = "no site reaches this product"
-_PROBE_TOKENS = 3
+_HIDDEN_BY_FUSION = (QK, PV, SOFTMAX)
+
+
+@dataclass(frozen=True)
+class FunctionChoice:
+    """Which function calls are perturbed: those of ``operators`` that no other way has.
+
+    ``covered`` holds (module, operator) that other ways have, ``composites`` the modules whose inner calls belong to
+    the module's own operator, ``routers`` the modules left out by default.
+    """
+
+    spec: NoiseSpec
+    operators: frozenset[str]
+    covered: frozenset[tuple[str, str]] = frozenset()
+    composites: frozenset[str] = frozenset()
+    routers: frozenset[str] = frozenset()
+
+    def takes(self, site: Site, path: Sequence[str]) -> bool:
+        """True where the call at ``site``, which runs inside the modules ``path``, is to be perturbed."""
+        return (
+            site.op in self.operators
+            and (site.module, site.op) not in self.covered
+            and self.composites.isdisjoint(path)
+            and self.routers.isdisjoint(path)
+            and left_out(site.module, self.spec) is None
+        )
 
 
 @dataclass(frozen=True)
@@ -27,13 +70,16 @@ class InjectionPlan:
     """The sites a specification perturbs and every product it leaves alone.
 
     ``excluded`` and ``uncovered`` map a product's name to the reason: excluded products could be asked for,
-    uncovered ones cannot be reached in this model as it is loaded.
+    uncovered ones cannot be reached in this model as it is loaded. ``functions`` chooses the calls that a function
+    mode perturbs, None where there are none. ``probe`` is what a forward of the model showed.
     """
 
     spec: NoiseSpec
     sites: tuple[Site, ...]
     excluded: Mapping[str, str]
     uncovered: Mapping[str, str]
+    functions: FunctionChoice | None = None
+    probe: Probe | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for manifests and reports."""
@@ -54,108 +100,175 @@ class InjectionPlan:
         }
 
 
-def build_plan(model: nn.Module, spec: NoiseSpec) -> InjectionPlan:
-    """Finds the sites of ``spec`` in ``model`` and audits one probe forward of three tokens for the rest.
+def build_plan(model: nn.Module | None, spec: NoiseSpec, way: str = AUTO) -> InjectionPlan:
+    """Finds the sites of ``spec`` in ``model`` and runs one probe forward of three tokens for the rest.
 
-    Raises :class:`NoiseSpecError` where an operator of the specification matches nothing, is hidden by a fused
-    kernel, or is a module that does not run.
+    ``model=None`` plans for bare function calls outside any model. Raises :class:`NoiseSpecError` where an
+    operator of the specification matches nothing, is hidden by a fused kernel, or is a module that does not run.
     """
+    if model is None:
+        return _without_model(spec)
+    probe = run_probe(model)
+    if not spec.asked_ops or spec.at != "output":
+        return _plan_of_modules(model, spec, probe)
+    return _plan_of_operators(model, spec, probe, way)
+
+
+def _without_model(spec: NoiseSpec) -> InjectionPlan:
+    if not spec.asked_ops or spec.at != "output" or spec.layers or spec.include or spec.exclude:
+        raise NoiseSpecError(f"{spec} without a model", "only op: and profile: have a meaning there", "give the model")
+    return InjectionPlan(spec, (), {}, {}, FunctionChoice(spec, spec.operators))
+
+
+def _plan_of_modules(model: nn.Module, spec: NoiseSpec, probe: Probe) -> InjectionPlan:
+    """Modules by class, glob or scope, or operators' modules at their input or weight."""
+    selection = select_modules(model, spec)
+    if spec.at == "weight":
+        for path in selection.modules:
+            if model.get_submodule(path)._parameters.get("weight") is None:
+                raise NoiseSpecError(f"at:weight of {path}", "it has no weight of its own", f"exclude:{path}")
+    view = ModelView.of(model)
     every = find_sites(model)
-    chosen = tuple(site for site in every if site.op in spec.ops)
-    _check_attention(model, spec)
-    for op in spec.ops:
-        if not any(site.op == op for site in chosen):
-            present = sorted({site.op for site in every})
-            raise NoiseSpecError(
-                f"op:{op} matches nothing in {type(model).__name__}",
-                f"operators with sites here: {', '.join(present) or 'none'}",
-                "choose one of those",
-            )
-    products = _probe(model)
-    silent = [site.name for site in chosen if not any(module == site.module for module, _ in products)]
-    if silent:
-        raise NoiseSpecError(f"{silent[0]} ({len(silent)} in all) did not run in a probe forward", "a site must run")
-    excluded, uncovered = _left_out(products, every, chosen)
-    return InjectionPlan(spec, chosen, excluded, uncovered)
+    suffix = "" if spec.at == "output" else f":{spec.at}"
+    head = {site.name for site in every if site.last_token_only}
+    sites = tuple(
+        Site(
+            f"{path}{suffix}",
+            path,
+            view.kinds.get(path) or type(model.get_submodule(path)).__name__,
+            _width(model.get_submodule(path), spec.at),
+            path in head,
+            WEIGHT if spec.at == "weight" else MODULE,
+            spec.at,
+        )
+        for path in selection.modules
+    )
+    _check_ran(probe, sites)
+    taken = {site.module for site in sites}
+    products, uncovered = _left_out(probe, [site for site in every if site.module not in taken], taken, view, spec)
+    return InjectionPlan(spec, sites, {**products, **selection.excluded}, uncovered, probe=probe)
 
 
-def _check_attention(model: nn.Module, spec: NoiseSpec) -> None:
-    hidden = [op for op in spec.ops if op in (QK, PV)]
+def _width(module: nn.Module, point: str) -> int:
+    if point == "output":
+        return output_width(module)
+    width = getattr(module, "in_features", None) or getattr(module, "nx", None)
+    return width if isinstance(width, int) else output_width(module)
+
+
+def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str) -> InjectionPlan:
+    every = find_sites(model)
+    selection = select_modules(model, spec)
+    chosen, reasons = _chosen(model, spec, every, selection.modules)
+    if way == FUNCTIONS_ONLY:
+        chosen = tuple(site for site in chosen if site.op == "rms_norm" or site.way == ANGLE)
+    view = ModelView.of(model)
+    functions = FunctionChoice(
+        spec,
+        spec.operators,
+        frozenset((site.module, site.op) for site in chosen),
+        frozenset(path for path, kind in view.kinds.items() if kind == "rms_norm" and _is_chosen(path, chosen))
+        | frozenset(path for path, module in view.modules.items() if is_rotary(module)),
+        frozenset(path for path in view.routers if not _asked(path, selection.modules)),
+    )
+    called = {call.site.name: call.site for call in probe.calls if functions.takes(call.site, call.path)}
+    sites = (*chosen, *called.values())
+    _check_found(model, spec, every, sites)
+    _check_ran(probe, sites)
+    names = {site.name for site in sites}
+    products, uncovered = _left_out(probe, every, {site.module for site in sites}, view, spec)
+    excluded = {**products, **{name: why for name, why in reasons.items() if name not in names}, **selection.excluded}
+    excluded = {name: why for name, why in excluded.items() if name not in names and name not in uncovered}
+    return InjectionPlan(spec, sites, excluded, uncovered, functions if called else None, probe)
+
+
+def _chosen(
+    model: nn.Module, spec: NoiseSpec, every: Sequence[Site], modules: Sequence[str]
+) -> tuple[tuple[Site, ...], dict[str, str]]:
+    """Sites of modules, attention and rotary embedding that are meant, and why the others of their kind are not."""
+    fused = getattr(getattr(model, "config", None), "_attn_implementation", "eager") != "eager"
+    kept = set(modules)
+    chosen, reasons = [], {}
+    for site in every:
+        if site.op not in spec.operators:
+            continue
+        if site.way == MODULE:
+            if site.module in kept:
+                chosen.append(site)
+            continue
+        reason = left_out(site.module, spec)
+        if site.way == ATTENTION and site.op in _HIDDEN_BY_FUSION and fused:
+            if spec.profile is None or site.op in (QK, PV):
+                _refuse_fused(model, spec)
+            reason = _FUSED_REASON
+        if reason is None:
+            chosen.append(site)
+        else:
+            reasons[site.name] = reason
+    return tuple(chosen), reasons
+
+
+def _refuse_fused(model: nn.Module, spec: NoiseSpec) -> None:
+    hidden = [op for op in _HIDDEN_BY_FUSION if op in spec.operators]
     used = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    if hidden and used != "eager":
+    raise NoiseSpecError(
+        f"op:{','.join(hidden)} with attention {used!r}",
+        "a fused attention kernel hides both products",
+        "load the model with attention 'eager' (--attention eager)",
+    )
+
+
+def _is_chosen(path: str, chosen: Sequence[Site]) -> bool:
+    return any(site.module == path for site in chosen)
+
+
+def _asked(router: str, modules: Sequence[str]) -> bool:
+    return any(path == router or path.startswith(f"{router}.") for path in modules)
+
+
+def _check_found(model: nn.Module, spec: NoiseSpec, every: Sequence[Site], sites: Sequence[Site]) -> None:
+    """Every operator that was named must have a site; a profile needs one at all."""
+    found = {site.op for site in sites}
+    missing = [op for op in spec.ops if not found & replace(spec, ops=(op,), profile=None).operators]
+    if missing or not sites:
+        present = sorted({site.op for site in every})
         raise NoiseSpecError(
-            f"op:{','.join(hidden)} with attention {used!r}",
-            "a fused attention kernel hides both products",
-            "load the model with attention 'eager' (--attention eager)",
+            f"op:{missing[0] if missing else spec.profile} matches nothing in {type(model).__name__}",
+            f"operators with sites here: {', '.join(present) or 'none'}",
+            "choose one of those",
         )
 
 
-def _probe(model: nn.Module) -> Mapping[tuple[str, str], int]:
-    ids = torch.arange(_PROBE_TOKENS, device=next(model.parameters()).device)[None]
-    with torch.no_grad(), Auditor(model) as auditor:
-        model(input_ids=ids, use_cache=False)
-    return auditor.products
+def _check_ran(probe: Probe, sites: Sequence[Site]) -> None:
+    """A site in a module that the model never calls would count nothing."""
+    ran = {module for module, _ in probe.products} | {name for call in probe.calls for name in call.path}
+    silent = [site.name for site in sites if site.way != FUNCTION and site.module not in ran]
+    if silent:
+        raise NoiseSpecError(f"{silent[0]} ({len(silent)} in all) did not run in a probe forward", "a site must run")
 
 
 def _left_out(
-    products: Mapping[tuple[str, str], int], every: tuple[Site, ...], chosen: tuple[Site, ...]
+    probe: Probe, every: Sequence[Site], taken: set[str], view: ModelView, spec: NoiseSpec
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """(excluded, uncovered) products with reasons, every one that ran and is not perturbed."""
+    """(excluded, uncovered) products with reasons, every one that ran in a module that is not in ``taken``, or whose
+    operator has no site there."""
     excluded, uncovered = {}, {}
     by_module: dict[str, list[Site]] = {}
     for site in every:
-        by_module.setdefault(site.module, []).append(site)
-    for module, operator in products:
-        sites = by_module.get(module, [])
+        if site.op != SOFTMAX:  # not a product
+            by_module.setdefault(site.module, []).append(site)
+    for module, operator in probe.products:
         fused = FUSED_ATTENTION in operator
-        for site in sites:
-            if fused:
+        for site in by_module.get(module, ()):
+            if fused and site.op in _HIDDEN_BY_FUSION:
                 uncovered[site.name] = _FUSED_REASON
-            elif site not in chosen:
+            elif fused or site.op != SDPA:
                 reason = _ROTARY_REASON if site.op == ROTARY else f"op:{site.op} was not asked for"
-                excluded[site.name] = reason
-        if not sites:
-            uncovered[f"{module or 'model'}:{operator}"] = _UNKNOWN_REASON
+                excluded[site.name] = left_out(site.module, spec) or reason
+        if module not in by_module and module not in taken:
+            where = f"{module or 'model'}:{operator}"
+            if any(module == router or module.startswith(f"{router}.") for router in view.routers):
+                excluded[where] = ROUTER_REASON
+            else:
+                uncovered[where] = left_out(module, spec) or _UNKNOWN_REASON
     return excluded, uncovered
-
-
-def _audit_gaps(auditor: Auditor, plan: InjectionPlan) -> list[str]:
-    """Sites whose product the auditor did not see, or not in every audited forward."""
-    calls: Counter[str] = Counter()
-    for (module, _), count in auditor.products.items():
-        calls[module] += count
-    linears = [site for site in plan.sites if site.op == LINEAR]
-    most = max((calls.get(site.module, 0) for site in linears), default=0)
-    problems = [f"audit: no product of {site.name} ran" for site in plan.sites if not calls.get(site.module)]
-    for site in plan.sites:
-        if site.op == LINEAR and 0 < calls.get(site.module, 0) < most:
-            problems.append(f"audit: {site.name} ran {calls[site.module]} of {most} times")
-        elif site.op != ROTARY and site.module in calls and site.name not in auditor.errors:
-            problems.append(f"audit: what {site.name} let out could not be compared with its product")
-    return problems
-
-
-def check_audit(auditor: Auditor, plan: InjectionPlan, scale: float) -> tuple[str, ...]:
-    """What the independent count of some forwards says against the plan; empty where all agrees.
-
-    Every site must have run, and every product must belong to a site or be named in the plan; what each site lets
-    out must be its own product where it is not perturbed (or ``scale`` is 0), and have a relative error of 0.9 to
-    1.15 of ``scale`` where it is. The rotary product is audited by its presence alone.
-    """
-    problems = _audit_gaps(auditor, plan)
-    known = {site.module for site in plan.sites}
-    named = {name.partition(":")[0] for name in (*plan.excluded, *plan.uncovered)}
-    for module, operator in auditor.products:
-        if module not in known and module not in named and f"{module or 'model'}" not in named:
-            problems.append(f"audit: {operator} ran in {module or 'the model'}, which the plan does not name")
-    perturbed = {site.name for site in plan.sites} if scale else set()
-    for site, (squared, nonzero, changed) in auditor.errors.items():
-        if site not in perturbed:
-            if changed:
-                problems.append(f"audit: {site} let out {int(changed)} elements that differ from its own product")
-            continue
-        achieved = (squared / nonzero) ** 0.5 if nonzero else 0.0
-        low, high = effect_bounds(int(nonzero))
-        if not low * scale <= achieved <= high * scale:
-            problems.append(f"audit: {site} has relative error {achieved:.3g}, {scale:g} was asked for")
-    return tuple(problems)

@@ -1,151 +1,333 @@
-"""Puts relative noise into a running transformers model, and takes it out again.
+"""Puts noise into a running model, and takes it out again.
 
-A session perturbs the output of every covered product while its ``with`` block is open. Draws are keyed by
-(seed, item, token position, site, feature), so the session must know which item each sequence of a batch is:
-:meth:`NoiseSession.batch` tells it. The global random number generator is never used.
+A session perturbs every site of its plan while its ``with`` block is open: results in the forward pass, gradients of
+operands in the backward pass, or weights. Draws are keyed by (seed, item, token position, site, feature) where
+:meth:`NoiseSession.batch` names the items of a batch; otherwise by (seed, number of the forward, row, ...). The global
+random number generator is never used.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from harness.exceptions import NoiseSpecError
-from harness.noise import attention, rotary
-from harness.noise.kernel import Kernel
+from harness.exceptions import EvidenceError, NoiseSpecError
+from harness.ledger import require
+from harness.noise import ways
+from harness.noise.frames import Frame, Rows, anonymous_bases, row_bases
+from harness.noise.injector import Injector
+from harness.noise.layout import VALUE
 from harness.noise.ledger import Ledger
+from harness.noise.opaque import RESULT, SESSIONS, Operand, begin, number_sites, perturb
+from harness.noise.phases import current_phase
 from harness.noise.plan import InjectionPlan
-from harness.noise.rows import Rows, row_bases
-from harness.noise.sites import LINEAR, ROTARY, Site
-from harness.numerics.keyed_random import Keys, derive_key, stream_keys
+from harness.noise.sites import Site
+from harness.spec.errors import ErrorModel
+
+@dataclass(frozen=True)
+class _Named:
+    """The batch that :meth:`NoiseSession.batch` names: one key per row, the seed if all rows have the same one."""
+
+    number: int
+    bases: Tensor
+    seed: int | None
+    level: float
+    error: ErrorModel
+
+
+FRAMES_KEPT = 256
+"""Forwards whose backward pass may still come; far more than any micro-batching holds back."""
 
 
 class NoiseSession:
-    """The injector. Use as a context manager; restores hooks and attention in ``finally``.
+    """The injector. Use as a context manager; restores hooks, functions and attention in ``finally``; nests.
 
-    ``plan`` names the sites (from :func:`harness.noise.plan.build_plan`). Inside the block, wrap the forwards
-    of one batch in :meth:`batch`. ``ledger`` holds the counts. ``compiled`` forces the kernel one way; by
-    default it is compiled once that pays. Draws are the same bits either way.
+    ``plan`` names the sites (from :func:`harness.noise.plan.build_plan`). ``ledger`` holds the counts. ``compiled``
+    forces the kernel one way; by default it is compiled once that pays. Draws are the same bits either way. With
+    ``checked`` (default) leaving the block normally raises :class:`EvidenceError` where a strength above 0 was asked
+    for and nothing was changed, and warns of nothing else.
     """
 
-    def __init__(self, model: PreTrainedModel, plan: InjectionPlan, compiled: bool | None = None) -> None:
+    def __init__(
+        self, model: nn.Module | None, plan: InjectionPlan, compiled: bool | None = None, *, checked: bool = False
+    ) -> None:
         self.model = model
         self.plan = plan
         self.ledger = Ledger()
-        self._bases: Tensor | None = None
-        self._scale = 0.0
-        self._rows: Rows | None = None
-        self._kernel = Kernel(compiled)
+        self.is_open = False
+        self.traced_token: Tensor | None = None
+        self._checked = checked
+        self._local = threading.local()
+        self._injector = Injector(self.ledger, compiled)
         self._exit = contextlib.ExitStack()
-        self._device = next(model.parameters()).device
-        self._columns = {
-            site: stream_keys(derive_key("site", site.name), site.columns, self._device).view(1, -1)
-            for site in plan.sites
-            if not site.grows
-        }
+        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._forwards = itertools.count(1)
+        self._batches = itertools.count(1)
+        self._lock = threading.Lock()
+        self._sites = list(plan.sites)
+        self._numbers = number_sites(plan.sites)
+        self.handle = SESSIONS.add(self)
 
     def __enter__(self) -> NoiseSession:
         with contextlib.ExitStack() as stack:
-            modules = dict(self.model.named_modules())
-            self._hook(stack, self.model.register_forward_pre_hook(self._before_forward, with_kwargs=True))
-            self._hook(stack, self.model.register_forward_hook(self._after_forward, always_call=True))
-            for site in self.plan.sites:
-                if site.op == LINEAR:
-                    self._hook(stack, modules[site.module].register_forward_hook(self._linear_hook(site)))
-                elif site.op == ROTARY:
-                    stack.enter_context(rotary.perturbed(modules[site.module], site, self))
-            stack.enter_context(attention.perturbed(self.model, self.plan.sites, self))
+            if self.model is not None:
+                self.hook(stack, self.model.register_forward_pre_hook(self._before_forward, with_kwargs=True))
+                self.hook(stack, self.model.register_forward_hook(self._after_forward, always_call=True))
+            ways.attach(stack, self)
             self._exit = stack.pop_all()
+        self.is_open = True
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: Any) -> None:
         self._exit.close()
+        self.is_open = False
+        if kind is None and self._checked and self.plan.spec.level:
+            require(self.ledger.counts(self.plan.spec.level).values())
 
     @staticmethod
-    def _hook(stack: contextlib.ExitStack, handle: Any) -> None:
+    def hook(stack: contextlib.ExitStack, handle: Any) -> None:
+        """Has the hook ``handle`` removed when ``stack`` closes."""
         stack.callback(handle.remove)
 
     @contextlib.contextmanager
-    def batch(self, items: Sequence[str], seeds: Sequence[int], scale: float) -> Iterator[NoiseSession]:
-        """Names the sequences of a batch: ``items[b]`` and ``seeds[b]`` key row b; ``scale`` is a fraction >= 0.
+    def batch(
+        self, items: Sequence[str], seeds: Sequence[int], scale: float, error: ErrorModel | None = None
+    ) -> Iterator[NoiseSession]:
+        """Names the sequences of a batch: ``items[b]`` and ``seeds[b]`` key row b; ``scale`` is the strength (>= 0).
 
-        Inside, :meth:`select` follows a batch from which finished sequences are dropped.
+        ``error`` replaces the error model of the plan. Inside, :meth:`select` follows a batch from which finished
+        sequences are dropped. Belongs to the calling thread.
         """
-        before = self._bases, self._scale
-        self._bases = row_bases(items, seeds, self.plan.spec.key).to(self._device)
-        self._scale = float(scale)
+        local = self._local
+        before = self._named()
+        bases = row_bases(items, seeds, self.plan.spec.key)
+        seed = seeds[0] if len(set(seeds)) == 1 else None
+        local.named = _Named(next(self._batches), bases, seed, float(scale), error or self.plan.spec.error)
         try:
             yield self
         finally:
-            self._bases, self._scale = before
+            local.named = before
 
     def select(self, kept: Tensor) -> None:
         """Keeps the sequences with the indices ``kept`` (int64), in that order."""
-        if self._bases is None:
+        named = self._named()
+        if named is None:
             raise RuntimeError("select() outside batch()")
-        self._bases = self._bases[kept]
+        self._local.named = replace(named, bases=named.bases[kept.to(named.bases.device)])
+
+    @contextlib.contextmanager
+    def step(self, step: int, micro_batch: int = 0) -> Iterator[NoiseSession]:
+        """Keys the draws of unnamed forwards and of weight gradients by this step and micro-batch.
+
+        Without it, the number of the forward within the session takes their place.
+        """
+        before = getattr(self._local, "step", None)
+        self._local.step = (step, micro_batch)
+        try:
+            yield self
+        finally:
+            self._local.step = before
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[NoiseSession]:
+        """No noise and no counts for what this thread runs inside; directions and phases stay as they are."""
+        before = getattr(self._local, "paused", False)
+        self._local.paused = True
+        try:
+            yield self
+        finally:
+            self._local.paused = before
+
+    @contextlib.contextmanager
+    def bound(self, frame: Frame) -> Iterator[None]:
+        """Lets recomputations inside belong to ``frame`` (see :meth:`checkpoint_contexts`)."""
+        before = self._frame
+        self._local.frame = frame
+        try:
+            yield
+        finally:
+            self._local.frame = before
+
+    def checkpoint_contexts(self) -> tuple[Any, Any]:
+        """For ``torch.utils.checkpoint(..., use_reentrant=False, context_fn=session.checkpoint_contexts)``.
+
+        transformers' gradient checkpointing, of both kinds, needs no help.
+        """
+        return contextlib.nullcontext(), self.bound(self.frame(None))
+
+    def _named(self) -> _Named | None:
+        return getattr(self._local, "named", None)
+
+    @property
+    def _frame(self) -> Frame | None:
+        return getattr(self._local, "frame", None)
 
     def _before_forward(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        if self._bases is None:
-            raise NoiseSpecError(
-                "a forward pass without item keys",
-                "draws are keyed by item, so that results do not depend on the batch",
-                "wrap the forward in session.batch(items, seeds, scale)",
-            )
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        if ids is None or ids.ndim != 2 or ids.shape[0] != self._bases.shape[0]:
-            shape = None if ids is None else tuple(ids.shape)
-            raise NoiseSpecError(f"input_ids of shape {shape} with {self._bases.shape[0]} item keys", "one key per row")
+        like = kwargs.get("input_ids", args[0] if args else None)
+        if like is None:
+            like = kwargs.get("inputs_embeds")
+        if not isinstance(like, Tensor) or like.ndim < 2:
+            shape = tuple(like.shape) if isinstance(like, Tensor) else None
+            raise NoiseSpecError(f"input_ids of shape {shape}", "rows are (batch, tokens)", "pass input_ids or embeds")
         cache = kwargs.get("past_key_values")
         past = 0 if cache is None else int(cache.get_seq_length())
-        self._rows = Rows.of(self._bases, kwargs.get("attention_mask"), ids.shape[1], past)
+        mask = kwargs.get("attention_mask")
+        mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        if torch.compiler.is_compiling():
+            self.traced_token = begin(like, mask, past, self.handle)
+        else:
+            self.begin(like.shape, mask, past, like.device)
 
     def _after_forward(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._rows = None
-        self.ledger.flush()
+        if not torch.compiler.is_compiling():
+            self._local.frame = None
+            self.ledger.flush()
 
-    def rows(self, site: Site) -> Rows:
-        """The rows of the running forward; raises where a site is called outside the model's own forward."""
-        if self._rows is None:
+    def begin(self, shape: Sequence[int], mask: Tensor | None, past: int, device: torch.device) -> Frame:
+        """Starts a forward pass over a batch of ``shape`` (batch, tokens, ...) after ``past`` cached tokens."""
+        with torch._C.DisableTorchFunction():  # a function mode must not take the arithmetic of keys for the model's
+            return self._start(self._framed(shape, mask, past, device))
+
+    def _framed(self, shape: Sequence[int], mask: Tensor | None, past: int, device: torch.device) -> Frame:
+        named, spec = self._named(), self.plan.spec
+        number = next(self._forwards)
+        labels = (spec.seed, *(getattr(self._local, "step", None) or ("forward", number)))
+        if named is None:
+            bases, level, error, seed = anonymous_bases(shape[0], labels, device), self._own_level(), spec.error, spec.seed
+        else:
+            bases, level, error, seed = named.bases.to(device), named.level, named.error, named.seed
+            if bases.shape[0] != shape[0]:
+                raise NoiseSpecError(
+                    f"input of shape {tuple(shape)} with {bases.shape[0]} item keys", "one key per row"
+                )
+        rows = Rows.of(bases, mask, shape[1], past)
+        token = torch.tensor(number)
+        batch = None if named is None else named.number
+        gate = self._gate()
+        return Frame(number, token, rows, named is not None, error, level, *gate, labels, seed, batch)
+
+    def _own_level(self) -> float:
+        """The strength in the specification itself."""
+        if self.plan.spec.level is None:
             raise NoiseSpecError(
-                f"{site.name} ran outside the model's forward", "its rows are unknown", "call the model itself"
+                f"the noise {self.plan.spec} has no strength",
+                "without one it is given batch by batch",
+                "write it into the specification, or wrap the forward in session.batch(items, seeds, scale)",
             )
-        return self._rows
+        return self.plan.spec.level
 
-    def perturb(self, site: Site, y: Tensor) -> Tensor:
-        """``y`` (batch, tokens, columns) with noise; counted in the ledger. dtype, shape and device are kept."""
-        rows = self.rows(site)
-        if y.ndim != 3 or y.shape[0] != rows.keys.shape[0] or y.shape[2] != site.columns:
+    def _start(self, frame: Frame) -> Frame:
+        self._local.frame = frame
+        with self._lock:
+            self._frames[frame.number] = frame
+            while len(self._frames) > FRAMES_KEPT:
+                self._frames.popitem(last=False)
+        return frame
+
+    def _gate(self) -> tuple[bool, str]:
+        phase, wanted = current_phase(), self.plan.spec.phases
+        if wanted and not phase:
             raise NoiseSpecError(
-                f"{site.name} returned shape {tuple(y.shape)}",
-                f"(batch {rows.keys.shape[0]}, tokens, {site.columns}) was expected: rows cannot be told apart",
-                "leave this site out",
+                f"noise limited to phase:{','.join(wanted)}",
+                "no phase is declared",
+                f"wrap the forward in harness.noise.phase({wanted[0]!r})",
             )
-        rows = rows.last(y.shape[1])
-        flat = y.reshape(-1, site.columns)
-        keys = Keys.of(rows.keys).view(-1, 1)
-        counted = rows.count, rows.count * site.columns
-        after = self.apply(site, flat, (keys, self._columns[site]), rows.real.reshape(-1, 1), counted)
-        return after.view(y.shape)
+        paused = getattr(self._local, "paused", False)
+        return not paused and (not wanted or phase in wanted), phase
 
-    def apply(self, site: Site, y: Tensor, keys: tuple[Keys, Keys], real: Tensor, counted: tuple[int, int]) -> Tensor:
-        """Perturbs ``y`` under (row, column) ``keys`` and enters it into the ledger.
+    def frame_of(self, number: int) -> Frame:
+        """The forward with that number. Raises :class:`EvidenceError` where it is too long ago."""
+        with self._lock:
+            found = self._frames.get(number)
+        if found is None:
+            raise EvidenceError(
+                f"forward {number} of a noise session", f"only the last {FRAMES_KEPT} are kept", "run backward sooner"
+            )
+        return found
 
-        Keys and ``real`` (bool, False where nothing is to be counted) broadcast against ``y``; ``counted`` are the
-        token rows and the elements that ``real`` keeps.
+    def frame(self, site: Site | None) -> Frame:
+        """The forward that is running, or being recomputed, on this thread."""
+        if self._frame is not None:
+            return self._frame
+        if self.model is None:
+            spec, number = self.plan.spec, next(self._forwards)
+            labels = spec.seed, "no model"
+            level, token = self._own_level(), torch.tensor(number)
+            return Frame(number, token, None, False, spec.error, level, *self._gate(), labels, spec.seed)
+        where = "a recomputation" if torch._C._current_graph_task_id() != -1 else (site.name if site else "a site")
+        raise NoiseSpecError(
+            f"{where} ran outside the model's forward",
+            "its rows are unknown",
+            "call the model itself; checkpoint with context_fn=session.checkpoint_contexts",
+        )
+
+    def site(self, number: int) -> Site:
+        """The site with that number."""
+        return self._sites[number]
+
+    def number(self, site: Site) -> int:
+        """The number of ``site``; sites found while running are added."""
+        with self._lock:
+            if site.name not in self._numbers:
+                self._numbers[site.name] = len(self._sites)
+                self._sites.append(site)
+            return self._numbers[site.name]
+
+    def result(self, site: Site, y: Tensor) -> Tensor:
+        """The result of ``site`` with forward noise, where the specification asks for it; counted in the ledger."""
+        if not self.plan.spec.forward or not (y.is_floating_point() or y.is_complex()):
+            return y
+        if torch.compiler.is_compiling():
+            return perturb(y, self.traced_token, self.handle, self._numbers[site.name], RESULT)
+        frame = self.frame(site)
+        if not frame.active:
+            return y
+        if y.requires_grad and torch.is_grad_enabled():
+            return perturb(y, self._kept(frame).token, self.handle, self.number(site), RESULT)
+        return self.inject(site, RESULT, y, frame)
+
+    def weight(self, site: Site, value: Tensor) -> Tensor:
+        """The weight ``value`` of ``site``, perturbed; its gradient passes straight through to ``value``.
+
+        Without gradients the perturbed copy is kept until the weight, its strength or its seed changes.
         """
-        scale = torch.tensor(self._scale, dtype=torch.float32, device=y.device)
-        after, sums = self._kernel.perturb(y, *keys, scale, real)
-        self.ledger.note(site, *counted, sums)
+        if torch.compiler.is_compiling():
+            return perturb(value, self.traced_token, self.handle, self._numbers[site.name], VALUE)
+        frame = self.frame(site)
+        if not frame.active:
+            return value
+        if value.requires_grad and torch.is_grad_enabled():
+            return perturb(value, self._kept(frame).token, self.handle, self.number(site), VALUE)
+        return self.inject(site, VALUE, value, frame)
+
+    def operand(self, site: Site, x: Tensor, name: str) -> Tensor:
+        """``x``, the operand ``name`` of ``site``, so that its gradient is perturbed, where that is asked for."""
+        if not self.plan.spec.backward or not x.requires_grad or not torch.is_grad_enabled():
+            return x
+        if torch.compiler.is_compiling():
+            token, number = self.traced_token, self._numbers[site.name]
+        else:
+            frame = self.frame(site)
+            if not frame.active:
+                return x
+            token, number = self._kept(frame).token, self.number(site)
+        after: Tensor = Operand.apply(x, token, self.handle, number, name)
         return after
 
-    def _linear_hook(self, site: Site) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            return self.perturb(site, output)
+    def _kept(self, frame: Frame) -> Frame:
+        with self._lock:
+            self._frames.setdefault(frame.number, frame)
+        return frame
 
-        return hook
+    def inject(self, site: Site, part: str, y: Tensor, frame: Frame) -> Tensor:
+        """``y`` perturbed at ``site`` in ``frame``, and counted; :meth:`harness.noise.injector.Injector.inject`."""
+        with torch._C.DisableTorchFunction():
+            return self._injector.inject(site, part, y, frame)

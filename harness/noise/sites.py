@@ -1,4 +1,4 @@
-"""Where noise can act in a transformers model: the one table of operator names and the sites found by it."""
+"""Where noise can act: the sites of a model, by which way each is reached, and how its elements are laid out."""
 
 from __future__ import annotations
 
@@ -6,17 +6,29 @@ from dataclasses import dataclass
 
 from torch import nn
 
-LINEAR, QK, PV, ROTARY = "linear", "qk", "pv", "rotary"
+from harness.noise.kinds import operator_of
+from harness.noise.paths import layer_of
+
+LINEAR, CONV1D, MATMUL, QK, PV, ROTARY, SOFTMAX, SDPA = (
+    *("linear", "conv1d", "matmul", "qk", "pv", "rotary"),
+    *("softmax", "sdpa"),
+)
+MODULE, ATTENTION, ANGLE, FUNCTION, WEIGHT = "module", "attention", "angle", "function", "weight"
+"""Ways in: hooks of a module, the attention interface, the rotary module, a function mode, a module's weight."""
+
+GROWING = (QK, SOFTMAX)
 
 
 @dataclass(frozen=True)
 class Site:
-    """One place whose output is perturbed.
+    """One place that is perturbed.
 
-    ``name`` identifies the site in keys, plans and ledgers: the module's name as transformers names it, with
-    ``:qk``, ``:pv`` or ``:angle`` for products inside it. ``columns`` is the width of one token's output: output
-    features of a linear, heads * head_dim of PV, frequencies of the rotary product; for QK it is the number
-    of heads, since its row grows with the keys.
+    ``name`` identifies the site in keys, plans and ledgers: the path of the module whose operator it is, with
+    ``:qk``, ``:pv``, ``:softmax``, ``:sdpa`` or ``:angle`` for what happens inside an attention or rotary module,
+    ``:input`` for a module's input, and ``:OP`` or ``:OP#k`` for the k-th call (from 0) of another operator inside a
+    module. ``columns`` is the width of one token's result: output features of a linear, heads * head_dim of
+    PV, frequencies of the rotary product; for QK and softmax it is the number of heads, since their rows grow with
+    the keys; 0 where it is not known before it runs.
     """
 
     name: str
@@ -24,11 +36,19 @@ class Site:
     op: str
     columns: int
     last_token_only: bool = False
+    way: str = MODULE
+    point: str = "output"
+    occurrence: int = 0
 
     @property
     def grows(self) -> bool:
-        """True where a token's output grows with the number of keys, so that ``columns`` is not its width."""
-        return self.op == QK
+        """True where a token's result grows with the number of keys, so that ``columns`` is not its width."""
+        return self.op in GROWING and self.way in (ATTENTION, FUNCTION) and self.columns > 0
+
+    @property
+    def layer(self) -> int | None:
+        """The number of the decoder layer, from the module's path; None outside the layers (head, embedding)."""
+        return layer_of(self.module)
 
 
 def is_rotary(module: nn.Module) -> bool:
@@ -38,25 +58,50 @@ def is_rotary(module: nn.Module) -> bool:
 
 def is_attention(module: nn.Module) -> bool:
     """An attention block that calls transformers' attention interface."""
-    return hasattr(module, "layer_idx") and hasattr(module, "head_dim") and hasattr(module, "num_key_value_groups")
+    return hasattr(module, "layer_idx") and hasattr(module, "head_dim") and hasattr(module, "config")
+
+
+def attention_heads(module: nn.Module) -> int:
+    """Query heads of an attention block."""
+    return int(module.config.num_attention_heads)  # type: ignore[union-attr,arg-type]
+
+
+def output_width(module: nn.Module) -> int:
+    """Features of one token in the output of a module that computes an operator; 0 where its class does not say."""
+    for attribute in ("out_features", "nf", "embedding_dim"):
+        width = getattr(module, attribute, None)
+        if isinstance(width, int):
+            return width
+    shape = getattr(module, "normalized_shape", None)
+    if shape:
+        return int(shape[-1])
+    weight = getattr(module, "weight", None)
+    return int(weight.shape[-1]) if weight is not None and weight.ndim == 1 else 0
 
 
 def find_sites(model: nn.Module) -> tuple[Site, ...]:
-    """Every site of ``model``, of every operator, in module order.
+    """Every site that a module, the attention interface or the rotary embedding of ``model`` offers, in module order.
 
-    Raises nothing: a model without attention blocks or rotary embedding simply has none of those sites.
+    Calls of operators inside other modules (additions, products of a custom block) are found by running the model:
+    :mod:`harness.noise.probe`.
     """
     head = output_head(model)
+    fused = getattr(getattr(model, "config", None), "_attn_implementation", "eager") != "eager"
     found = []
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            found.append(Site(name, name, LINEAR, module.out_features, last_token_only=module is head))
+        op = operator_of(module)
+        if op is not None:
+            found.append(Site(name, name, op, output_width(module), last_token_only=module is head))
         elif is_attention(module):
-            heads = int(module.config.num_attention_heads)
-            found.append(Site(f"{name}:qk", name, QK, heads))
-            found.append(Site(f"{name}:pv", name, PV, heads * module.head_dim))
+            heads = attention_heads(module)
+            width = heads * int(module.head_dim)  # type: ignore[arg-type]
+            found.append(Site(f"{name}:{QK}", name, QK, heads, way=ATTENTION))
+            found.append(Site(f"{name}:{SOFTMAX}", name, SOFTMAX, heads, way=ATTENTION))
+            found.append(Site(f"{name}:{PV}", name, PV, width, way=ATTENTION))
+            if fused:
+                found.append(Site(f"{name}:{SDPA}", name, SDPA, width, way=ATTENTION))
         elif is_rotary(module):
-            found.append(Site(f"{name}:angle", name, ROTARY, module.inv_freq.numel()))
+            found.append(Site(f"{name}:angle", name, ROTARY, module.inv_freq.numel(), way=ANGLE))  # type: ignore
     return tuple(found)
 
 

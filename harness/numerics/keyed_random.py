@@ -51,6 +51,21 @@ class Keys(NamedTuple):
         """Both halves in another shape."""
         return Keys(self.low.reshape(shape), self.high.reshape(shape))
 
+    def salted(self, label: int) -> Keys:
+        """Other keys of the same shape, for a second draw of the same element: ``mix64(key ^ label)``.
+
+        ``label`` is a signed 64-bit integer; each label gives draws independent of those of the others and of the
+        unsalted keys. Mixed instead of added, so that salting both rows and columns does not cancel in the hash.
+        """
+        return Keys.of(mix64(((self.high.long() << 32) | (self.low.long() & 0xFFFFFFFF)) ^ label))
+
+
+class DrawKey(NamedTuple):
+    """What keys the draws of a tensor: the halves broadcast against it and against each other."""
+
+    rows: Keys
+    columns: Keys
+
 
 def derive_key(*labels: str | int) -> int:
     """A signed 64-bit key from labels (BLAKE2b of their length-prefixed text); different labels, different keys."""
@@ -78,8 +93,8 @@ def stream_keys(key: int, count: int, device: torch.device) -> Keys:
     return Keys.of(counter_keys(key, torch.arange(count, dtype=torch.int64, device=device)))
 
 
-def normals(rows: Keys, columns: Keys) -> Tensor:
-    """Standard normal draws, float32, one for each pair of keys; the shapes broadcast against each other.
+def bits(rows: Keys, columns: Keys) -> Tensor:
+    """32 random bits as int32, one for each pair of keys; the shapes broadcast against each other.
 
     Written as plain expressions of int32 tensors, to be traced by a compiler or run as it is.
     """
@@ -87,8 +102,29 @@ def normals(rows: Keys, columns: Keys) -> Tensor:
     x = (x ^ ((x >> 16) & 0xFFFF)) * _M1
     x = x + (rows.high ^ columns.high)
     x = (x ^ ((x >> 15) & 0x1FFFF)) * _M2
-    x = x ^ ((x >> 16) & 0xFFFF)
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
+def normals(rows: Keys, columns: Keys) -> Tensor:
+    """Standard normal draws, float32, one for each pair of keys, made of its :func:`bits`."""
+    x = bits(rows, columns)
     pairs = (x & 0x00FF00FF) + ((x >> 8) & 0x00FF00FF)
     total = ((pairs & 0xFFFF) + (pairs >> 16) - _MEAN_SUM).float()
     # exact up to the last product, which rounds as the conversion of the integer would
     return (total * (total * total + CUBIC)) * UNIT
+
+
+def below(rows: Keys, columns: Keys, rate: Tensor | float) -> Tensor:
+    """Bool, True with probability ``rate`` for each pair of keys: where its :func:`bits` lie below a threshold.
+
+    ``rate`` is a number or a floating tensor that broadcasts against the keys. Rates are rounded down to multiples
+    of 2**-32; 0 and less is never, 1 and more always. What is True at a rate stays True at every larger one.
+    """
+    if not isinstance(rate, Tensor):
+        rate = torch.tensor(rate, dtype=torch.float64)
+    # 16 bits at a time, which is exact in the precision of the rate and needs no integer wider than 32 bits
+    scaled = rate.clamp(0, 1) * 65536
+    high = scaled.floor()
+    low = ((scaled - high) * 65536).to(torch.int32)
+    threshold = ((high.to(torch.int32) - 32768) << 16) | low
+    return (bits(rows, columns) < threshold) | (rate >= 1)

@@ -21,7 +21,7 @@ from harness.pytest_plugin.plugin import PROPERTY
 from harness.record import Arm
 from harness.reports.tables import percent
 from harness.runs.loaded import Run, is_run, load_run
-from harness.spec import EvalSpec, nearest, parse_levels, parse_noise
+from harness.spec import EvalSpec, default_levels, nearest, parse_levels, parse_noise
 from harness.stats import Interval
 
 MARKER_FIELDS = ("task", "data", "items", "noise", "noise_levels", "noise_seeds")
@@ -31,6 +31,13 @@ Properties = list[tuple[str, object]]
 def named_baseline(config: pytest.Config) -> Baseline:
     """The baseline of ``--baseline`` under ``--baselines-dir``."""
     return load_named(Path(config.getoption("--baselines-dir")), config.getoption("--baseline"))
+
+
+def base_spec(baseline: Baseline | None) -> EvalSpec:
+    """The specification of ``baseline``; the default one where there is none, or it is external."""
+    if baseline is None or baseline.spec is None:
+        return EvalSpec("arith")
+    return EvalSpec.from_json(dict(baseline.spec))
 
 
 @contextlib.contextmanager
@@ -87,21 +94,21 @@ class Robustness:
     @cached_property
     def spec(self) -> EvalSpec:
         """What is evaluated: command line before marker before baseline before defaults."""
-        base = EvalSpec("arith")
-        if self.baseline is not None and self.baseline.spec is not None:
-            base = EvalSpec.from_json(dict(self.baseline.spec))
+        base = base_spec(self.baseline)
         changes: dict[str, Any] = {}
         for field, option in (("task", "task"), ("data", "data"), ("items", "items"), ("noise_seeds", "noise_seeds")):
             given = self._config.getoption(option)
             changes[field] = given if given is not None else self._marker.get(field)
         changes["engine"] = self._config.getoption("engine")
+        noise = parse_noise(self._marker["noise"]) if "noise" in self._marker else base.noise
+        changes["noise"] = noise
         levels = self._config.getoption("--noise-levels")
         if levels is not None:
-            changes["levels"] = parse_levels(levels)
+            changes["levels"] = parse_levels(levels, noise.error)
         elif "noise_levels" in self._marker:
             changes["levels"] = tuple(self._marker["noise_levels"])
-        if "noise" in self._marker:
-            changes["noise"] = parse_noise(self._marker["noise"])
+        elif noise.error.strength is None:
+            changes["levels"] = default_levels(noise.error)
         return replace(base, **{name: value for name, value in changes.items() if value is not None})
 
     @cached_property

@@ -74,13 +74,17 @@ def _levels(config: pytest.Config) -> tuple[float, ...]:
     from harness.exceptions import HarnessError
     from harness.spec import EvalSpec, parse_levels
 
+    levels = config.getoption("--noise-levels")
     try:
-        if config.getoption("--noise-levels"):
-            return parse_levels(config.getoption("--noise-levels"))
         if config.getoption("--baseline"):
-            from harness.pytest_plugin.fixture import named_baseline
+            from harness.pytest_plugin.fixture import base_spec, named_baseline
 
-            return tuple(sorted(named_baseline(config).arm.outcomes))
+            baseline = named_baseline(config)
+            if levels:
+                return parse_levels(levels, base_spec(baseline).noise.error)
+            return tuple(sorted(baseline.arm.outcomes))
+        if levels:
+            return parse_levels(levels)
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
     return EvalSpec("arith").levels

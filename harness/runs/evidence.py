@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.ledger import merge
 from harness.record import (
     CERTIFIED,
     INVALID_EVIDENCE,
@@ -19,6 +20,7 @@ from harness.record import (
     SiteCount,
 )
 from harness.runs.store import Audit
+from harness.spec.errors import ErrorModel, RelativeGaussian
 from harness.thresholds import EFFECT_MIN_ELEMENTS, effect_bounds
 
 MAX_NAMED = 3
@@ -69,14 +71,21 @@ def certify(
     *,
     levels: Sequence[float],
     control_wanted: bool,
+    error: ErrorModel | None = None,
 ) -> Certificate:
-    """The certificate of a run. Each level needs exact counts and an effective (at 0: no) perturbation."""
+    """The certificate of a run. Each level needs exact counts and an effective (at 0: no) perturbation.
+
+    ``error`` (default: relative Gaussian) says which relative error a level must show. Counts of several processes
+    are added up; each site must have the expected total.
+    """
     entries = []
+    merged = merge(counts, across_processes=True)
+    model = error or RelativeGaussian()
     for level in levels:
         measured = [result for result in results if result.level == level]
-        seen = {count.site: count for count in counts if count.level == level}
+        seen = {count.label: count for count in merged if count.level == level}
         audited = [audit for audit in audits if audit.level == level]
-        entries.append(_certify_level(level, expected, measured, seen, audited))
+        entries.append(_certify_level(_Level(level, model.expected_relative_rms(level)), expected, measured, seen, audited))
     problems: list[str] = []
     if control is not None:
         problems += control.problems
@@ -86,20 +95,29 @@ def certify(
     return Certificate(CERTIFIED if valid else INVALID_EVIDENCE, tuple(entries), control, tuple(problems))
 
 
+@dataclass(frozen=True)
+class _Level:
+    """A noise level and the relative error (RMS) to expect at it, None where that depends on the data."""
+
+    value: float
+    relative: float | None
+
+
 def _certify_level(
-    level: float,
+    asked: _Level,
     expected: Sequence[ExpectedSite],
     results: Sequence[ItemResult],
     seen: Mapping[str, SiteCount],
     audits: Sequence[Audit],
 ) -> LevelCertificate:
+    level = asked.value
     problems: list[str] = []
     if not results:
         problems.append(f"level {level:g} has no records")
     if not expected:
         problems.append("the plan names no site, so nothing was injected")
     problems += _count_problems(expected, results, seen)
-    problems += _effect_problems(level, seen, {site.name: site.least_changed for site in expected})
+    problems += _effect_problems(asked, seen, {site.name: site.least_changed for site in expected})
     problems += [problem for audit in audits for problem in audit.problems]
     if results and not any(audit.products for audit in audits):
         problems.append(f"level {level:g} was not audited")
@@ -135,24 +153,28 @@ def _count_problems(
     return _named(wrong, "wrong injection count")
 
 
-def _effect_problems(level: float, seen: Mapping[str, SiteCount], least: Mapping[str, float]) -> list[str]:
-    wrong = []
+def _effect_problems(asked: _Level, seen: Mapping[str, SiteCount], least: Mapping[str, float]) -> list[str]:
+    level, wrong = asked.value, []
+    if level and asked.relative is None and seen and not any(count.changed for count in seen.values()):
+        wrong.append(f"no site changed any of {sum(count.elements for count in seen.values())} elements")
     for name, count in seen.items():
         if count.nonfinite:
             wrong.append(f"{name} gave {count.nonfinite} non-finite elements")
         if level == 0:
             if count.changed:
                 wrong.append(f"{name} changed {count.changed} elements in the clean arm")
+        elif asked.relative is None:
+            continue  # how much changes depends on the data; the ledger says what did
         elif count.nonzero and not count.changed:
             wrong.append(f"{name} changed none of {count.elements} elements")
         elif count.nonzero >= EFFECT_MIN_ELEMENTS and count.changed < least.get(name, 0.0) * count.nonzero:
             wrong.append(f"{name} changed only {count.changed} of {count.nonzero} non-zero elements")
         elif count.nonzero:
             low, high = effect_bounds(count.nonzero)
-            factor = count.relative_rms / level
+            factor = count.relative_rms / asked.relative
             if not low <= factor <= high:
                 wrong.append(
-                    f"{name} reached {factor:.3f} of the requested {level:g} ({low:.3g} to {high:.3g} allowed)"
+                    f"{name} reached {factor:.3f} of the requested {asked.relative:g} ({low:.3g} to {high:.3g} allowed)"
                 )
         elif count.elements:
             wrong.append(f"{name} saw only zeros")

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.exceptions import NotComparableError, StoreError
+from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
 from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Outcome, SiteCount
 from harness.runs.evidence import ExpectedSite, certify
 from harness.runs.folder import MANIFEST
 from harness.runs.store import Store
+from harness.spec import ErrorModel, parse_noise
 from harness.thresholds import LEAST_CHANGED
 
 EVALUATION_KIND, EXTERNAL_KIND = "evaluation", "external"
@@ -51,6 +52,7 @@ class _Asked:
     levels: tuple[float, ...]
     records: frozenset[tuple[str, float, int]]
     control: bool
+    error: ErrorModel
 
     @classmethod
     def of(cls, path: Path, manifest: dict[str, Any]) -> _Asked:
@@ -61,8 +63,9 @@ class _Asked:
             records = frozenset((str(item), level, seed) for item in identity["items"] for level, seed in draws)
             least = LEAST_CHANGED.get(manifest["measurement_key"].get("dtype", ""), 0.0)
             sites = tuple(replace(ExpectedSite(**site), least_changed=least) for site in manifest["plan"]["sites"])
-            return cls(sites, levels, records, bool(identity["positive_control"]))
-        except (KeyError, TypeError, ValueError) as error:
+            noise = parse_noise(manifest["plan"]["noise"])
+            return cls(sites, levels, records, bool(identity["positive_control"]), noise.error)
+        except (KeyError, TypeError, ValueError, NoiseSpecError) as error:
             raise StoreError(
                 f"run {path}", f"its {MANIFEST} is damaged ({error!r})", "evaluate again into another folder"
             ) from None
@@ -129,4 +132,5 @@ def _certificate(
         store.control(),
         levels=asked.levels,
         control_wanted=asked.control,
+        error=asked.error,
     )

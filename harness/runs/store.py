@@ -19,10 +19,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.exceptions import StoreError
-from harness.record import ControlResult, ItemResult, SiteCount
+from harness.record import IDENTITY_FIELDS, ControlResult, ItemResult, SiteCount
 from harness.runs.folder import DATABASE, LOCK, check_empty, establish, guarded, read_manifest
 
-_COUNTS = [f.name for f in fields(SiteCount)[3:]]
+_COUNTS = [f.name for f in fields(SiteCount)[IDENTITY_FIELDS:]]
+_LEDGER_KEY = "level, site, direction, operand, phase, process"
 _ENERGIES = ("signal", "error", "relative")
 _COUNT_COLUMNS = ", ".join(f"{name} {'REAL' if name in _ENERGIES else 'INTEGER NOT NULL'}" for name in _COUNTS)
 _RECORD = [f.name for f in fields(ItemResult)]
@@ -32,8 +33,9 @@ CREATE TABLE IF NOT EXISTS records (
     strict REAL, flexible REAL, prompt_tokens INTEGER NOT NULL, tokens TEXT NOT NULL, text TEXT NOT NULL,
     truncated INTEGER NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (level, seed, item)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
-    site TEXT NOT NULL, op TEXT NOT NULL, level REAL NOT NULL, {_COUNT_COLUMNS},
-    PRIMARY KEY (level, site)) WITHOUT ROWID;
+    site TEXT NOT NULL, op TEXT NOT NULL, level REAL NOT NULL, layer INTEGER, direction TEXT NOT NULL,
+    operand TEXT NOT NULL, phase TEXT NOT NULL, process TEXT NOT NULL, {_COUNT_COLUMNS},
+    PRIMARY KEY ({_LEDGER_KEY})) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS control (result TEXT NOT NULL, sha256 TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS questions (item TEXT PRIMARY KEY, question TEXT NOT NULL) WITHOUT ROWID;
@@ -120,8 +122,8 @@ class Store:
             )
             adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTS)
             transaction.executemany(
-                f"INSERT INTO ledger VALUES ({', '.join('?' * (3 + len(_COUNTS)))}) "
-                f"ON CONFLICT (level, site) DO UPDATE SET {adding}",
+                f"INSERT INTO ledger VALUES ({', '.join('?' * (IDENTITY_FIELDS + len(_COUNTS)))}) "
+                f"ON CONFLICT ({_LEDGER_KEY}) DO UPDATE SET {adding}",
                 [astuple(count) for count in counts],
             )
             if audit is not None:
@@ -151,8 +153,8 @@ class Store:
             return [_result(row) for row in rows]
 
     def counts(self) -> Sequence[SiteCount]:
-        """The ledger, ordered by level and site."""
-        rows = self._rows("SELECT * FROM ledger ORDER BY level, site")
+        """The ledger, ordered by level and site, an entry for each process that wrote."""
+        rows = self._rows(f"SELECT * FROM ledger ORDER BY {_LEDGER_KEY}")
         with self._decoding():
             return [_count(row) for row in rows]
 
@@ -248,5 +250,5 @@ def _result(row: Sequence[Any]) -> ItemResult:
 
 def _count(row: Sequence[Any]) -> SiteCount:
     """A row of the ledger; SQLite keeps NaN as NULL."""
-    numbers: list[Any] = [math.nan if number is None else number for number in row[3:]]
-    return SiteCount(row[0], row[1], row[2], *numbers)
+    numbers: list[Any] = [math.nan if number is None else number for number in row[IDENTITY_FIELDS:]]
+    return SiteCount(*row[:IDENTITY_FIELDS], *numbers)

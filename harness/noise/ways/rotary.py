@@ -32,15 +32,24 @@ class _AngleMode(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func in _PRODUCTS:
             angles = result.transpose(1, 2)
+            rows = self._session.frame(self._site).rows
             # positions that all sequences share come as a batch of one; their noise differs
-            batch = self._session.rows(self._site).keys.shape[0]
-            return self._session.perturb(self._site, angles.expand(batch, -1, -1)).transpose(1, 2)
+            batch = angles.shape[0] if rows is None else rows.keys.shape[0]
+            return self._session.result(self._site, angles.expand(batch, -1, -1)).transpose(1, 2)
         return result
 
 
 @contextlib.contextmanager
-def perturbed(module: nn.Module, site: Site, session: NoiseSession) -> Iterator[None]:
-    """Wraps ``module.forward`` so that its matrix product is perturbed; restored on leaving."""
+def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
+    """Wraps the forward of every rotary module of ``sites`` so that its matrix product is perturbed."""
+    with contextlib.ExitStack() as stack:
+        for site in sites:
+            stack.enter_context(_wrapped(model.get_submodule(site.module), site, session))
+        yield
+
+
+@contextlib.contextmanager
+def _wrapped(module: nn.Module, site: Site, session: NoiseSession) -> Iterator[None]:
     original = module.forward
     shadowed = module.__dict__.get("forward")
 

@@ -1,4 +1,4 @@
-"""Which item, seed and token position each row of a forward pass belongs to: the row half of every key."""
+"""The rows of a forward pass (item, seed, token position: the row half of every key) and what applies to them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.numerics.keyed_random import counter_keys, derive_key
+from harness.spec.errors import ErrorModel
 
 SHARED_ITEM = "shared"
 
@@ -75,3 +76,35 @@ class Rows:
         # the last token of a sequence is never padding: it stands on the left
         count = self.keys.shape[0] if tokens == 1 else int(real.sum())
         return replace(self, keys=self.keys[:, -tokens:], positions=self.positions[:, -tokens:], real=real, count=count)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One forward pass of the model: who its rows are, and what noise applies to all that belongs to it.
+
+    Gradients and recomputations carry the frame of their forward, so that they find it whatever ran in between.
+    ``number`` counts the forwards of a session; ``token`` is the same number as a 0-d int64 tensor on the CPU, which
+    travels through compiled graphs. ``rows`` is None outside a model. ``named`` is True where the items were given,
+    so that results must not depend on the batch. ``level`` is the strength of ``error``; ``active`` is False in a
+    phase that the specification leaves out. ``labels`` key draws that no single row owns: (seed, step, micro-batch).
+    """
+
+    number: int
+    token: Tensor
+    rows: Rows | None
+    named: bool
+    error: ErrorModel
+    level: float
+    active: bool
+    phase: str
+    labels: tuple[str | int, ...]
+    weight_seed: int | None = 0
+    """The noise seed of weights, which all rows share; None where the rows of a batch have different seeds."""
+
+    batch: int | None = None
+    """The number of the named batch that the forward belongs to; weights do not change within it."""
+
+
+def anonymous_bases(batch: int, labels: tuple[str | int, ...], device: torch.device) -> Tensor:
+    """One int64 key per row of a batch whose items have no names: keyed by ``labels`` and the row's number."""
+    return counter_keys(derive_key("anonymous", *labels), torch.arange(batch, device=device))

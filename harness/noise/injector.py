@@ -1,0 +1,131 @@
+"""Perturbs one tensor of one site: finds its rows, makes its keys, runs the kernel and books the result."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from harness.exceptions import NoiseSpecError
+from harness.noise import layout
+from harness.noise.frames import Frame
+from harness.noise.kernel import Kernel
+from harness.noise.layout import VALUE
+from harness.noise.ledger import Entry, Ledger
+from harness.noise.scores import score_keys
+from harness.noise.sites import Site
+from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key, stream_keys
+from harness.record import BACKWARD, FORWARD, RECOMPUTE
+
+_Measured = tuple[Tensor, int, int, Tensor]
+"""The perturbed tensor, its real rows, its real elements, and what the kernel measured."""
+
+
+class Injector:
+    """What a session does with a tensor. Holds the kernel, the keys of columns and the perturbed weights."""
+
+    def __init__(self, ledger: Ledger, compiled: bool | None) -> None:
+        self._ledger = ledger
+        self._kernel = Kernel(compiled)
+        self._calls = itertools.count(1)
+        self._columns: dict[tuple[str, str, int, torch.device], Keys] = {}
+        self._weights: dict[str, tuple[tuple[object, ...], _Measured]] = {}
+
+    def inject(self, site: Site, part: str, y: Tensor, frame: Frame) -> Tensor:
+        """``y`` perturbed at ``site`` in ``frame``, and counted in the ledger.
+
+        ``part`` is empty for the result, :data:`VALUE` for a weight, else the operand whose gradient ``y`` is. dtype,
+        shape and device are kept; integers never come here; complex numbers are pairs of real ones. Raises
+        :class:`NoiseSpecError` where items are named and the rows of a result cannot be told apart.
+        """
+        if not frame.active:
+            return y
+        if y.is_complex():
+            pairs = torch.view_as_real(y.resolve_conj())
+            return torch.view_as_complex(self.inject(site, part, pairs, frame).contiguous())
+        entry = Entry(site, _direction(part), "" if part == VALUE else part, frame.phase)
+        if y.numel() == 0:
+            self._ledger.note(entry, 0, 0, None)
+            return y
+        after, rows, elements, sums = self._weight(entry, y, frame) if part == VALUE else self._any(entry, y, frame)
+        self._ledger.note(entry, rows, elements, sums)
+        return after
+
+    def _any(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
+        kind = layout.arrangement(entry.site, y, frame.rows, entry.operand)
+        if kind == layout.FLAT and frame.named and not entry.operand:
+            raise NoiseSpecError(
+                f"{entry.site.name} gave shape {tuple(y.shape)}",
+                "which of its rows belongs to which item cannot be told",
+                f"leave it out: exclude:{entry.site.module or entry.site.name}",
+            )
+        return self._scores(entry, y, frame) if kind == layout.SCORES else self._rows(entry, kind, y, frame)
+
+    def _rows(self, entry: Entry, kind: str, y: Tensor, frame: Frame) -> _Measured:
+        flat = layout.flatten(kind, y, frame, f"{entry.site.name}|{entry.operand}")
+        columns = self._column_keys(entry, flat.y.shape[1], y.device, frame)
+        key = DrawKey(Keys.of(flat.keys).view(-1, 1), columns.view(1, -1))
+        after, sums = self._apply(flat.y, key, flat.real.view(-1, 1), frame)
+        return layout.unflatten(kind, after, y), flat.rows, flat.rows * flat.y.shape[1], sums
+
+    def _scores(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
+        """Counts the products of real queries with the real keys they may see; all others are not measured."""
+        rows = frame.rows
+        assert rows is not None
+        if frame.error.row_statistic and frame.named:
+            raise NoiseSpecError(
+                f"{frame.error.name} on {entry.site.name}", "its rows hold padded keys", "choose another error model"
+            )
+        seen = (rows.key_positions[:, None, :] <= rows.positions[:, :, None]) & (rows.key_positions[:, None, :] >= 0)
+        real = (seen & rows.real[:, :, None])[:, None]
+        key = score_keys([self._label(entry, frame, head) for head in range(y.shape[1])], rows)
+        after, sums = self._apply(y, key, real, frame)
+        return after, rows.count, rows.visible * y.shape[1], sums
+
+    def _weight(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
+        """Perturbed once per named batch, because weights do not change while a batch is decoded."""
+        site = entry.site
+        if frame.weight_seed is None and frame.error.random:
+            raise NoiseSpecError(
+                f"{site.name} in a batch of several noise seeds", "a weight is shared by all rows", "one seed per batch"
+            )
+        known = frame.batch, frame.level, frame.error, frame.weight_seed, y.dtype, y.device
+        held = self._weights.get(site.name)
+        kept = frame.batch is not None and not frame.error.fresh
+        if held is not None and held[0] == known and kept:
+            return held[1]
+        labels = derive_key("weight", frame.weight_seed, site.name)
+        height, width = (y.numel() // y.shape[-1], y.shape[-1]) if y.ndim else (1, 1)
+        keys = Keys.of(counter_keys(labels, torch.arange(height, device=y.device))).view(-1, 1)
+        columns = stream_keys(self._label(entry, frame), width, y.device).view(1, -1)
+        real = torch.ones(height, 1, dtype=torch.bool, device=y.device)
+        after, sums = self._apply(y.detach().reshape(height, width), DrawKey(keys, columns), real, frame)
+        measured = after.reshape(y.shape), height, y.numel(), sums
+        if kept:
+            self._weights[site.name] = known, measured
+        return measured
+
+    def _apply(self, y: Tensor, key: DrawKey, real: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        level = torch.tensor(frame.level, dtype=torch.float32, device=y.device)
+        return self._kernel.perturb(frame.error, y.detach(), key, level, real)
+
+    def _column_keys(self, entry: Entry, width: int, device: torch.device, frame: Frame) -> Keys:
+        if frame.error.fresh:
+            return stream_keys(self._label(entry, frame), width, device)
+        known = entry.site.name, entry.operand, width, device
+        if known not in self._columns:
+            self._columns[known] = stream_keys(self._label(entry, frame), width, device)
+        return self._columns[known]
+
+    def _label(self, entry: Entry, frame: Frame, *more: int) -> int:
+        """The key of a site's stream of columns; a fresh error model has another one for every call."""
+        kind = ("gradient", entry.operand) if entry.operand else ("site",)
+        call = ("call", next(self._calls)) if frame.error.fresh else ()
+        return derive_key(*kind, entry.site.name, *more, *call)
+
+
+def _direction(part: str) -> str:
+    if part not in ("", VALUE):
+        return BACKWARD
+    return RECOMPUTE if torch._C._current_graph_task_id() != -1 else FORWARD

@@ -1,0 +1,83 @@
+"""How the elements of a tensor are keyed: which of its dimensions are rows with an item, which are features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.noise.frames import Frame, Rows
+from harness.noise.sites import SOFTMAX, Site
+from harness.numerics.keyed_random import counter_keys, derive_key
+
+TOKENS, FOLDED, HEADS, SCORES, FLAT = "tokens", "folded", "heads", "scores", "flat"
+"""(batch, tokens, ...), (batch * tokens, ...), (batch, heads, tokens, dim), (batch, heads, tokens, keys), any."""
+
+VALUE = "itself"
+"""The part of a weight's site that is the weight itself."""
+
+OF_NO_ROW = ("weight", VALUE)
+SCALAR_ROW = (1, 1)
+
+
+def arrangement(site: Site, y: Tensor, rows: Rows | None, part: str = "") -> str:
+    """Which of the arrangements above ``y`` has; ``flat`` where its rows cannot be told.
+
+    ``part`` is empty for the site's result, else the operand whose gradient ``y`` is, or :data:`VALUE`. Elements of a
+    weight or of its gradient belong to no row.
+    """
+    if rows is None or part in OF_NO_ROW or y.ndim < 1:
+        return FLAT
+    batch, tokens = rows.keys.shape
+    if y.ndim == 4 and site.grows and (part == "" or site.op == SOFTMAX):
+        keys = rows.key_positions.shape[1]
+        return SCORES if y.shape[0] == batch and tuple(y.shape[2:]) == (tokens, keys) else FLAT
+    if y.ndim >= 2 and y.shape[0] == batch:
+        if y.shape[1] == tokens or (site.last_token_only and 0 < y.shape[1] < tokens):
+            return TOKENS
+        if y.ndim == 4 and y.shape[2] == tokens:
+            return HEADS
+    if y.shape[0] == batch * tokens:
+        return FOLDED
+    return FLAT
+
+
+@dataclass(frozen=True)
+class Flattened:
+    """A tensor as (rows, columns): ``y`` 2-D, ``keys`` int64 (rows,), ``real`` bool (rows,) False at padding,
+    ``rows`` the number of real rows."""
+
+    y: Tensor
+    keys: Tensor
+    real: Tensor
+    rows: int
+
+
+def flatten(kind: str, y: Tensor, frame: Frame, label: str) -> Flattened:
+    """``y`` as rows and columns; ``label`` keys rows that no item owns (arrangement ``flat``)."""
+    if kind == FLAT:
+        height, width = _flat_shape(y)
+        keys = counter_keys(derive_key("flat", label, *frame.labels), torch.arange(height, device=y.device))
+        return Flattened(y.reshape(height, width), keys, keys.new_ones(height, dtype=torch.bool), height)
+    assert frame.rows is not None
+    if kind == HEADS:
+        y = y.transpose(1, 2)
+    rows = frame.rows if kind == FOLDED else frame.rows.last(y.shape[1])
+    height = rows.keys.numel()
+    return Flattened(y.reshape(height, -1), rows.keys.reshape(-1), rows.real.reshape(-1), rows.count)
+
+
+def unflatten(kind: str, flat: Tensor, like: Tensor) -> Tensor:
+    """The inverse of :func:`flatten`, in the shape of ``like``."""
+    if kind != HEADS:
+        return flat.reshape(like.shape)
+    batch, heads, tokens, width = like.shape
+    return flat.view(batch, tokens, heads, width).transpose(1, 2)
+
+
+def _flat_shape(y: Tensor) -> tuple[int, int]:
+    if y.ndim == 0:
+        return SCALAR_ROW
+    return math.prod(y.shape[:-1]), y.shape[-1]

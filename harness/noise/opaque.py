@@ -1,0 +1,115 @@
+"""The two opaque operators through which noise enters autograd graphs and compiled regions.
+
+A compiler sees their shapes only; what they do happens at run time, in Python, on the session that the handle
+names. Counters, scale and seeds are therefore right under ``torch.compile``, and its draws are those of eager mode.
+A closed session leaves its operators behind in compiled code: they then return their input's values unchanged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from harness.noise.sites import Site
+
+if TYPE_CHECKING:
+    from harness.noise.session import NoiseSession
+
+RESULT = ""
+"""The part of a call that is its result; gradients are named by their operand."""
+
+
+class _Registry:
+    """Open sessions by handle. An operator's arguments can only be tensors and numbers, so it needs a way back."""
+
+    def __init__(self) -> None:
+        self._sessions: weakref.WeakValueDictionary[int, NoiseSession] = weakref.WeakValueDictionary()
+        self._numbers = itertools.count(1)
+
+    def add(self, session: NoiseSession) -> int:
+        """A handle for ``session``, never used before in this process."""
+        handle = next(self._numbers)
+        self._sessions[handle] = session
+        return handle
+
+    def get(self, handle: int) -> NoiseSession | None:
+        """The session, or None where it is closed."""
+        session = self._sessions.get(handle)
+        return session if session is not None and session.is_open else None
+
+
+SESSIONS = _Registry()
+
+
+@torch.library.custom_op("robustness_harness::begin", mutates_args=())
+def begin(like: Tensor, mask: Tensor | None, past: int, handle: int) -> Tensor:
+    """Starts a forward pass over ``like`` (batch, tokens, ...); its number, int64 0-d on the CPU.
+
+    ``mask`` is (batch, past + tokens), 0 at padding, or None.
+    """
+    session = SESSIONS.get(handle)
+    number = 0 if session is None else session.begin(like.shape, mask, past, like.device).number
+    return torch.tensor(number)
+
+
+@begin.register_fake
+def _(like: Tensor, mask: Tensor | None, past: int, handle: int) -> Tensor:
+    return torch.empty((), dtype=torch.int64, device="cpu")
+
+
+@torch.library.custom_op("robustness_harness::perturb", mutates_args=())
+def perturb(y: Tensor, token: Tensor, handle: int, site: int, part: str) -> Tensor:
+    """``y`` with the noise of site number ``site`` in the forward that ``token`` names; a new tensor.
+
+    ``part`` is :data:`RESULT` or the name of the operand whose gradient ``y`` is. The gradient passes through
+    unchanged: an error of the hardware is no part of the function that is differentiated.
+    """
+    session = SESSIONS.get(handle)
+    after = y if session is None else session.inject(session.site(site), part, y, session.frame_of(int(token)))
+    return _like(after, y)
+
+
+@perturb.register_fake
+def _(y: Tensor, token: Tensor, handle: int, site: int, part: str) -> Tensor:
+    return torch.empty_like(y)
+
+
+def _straight_through(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    return gradient, None, None, None, None
+
+
+perturb.register_autograd(_straight_through)
+
+
+def _like(after: Tensor, y: Tensor) -> Tensor:
+    """``after`` as a tensor of its own with the strides that ``empty_like(y)`` has."""
+    wanted = torch.empty_like(y)
+    if after is not y and after.stride() == wanted.stride():
+        return after
+    return wanted.copy_(after)
+
+
+class Operand(torch.autograd.Function):
+    """The identity on an operand, whose backward perturbs the gradient: noise in backward for any operator."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, token: Tensor, handle: int, site: int, name: str) -> Tensor:
+        """``x`` itself, as a view."""
+        ctx.save_for_backward(token)
+        ctx.where = handle, site, name
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        """The perturbed gradient of ``x``."""
+        (token,) = ctx.saved_tensors
+        return perturb(gradient, token, *ctx.where), None, None, None, None
+
+
+def number_sites(sites: tuple[Site, ...]) -> dict[str, int]:
+    """Site name -> its number, which names it in the operators' arguments."""
+    return {site.name: number for number, site in enumerate(sites)}

@@ -1,0 +1,33 @@
+"""The declared phase of a run (rollout, training, validation): a gate for specifications that name phases."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+from harness.exceptions import NoiseSpecError
+from harness.spec.noise import PHASES
+from harness.spec.text import nearest
+
+_PHASE: contextvars.ContextVar[str] = contextvars.ContextVar("robustness_harness_phase", default="")
+
+
+def current_phase() -> str:
+    """The innermost declared phase of this thread or task; empty where none is declared."""
+    return _PHASE.get()
+
+
+@contextlib.contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Declares the phase ``name`` (rollout, training or validation) for what runs inside. Nests.
+
+    Raises :class:`NoiseSpecError` for another name.
+    """
+    if name not in PHASES:
+        raise NoiseSpecError(f"unknown phase {name!r}", nearest(name, PHASES))
+    token = _PHASE.set(name)
+    try:
+        yield
+    finally:
+        _PHASE.reset(token)

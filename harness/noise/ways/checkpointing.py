@@ -1,0 +1,48 @@
+"""Gradient checkpointing recomputes a layer during the backward pass: its noise must be that of its own forward."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from harness.noise.session import NoiseSession
+
+_FUNCTION = "_gradient_checkpointing_func"
+
+
+@contextlib.contextmanager
+def bound(model: nn.Module, session: NoiseSession) -> Iterator[None]:
+    """Has every layer that transformers checkpoints remember which forward it belongs to.
+
+    Works for both kinds of checkpointing, whatever ran between forward and backward.
+    """
+    changed: list[tuple[nn.Module, Any, Any]] = []
+    try:
+        for module in model.modules():
+            before = module.__dict__.get(_FUNCTION)
+            if before is not None:
+                module.__dict__[_FUNCTION] = ours = functools.partial(_checkpoint, before, session)
+                changed.append((module, ours, before))
+        yield
+    finally:
+        for module, ours, before in changed:
+            if module.__dict__.get(_FUNCTION) is ours:  # else somebody has switched checkpointing meanwhile
+                module.__dict__[_FUNCTION] = before
+
+
+def _checkpoint(original: Callable[..., Any], session: NoiseSession, function: Any, *args: Any, **kwargs: Any) -> Any:
+    if torch.compiler.is_compiling():  # there the number of the forward is an input of the recomputed region
+        return original(function, *args, **kwargs)
+    frame = session.frame(None)
+
+    def again(*inner: Any, **more: Any) -> Any:
+        with session.bound(frame):
+            return function(*inner, **more)
+
+    return original(again, *args, **kwargs)

@@ -1,0 +1,199 @@
+"""Every spelling of an operator, by a function mode: for calls that no module and no interface offers.
+
+Eager mode only; about 2 us for every torch function. Modules are followed by hooks, which run in recomputations too,
+and which switch the mode on where a recomputation runs without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from harness.exceptions import NoiseSpecError
+from harness.noise.kinds import operator_of
+from harness.noise.sites import FUNCTION, MATMUL, PV, QK, Site, attention_heads, is_attention
+from harness.spec.operators import OPS, Operator
+
+if TYPE_CHECKING:
+    from harness.noise.session import NoiseSession
+
+
+@functools.cache
+def spellings() -> Mapping[Any, Operator]:
+    """Every function of torch that computes an operator of the table -> that operator."""
+    found: dict[Any, Operator] = {}
+    for operator in OPS.values():
+        for spelling in operator.functions:
+            target: Any = torch
+            for part in spelling.split("."):
+                target = getattr(target, part, None)
+            if target is not None:
+                found[target] = operator
+    return MappingProxyType(found)
+
+
+class Where:
+    """Which module is running on this thread, and how often it has called each operator so far."""
+
+    def __init__(self) -> None:
+        self.path: list[tuple[str, nn.Module | None, Counter[str]]] = [("", None, Counter())]
+
+    def occurrence(self, op: str) -> int:
+        """The number of this call of ``op`` within the running module, from 0."""
+        calls = self.path[-1][2]
+        calls[op] += 1
+        return calls[op] - 1
+
+
+class FunctionMode(TorchFunctionMode):
+    """Hands every call of an operator to ``seen(operator, where, function, args, kwargs)``."""
+
+    def __init__(self, seen: Callable[..., Any], local: threading.local) -> None:
+        super().__init__()
+        self._seen = seen
+        self._local = local
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        operator = spellings().get(func)
+        if operator is None:
+            return func(*args, **(kwargs or {}))
+        return self._seen(operator, where_of(self._local), func, args, kwargs or {})
+
+
+def where_of(local: threading.local) -> Where:
+    """The :class:`Where` of this thread."""
+    found: Where | None = getattr(local, "where", None)
+    if found is None:
+        found = local.where = Where()
+    return found
+
+
+@contextlib.contextmanager
+def watched(model: nn.Module | None, seen: Callable[..., Any]) -> Iterator[None]:
+    """Calls ``seen`` for every operator that runs inside, with the module it runs in."""
+    local = threading.local()
+    with contextlib.ExitStack() as stack:
+        if model is not None:
+            for name, module in model.named_modules():
+                stack.callback(module.register_forward_pre_hook(_entered(name, seen, local)).remove)
+                left = module.register_forward_hook(_left(local), always_call=True)
+                stack.callback(left.remove)
+        stack.enter_context(FunctionMode(seen, local))
+        yield
+
+
+def _entered(name: str, seen: Callable[..., Any], local: threading.local) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling():
+            raise NoiseSpecError(
+                "an operator that is reached by function calls, under torch.compile",
+                "a function mode is not traced",
+                "choose operators that modules or the attention interface offer, or do not compile",
+            )
+        where = where_of(local)
+        where.path.append((name, module, Counter()))
+        stack = torch.overrides._get_current_function_mode_stack()  # type: ignore[attr-defined]
+        if not any(isinstance(mode, FunctionMode) and mode._local is local for mode in stack):
+            # a recomputation or another thread: the mode has to be switched on for this module
+            mode = FunctionMode(seen, local)
+            mode.__enter__()
+            where.path[-1] = (*where.path[-1][:2], _Entered(mode))
+    return hook
+
+
+class _Entered(Counter[str]):
+    """Call numbers of a module that switched the mode on, and has to switch it off."""
+
+    def __init__(self, mode: FunctionMode) -> None:
+        super().__init__()
+        self.mode = mode
+
+
+def _left(local: threading.local) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        path = where_of(local).path
+        if len(path) > 1 and path[-1][1] is module:
+            calls = path.pop()[2]
+            if isinstance(calls, _Entered):
+                calls.mode.__exit__(None, None, None)
+
+    return hook
+
+
+def site_of(operator: Operator, where: Where, columns: int = 0) -> Site:
+    """The site of the call of ``operator`` that is about to run; counts it."""
+    path, module, _ = where.path[-1]
+    number = where.occurrence(operator.name)
+    if module is not None and operator.name == operator_of(module) and number == 0:
+        return Site(path, path, operator.name, columns, way=FUNCTION)
+    if module is not None and operator.name == MATMUL and is_attention(module) and number < 2:
+        op = (QK, PV)[number]
+        width = attention_heads(module) * (1 if op == QK else int(module.head_dim))  # type: ignore[arg-type]
+        return Site(f"{path}:{op}", path, op, width, way=FUNCTION)
+    if module is not None and operator.name == "softmax" and is_attention(module) and number == 0:
+        return Site(f"{path}:softmax", path, "softmax", attention_heads(module), way=FUNCTION)
+    again = f"#{number}" if number else ""
+    return Site(f"{path}:{operator.name}{again}", path, operator.name, columns, way=FUNCTION, occurrence=number)
+
+
+@contextlib.contextmanager
+def perturbed(model: nn.Module | None, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
+    """Perturbs every call of the operators of the plan that no other way has; ``sites`` are those found by a probe.
+
+    Calls that the probe did not meet (experts that no token chose, say) are perturbed and counted like the others.
+    """
+    with watched(model, functools.partial(_perturb, session)):
+        yield
+
+
+def _perturb(session: NoiseSession, operator: Operator, where: Where, func: Any, args: Any, kwargs: Any) -> Any:
+    chosen = session.plan.functions
+    site = site_of(operator, where)
+    if chosen is None or not chosen.takes(site, [name for name, _, _ in where.path if name]):
+        return func(*args, **kwargs)
+    args, kwargs = _with_operands(session, site, operator, args, kwargs)
+    result = func(*args, **kwargs)
+    if not isinstance(result, Tensor):
+        if isinstance(result, tuple) and result and isinstance(result[0], Tensor):  # native_layer_norm
+            return (session.result(site, result[0]), *result[1:])
+        return result
+    noisy = session.result(site, result)
+    if noisy is result:
+        return result
+    target = kwargs.get("out")
+    if target is None and any(result is given for given in args):  # an in-place spelling
+        target = result
+    return noisy if target is None else target.copy_(noisy)
+
+
+def _with_operands(session: NoiseSession, site: Site, operator: Operator, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    if not session.plan.spec.backward:
+        return args, kwargs
+    args, kwargs = list(args), dict(kwargs)
+    if operator.name == "einsum":
+        return _einsum_operands(session, site, args), kwargs
+    for position, name in operator.operands:
+        if position < len(args) and isinstance(args[position], Tensor):
+            args[position] = session.operand(site, args[position], name)
+        elif isinstance(kwargs.get(name), Tensor):
+            kwargs[name] = session.operand(site, kwargs[name], name)
+    return tuple(args), kwargs
+
+
+def _einsum_operands(session: NoiseSession, site: Site, args: list[Any]) -> tuple[Any, ...]:
+    """``einsum(equation, a, b)`` and ``einsum(equation, [a, b])``."""
+    if len(args) == 2 and isinstance(args[1], list | tuple):
+        given = [session.operand(site, x, f"operand{n}") for n, x in enumerate(args[1])]
+        return args[0], given
+    return args[0], *(session.operand(site, x, f"operand{n}") for n, x in enumerate(args[1:]))

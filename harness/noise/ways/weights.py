@@ -1,0 +1,48 @@
+"""Perturbed weights: a module computes with a perturbed copy of its weight, and the weight itself is never written.
+
+The copy shadows the parameter while the module runs: it is what every reader of ``module.weight`` inside the forward
+sees, so the gradient with respect to the input uses it, and the gradient with respect to the weight passes straight
+through to the parameter. There is nothing to restore, hence nothing to forget: without gradients, in training, under
+gradient checkpointing of both kinds and after an exception the parameter has its own bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from harness.noise.sites import Site
+from harness.noise.ways.shadow import shadow, shown, unshadow
+
+if TYPE_CHECKING:
+    from harness.noise.session import NoiseSession
+
+FIELD = "weight"
+
+
+@contextlib.contextmanager
+def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
+    """Shadows the weight of every module of ``sites`` while it runs."""
+    with contextlib.ExitStack() as stack:
+        for site in sites:
+            module = model.get_submodule(site.module)
+            session.hook(stack, module.register_forward_pre_hook(_before(site, session)))
+            session.hook(stack, module.register_forward_hook(_after(session), always_call=True, prepend=True))
+        yield
+
+
+def _before(site: Site, session: NoiseSession) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any) -> None:
+        shadow(module, FIELD, session.weight(site, shown(module, FIELD)), session.handle)
+
+    return hook
+
+
+def _after(session: NoiseSession) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        unshadow(module, FIELD, session.handle)
+
+    return hook

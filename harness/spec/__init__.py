@@ -1,0 +1,51 @@
+"""What goes in: the noise specification and the evaluation specification (standard library only).
+
+Scales and levels are fractions, 0.05 is 5 % relative noise; error models whose strength is in the unit of the
+perturbed value say so.
+"""
+
+from harness.spec.errors import ERROR_MODELS, ErrorModel, FakeQuant, RelativeGaussian, make_error
+from harness.spec.evaluation import (
+    ATTENTIONS,
+    DEFAULT_BATCH,
+    DTYPES,
+    ENGINES,
+    SCORERS,
+    EvalSpec,
+    check_levels,
+    default_levels,
+    parse_levels,
+)
+from harness.spec.noise import NoiseSpec
+from harness.spec.oneline import parse_noise, parse_noises, print_noise
+from harness.spec.operators import OPS, PROFILES, SCOPES
+from harness.spec.text import nearest, number_text
+from harness.spec.toml_file import dump_noises, load_noises
+
+__all__ = [
+    "ATTENTIONS",
+    "DEFAULT_BATCH",
+    "DTYPES",
+    "ENGINES",
+    "ERROR_MODELS",
+    "OPS",
+    "PROFILES",
+    "SCOPES",
+    "SCORERS",
+    "ErrorModel",
+    "EvalSpec",
+    "FakeQuant",
+    "NoiseSpec",
+    "RelativeGaussian",
+    "check_levels",
+    "default_levels",
+    "dump_noises",
+    "load_noises",
+    "make_error",
+    "nearest",
+    "number_text",
+    "parse_levels",
+    "parse_noise",
+    "parse_noises",
+    "print_noise",
+]

@@ -1,0 +1,393 @@
+"""The error models as data: what is done to a value, with which parameters, and what that should cost.
+
+The formulas themselves live in :mod:`harness.numerics.error_models`. In the formulas below y is an element, ``row``
+the elements of one token (the last dimension), z a standard normal draw, u a uniform draw in [0, 1). Rates, scales of
+relative models, thresholds and margins are fractions; ``step``, ``limit``, ``value`` and the scales of absolute
+models are in the unit of y. Every model keeps NaN and infinity as they are.
+
+Each class states in ``formula`` what it computes and in ``expected`` the relative error to expect. Only where that
+does not depend on the data is it a number (``expected_relative_rms``: root mean square of (y' - y) / y over non-zero
+elements, a fraction); everywhere else the ledger's measurement is the figure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from harness.exceptions import NoiseSpecError
+from harness.spec.text import nearest, number_text
+
+ROUNDINGS = ("nearest_even", "toward_zero", "stochastic")
+SCALE_RULES = ("floor", "even", "ceil", "rceil")
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """What all error models have. ``strength`` names the field that a noise level sets, None where there is none.
+
+    ``unit`` says what that field and the noise levels are in: ``fraction``, or ``value`` for the unit of y.
+    ``random`` models draw; ``fresh`` models draw anew on every call; ``row_statistic`` models use the largest
+    magnitude or the standard deviation of a token's row, so that they need rows of full width. Numbers are kept as
+    floats. Fields outside their range, or of another type, raise :class:`NoiseSpecError`.
+    """
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    expected: ClassVar[str]
+    strength: ClassVar[str | None] = None
+    unit: ClassVar[str] = "fraction"
+    fresh: ClassVar[bool] = False
+    random: ClassVar[bool] = True
+    row_statistic: ClassVar[bool] = False
+
+    @property
+    def level(self) -> float | None:
+        """The value of the strength field; None where it is left to the noise level, 1.0 where there is no such
+        field (the model is then on)."""
+        value: float | None = 1.0 if self.strength is None else getattr(self, self.strength)
+        return value
+
+    def at(self, level: float) -> ErrorModel:
+        """The same model at the strength ``level``. A model without a strength field is on at any level above 0."""
+        if self.strength is None:
+            return self
+        return dataclasses.replace(self, **{self.strength: level})
+
+    @property
+    def without_level(self) -> ErrorModel:
+        """The same model with its strength left to the noise level."""
+        return self if self.strength is None else dataclasses.replace(self, **{self.strength: None})
+
+    def expected_relative_rms(self, level: float) -> float | None:
+        """RMS of (y' - y) / y to expect at ``level`` (fraction), None where it depends on the data."""
+        return None
+
+    def __str__(self) -> str:
+        words = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == self.strength:
+                if value is not None:
+                    words.append(number_text(value))
+            elif value != field.default:
+                words.append(f"{field.name}={number_text(value) if isinstance(value, int | float) else value}")
+        return f"{self.name}({', '.join(words)})" if words else self.name
+
+    def _refuse(self, field: str, rule: str, way_out: str) -> NoiseSpecError:
+        return NoiseSpecError(f"{field} {getattr(self, field)!r} of {self.name}", rule, way_out)
+
+    def _number(self, field: str, low: float, high: float, rule: str, *, without: float | None = None) -> None:
+        """Checks that a number is finite and in [low, high], ``without`` that end, and keeps it as a float.
+
+        None passes for a strength.
+        """
+        value = getattr(self, field)
+        if value is None and field == self.strength:
+            return
+        number = _finite(value)
+        if number is None or not low <= number <= high or number == without:
+            raise self._refuse(field, rule, f"write for example {self.example(field)}")
+        object.__setattr__(self, field, number)
+
+    @classmethod
+    def example(cls, field: str) -> str:
+        """A specification that sets the number ``field``: ``spike(0.05, magnitude=1)``."""
+        words = [] if cls.strength is None else ["0.05"]
+        return f"{cls.name}({', '.join(words if field == cls.strength else [*words, f'{field}=1'])})"
+
+
+def _finite(value: object) -> float | None:
+    """``value`` as a float, None for what is no finite number; -0.0 becomes 0.0, which prints alike."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value) + 0.0
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+@dataclass(frozen=True)
+class RelativeGaussian(ErrorModel):
+    """y + scale * y * z. The expected relative error (RMS) is ``scale``, a fraction.
+
+    ``None`` leaves the scale to the noise level.
+    """
+
+    scale: float | None = None
+
+    name = "relative_gaussian"
+    formula = "y + scale * y * z"
+    expected = "scale"
+    strength = "scale"
+
+    def __post_init__(self) -> None:
+        self._number("scale", 0, math.inf, "a scale is a finite fraction >= 0")
+
+    def expected_relative_rms(self, level: float) -> float | None:
+        """``level``."""
+        return level
+
+
+@dataclass(frozen=True)
+class Nondeterministic(RelativeGaussian):
+    """y + scale * y * z with a fresh z on every call, even under the same key: for diagnostics of instability.
+
+    A rerun of the whole run repeats its draws; a second call within it, and a recomputation, does not.
+    """
+
+    name = "nondeterministic"
+    formula = "y + scale * y * z, z drawn anew on every call"
+    fresh = True
+
+
+@dataclass(frozen=True)
+class AbsoluteGaussian(ErrorModel):
+    """y + scale * z; ``scale`` in the unit of y. Expected: scale / RMS(y) as a ratio of energies."""
+
+    scale: float | None = None
+
+    name = "absolute_gaussian"
+    formula = "y + scale * z"
+    expected = "scale / RMS(y), as the root of error energy over signal energy"
+    strength = "scale"
+    unit = "value"
+
+    def __post_init__(self) -> None:
+        self._number("scale", 0, math.inf, "a scale is a finite number >= 0")
+
+
+@dataclass(frozen=True)
+class SystematicBias(ErrorModel):
+    """y + sign(y) * scale: away from zero by a constant, ``scale`` in the unit of y (the absolute variant).
+
+    Source: ``systematic_bias`` of the ancestor's hw_error_injection. Zero stays zero.
+    """
+
+    scale: float | None = None
+
+    name = "systematic_bias"
+    random = False
+    formula = "y + sign(y) * scale"
+    expected = "scale / |y|"
+    strength = "scale"
+    unit = "value"
+
+    def __post_init__(self) -> None:
+        self._number("scale", 0, math.inf, "a scale is a finite number >= 0")
+
+
+@dataclass(frozen=True)
+class RelativeBias(ErrorModel):
+    """y + scale * y: every magnitude too large by the same fraction (the relative variant)."""
+
+    scale: float | None = None
+
+    name = "relative_bias"
+    random = False
+    formula = "y + scale * y"
+    expected = "scale"
+    strength = "scale"
+
+    def __post_init__(self) -> None:
+        self._number("scale", 0, math.inf, "a scale is a finite fraction >= 0")
+
+    def expected_relative_rms(self, level: float) -> float | None:
+        """``level``."""
+        return level
+
+
+@dataclass(frozen=True)
+class SpreadBias(ErrorModel):
+    """y + scale * std(row): one shift for a whole row, relative to its standard deviation.
+
+    Source: ``bias`` of the ancestor's hardware fault simulator. ``scale`` is a fraction of the (population) standard
+    deviation of the finite elements of the row.
+    """
+
+    scale: float | None = None
+
+    name = "spread_bias"
+    random = False
+    formula = "y + scale * std(row)"
+    expected = "scale * std(row) / |y|"
+    strength = "scale"
+    row_statistic = True
+
+    def __post_init__(self) -> None:
+        self._number("scale", 0, math.inf, "a scale is a finite fraction >= 0")
+
+
+@dataclass(frozen=True)
+class Truncation(ErrorModel):
+    """Toward zero to a multiple of ``step`` (unit of y); step 0 changes nothing.
+
+    Expected: for values much larger than the step the error is uniform in [0, step), so step / sqrt(3) / |y|.
+    """
+
+    step: float | None = None
+
+    name = "truncation"
+    random = False
+    formula = "trunc(y / step) * step"
+    expected = "step / (sqrt(3) |y|) for |y| >> step; 1 below the step"
+    strength = "step"
+    unit = "value"
+
+    def __post_init__(self) -> None:
+        self._number("step", 0, math.inf, "a step is a finite number >= 0")
+
+
+@dataclass(frozen=True)
+class Deadzone(ErrorModel):
+    """0 where |y| < threshold * max|row|, else y; ``threshold`` a fraction of the row's largest magnitude."""
+
+    threshold: float | None = None
+
+    name = "deadzone"
+    random = False
+    formula = "0 where |y| < threshold * max|row|, else y"
+    expected = "1 for the elements in the zone, 0 outside"
+    strength = "threshold"
+    row_statistic = True
+
+    def __post_init__(self) -> None:
+        self._number("threshold", 0, 1, "a threshold is a fraction in [0, 1)", without=1)
+
+
+@dataclass(frozen=True)
+class Saturation(ErrorModel):
+    """Clamped to +-(1 - margin) * max|row|; ``margin`` a fraction of the row's largest magnitude."""
+
+    margin: float | None = None
+
+    name = "saturation"
+    random = False
+    formula = "clamp(y, +-(1 - margin) * max|row|)"
+    expected = "at most margin, in the clamped elements only"
+    strength = "margin"
+    row_statistic = True
+
+    def __post_init__(self) -> None:
+        self._number("margin", 0, 1, "a margin is a fraction in [0, 1)", without=1)
+
+
+@dataclass(frozen=True)
+class AbsoluteSaturation(ErrorModel):
+    """Clamped to +-``limit``, in the unit of y."""
+
+    limit: float = 1.0
+
+    name = "absolute_saturation"
+    random = False
+    formula = "clamp(y, +-limit)"
+    expected = "1 - limit / |y| in the clamped elements"
+
+    def __post_init__(self) -> None:
+        self._number("limit", 0, math.inf, "a limit is a finite number > 0", without=0)
+
+
+@dataclass(frozen=True)
+class Spike(ErrorModel):
+    """With probability ``rate`` an element becomes magnitude * max|row| * z."""
+
+    rate: float | None = None
+    magnitude: float = 10.0
+
+    name = "spike"
+    formula = "magnitude * max|row| * z where u < rate, else y"
+    expected = "about magnitude * max|row| / |y| in a share rate of the elements"
+    strength = "rate"
+    row_statistic = True
+
+    def __post_init__(self) -> None:
+        self._number("rate", 0, 1, "a rate is a fraction in [0, 1]")
+        self._number("magnitude", 0, math.inf, "a magnitude is a finite number > 0", without=0)
+
+
+@dataclass(frozen=True)
+class StuckAt(ErrorModel):
+    """A share ``rate`` of the features, fixed for the whole run, always reads ``value`` (unit of y)."""
+
+    rate: float | None = None
+    value: float = 0.0
+
+    name = "stuck_at"
+    formula = "value in the features with u(feature) < rate, else y"
+    expected = "|value - y| / |y| in a share rate of the features"
+    strength = "rate"
+
+    def __post_init__(self) -> None:
+        self._number("rate", 0, 1, "a rate is a fraction in [0, 1]")
+        self._number("value", -math.inf, math.inf, "a stuck value is a finite number")
+
+
+@dataclass(frozen=True)
+class BitFlip(ErrorModel):
+    """With probability ``rate`` bit number ``bit`` of an element is inverted; bit 0 is the lowest of the mantissa.
+
+    fp32 has bits 0 to 31 (mantissa 0-22, exponent 23-30, sign 31), bf16 0 to 15 (0-6, 7-14, 15), fp16 0 to 15
+    (0-9, 10-14, 15). A flip may make infinity or NaN.
+    """
+
+    rate: float | None = None
+    bit: int = 0
+
+    name = "bit_flip"
+    formula = "bits(y) xor (1 << bit) where u < rate, else y"
+    expected = "2**(bit - mantissa bits) of the binade in a share rate, for bits of the mantissa"
+    strength = "rate"
+
+    def __post_init__(self) -> None:
+        self._number("rate", 0, 1, "a rate is a fraction in [0, 1]")
+        if isinstance(self.bit, bool) or not isinstance(self.bit, int) or not 0 <= self.bit <= 31:
+            raise self._refuse("bit", "a bit position is an integer from 0 to 31", "write bit_flip(0.001, bit=22)")
+
+
+@dataclass(frozen=True)
+class FakeQuant(ErrorModel):
+    """Rounded to a number format and back; the formats are those of :mod:`harness.spec.formats`."""
+
+    format: str = "fp8_e4m3"
+    scale_rule: str = "floor"
+    rounding: str = "nearest_even"
+
+    name = "fake_quant"
+    random = False
+    formula = "dequantize(quantize(y, format))"
+    expected = "that of the format; see its row"
+
+    def __post_init__(self) -> None:
+        from harness.spec.formats import FORMATS
+
+        for field, known in (("format", FORMATS), ("scale_rule", SCALE_RULES), ("rounding", ROUNDINGS)):
+            value = getattr(self, field)
+            if not isinstance(value, str) or value not in known:
+                raise self._refuse(field, f"unknown {field.replace('_', ' ')}", nearest(str(value), known))
+
+
+_MODELS: tuple[type[ErrorModel], ...] = (
+    *(RelativeGaussian, AbsoluteGaussian, SystematicBias, RelativeBias, SpreadBias, Truncation, Deadzone),
+    *(Saturation, AbsoluteSaturation, Spike, StuckAt, BitFlip, Nondeterministic, FakeQuant),
+)
+ERROR_MODELS: Mapping[str, type[ErrorModel]] = MappingProxyType({model.name: model for model in _MODELS})
+"""Name in a specification -> error model."""
+
+
+def make_error(name: str, given: Mapping[str, Any]) -> ErrorModel:
+    """The error model ``name`` with the fields ``given``.
+
+    Raises :class:`NoiseSpecError` for an unknown name or field and for a value that the model refuses.
+    """
+    if name not in ERROR_MODELS:
+        raise NoiseSpecError(f"unknown error model {name!r}", nearest(name, ERROR_MODELS))
+    fields = [field.name for field in dataclasses.fields(ERROR_MODELS[name])]
+    for key in given:
+        if key not in fields:
+            raise NoiseSpecError(f"unknown parameter {key!r} of {name}", nearest(key, fields) if fields else "")
+    return ERROR_MODELS[name](**given)

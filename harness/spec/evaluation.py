@@ -1,0 +1,144 @@
+"""The specification of an evaluation: task, items, noise, levels and seeds (standard library only)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.exceptions import HarnessError, NoiseSpecError
+from harness.spec.errors import ErrorModel
+from harness.spec.noise import NoiseSpec
+from harness.spec.oneline import parse_noise
+from harness.spec.text import nearest
+
+SCORERS = ("strict", "flexible")
+ATTENTIONS = ("auto", "eager", "sdpa")
+DTYPES = ("float32", "bfloat16", "float16")
+ENGINES = ("transformers",)
+DEFAULT_BATCH = 64
+"""Sequences decoded together; no result depends on it."""
+
+DEFAULT_LEVELS = (0.0, 0.05, 0.10)
+ON_OFF = (0.0, 1.0)
+"""The levels of an error model without a strength."""
+
+
+@dataclass(frozen=True)
+class EvalSpec:
+    """Everything an evaluation does, apart from the checkpoint and where its records go.
+
+    ``items`` counts items (None: all); ``noise_seeds`` counts seeds 0..n-1 per noisy level; ``levels`` are sorted,
+    level 0 is the clean one, the others are strengths of the noise's error model: see :func:`check_levels`.
+    ``data`` is the text of a path, or None. The noise leaves its strength to the levels and acts in the forward pass
+    at all times. Raises :class:`HarnessError` for settings out of range.
+    """
+
+    task: str
+    data: str | None = None
+    items: int | None = 200
+    item_seed: int = 0
+    levels: tuple[float, ...] = DEFAULT_LEVELS
+    noise_seeds: int = 5
+    noise: NoiseSpec = field(default_factory=NoiseSpec)
+    scorer: str | None = None
+    max_new_tokens: int | None = None
+    attention: str = "auto"
+    dtype: str = "float32"
+    engine: str = "transformers"
+    positive_control: bool = True
+
+    def __post_init__(self) -> None:
+        if self.items is not None and self.items < 1:
+            raise HarnessError(f"--items {self.items}", "at least one item is needed", "give a positive number")
+        if self.noise_seeds < 1:
+            raise HarnessError(f"--noise-seeds {self.noise_seeds}", "at least one seed is needed", "give 1 or more")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise HarnessError(f"--max-new-tokens {self.max_new_tokens}", "at least one token must be generated")
+        for option, value, known in (
+            ("--scorer", self.scorer, SCORERS),
+            ("--attention", self.attention, ATTENTIONS),
+            ("--dtype", self.dtype, DTYPES),
+            ("--engine", self.engine, ENGINES),
+        ):
+            if value is not None and value not in known:
+                raise HarnessError(f"{option} {value}", nearest(value, known))
+        self._check_noise()
+        object.__setattr__(self, "levels", check_levels(self.levels, self.noise.error))
+
+    def _check_noise(self) -> None:
+        strength = self.noise.error.strength
+        if strength is not None and self.noise.level is not None:
+            raise NoiseSpecError(
+                f"the noise {self.noise} has a {strength} and --noise-levels gives another",
+                f"the {strength} may come from one place only",
+                f"write {self.noise.without_level} or drop --noise-levels",
+            )
+        if self.noise.backward:
+            raise NoiseSpecError(
+                f"when:{self.noise.when} in an evaluation", "an evaluation has no backward pass", "drop when:"
+            )
+        if self.noise.phases:
+            raise NoiseSpecError(
+                f"phase:{','.join(self.noise.phases)} in an evaluation", "an evaluation has no phases", "drop phase:"
+            )
+
+    def seeds_at(self, level: float) -> tuple[int, ...]:
+        """The noise seeds run at ``level``: one where there is no noise, else 0..noise_seeds-1."""
+        return (0,) if level == 0 else tuple(range(self.noise_seeds))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, the noise as its one line."""
+        return asdict(self) | {"noise": str(self.noise), "levels": list(self.levels)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EvalSpec:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{**data, "noise": parse_noise(data["noise"]), "levels": tuple(data["levels"])})
+
+
+def default_levels(error: ErrorModel) -> tuple[float, ...]:
+    """The levels where none are given: 0, 5 and 10 %, or off and on for a model without a strength."""
+    return ON_OFF if error.strength is None else DEFAULT_LEVELS
+
+
+def check_levels(levels: Iterable[float], error: ErrorModel | None = None) -> tuple[float, ...]:
+    """The levels, sorted; none twice, 0 among them (the clean reference).
+
+    Each is a fraction in [0, 1); for an ``error`` whose strength is in the unit of the perturbed value any finite
+    number >= 0; for one without a strength they are 0 and 1, off and on. Raises :class:`HarnessError`.
+    """
+    found = tuple(sorted(level + 0.0 for level in levels))  # -0.0 becomes 0.0
+    if error is not None and error.strength is None:
+        if found != ON_OFF:
+            raise HarnessError(
+                f"noise levels {_listed(found)}",
+                f"{error.name} has no strength, it is off or on",
+                "give the levels 0,1",
+            )
+        return found
+    absolute = error is not None and error.unit == "value"
+    rule, way_out = "a level is a fraction in [0, 1)", "5 % is written 0.05"
+    if error is not None and absolute:
+        rule, way_out = f"a level of {error.name} is a finite number >= 0", "give it in the unit of the perturbed value"
+    for level in found:
+        if not (math.isfinite(level) and level >= 0 and (absolute or level < 1)):
+            raise HarnessError(f"noise level {level:g}", rule, way_out)
+    if len(set(found)) != len(found):
+        raise HarnessError(f"noise levels {_listed(found)}", "a level is given twice", "give each level once")
+    if not found or found[0] != 0:
+        raise HarnessError(f"noise levels {_listed(found)}", "level 0 is the clean reference of all others", "add 0")
+    return found
+
+
+def parse_levels(text: str, error: ErrorModel | None = None) -> tuple[float, ...]:
+    """``"0,0.05,0.10"`` -> the levels, by the rules of :func:`check_levels`. Raises :class:`HarnessError`."""
+    try:
+        return check_levels((float(part) for part in text.split(",")), error)
+    except ValueError:
+        raise HarnessError(f"noise levels {text!r}", "a comma-separated list of fractions", "0,0.05,0.10") from None
+
+
+def _listed(levels: tuple[float, ...]) -> str:
+    return ",".join(f"{level:g}" for level in levels) or "()"

@@ -1,0 +1,228 @@
+"""Levels follow the error model, an evaluation takes forward noise only, and ``--noise`` names either form."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from harness.cli.options import resolve_noise
+from harness.evaluate.run import attention_for
+from harness.exceptions import HarnessError, NoiseSpecError
+from harness.pytest_plugin import fixture, plugin
+from harness.spec import (
+    ERROR_MODELS,
+    EvalSpec,
+    FakeQuant,
+    NoiseSpec,
+    RelativeGaussian,
+    check_levels,
+    default_levels,
+    dump_noises,
+    parse_levels,
+    parse_noise,
+)
+from harness.spec.errors import AbsoluteGaussian, AbsoluteSaturation, Deadzone, Spike
+
+pytestmark = pytest.mark.unit
+FRACTIONS = [model() for model in ERROR_MODELS.values() if model.strength and model.unit == "fraction"]
+VALUES = [model() for model in ERROR_MODELS.values() if model.strength and model.unit == "value"]
+SWITCHES = [model() for model in ERROR_MODELS.values() if model.strength is None]
+BAD_FRACTIONS = ["", "0,a", "0,1", "0,1.5", "-0.1,0", "0,nan", "0,inf", "0.05", "0,0.1,0.1", "0,-0.0"]
+BAD_VALUES = ["", "0,a", "-0.1,0", "0,nan", "0,inf", "2", "0,3,3"]
+BAD_SWITCHES = ["", "0", "1", "0,0.5", "0,0.5,1", "0,1,1", "0,2", "-1,0", "0,nan", "0,1,nan"]
+
+
+def test_there_is_a_model_of_each_kind():
+    assert len(FRACTIONS) + len(VALUES) + len(SWITCHES) == len(ERROR_MODELS)
+    assert FRACTIONS and VALUES and SWITCHES
+
+
+@pytest.mark.parametrize("error", [None, *FRACTIONS], ids=str)
+def test_levels_are_sorted_fractions_with_zero(error):
+    assert parse_levels("0.1,0,0.05", error) == check_levels((0.1, 0, 0.05), error) == (0.0, 0.05, 0.1)
+    assert check_levels((-0.0,), error) == (0.0,)
+    for text in BAD_FRACTIONS:
+        with pytest.raises(HarnessError):
+            parse_levels(text, error)
+
+
+@pytest.mark.parametrize("error", VALUES, ids=str)
+def test_levels_in_the_unit_of_the_value_may_be_large(error):
+    assert parse_levels("7.5,0,1", error) == (0.0, 1.0, 7.5)
+    for text in BAD_VALUES:
+        with pytest.raises(HarnessError):
+            parse_levels(text, error)
+    with pytest.raises(HarnessError, match=f"a level of {error.name} is a finite number >= 0"):
+        parse_levels("0,-1", error)
+
+
+@pytest.mark.parametrize("error", SWITCHES, ids=str)
+def test_models_without_a_strength_are_off_and_on(error):
+    assert parse_levels("1,0", error) == default_levels(error) == (0.0, 1.0)
+    for text in BAD_SWITCHES:
+        with pytest.raises(HarnessError):
+            parse_levels(text, error)
+    with pytest.raises(HarnessError, match=f"{error.name} has no strength, it is off or on; give the levels 0,1"):
+        parse_levels("0,0.05", error)
+
+
+def test_default_levels_are_valid():
+    for model in ERROR_MODELS.values():
+        assert check_levels(default_levels(model()), model()) == default_levels(model())
+    assert EvalSpec("arith").levels == default_levels(RelativeGaussian()) == (0.0, 0.05, 0.1)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        EvalSpec("gsm8k", data="x.jsonl", levels=(0, 0.2), noise=parse_noise("relative_gaussian @ profile:matmul")),
+        EvalSpec("arith", levels=(0, 1), noise=NoiseSpec(FakeQuant("bf16"), scope="mlp", layers=((1, 2),))),
+        EvalSpec("arith", levels=(0, 3), noise=NoiseSpec(AbsoluteGaussian(), exclude=("lm_head",))),
+    ],
+    ids=str,
+)
+def test_an_evaluation_round_trips(spec):
+    import json
+
+    assert EvalSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"items": 0}, "--items 0"),
+        ({"noise_seeds": 0}, "--noise-seeds 0"),
+        ({"max_new_tokens": 0}, "--max-new-tokens 0"),
+        ({"levels": (0.1,)}, "level 0 is the clean reference"),
+        ({"levels": ()}, "level 0 is the clean reference"),
+        ({"levels": (0, 1)}, "a level is a fraction in [0, 1)"),
+        ({"scorer": "strikt"}, "did you mean 'strict'"),
+        ({"attention": "flash"}, "--attention flash"),
+        ({"dtype": "int8"}, "--dtype int8"),
+        ({"engine": "vlm"}, "--engine vlm"),
+        ({"noise": NoiseSpec(RelativeGaussian(0.1))}, "the scale may come from one place only; write relative_g"),
+        ({"noise": NoiseSpec(Spike(0.1))}, "the rate may come from one place only; write spike @ op:linear or"),
+        ({"noise": NoiseSpec(when="backward")}, "when:backward in an evaluation; an evaluation has no backward pass"),
+        ({"noise": NoiseSpec(when="both")}, "when:both in an evaluation"),
+        ({"noise": NoiseSpec(phases=("rollout",))}, "phase:rollout in an evaluation; an evaluation has no phases"),
+        ({"noise": NoiseSpec(FakeQuant())}, "fake_quant has no strength, it is off or on"),
+        ({"noise": NoiseSpec(AbsoluteSaturation(6)), "levels": (0, 0.5)}, "absolute_saturation has no strength"),
+    ],
+)
+def test_bad_settings_are_refused(changes, words):
+    with pytest.raises(HarnessError) as caught:
+        EvalSpec("arith", **changes)
+    assert words in str(caught.value)
+
+
+def test_noise_seeds_belong_to_noisy_levels():
+    spec = EvalSpec("arith", noise_seeds=3)
+    assert spec.seeds_at(0.0) == (0,)
+    assert spec.seeds_at(0.05) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("place", "attention"),
+    [
+        ("op:linear", "sdpa"),
+        ("op:softmax", "eager"),
+        ("op:gelu", "sdpa"),
+        ("op:qk", "eager"),
+        ("op:matmul", "eager"),
+        ("profile:matmul", "eager"),
+        ("class:Linear", "sdpa"),
+    ],
+)
+def test_noise_on_attentions_products_asks_for_eager_attention(place, attention):
+    assert attention_for(EvalSpec("arith", noise=parse_noise(f"relative_gaussian @ {place}"))) == attention
+
+
+@pytest.mark.parametrize(
+    ("text", "levels", "noise", "found"),
+    [
+        ("relative_gaussian", None, NoiseSpec(), (0.0, 0.05, 0.1)),
+        ("relative_gaussian", "0,0.2", NoiseSpec(), (0.0, 0.2)),
+        ("relative_gaussian(0.3)", None, NoiseSpec(), (0.0, 0.3)),
+        ("spike(0.001, 3)", None, NoiseSpec(Spike(None, 3)), (0.0, 0.001)),
+        ("absolute_gaussian(4)", None, NoiseSpec(AbsoluteGaussian()), (0.0, 4.0)),
+        ("absolute_gaussian", "0,4", NoiseSpec(AbsoluteGaussian()), (0.0, 4.0)),
+        ("fake_quant(bf16)", None, NoiseSpec(FakeQuant("bf16")), (0.0, 1.0)),
+        ("absolute_saturation", "0,1", NoiseSpec(AbsoluteSaturation()), (0.0, 1.0)),
+    ],
+)
+def test_noise_and_levels_of_the_command_line(tmp_path, text, levels, noise, found):
+    path = tmp_path / "mine.toml"
+    path.write_text(dump_noises([parse_noise(text)]))
+    assert resolve_noise(text, levels) == resolve_noise(str(path), levels) == (noise, found)
+    assert EvalSpec("arith", noise=noise, levels=found).levels == found
+
+
+@pytest.mark.parametrize(
+    ("text", "levels", "words"),
+    [
+        ("spike(0.1)", "0,0.1", "has a rate and --noise-levels 0,0.1 gives others; the rate may come from one place"),
+        ("spike(0)", None, "rate 0 changes nothing; give a rate above 0"),
+        ("spike(1)", None, "noise level 1; a level is a fraction in [0, 1)"),
+        ("fake_quant", "0,0.05", "fake_quant has no strength"),
+        ("none.toml", None, "noise file none.toml; it cannot be read"),
+    ],
+)
+def test_contradictions_of_the_command_line(monkeypatch, tmp_path, text, levels, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HarnessError) as caught:
+        resolve_noise(text, levels)
+    assert words in str(caught.value)
+
+
+def test_an_evaluation_runs_one_specification(tmp_path):
+    path = tmp_path / "two.toml"
+    path.write_text(dump_noises([NoiseSpec(), NoiseSpec(Deadzone())]))
+    with pytest.raises(HarnessError, match="holds 2 noise tables; an evaluation runs one"):
+        resolve_noise(str(path), None)
+    path.write_text('[[noise]]\nerror = "spkie"')
+    with pytest.raises(NoiseSpecError, match="table 1: unknown error model 'spkie'"):
+        resolve_noise(str(path), None)
+
+
+class Options:
+    """The options of a pytest run, as far as the plugin asks for them."""
+
+    def __init__(self, levels=None, baseline=None):
+        self.given = {"--noise-levels": levels, "--baseline": baseline, "--checkpoint": "somewhere"}
+
+    def getoption(self, name):
+        return self.given.get(name)
+
+
+@pytest.mark.parametrize(
+    ("marker", "levels", "found"),
+    [
+        ({}, None, (0.0, 0.05, 0.1)),
+        ({"noise": "fake_quant"}, None, (0.0, 1.0)),
+        ({"noise": "fake_quant", "noise_levels": [1, 0]}, None, (0.0, 1.0)),
+        ({"noise": "absolute_gaussian"}, "0,3", (0.0, 3.0)),
+        ({"noise": "spike", "noise_levels": [0, 0.5]}, "0,0.25", (0.0, 0.25)),
+    ],
+)
+def test_the_levels_of_the_plugin_follow_the_markers_noise(marker, levels, found):
+    spec = fixture.Robustness(Options(levels), marker, []).spec
+    assert spec.levels == found
+    assert spec.noise == parse_noise(marker.get("noise", "relative_gaussian"))
+
+
+@pytest.mark.parametrize(
+    ("noise", "levels", "found"),
+    [("absolute_gaussian", "0,3", (0.0, 3.0)), ("fake_quant", "0,1", (0.0, 1.0)), ("fake_quant", None, (0.0, 1.0))],
+)
+def test_the_levels_of_the_gate_tests_follow_the_baselines_noise(monkeypatch, noise, levels, found):
+    spec = EvalSpec("arith", levels=(0, 1), noise=parse_noise(noise))
+    baseline = SimpleNamespace(spec=spec.to_json(), arm=SimpleNamespace(outcomes={1.0: {}, 0.0: {}}))
+    monkeypatch.setattr(fixture, "named_baseline", lambda config: baseline)
+    assert plugin._levels(Options(levels, "mine")) == found
+    assert fixture.Robustness(Options(levels, "mine"), {}, []).spec.levels == found
+
+
+def test_the_levels_of_the_gate_tests_are_fractions_where_nothing_else_is_known():
+    assert plugin._levels(Options()) == (0.0, 0.05, 0.1)
+    assert plugin._levels(Options("0,0.2")) == (0.0, 0.2)
+    with pytest.raises(pytest.UsageError, match="a level is a fraction"):
+        plugin._levels(Options("0,3"))
