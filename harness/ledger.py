@@ -80,5 +80,7 @@ def require(  # noqa: PLR0913 - one keyword per field that a count can be chosen
     if wrong:
         more = f" and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
         rule = "every one must change elements" if effective else "a clean control changes none"
-        raise EvidenceError(f"ledger: {', '.join(wrong[:MAX_NAMED])}{more} changed {'none' if effective else 'some'}", rule)
+        raise EvidenceError(
+            f"ledger: {', '.join(wrong[:MAX_NAMED])}{more} changed {'none' if effective else 'some'}", rule
+        )
     return chosen

@@ -14,6 +14,10 @@ LEAST_CHANGED = {"float32": 0.99}
 """Least share of non-zero elements that noise must change, by dtype (a draw is exactly 0 with probability 0.0026).
 Lower precisions swallow small noise by rounding; for them the achieved error alone decides."""
 
+LEAST_RELATIVE = {"bfloat16": 3e-3, "float16": 4e-4}
+"""Relative error (RMS, fraction) below which rounding swallows much of the noise, by dtype: about 0.8 of the largest
+spacing of neighbouring numbers."""
+
 CONTROL_SCALE = 1.0
 """Scale of the positive control (fraction): known to destroy every model."""
 

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from harness.evaluate.run import Prepared, evaluate, prepare, probe_seconds
+from harness.noise import environment
 from harness.runs.loaded import Run, load_run
 from harness.spec import DEFAULT_BATCH, EvalSpec
 from harness.stats import minimum_detectable_effect
@@ -46,8 +47,10 @@ def evaluate_with_progress(
 ) -> Run:
     """Evaluates ``checkpoint`` under ``spec`` into ``out``, or resumes it, and returns the stored run.
 
-    Progress and the cost line go to ``console`` (default: standard error).
+    Progress and the cost line go to ``console`` (default: standard error). Raises
+    :class:`harness.exceptions.HarnessError` in a process whose ``HARNESS_NOISE`` would perturb the clean arm too.
     """
+    environment.refuse("an evaluation")
     console = console or Console(stderr=True)
     prepared = prepare(checkpoint, spec, device)
     with Progress(*_COLUMNS, console=console, disable=not console.is_terminal) as progress:

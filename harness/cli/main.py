@@ -20,6 +20,8 @@ VERBS = {
     "baseline": "Keep, list, show and compare accepted runs.",
     "eval": "Evaluate a checkpoint at 0 / 5 / 10 % inference noise.",
     "gate": "Judge a run or a checkpoint against a baseline.",
+    "plan": "Show what a noise specification perturbs in a model.",
+    "replay": "Run one item of a run again and compare.",
     "score": "Score completions produced elsewhere.",
 }
 INTERRUPTED, PIPE_CLOSED = 130, 141

@@ -24,7 +24,10 @@ from harness.spec import (
     load_noises,
     parse_levels,
     parse_noise,
+    parse_noises,
 )
+
+DEFAULT_NOISE = "relative_gaussian @ op:linear"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -45,6 +48,10 @@ task_options = apply(
     click.option("--data", default=None, metavar="FILE", help="JSONL or Parquet of the task's items."),
     click.option("--scorer", default=None, help=f"{', '.join(SCORERS)}; default: the task's own."),
 )
+model_options = apply(
+    click.option("--attention", default="auto", show_default=True, help=", ".join(ATTENTIONS)),
+    click.option("--dtype", default="float32", show_default=True, help=", ".join(DTYPES)),
+)
 spec_options = apply(
     task_options,
     click.option("--items", default=200, show_default=True, help="Items, chosen in a seeded order; 0 is an error."),
@@ -52,7 +59,7 @@ spec_options = apply(
     click.option("--item-seed", default=0, show_default=True, help="Seed of the choice of items."),
     click.option(
         "--noise",
-        default="relative_gaussian @ op:linear",
+        default=DEFAULT_NOISE,
         show_default=True,
         help="Noise specification, or a .toml file with one.",
     ),
@@ -61,8 +68,7 @@ spec_options = apply(
     ),
     click.option("--noise-seeds", default=5, show_default=True, help="Noise seeds per level above 0."),
     click.option("--max-new-tokens", default=None, type=int, help="Longest answer; default: the task's own."),
-    click.option("--attention", default="auto", show_default=True, help=", ".join(ATTENTIONS)),
-    click.option("--dtype", default="float32", show_default=True, help=", ".join(DTYPES)),
+    model_options,
     click.option("--engine", default="transformers", show_default=True, help=", ".join(ENGINES)),
     click.option("--no-positive-control", is_flag=True, help="Skip the lethal-noise control of the injection."),
 )
@@ -121,10 +127,15 @@ def resolve_noise(text: str, levels: str | None) -> tuple[NoiseSpec, tuple[float
     return noise.without_level, check_levels((0.0, noise.level), noise.error)
 
 
+def every_noise(text: str) -> tuple[NoiseSpec, ...]:
+    """The specifications of ``text``: one or several separated by ``;``, or the path of a ``.toml`` file with them."""
+    return load_noises(text) if text.strip().endswith(".toml") else parse_noises(text)
+
+
 def _one_noise(text: str) -> NoiseSpec:
     if not text.strip().endswith(".toml"):
         return parse_noise(text)
-    found = load_noises(text)
+    found = every_noise(text)
     if len(found) > 1:
         raise HarnessError(
             f"--noise {text!r} holds {len(found)} noise tables", "an evaluation runs one", "give a file with one"

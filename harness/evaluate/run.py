@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import Checkpoint, load_checkpoint
 from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
 from harness.evaluate.generation import Completion, Decoding, Prompt, greedy
@@ -90,10 +91,8 @@ class Prepared:
 
 
 def attention_for(spec: EvalSpec) -> str:
-    """The attention implementation to load: ``auto`` is eager where the noise asks for QK, PV or softmax, else SDPA."""
-    if spec.attention != "auto":
-        return spec.attention
-    return "eager" if {"qk", "pv", "softmax"} & spec.noise.operators else "sdpa"
+    """The attention implementation to load for ``spec``: :func:`harness.evaluate.attention.choose_attention`."""
+    return choose_attention(spec.attention, (spec.noise,))
 
 
 def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
@@ -202,7 +201,7 @@ def evaluate(
         done = store.done()
         advance(len(done))
         store.add_questions({item.key: item.question for item in prepared.items})
-        with NoiseSession(prepared.checkpoint.model, prepared.plan) as session:
+        with NoiseSession(prepared.checkpoint.model, prepared.plan, in_place=True) as session:
             for batch in batches(prepared, done, batch_size):
                 if batch.level and prepared.spec.positive_control and store.control() is None:
                     _run_control(prepared, session, store)

@@ -15,7 +15,7 @@ _HOMES = {
     "noisy": "harness.noise.inject",
     "phase": "harness.noise.phases",
 }
-__all__ = ["InjectionPlan", "NoiseSession", "build_plan", "noisy", "phase"]  # noqa: F822 - loaded when asked for
+__all__ = ["InjectionPlan", "NoiseSession", "build_plan", "noisy", "phase"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,19 +6,23 @@ from collections import Counter
 
 from harness.noise.auditor import HAVE_PRODUCTS, Auditor
 from harness.noise.plan import InjectionPlan
-from harness.noise.sites import ATTENTION, MODULE, PV, QK, SDPA, Site
+from harness.noise.sites import ATTENTION, MATMUL, MODULE, PV, QK, ROTARY, SDPA, Site
 from harness.spec.errors import ErrorModel
 from harness.thresholds import effect_bounds
 
+_PRODUCTS = (*HAVE_PRODUCTS, MATMUL, "bmm", "einsum", QK, PV, SDPA, ROTARY)
 
-def check_audit(auditor: Auditor, plan: InjectionPlan, scale: float, error: ErrorModel | None = None) -> tuple[str, ...]:
+
+def check_audit(
+    auditor: Auditor, plan: InjectionPlan, scale: float, error: ErrorModel | None = None
+) -> tuple[str, ...]:
     """What the independent count of some forwards says against the plan; empty where all agrees.
 
     Every site must have run, and every product must belong to a site or be named in the plan; what each site lets
     out must be its own result where it is not perturbed (or ``scale`` is 0). Where it is, the relative error must be
     0.9 to 1.15 of what ``error`` (default: the plan's) leads to expect at ``scale``; for error models whose relative
-    error depends on the data, some site must let out another result than its own. The rotary product and calls
-    of functions are audited by presence alone.
+    error depends on the data, some site must let out another result than its own. The rotary product and products that
+    are called as functions are audited by presence alone; other calls of functions by the ledger only.
     """
     model = error or plan.spec.error
     problems = _gaps(auditor, plan) + _unknown(auditor, plan)
@@ -60,7 +64,7 @@ def _gaps(auditor: Auditor, plan: InjectionPlan) -> list[str]:
         if _is_product(site) and ran < most:
             words = f"ran {ran} of {most} times" if ran else "no product ran"
             problems.append(f"audit: {site.name}: {words}")
-        elif site.op in (QK, PV, SDPA) and not ran:
+        elif site.op in _PRODUCTS and not ran:
             problems.append(f"audit: {site.name}: no product ran")
         elif site.way in (MODULE, ATTENTION) and site.name not in auditor.errors:
             problems.append(f"audit: what {site.name} let out could not be compared with its own result")

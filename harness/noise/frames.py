@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from harness.numerics.keyed_random import counter_keys, derive_key
+from harness.numerics.keyed_random import Keys, counter_keys, derive_key
 from harness.spec.errors import ErrorModel
 
 SHARED_ITEM = "shared"
@@ -67,6 +68,11 @@ class Rows:
         count, visible = torch.stack([real.sum(), ((positions + 1) * real).sum()]).tolist()
         keys = counter_keys(bases[:, None], positions)
         return cls(keys, positions, columns, real, count, visible)
+
+    @functools.cached_property
+    def columns(self) -> tuple[Keys, Tensor]:
+        """``keys`` and ``real`` as columns, (batch * tokens, 1): made once for all sites of a forward."""
+        return Keys.of(self.keys).view(-1, 1), self.real.reshape(-1, 1).contiguous()
 
     def last(self, tokens: int) -> Rows:
         """The rows of the last ``tokens`` tokens of each sequence (the head sees only those in a prefill)."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.exceptions import NoiseSpecError
 from harness.ledger import require
-from harness.noise.plan import AUTO, build_plan
+from harness.noise.plan import AUTO, InjectionPlan, build_plan
 from harness.noise.session import NoiseSession
 from harness.record import SiteCount
 from harness.spec.noise import NoiseSpec
@@ -72,14 +72,33 @@ def noisy(
     ...     model(input_ids=ids, labels=ids).loss.backward()
     ...     noise.require(direction="backward", sites=29)
     """
-    specs = parse_noises(noise) if isinstance(noise, str) else (noise,) if isinstance(noise, NoiseSpec) else tuple(noise)
-    plans = [build_plan(model, spec, way) for spec in specs]
-    _check_apart([(plan.spec, site.name) for plan in plans for site in plan.sites])
-    sessions = tuple(NoiseSession(model, plan, compiled, checked=checked) for plan in plans)
+    specs = (
+        parse_noises(noise) if isinstance(noise, str) else (noise,) if isinstance(noise, NoiseSpec) else tuple(noise)
+    )
+    sessions = sessions_of(model, specs, way=way, compiled=compiled, checked=checked)
     with contextlib.ExitStack() as stack:
         for session in sessions:
             stack.enter_context(session)
         yield Injection(sessions)
+
+
+def sessions_of(
+    model: nn.Module | None,
+    specs: Sequence[NoiseSpec],
+    *,
+    way: str = AUTO,
+    compiled: bool | None = None,
+    checked: bool = False,
+) -> tuple[NoiseSession, ...]:
+    """The sessions of ``specs`` on ``model``, not yet open; refuses what :func:`noisy` refuses."""
+    plans = [build_plan(model, spec, way) for spec in specs]
+    _check_apart([(plan.spec, place) for plan in plans for place in _places(plan)])
+    return tuple(NoiseSession(model, plan, compiled, checked=checked) for plan in plans)
+
+
+def _places(plan: InjectionPlan) -> list[str]:
+    """The sites of ``plan``; without a model, where none are known beforehand, its operators."""
+    return [site.name for site in plan.sites] or sorted(f"op:{name}" for name in plan.spec.operators)
 
 
 def _check_apart(places: Sequence[tuple[NoiseSpec, str]]) -> None:

@@ -14,7 +14,7 @@ from harness.noise.kernel import Kernel
 from harness.noise.layout import VALUE
 from harness.noise.ledger import Entry, Ledger
 from harness.noise.scores import score_keys
-from harness.noise.sites import Site
+from harness.noise.sites import CONV1D, FUNCTION, LINEAR, SOFTMAX, Site
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key, stream_keys
 from harness.record import BACKWARD, FORWARD, RECOMPUTE
 
@@ -22,12 +22,17 @@ _Measured = tuple[Tensor, int, int, Tensor]
 """The perturbed tensor, its real rows, its real elements, and what the kernel measured."""
 
 
+PRODUCTS = (LINEAR, CONV1D)
+"""Operators whose result is a tensor of its own, that nobody else holds when a hook gets it."""
+
+
 class Injector:
     """What a session does with a tensor. Holds the kernel, the keys of columns and the perturbed weights."""
 
-    def __init__(self, ledger: Ledger, compiled: bool | None) -> None:
+    def __init__(self, ledger: Ledger, kernel: Kernel, renormalised: bool = False) -> None:
         self._ledger = ledger
-        self._kernel = Kernel(compiled)
+        self._renormalised = renormalised
+        self._kernel = kernel
         self._calls = itertools.count(1)
         self._columns: dict[tuple[str, str, int, torch.device], Keys] = {}
         self._weights: dict[str, tuple[tuple[object, ...], _Measured]] = {}
@@ -43,14 +48,17 @@ class Injector:
             return y
         if y.is_complex():
             pairs = torch.view_as_real(y.resolve_conj())
-            return torch.view_as_complex(self.inject(site, part, pairs, frame).contiguous())
+            return strided(torch.view_as_complex(self.inject(site, part, pairs, frame).contiguous()), y)
         entry = Entry(site, _direction(part), "" if part == VALUE else part, frame.phase)
         if y.numel() == 0:
             self._ledger.note(entry, 0, 0, None)
             return y
         after, rows, elements, sums = self._weight(entry, y, frame) if part == VALUE else self._any(entry, y, frame)
         self._ledger.note(entry, rows, elements, sums)
-        return after
+        if self._renormalised and site.op == SOFTMAX and not part and frame.level:
+            after = after.clamp(min=0)
+            after = after / after.sum(-1, keepdim=True)
+        return strided(after, y)
 
     def _any(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
         kind = layout.arrangement(entry.site, y, frame.rows, entry.operand)
@@ -65,8 +73,15 @@ class Injector:
     def _rows(self, entry: Entry, kind: str, y: Tensor, frame: Frame) -> _Measured:
         flat = layout.flatten(kind, y, frame, f"{entry.site.name}|{entry.operand}")
         columns = self._column_keys(entry, flat.y.shape[1], y.device, frame)
-        key = DrawKey(Keys.of(flat.keys).view(-1, 1), columns.view(1, -1))
-        after, sums = self._apply(flat.y, key, flat.real.view(-1, 1), frame)
+        own = not entry.operand and entry.site.op in PRODUCTS and entry.site.way != FUNCTION and flat.y.is_contiguous()
+        after, sums = self._kernel.perturb(
+            frame.error,
+            flat.y.detach(),
+            DrawKey(flat.keys, columns),
+            frame.level,
+            flat.real,
+            own and not y.requires_grad,
+        )
         return layout.unflatten(kind, after, y), flat.rows, flat.rows * flat.y.shape[1], sums
 
     def _scores(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
@@ -80,7 +95,7 @@ class Injector:
         seen = (rows.key_positions[:, None, :] <= rows.positions[:, :, None]) & (rows.key_positions[:, None, :] >= 0)
         real = (seen & rows.real[:, :, None])[:, None]
         key = score_keys([self._label(entry, frame, head) for head in range(y.shape[1])], rows)
-        after, sums = self._apply(y, key, real, frame)
+        after, sums = self._kernel.perturb(frame.error, y.detach(), key, frame.level, real)
         return after, rows.count, rows.visible * y.shape[1], sums
 
     def _weight(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
@@ -95,27 +110,24 @@ class Injector:
         kept = frame.batch is not None and not frame.error.fresh
         if held is not None and held[0] == known and kept:
             return held[1]
-        labels = derive_key("weight", frame.weight_seed, site.name)
+        labels = derive_key("weight", str(frame.weight_seed), site.name)
         height, width = (y.numel() // y.shape[-1], y.shape[-1]) if y.ndim else (1, 1)
         keys = Keys.of(counter_keys(labels, torch.arange(height, device=y.device))).view(-1, 1)
         columns = stream_keys(self._label(entry, frame), width, y.device).view(1, -1)
         real = torch.ones(height, 1, dtype=torch.bool, device=y.device)
-        after, sums = self._apply(y.detach().reshape(height, width), DrawKey(keys, columns), real, frame)
+        flat = y.detach().reshape(height, width)
+        after, sums = self._kernel.perturb(frame.error, flat, DrawKey(keys, columns), frame.level, real)
         measured = after.reshape(y.shape), height, y.numel(), sums
         if kept:
             self._weights[site.name] = known, measured
         return measured
 
-    def _apply(self, y: Tensor, key: DrawKey, real: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-        level = torch.tensor(frame.level, dtype=torch.float32, device=y.device)
-        return self._kernel.perturb(frame.error, y.detach(), key, level, real)
-
     def _column_keys(self, entry: Entry, width: int, device: torch.device, frame: Frame) -> Keys:
         if frame.error.fresh:
-            return stream_keys(self._label(entry, frame), width, device)
+            return stream_keys(self._label(entry, frame), width, device).view(1, -1)
         known = entry.site.name, entry.operand, width, device
         if known not in self._columns:
-            self._columns[known] = stream_keys(self._label(entry, frame), width, device)
+            self._columns[known] = stream_keys(self._label(entry, frame), width, device).view(1, -1)
         return self._columns[known]
 
     def _label(self, entry: Entry, frame: Frame, *more: int) -> int:
@@ -123,6 +135,14 @@ class Injector:
         kind = ("gradient", entry.operand) if entry.operand else ("site",)
         call = ("call", next(self._calls)) if frame.error.fresh else ()
         return derive_key(*kind, entry.site.name, *more, *call)
+
+
+def strided(after: Tensor, like: Tensor) -> Tensor:
+    """``after`` with the strides of a copy of ``like``: those of ``like`` itself, unless its elements overlap."""
+    if after.stride() == like.stride():
+        return after
+    wanted = torch.empty_like(like)
+    return after if after.stride() == wanted.stride() else wanted.copy_(after)
 
 
 def _direction(part: str) -> str:

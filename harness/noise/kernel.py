@@ -1,28 +1,21 @@
-"""Perturbs a tensor and measures what that changed, in one pass: compiled where it pays, else eager.
+"""Perturbs a tensor and measures what that changed: in one pass of compiled code where there is some, else eagerly.
 
-Both ways give the same bits. A compiler costs seconds, so it is used from :data:`COMPILE_FROM` elements on; where
-there is none the eager way goes on, with a line that says so.
+All ways give the same bits: C on a CPU, Triton on a GPU, plain tensor operators everywhere, a chunk at a time so that
+no temporary is larger than the tensor.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from harness.numerics.error_models import perturb, relative_gaussian
-from harness.numerics.keyed_random import DrawKey, Keys, normals
+from harness.numerics import native
+from harness.numerics.error_models import perturb
+from harness.numerics.keyed_random import DrawKey, Keys
 from harness.spec.errors import ErrorModel, RelativeGaussian
-
-log = logging.getLogger(__name__)
-
-COMPILE_FROM = 300_000_000
-"""Elements after which compiling has paid for itself (about 5 ns saved each, a few seconds to compile)."""
 
 EAGER_CHUNK = {"cpu": 1 << 16}
 """Elements that the eager way handles at once, by device: on a CPU its temporaries then stay in the cache ..."""
@@ -34,16 +27,8 @@ MEASURES = ("changed", "nonzero", "nonfinite", "signal", "error", "relative")
 """The sums measured, in order; the first three are counts."""
 
 
-def _perturb(
-    y: Tensor, row_low: Tensor, row_high: Tensor, column_low: Tensor, column_high: Tensor, scale: Tensor
-) -> Tensor:
-    draws = normals(Keys(row_low, row_high), Keys(column_low, column_high))
-    return relative_gaussian(y, scale * draws)
-
-
 def _measure(y: Tensor, after: Tensor, real: Tensor) -> Tensor:
-    wide = y.float()
-    error = after.float() - wide
+    wide, error = (y, after - y) if y.dtype == torch.float64 else (y.float(), after.float() - y.float())
     nonzero = wide != 0
     relative = error / torch.where(nonzero, wide, 1.0)
     measures = (
@@ -54,35 +39,7 @@ def _measure(y: Tensor, after: Tensor, real: Tensor) -> Tensor:
         error * error,
         relative * relative,
     )
-    return torch.stack([torch.where(real, measure, 0.0).sum(-1) for measure in measures], -1)
-
-
-def _fused(y: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
-    *keys_and_scale, real = rest
-    after = _perturb(y, *keys_and_scale)
-    return after, _measure(y, after, real)
-
-
-def _in_two_steps(y: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
-    """For lower precisions: a compiler that fuses both would measure the error before it is rounded away."""
-    *keys_and_scale, real = rest
-    after = _compile(_perturb)(y, *keys_and_scale)
-    return after, _compile(_measure)(y, after, real)
-
-
-@functools.cache
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, dynamic=True)
-
-
-@functools.cache
-def _compiler_works() -> bool:
-    try:
-        _compile(_measure)(torch.ones(4, 8), torch.ones(4, 8), torch.ones(4, 1, dtype=torch.bool))
-    except Exception as error:  # a missing or broken compiler raises many kinds of errors
-        log.warning("no working compiler (%s): noise is drawn eagerly, more slowly", type(error).__name__)
-        return False
-    return True
+    return torch.stack([torch.where(real, measure, 0.0).sum(-1).float() for measure in measures], -1)
 
 
 def _in_chunks(run: Callable[..., tuple[Tensor, Tensor]], y: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,45 +57,42 @@ def _in_chunks(run: Callable[..., tuple[Tensor, Tensor]], y: Tensor, *rest: Tens
     return after, torch.cat(sums)
 
 
-def _general(error: ErrorModel) -> Callable[..., tuple[Tensor, Tensor]]:
-    """What ``_fused`` does, for any error model."""
-
+def _eager(error: ErrorModel) -> Callable[..., tuple[Tensor, Tensor]]:
     def run(y: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         row_low, row_high, column_low, column_high, level, real = rest
-        key = DrawKey(Keys(row_low, row_high), Keys(column_low, column_high))
-        after = perturb(error, y, key, level)
+        after = perturb(error, y, DrawKey(Keys(row_low, row_high), Keys(column_low, column_high)), level)
         return after, _measure(y, after, real)
 
     return run
 
 
 class Kernel:
-    """Chooses the way by the number of elements seen so far; ``compiled`` fixes it (True or False)."""
+    """Chooses the way; ``compiled=False`` stays with plain tensor operators."""
 
-    def __init__(self, compiled: bool | None = None) -> None:
-        self._seen = 0
-        self._forced = compiled
+    def __init__(self, compiled: bool | None = None, in_place: bool = False) -> None:
+        self._compiled = compiled is not False
+        self._in_place = in_place
 
     def perturb(
-        self, error: ErrorModel, y: Tensor, key: DrawKey, level: Tensor, real: Tensor
+        self, error: ErrorModel, y: Tensor, key: DrawKey, level: float, real: Tensor, own: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """``(y', sums)``: ``y`` (2-D or more, not empty) under ``error`` of strength ``level`` (0-d float32).
+        """``(y', sums)``: ``y`` (2-D or more, not empty) under ``error`` of strength ``level``.
 
         Both halves of ``key`` and ``real`` (bool, False for padding) broadcast against ``y``, with the same number of
         dimensions. ``sums`` is float32 with the last dimension of ``y`` replaced by the six :data:`MEASURES` over it,
-        real elements only. Padding is perturbed too, but not measured. No temporary is larger than ``y``.
+        real elements only. Padding is perturbed too, but not measured. No temporary is larger than ``y``; where nobody
+        else has ``y`` (``own``), a kernel made with ``in_place`` may overwrite it.
         """
-        self._seen += y.numel()
-        rest = (*key.rows, *key.columns, level, real.contiguous())
-        if not isinstance(error, RelativeGaussian):
-            return _in_chunks(_general(error), y, *rest)
-        if y.ndim == 2 and y.device.type != "cpu" and self._forced is not False:
-            from harness.numerics import triton_kernel  # its import costs time, and there is no Triton on a CPU
+        if self._compiled and isinstance(error, RelativeGaussian):
+            if y.device.type == "cpu":
+                if native.available(y.dtype) and native.fits(y, key, real):
+                    own = self._in_place and own and _get_current_dispatch_mode() is None  # an auditor keeps it
+                    return native.perturb(y, key, level, real, own)
+            elif y.ndim == 2:
+                from harness.numerics import triton_kernel  # its import costs time, and there is no Triton on a CPU
 
-            if triton_kernel.available(y.device):
-                return triton_kernel.perturb_rows(y, key.rows, key.columns, level, real.reshape(-1))
-        fast = self._seen > COMPILE_FROM if self._forced is None else self._forced
-        # under a dispatch mode (the auditor) a compiled function is traced anew, until the compiler gives up on it
-        if fast and _get_current_dispatch_mode() is None and _compiler_works():
-            return (_compile(_fused) if y.dtype == torch.float32 else _in_two_steps)(y, *rest)
-        return _in_chunks(_fused, y, *rest)
+                if y.dtype in triton_kernel.DTYPES and triton_kernel.available(y.device):
+                    strength = torch.full((), level, dtype=torch.float32, device=y.device)
+                    return triton_kernel.perturb_rows(y, key.rows, key.columns, strength, real.reshape(-1))
+        strength = torch.full((), level, dtype=torch.float32, device=y.device)
+        return _in_chunks(_eager(error), y, *key.rows, *key.columns, strength, real)

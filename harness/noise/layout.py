@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.noise.frames import Frame, Rows
-from harness.noise.sites import SOFTMAX, Site
-from harness.numerics.keyed_random import counter_keys, derive_key
+from harness.noise.sites import PV, QK, SDPA, SOFTMAX, Site
+from harness.numerics.keyed_random import Keys, counter_keys, derive_key
 
 TOKENS, FOLDED, HEADS, SCORES, FLAT = "tokens", "folded", "heads", "scores", "flat"
 """(batch, tokens, ...), (batch * tokens, ...), (batch, heads, tokens, dim), (batch, heads, tokens, keys), any."""
@@ -18,6 +18,7 @@ TOKENS, FOLDED, HEADS, SCORES, FLAT = "tokens", "folded", "heads", "scores", "fl
 VALUE = "itself"
 """The part of a weight's site that is the weight itself."""
 
+_BY_HEADS = (QK, PV, SDPA)
 OF_NO_ROW = ("weight", VALUE)
 SCALAR_ROW = (1, 1)
 
@@ -28,16 +29,19 @@ def arrangement(site: Site, y: Tensor, rows: Rows | None, part: str = "") -> str
     ``part`` is empty for the site's result, else the operand whose gradient ``y`` is, or :data:`VALUE`. Elements of a
     weight or of its gradient belong to no row.
     """
-    if rows is None or part in OF_NO_ROW or y.ndim < 1:
+    if rows is None or part in OF_NO_ROW or y.ndim < 1 or (site.op == QK and part == "other"):  # keys, transposed
         return FLAT
     batch, tokens = rows.keys.shape
     if y.ndim == 4 and site.grows and (part == "" or site.op == SOFTMAX):
         keys = rows.key_positions.shape[1]
         return SCORES if y.shape[0] == batch and tuple(y.shape[2:]) == (tokens, keys) else FLAT
     if y.ndim >= 2 and y.shape[0] == batch:
+        heads = y.ndim == 4 and y.shape[2] == tokens
+        if heads and site.op in _BY_HEADS:  # there may be as many heads as tokens
+            return HEADS
         if y.shape[1] == tokens or (site.last_token_only and 0 < y.shape[1] < tokens):
             return TOKENS
-        if y.ndim == 4 and y.shape[2] == tokens:
+        if heads:
             return HEADS
     if y.shape[0] == batch * tokens:
         return FOLDED
@@ -46,11 +50,11 @@ def arrangement(site: Site, y: Tensor, rows: Rows | None, part: str = "") -> str
 
 @dataclass(frozen=True)
 class Flattened:
-    """A tensor as (rows, columns): ``y`` 2-D, ``keys`` int64 (rows,), ``real`` bool (rows,) False at padding,
+    """A tensor as (rows, columns): ``y`` 2-D, ``keys`` and ``real`` (rows, 1), ``real`` bool and False at padding,
     ``rows`` the number of real rows."""
 
     y: Tensor
-    keys: Tensor
+    keys: Keys
     real: Tensor
     rows: int
 
@@ -60,13 +64,14 @@ def flatten(kind: str, y: Tensor, frame: Frame, label: str) -> Flattened:
     if kind == FLAT:
         height, width = _flat_shape(y)
         keys = counter_keys(derive_key("flat", label, *frame.labels), torch.arange(height, device=y.device))
-        return Flattened(y.reshape(height, width), keys, keys.new_ones(height, dtype=torch.bool), height)
+        real = keys.new_ones((height, 1), dtype=torch.bool)
+        return Flattened(y.reshape(height, width), Keys.of(keys).view(-1, 1), real, height)
     assert frame.rows is not None
     if kind == HEADS:
         y = y.transpose(1, 2)
     rows = frame.rows if kind == FOLDED else frame.rows.last(y.shape[1])
-    height = rows.keys.numel()
-    return Flattened(y.reshape(height, -1), rows.keys.reshape(-1), rows.real.reshape(-1), rows.count)
+    keys, real = rows.columns
+    return Flattened(y.reshape(real.shape[0], -1), keys, real, rows.count)
 
 
 def unflatten(kind: str, flat: Tensor, like: Tensor) -> Tensor:

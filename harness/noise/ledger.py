@@ -45,6 +45,12 @@ class Ledger:
         self._energies: dict[tuple[Entry, ...], Tensor] = {}
         self._calls: dict[Entry, list[int]] = {}
 
+    def forget(self) -> None:
+        """Drops all counts without touching a device or waiting for a thread: for the child of a fork, whose parent
+        counted them."""
+        self._lock = threading.RLock()
+        self._pending, self._counts, self._energies, self._calls = [], {}, {}, {}
+
     def note(self, entry: Entry, rows: int, elements: int, sums: Tensor | None) -> None:
         """Registers one operator call over ``rows`` real token rows with ``elements`` real output elements.
 
@@ -63,7 +69,7 @@ class Ledger:
 
     def flush(self) -> None:
         """Folds what is pending into the accumulators, in one go per shape and device."""
-        with self._lock:
+        with self._lock, torch._C.DisableTorchFunction():  # under ``op:add`` these sums are none of the model's
             groups: dict[tuple[torch.Size, torch.device], list[tuple[Entry, Tensor]]] = {}
             for entry, sums in self._pending:
                 groups.setdefault((sums.shape, sums.device), []).append((entry, sums))
@@ -89,8 +95,17 @@ class Ledger:
             process = process_name()
             found = {
                 entry: SiteCount(
-                    *(entry.site.name, entry.site.op, level, entry.site.layer),
-                    *(entry.direction, entry.operand, entry.phase, process, *numbers),
+                    site=entry.site.name,
+                    op=entry.site.op,
+                    level=level,
+                    layer=entry.site.layer,
+                    direction=entry.direction,
+                    operand=entry.operand,
+                    phase=entry.phase,
+                    process=process,
+                    calls=numbers[0],
+                    rows=numbers[1],
+                    elements=numbers[2],
                 )
                 for entry, numbers in self._calls.items()
             }

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from harness.exceptions import EvidenceError
 from harness.noise.sites import Site
 
 if TYPE_CHECKING:
+    from harness.noise.frames import Frame
     from harness.noise.session import NoiseSession
 
 RESULT = ""
@@ -35,6 +37,11 @@ class _Registry:
         handle = next(self._numbers)
         self._sessions[handle] = session
         return handle
+
+    def open(self) -> tuple[NoiseSession, ...]:
+        """All open sessions of this process."""
+        found = (reference() for reference in self._sessions.valuerefs())
+        return tuple(session for session in found if session is not None and session.is_open)
 
     def get(self, handle: int) -> NoiseSession | None:
         """The session, or None where it is closed."""
@@ -70,7 +77,8 @@ def perturb(y: Tensor, token: Tensor, handle: int, site: int, part: str) -> Tens
     """
     session = SESSIONS.get(handle)
     after = y if session is None else session.inject(session.site(site), part, y, session.frame_of(int(token)))
-    return _like(after, y)
+    # a tensor of its own: neither the input, nor a view, which autograd lets nobody write to, nor a kept weight
+    return y.clone() if after is y else torch.ops.aten._unsafe_view(after, after.shape)
 
 
 @perturb.register_fake
@@ -78,36 +86,41 @@ def _(y: Tensor, token: Tensor, handle: int, site: int, part: str) -> Tensor:
     return torch.empty_like(y)
 
 
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """Keeps the token, though no gradient needs it: a recomputation without noise then keeps one tensor less, which
+    ``torch.utils.checkpoint`` refuses."""
+    ctx.save_for_backward(inputs[1])
+
+
 def _straight_through(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
     return gradient, None, None, None, None
 
 
-perturb.register_autograd(_straight_through)
-
-
-def _like(after: Tensor, y: Tensor) -> Tensor:
-    """``after`` as a tensor of its own with the strides that ``empty_like(y)`` has."""
-    wanted = torch.empty_like(y)
-    if after is not y and after.stride() == wanted.stride():
-        return after
-    return wanted.copy_(after)
+perturb.register_autograd(_straight_through, setup_context=_remember)
 
 
 class Operand(torch.autograd.Function):
     """The identity on an operand, whose backward perturbs the gradient: noise in backward for any operator."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, token: Tensor, handle: int, site: int, name: str) -> Tensor:
-        """``x`` itself, as a view."""
+    def forward(ctx: Any, x: Tensor, token: Tensor, handle: int, site: int, name: str, frame: Frame | None) -> Tensor:
+        """``x`` itself, as a view. ``frame`` (None in compiled code) lives as long as the backward pass may come."""
+        ctx.frame = frame
         ctx.save_for_backward(token)
         ctx.where = handle, site, name
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         """The perturbed gradient of ``x``."""
         (token,) = ctx.saved_tensors
-        return perturb(gradient, token, *ctx.where), None, None, None, None
+        if not torch.compiler.is_compiling() and SESSIONS.get(ctx.where[0]) is None:
+            raise EvidenceError(
+                "backward pass of a forward with backward noise",
+                "its noise session is closed, so that no gradient would be perturbed",
+                "run backward inside the with block",
+            )
+        return perturb(gradient, token, *ctx.where), None, None, None, None, None
 
 
 def number_sites(sites: tuple[Site, ...]) -> dict[str, int]:

@@ -18,16 +18,30 @@ def current_phase() -> str:
     return _PHASE.get()
 
 
+def declare(name: str) -> None:
+    """Declares the phase ``name`` for the rest of this thread or task, until it is declared anew; empty: none.
+
+    For callers that cannot wrap a phase in a block; :func:`phase` is the better form. Raises as that does.
+    """
+    if name:
+        _check(name)
+    _PHASE.set(name)
+
+
 @contextlib.contextmanager
 def phase(name: str) -> Iterator[None]:
     """Declares the phase ``name`` (rollout, training or validation) for what runs inside. Nests.
 
     Raises :class:`NoiseSpecError` for another name.
     """
-    if name not in PHASES:
-        raise NoiseSpecError(f"unknown phase {name!r}", nearest(name, PHASES))
+    _check(name)
     token = _PHASE.set(name)
     try:
         yield
     finally:
         _PHASE.reset(token)
+
+
+def _check(name: str) -> None:
+    if name not in PHASES:
+        raise NoiseSpecError(f"unknown phase {name!r}", nearest(name, PHASES))

@@ -110,8 +110,17 @@ def build_plan(model: nn.Module | None, spec: NoiseSpec, way: str = AUTO) -> Inj
         return _without_model(spec)
     probe = run_probe(model)
     if not spec.asked_ops or spec.at != "output":
-        return _plan_of_modules(model, spec, probe)
-    return _plan_of_operators(model, spec, probe, way)
+        plan = _plan_of_modules(model, spec, probe)
+    else:
+        plan = _plan_of_operators(model, spec, probe, way)
+    return replace(plan, sites=tuple(_measured(site, probe) for site in plan.sites))
+
+
+def _measured(site: Site, probe: Probe) -> Site:
+    """``site`` as wide as the probe found it: classes do not say it of activations, blocks and norms of heads."""
+    if site.way != MODULE or site.point != "output":
+        return site
+    return replace(site, columns=probe.widths.get(site.module, site.columns))
 
 
 def _without_model(spec: NoiseSpec) -> InjectionPlan:
@@ -160,14 +169,15 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
     every = find_sites(model)
     selection = select_modules(model, spec)
     chosen, reasons = _chosen(model, spec, every, selection.modules)
+    spelled = {call.site.name for call in probe.calls}
     if way == FUNCTIONS_ONLY:
-        chosen = tuple(site for site in chosen if site.op == "rms_norm" or site.way == ANGLE)
+        chosen = tuple(site for site in chosen if site.way == ANGLE or site.name not in spelled)
     view = ModelView.of(model)
     functions = FunctionChoice(
         spec,
         spec.operators,
         frozenset((site.module, site.op) for site in chosen),
-        frozenset(path for path, kind in view.kinds.items() if kind == "rms_norm" and _is_chosen(path, chosen))
+        frozenset(site.module for site in chosen if site.way == MODULE and site.name not in spelled)
         | frozenset(path for path, module in view.modules.items() if is_rotary(module)),
         frozenset(path for path in view.routers if not _asked(path, selection.modules)),
     )
@@ -216,10 +226,6 @@ def _refuse_fused(model: nn.Module, spec: NoiseSpec) -> None:
         "a fused attention kernel hides both products",
         "load the model with attention 'eager' (--attention eager)",
     )
-
-
-def _is_chosen(path: str, chosen: Sequence[Site]) -> bool:
-    return any(site.module == path for site in chosen)
 
 
 def _asked(router: str, modules: Sequence[str]) -> bool:

@@ -5,8 +5,11 @@ Works on the meta device too, so that a plan needs a config and no weights.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import inspect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +23,7 @@ from harness.noise.ways.functions import Where, site_of, watched
 from harness.spec.operators import Operator
 
 PROBE_TOKENS = 3
+_PROBING: contextvars.ContextVar[bool] = contextvars.ContextVar("robustness_harness_probing", default=False)
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,21 @@ class Call:
 @dataclass(frozen=True)
 class Probe:
     """``products[(module, dispatcher name)]`` counts matrix products; ``calls`` are the operators' calls in order;
-    ``flops[module]`` the floating-point operations of its products in one forward of ``tokens`` tokens."""
+    ``flops[module]`` the floating-point operations of its products in one forward of ``tokens`` tokens, and
+    ``widths[module]`` the elements of one token in the tensor it gave (absent where that has no rows of tokens)."""
 
     products: Mapping[tuple[str, str], int]
     calls: tuple[Call, ...]
     flops: Mapping[str, int]
+    widths: Mapping[str, int]
     tokens: int = PROBE_TOKENS
 
 
 def run_probe(model: nn.Module) -> Probe:
-    """Runs ``model`` once on token ids 0, 1, 2. Nothing is perturbed, and nothing of the model is changed."""
+    """Runs ``model`` once on token ids 0, 1, 2, in evaluation mode: dropout would draw from the global generator.
+
+    Nothing is perturbed, and nothing of the model is changed.
+    """
     calls: list[Call] = []
 
     def seen(operator: Operator, where: Where, func: Any, args: Any, kwargs: Any) -> Any:
@@ -56,10 +65,80 @@ def run_probe(model: nn.Module) -> Probe:
         return result
 
     ids = torch.arange(PROBE_TOKENS, device=next(model.parameters()).device)[None]
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter, Auditor(model) as auditor, watched(model, seen):
-        model(input_ids=ids, use_cache=False)
-    return Probe(auditor.products, tuple(calls), _by_module(counter, model))
+    # torch counts every fused attention but the one of the CPU
+    fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    counter = FlopCounterMode(display=False, custom_mapping=fused)
+    inside = _widths(model, ids.shape), watched(model, seen)
+    with torch.no_grad(), _evaluating(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1]:
+        # without a cache transformers reads the positions for packed sequences, and meta tensors hold none
+        _run(model, ids, use_cache=ids.is_meta)
+    return Probe(auditor.products, tuple(calls), _by_module(counter, model), widths)
+
+
+@contextlib.contextmanager
+def _widths(model: nn.Module, shape: torch.Size) -> Iterator[Mapping[str, int]]:
+    """Filled while ``model`` runs on ids of ``shape`` (1, tokens); tokens may stand first, or after the heads."""
+    found: dict[str, int] = {}
+
+    def measure(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) and output else output
+            if isinstance(first, Tensor) and (
+                first.shape[:2] == shape or first.shape[:1] == shape[1:] or first.shape[2:3] == shape[1:]
+            ):
+                found[name] = first.numel() // shape.numel()
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_hook(measure(name)).remove)
+        yield found
+
+
+def _run(model: nn.Module, ids: Tensor, **more: Any) -> None:
+    """Calls ``model`` on ``ids``, by name where it has that name, with those of ``more`` that it takes."""
+    known = inspect.signature(model.forward).parameters
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    kept = {name: value for name, value in more.items() if anything or name in known}
+    with _probing():
+        if anything or "input_ids" in known:
+            model(input_ids=ids, **kept)
+        else:
+            model(ids, **kept)
+
+
+def is_probing() -> bool:
+    """True inside the forward pass of a probe."""
+    return _PROBING.get()
+
+
+@contextlib.contextmanager
+def _probing() -> Iterator[None]:
+    token = _PROBING.set(True)
+    try:
+        yield
+    finally:
+        _PROBING.reset(token)
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **named: Any) -> int:
+    """FLOPs of QK and PV, from the shapes (batch, heads, tokens, dim)."""
+    batch, heads, tokens, width = query
+    return 2 * batch * heads * tokens * key[-2] * (width + value[-1])
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """``model`` in evaluation mode, and each module as it was afterwards."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _by_module(counter: FlopCounterMode, model: nn.Module) -> Mapping[str, int]:

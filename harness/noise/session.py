@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from harness.ledger import require
 from harness.noise import ways
 from harness.noise.frames import Frame, Rows, anonymous_bases, row_bases
 from harness.noise.injector import Injector
+from harness.noise.kernel import Kernel
 from harness.noise.layout import VALUE
 from harness.noise.ledger import Ledger
 from harness.noise.opaque import RESULT, SESSIONS, Operand, begin, number_sites, perturb
@@ -31,6 +33,7 @@ from harness.noise.phases import current_phase
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import Site
 from harness.spec.errors import ErrorModel
+
 
 @dataclass(frozen=True)
 class _Named:
@@ -44,20 +47,28 @@ class _Named:
 
 
 FRAMES_KEPT = 256
-"""Forwards whose backward pass may still come; far more than any micro-batching holds back."""
+"""Forwards whose compiled backward pass may still come; far more than any micro-batching holds back. An eager backward
+pass holds the frame of its forward itself."""
 
 
 class NoiseSession:
     """The injector. Use as a context manager; restores hooks, functions and attention in ``finally``; nests.
 
-    ``plan`` names the sites (from :func:`harness.noise.plan.build_plan`). ``ledger`` holds the counts. ``compiled``
-    forces the kernel one way; by default it is compiled once that pays. Draws are the same bits either way. With
-    ``checked`` (default) leaving the block normally raises :class:`EvidenceError` where a strength above 0 was asked
-    for and nothing was changed, and warns of nothing else.
+    ``plan`` names the sites (from :func:`harness.noise.plan.build_plan`). ``ledger`` holds the counts.
+    ``compiled=False`` keeps the kernel to plain tensor operators; the bits are the same. With ``checked`` leaving the
+    block normally raises :class:`EvidenceError` where a strength above 0 was asked for and nothing was changed.
+    ``in_place`` lets the results of linears be overwritten where no gradient is taken and no dispatch mode looks on:
+    for callers who know that no other hook keeps them.
     """
 
     def __init__(
-        self, model: nn.Module | None, plan: InjectionPlan, compiled: bool | None = None, *, checked: bool = False
+        self,
+        model: nn.Module | None,
+        plan: InjectionPlan,
+        compiled: bool | None = None,
+        *,
+        checked: bool = False,
+        in_place: bool = False,
     ) -> None:
         self.model = model
         self.plan = plan
@@ -66,9 +77,10 @@ class NoiseSession:
         self.traced_token: Tensor | None = None
         self._checked = checked
         self._local = threading.local()
-        self._injector = Injector(self.ledger, compiled)
+        self._injector = Injector(self.ledger, Kernel(compiled, in_place), plan.spec.softmax == "renormalised")
         self._exit = contextlib.ExitStack()
         self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._alive: weakref.WeakValueDictionary[int, Frame] = weakref.WeakValueDictionary()
         self._forwards = itertools.count(1)
         self._batches = itertools.count(1)
         self._lock = threading.Lock()
@@ -91,6 +103,11 @@ class NoiseSession:
         self.is_open = False
         if kind is None and self._checked and self.plan.spec.level:
             require(self.ledger.counts(self.plan.spec.level).values())
+
+    def __reduce__(self) -> Any:
+        raise NoiseSpecError(
+            "a copy of a model inside a noise session", "its hooks belong to that one", "copy it before, or leave first"
+        )
 
     @staticmethod
     def hook(stack: contextlib.ExitStack, handle: Any) -> None:
@@ -129,12 +146,12 @@ class NoiseSession:
 
         Without it, the number of the forward within the session takes their place.
         """
-        before = getattr(self._local, "step", None)
-        self._local.step = (step, micro_batch)
+        before = getattr(self._local, "step", None), getattr(self._local, "calls", None)
+        self._local.step, self._local.calls = (step, micro_batch), itertools.count(1)
         try:
             yield self
         finally:
-            self._local.step = before
+            self._local.step, self._local.calls = before
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[NoiseSession]:
@@ -184,7 +201,8 @@ class NoiseSession:
         if torch.compiler.is_compiling():
             self.traced_token = begin(like, mask, past, self.handle)
         else:
-            self.begin(like.shape, mask, past, like.device)
+            # parts of the model may be compiled on their own
+            self.traced_token = self.begin(like.shape, mask, past, like.device).token
 
     def _after_forward(self, module: nn.Module, args: Any, output: Any) -> None:
         if not torch.compiler.is_compiling():
@@ -201,16 +219,16 @@ class NoiseSession:
         number = next(self._forwards)
         labels = (spec.seed, *(getattr(self._local, "step", None) or ("forward", number)))
         if named is None:
-            bases, level, error, seed = anonymous_bases(shape[0], labels, device), self._own_level(), spec.error, spec.seed
+            bases, level, error = anonymous_bases(shape[0], labels, device), self._own_level(), spec.error
         else:
-            bases, level, error, seed = named.bases.to(device), named.level, named.error, named.seed
+            bases, level, error = named.bases.to(device), named.level, named.error
             if bases.shape[0] != shape[0]:
                 raise NoiseSpecError(
                     f"input of shape {tuple(shape)} with {bases.shape[0]} item keys", "one key per row"
                 )
         rows = Rows.of(bases, mask, shape[1], past)
         token = torch.tensor(number)
-        batch = None if named is None else named.number
+        batch, seed = (None, spec.seed) if named is None else (named.number, named.seed)
         gate = self._gate()
         return Frame(number, token, rows, named is not None, error, level, *gate, labels, seed, batch)
 
@@ -246,7 +264,7 @@ class NoiseSession:
     def frame_of(self, number: int) -> Frame:
         """The forward with that number. Raises :class:`EvidenceError` where it is too long ago."""
         with self._lock:
-            found = self._frames.get(number)
+            found = self._frames.get(number) or self._alive.get(number)
         if found is None:
             raise EvidenceError(
                 f"forward {number} of a noise session", f"only the last {FRAMES_KEPT} are kept", "run backward sooner"
@@ -258,16 +276,27 @@ class NoiseSession:
         if self._frame is not None:
             return self._frame
         if self.model is None:
-            spec, number = self.plan.spec, next(self._forwards)
-            labels = spec.seed, "no model"
-            level, token = self._own_level(), torch.tensor(number)
-            return Frame(number, token, None, False, spec.error, level, *self._gate(), labels, spec.seed)
+            return self._loose()
         where = "a recomputation" if torch._C._current_graph_task_id() != -1 else (site.name if site else "a site")
         raise NoiseSpecError(
             f"{where} ran outside the model's forward",
             "its rows are unknown",
             "call the model itself; checkpoint with context_fn=session.checkpoint_contexts",
         )
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """One call of an operator outside any model: its result and the gradients of its operands share a frame."""
+        with self.bound(self._loose()):
+            yield
+
+    def _loose(self) -> Frame:
+        """The frame of the next call outside any model: it is keyed by its number, within the step if one is given."""
+        spec, number = self.plan.spec, next(self._forwards)
+        step = getattr(self._local, "step", None)
+        labels = (spec.seed, "call", number) if step is None else (spec.seed, *step, "call", next(self._local.calls))
+        token = torch.tensor(number)
+        return Frame(number, token, None, False, spec.error, self._own_level(), *self._gate(), labels, spec.seed)
 
     def site(self, number: int) -> Site:
         """The site with that number."""
@@ -286,12 +315,12 @@ class NoiseSession:
         if not self.plan.spec.forward or not (y.is_floating_point() or y.is_complex()):
             return y
         if torch.compiler.is_compiling():
-            return perturb(y, self.traced_token, self.handle, self._numbers[site.name], RESULT)
+            return self._opaque(y, self.traced_token, self._numbers[site.name], RESULT)
         frame = self.frame(site)
         if not frame.active:
             return y
         if y.requires_grad and torch.is_grad_enabled():
-            return perturb(y, self._kept(frame).token, self.handle, self.number(site), RESULT)
+            return self._opaque(y, self._kept(frame).token, self.number(site), RESULT)
         return self.inject(site, RESULT, y, frame)
 
     def weight(self, site: Site, value: Tensor) -> Tensor:
@@ -300,12 +329,12 @@ class NoiseSession:
         Without gradients the perturbed copy is kept until the weight, its strength or its seed changes.
         """
         if torch.compiler.is_compiling():
-            return perturb(value, self.traced_token, self.handle, self._numbers[site.name], VALUE)
+            return self._opaque(value, self.traced_token, self._numbers[site.name], VALUE)
         frame = self.frame(site)
         if not frame.active:
             return value
         if value.requires_grad and torch.is_grad_enabled():
-            return perturb(value, self._kept(frame).token, self.handle, self.number(site), VALUE)
+            return self._opaque(value, self._kept(frame).token, self.number(site), VALUE)
         return self.inject(site, VALUE, value, frame)
 
     def operand(self, site: Site, x: Tensor, name: str) -> Tensor:
@@ -313,18 +342,23 @@ class NoiseSession:
         if not self.plan.spec.backward or not x.requires_grad or not torch.is_grad_enabled():
             return x
         if torch.compiler.is_compiling():
-            token, number = self.traced_token, self._numbers[site.name]
+            frame, token, number = None, self.traced_token, self._numbers[site.name]
         else:
             frame = self.frame(site)
             if not frame.active:
                 return x
             token, number = self._kept(frame).token, self.number(site)
-        after: Tensor = Operand.apply(x, token, self.handle, number, name)
+        after: Tensor = Operand.apply(x, token, self.handle, number, name, frame)
+        return after
+
+    def _opaque(self, y: Tensor, token: Tensor | None, number: int, part: str) -> Tensor:
+        after: Tensor = perturb(y, token, self.handle, number, part)
         return after
 
     def _kept(self, frame: Frame) -> Frame:
+        """``frame``, to be found by its number as long as somebody holds it."""
         with self._lock:
-            self._frames.setdefault(frame.number, frame)
+            self._alive[frame.number] = frame
         return frame
 
     def inject(self, site: Site, part: str, y: Tensor, frame: Frame) -> Tensor:

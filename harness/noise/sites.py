@@ -63,7 +63,7 @@ def is_attention(module: nn.Module) -> bool:
 
 def attention_heads(module: nn.Module) -> int:
     """Query heads of an attention block."""
-    return int(module.config.num_attention_heads)  # type: ignore[union-attr,arg-type]
+    return int(module.config.num_attention_heads)  # type: ignore[union-attr, arg-type]
 
 
 def output_width(module: nn.Module) -> int:
@@ -94,14 +94,14 @@ def find_sites(model: nn.Module) -> tuple[Site, ...]:
             found.append(Site(name, name, op, output_width(module), last_token_only=module is head))
         elif is_attention(module):
             heads = attention_heads(module)
-            width = heads * int(module.head_dim)  # type: ignore[arg-type]
+            width = heads * int(module.head_dim)
             found.append(Site(f"{name}:{QK}", name, QK, heads, way=ATTENTION))
             found.append(Site(f"{name}:{SOFTMAX}", name, SOFTMAX, heads, way=ATTENTION))
             found.append(Site(f"{name}:{PV}", name, PV, width, way=ATTENTION))
             if fused:
                 found.append(Site(f"{name}:{SDPA}", name, SDPA, width, way=ATTENTION))
         elif is_rotary(module):
-            found.append(Site(f"{name}:angle", name, ROTARY, module.inv_freq.numel(), way=ANGLE))  # type: ignore
+            found.append(Site(f"{name}:angle", name, ROTARY, module.inv_freq.numel(), way=ANGLE))
     return tuple(found)
 
 

@@ -6,12 +6,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.gates import GateResult
 from harness.gates.pairing import pair
 from harness.gates.parts import accuracy, retention
+from harness.ledger import merge
 from harness.record import RIGHT, WRONG, ItemResult, SiteCount
 from harness.reports.markdown import markdown
 from harness.runs.folder import guarded, write_atomically
@@ -35,7 +37,7 @@ def run_report(run: Run, gate: GateResult | None = None) -> dict[str, Any]:
         "levels": [_level(run, level) for level in levels],
         "missing_records": run.missing,
         "certificate": run.arm.certificate.to_json(),
-        "ledger": _ledger(run.counts),
+        "ledger": ledger_report(run.counts),
         "plan": {name: run.manifest.get("plan", {}).get(name, {}) for name in ("excluded", "uncovered")},
         "gate": None if gate is None else gate.to_json(),
     }
@@ -83,27 +85,42 @@ def _json(interval: Interval | None) -> dict[str, Any] | None:
     return None if interval is None else interval.to_json()
 
 
-def _ledger(counts: Sequence[SiteCount]) -> list[dict[str, Any]]:
-    """The ledger summed per level and operator."""
-    sums: dict[tuple[float, str], list[SiteCount]] = {}
+def ledger_report(counts: Sequence[SiteCount]) -> list[dict[str, Any]]:
+    """The ledger summed per level, operator and direction, each with its ``entries`` as every process counted them.
+
+    In the sums a site that several processes counted is one site.
+    """
+    groups: dict[tuple[float, str, str], list[SiteCount]] = {}
     for count in counts:
-        sums.setdefault((count.level, count.op), []).append(count)
+        groups.setdefault((count.level, count.op, count.direction), []).append(count)
     return [
-        {
-            "level": level,
-            "op": op,
-            "sites": len(group),
-            "calls": sum(count.calls for count in group),
-            "rows": sum(count.rows for count in group),
-            "elements": sum(count.elements for count in group),
-            "changed": sum(count.changed for count in group),
-            "nonfinite": sum(count.nonfinite for count in group),
-            "relative_rms_low": _finite(min, (count.relative_rms for count in group)),
-            "relative_rms_high": _finite(max, (count.relative_rms for count in group)),
-            "error_to_signal": _finite(max, [_ratio(sum(c.error for c in group), sum(c.signal for c in group))]),
-        }
-        for (level, op), group in sorted(sums.items())
+        {"level": level, "op": op, "direction": direction, **_sums(group), "entries": [_entry(c) for c in group]}
+        for (level, op, direction), group in sorted(groups.items())
     ]
+
+
+def _sums(entries: Sequence[SiteCount]) -> dict[str, Any]:
+    group = merge(entries, across_processes=True)
+    return {
+        "sites": len({count.site for count in group}),
+        "layers": sorted({count.layer for count in group if count.layer is not None}),
+        "phases": sorted({count.phase for count in group if count.phase}),
+        "calls": sum(count.calls for count in group),
+        "rows": sum(count.rows for count in group),
+        "elements": sum(count.elements for count in group),
+        "changed": sum(count.changed for count in group),
+        "nonzero": sum(count.nonzero for count in group),
+        "nonfinite": sum(count.nonfinite for count in group),
+        "relative_rms_low": _finite(min, (count.relative_rms for count in group)),
+        "relative_rms_high": _finite(max, (count.relative_rms for count in group)),
+        "error_to_signal": _finite(max, [_ratio(sum(c.error for c in group), sum(c.signal for c in group))]),
+    }
+
+
+def _entry(count: SiteCount) -> dict[str, Any]:
+    """One entry as JSON types, with its achieved relative error; null for what is not finite."""
+    fields = asdict(count) | {"relative_rms": count.relative_rms}
+    return {name: _finite(max, [value]) if isinstance(value, float) else value for name, value in fields.items()}
 
 
 def _finite(choose: Callable[[list[float]], float], values: Iterable[float]) -> float | None:

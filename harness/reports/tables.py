@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.record import EXTERNAL
+from harness.record import EXTERNAL, SiteCount
 
 LEVEL_HEADER = (
     "level",
@@ -29,7 +29,20 @@ GATE_HEADER = (
     "retention",
     "lost / gained",
 )
-LEDGER_HEADER = ("level", "operator", "sites", "calls", "token rows", "elements", "changed", "dy/y RMS", "energy ratio")
+SITE, OPERATOR, LAYER, DIRECTION, SITES, CALLS, ROWS, ELEMENTS = (
+    *("site", "operator", "layer", "direction", "sites", "calls"),
+    *("token rows", "elements"),
+)
+"""Columns that mean the same in what is expected (a plan) and in what was seen (a ledger)."""
+
+LEDGER_HEADER = (
+    *("level", OPERATOR, DIRECTION, SITES, CALLS, ROWS, ELEMENTS),
+    *("changed %", "dy/y RMS", "energy ratio"),
+)
+SEEN_HEADER = (
+    *("level", SITE, OPERATOR, LAYER, DIRECTION, "phase", "process", CALLS, ROWS, ELEMENTS),
+    *("changed %", "dy/y RMS"),
+)
 
 
 def percent(interval: Mapping[str, float] | None, signed: bool = False) -> str:
@@ -84,21 +97,51 @@ def gate_rows(gate: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def ledger_rows(ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per level and operator of the ledger summary."""
+    """One row per level, operator and direction of the ledger summary."""
     return [
         (
             f"{100 * row['level']:g} %",
             row["op"],
-            str(row["sites"]),
-            f"{row['calls']:,}",
-            f"{row['rows']:,}",
-            f"{row['elements']:,}",
-            f"{row['changed']:,}",
+            row["direction"],
+            *(f"{row[name]:,}" for name in ("sites", "calls", "rows", "elements")),
+            share_text(row["changed"], row["elements"]),
             f"{_decimal(row['relative_rms_low'])} - {_decimal(row['relative_rms_high'])}",
             _decimal(row["error_to_signal"]),
         )
         for row in ledger
     ]
+
+
+def seen_rows(counts: Sequence[SiteCount]) -> list[tuple[str, ...]]:
+    """One row per entry of the ledger."""
+    return [
+        (
+            f"{100 * count.level:g} %",
+            count.site,
+            count.op,
+            "-" if count.layer is None else str(count.layer),
+            direction_text(count.direction, count.operand),
+            count.phase or "-",
+            count.process or "-",
+            *(f"{number:,}" for number in (count.calls, count.rows, count.elements)),
+            share_text(count.changed, count.elements),
+            f"{count.relative_rms:.4f}",
+        )
+        for count in counts
+    ]
+
+
+def direction_text(direction: str, operand: str) -> str:
+    """``forward``, or ``backward:weight`` where it is the gradient of an operand."""
+    return f"{direction}:{operand}" if operand else direction
+
+
+def share_text(part: int, whole: int) -> str:
+    """``part`` of ``whole`` in percent; only nothing shows as 0 and only everything as 100."""
+    if not part or part == whole:
+        return "100" if part else "0"
+    percent = 100 * part / whole
+    return "< 0.01" if percent < 0.01 else "> 99.99" if percent > 99.99 else f"{percent:.2f}"
 
 
 def _decimal(value: float | None) -> str:

@@ -20,7 +20,6 @@ from harness.record import (
     SiteCount,
 )
 from harness.runs.store import Audit
-from harness.spec.errors import ErrorModel, RelativeGaussian
 from harness.thresholds import EFFECT_MIN_ELEMENTS, effect_bounds
 
 MAX_NAMED = 3
@@ -69,23 +68,21 @@ def certify(
     audits: Sequence[Audit],
     control: ControlResult | None,
     *,
-    levels: Sequence[float],
+    levels: Mapping[float, float | None],
     control_wanted: bool,
-    error: ErrorModel | None = None,
 ) -> Certificate:
     """The certificate of a run. Each level needs exact counts and an effective (at 0: no) perturbation.
 
-    ``error`` (default: relative Gaussian) says which relative error a level must show. Counts of several processes
-    are added up; each site must have the expected total.
+    ``levels`` maps each level to the relative error (RMS) it must show, None where that depends on the data. Counts of
+    several processes are added up; each site must have the expected total.
     """
     entries = []
     merged = merge(counts, across_processes=True)
-    model = error or RelativeGaussian()
-    for level in levels:
+    for level, relative in levels.items():
         measured = [result for result in results if result.level == level]
         seen = {count.label: count for count in merged if count.level == level}
         audited = [audit for audit in audits if audit.level == level]
-        entries.append(_certify_level(_Level(level, model.expected_relative_rms(level)), expected, measured, seen, audited))
+        entries.append(_certify_level(_Level(level, relative), expected, measured, seen, audited))
     problems: list[str] = []
     if control is not None:
         problems += control.problems

@@ -130,7 +130,6 @@ def _certificate(
         counts,
         store.audits(),
         store.control(),
-        levels=asked.levels,
+        levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
         control_wanted=asked.control,
-        error=asked.error,
     )

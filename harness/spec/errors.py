@@ -17,99 +17,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from harness.exceptions import NoiseSpecError
-from harness.spec.text import nearest, number_text
+from harness.spec.error_base import ErrorModel
+from harness.spec.text import nearest
 
 ROUNDINGS = ("nearest_even", "toward_zero", "stochastic")
 SCALE_RULES = ("floor", "even", "ceil", "rceil")
-
-
-@dataclass(frozen=True)
-class ErrorModel:
-    """What all error models have. ``strength`` names the field that a noise level sets, None where there is none.
-
-    ``unit`` says what that field and the noise levels are in: ``fraction``, or ``value`` for the unit of y.
-    ``random`` models draw; ``fresh`` models draw anew on every call; ``row_statistic`` models use the largest
-    magnitude or the standard deviation of a token's row, so that they need rows of full width. Numbers are kept as
-    floats. Fields outside their range, or of another type, raise :class:`NoiseSpecError`.
-    """
-
-    name: ClassVar[str]
-    formula: ClassVar[str]
-    expected: ClassVar[str]
-    strength: ClassVar[str | None] = None
-    unit: ClassVar[str] = "fraction"
-    fresh: ClassVar[bool] = False
-    random: ClassVar[bool] = True
-    row_statistic: ClassVar[bool] = False
-
-    @property
-    def level(self) -> float | None:
-        """The value of the strength field; None where it is left to the noise level, 1.0 where there is no such
-        field (the model is then on)."""
-        value: float | None = 1.0 if self.strength is None else getattr(self, self.strength)
-        return value
-
-    def at(self, level: float) -> ErrorModel:
-        """The same model at the strength ``level``. A model without a strength field is on at any level above 0."""
-        if self.strength is None:
-            return self
-        return dataclasses.replace(self, **{self.strength: level})
-
-    @property
-    def without_level(self) -> ErrorModel:
-        """The same model with its strength left to the noise level."""
-        return self if self.strength is None else dataclasses.replace(self, **{self.strength: None})
-
-    def expected_relative_rms(self, level: float) -> float | None:
-        """RMS of (y' - y) / y to expect at ``level`` (fraction), None where it depends on the data."""
-        return None
-
-    def __str__(self) -> str:
-        words = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == self.strength:
-                if value is not None:
-                    words.append(number_text(value))
-            elif value != field.default:
-                words.append(f"{field.name}={number_text(value) if isinstance(value, int | float) else value}")
-        return f"{self.name}({', '.join(words)})" if words else self.name
-
-    def _refuse(self, field: str, rule: str, way_out: str) -> NoiseSpecError:
-        return NoiseSpecError(f"{field} {getattr(self, field)!r} of {self.name}", rule, way_out)
-
-    def _number(self, field: str, low: float, high: float, rule: str, *, without: float | None = None) -> None:
-        """Checks that a number is finite and in [low, high], ``without`` that end, and keeps it as a float.
-
-        None passes for a strength.
-        """
-        value = getattr(self, field)
-        if value is None and field == self.strength:
-            return
-        number = _finite(value)
-        if number is None or not low <= number <= high or number == without:
-            raise self._refuse(field, rule, f"write for example {self.example(field)}")
-        object.__setattr__(self, field, number)
-
-    @classmethod
-    def example(cls, field: str) -> str:
-        """A specification that sets the number ``field``: ``spike(0.05, magnitude=1)``."""
-        words = [] if cls.strength is None else ["0.05"]
-        return f"{cls.name}({', '.join(words if field == cls.strength else [*words, f'{field}=1'])})"
-
-
-def _finite(value: object) -> float | None:
-    """``value`` as a float, None for what is no finite number; -0.0 becomes 0.0, which prints alike."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value) + 0.0
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,10 @@ class EvalSpec:
             raise NoiseSpecError(
                 f"when:{self.noise.when} in an evaluation", "an evaluation has no backward pass", "drop when:"
             )
+        if self.noise.seed:
+            raise NoiseSpecError(
+                f"seed:{self.noise.seed} in an evaluation", "every item has noise seeds of its own", "use --noise-seeds"
+            )
         if self.noise.phases:
             raise NoiseSpecError(
                 f"phase:{','.join(self.noise.phases)} in an evaluation", "an evaluation has no phases", "drop phase:"

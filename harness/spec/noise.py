@@ -16,6 +16,7 @@ KEY_MODES = ("item", "shared")
 POINTS = ("output", "input", "weight")
 DIRECTIONS = ("forward", "backward", "both")
 PHASES = ("rollout", "training", "validation")
+SOFTMAXES = ("as_drawn", "renormalised")
 SELECTORS: Mapping[str, str] = MappingProxyType(
     {
         "op": "ops",
@@ -29,6 +30,7 @@ SELECTORS: Mapping[str, str] = MappingProxyType(
         "exclude": "exclude",
         "when": "when",
         "phase": "phases",
+        "softmax": "softmax",
         "key": "key",
         "seed": "seed",
     }
@@ -56,6 +58,9 @@ class NoiseSpec:
     When: ``when`` is forward, backward (the gradient of each input operand) or both; ``phases`` restricts to
     declared phases of a run, empty means always.
 
+    ``softmax`` is ``as_drawn`` or ``renormalised``: perturbed probabilities are then clamped at 0 and divided by their
+    sum, as the ancestor did; the ledger measures the error before that.
+
     ``key`` is ``item`` (draws differ between items and are independent) or ``shared`` (one "chip": every item
     at a token position sees the same draws, so that noise seeds are crossed with items). ``seed`` keys the draws of
     forwards whose items were not given seeds of their own.
@@ -77,6 +82,7 @@ class NoiseSpec:
     exclude: tuple[str, ...] = ()
     when: str = "forward"
     phases: tuple[str, ...] = ()
+    softmax: str = "as_drawn"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +92,7 @@ class NoiseSpec:
             ("key", self.key, KEY_MODES),
             ("at", self.at, POINTS),
             ("when", self.when, DIRECTIONS),
+            ("softmax", self.softmax, SOFTMAXES),
         ):
             if value not in known:
                 rule = f"{name}:{f' or {name}:'.join(known)}"
@@ -196,7 +203,7 @@ class NoiseSpec:
         return print_noise(self)
 
 
-_WORDS = {"key": "key mode", "at": "injection point", "when": "direction"}
+_WORDS = {"key": "key mode", "at": "injection point", "when": "direction", "softmax": "softmax option"}
 
 
 def _is_count(value: object) -> bool:

@@ -8,30 +8,43 @@ from types import MappingProxyType
 
 
 @dataclass(frozen=True)
+class Operand:
+    """An argument whose gradient backward noise perturbs: its name in ledgers, its position among the arguments, and
+    further names under which it may be passed."""
+
+    name: str
+    position: int
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Operator:
     """A canonical operator.
 
-    ``functions`` are the spellings under which torch offers it (dotted names below ``torch``); ``operands`` says
-    which of their arguments carry a gradient that backward noise perturbs: positions, or argument names;
-    ``modules`` are glob patterns of the class names of the modules that compute it, ``fields`` the parameters of
-    such a module that are operands. ``selects`` lists further canonical operators that the name stands for.
+    ``functions`` are the spellings under which torch offers it (dotted names below ``torch``), ``operands`` the
+    arguments of its result that have a gradient; ``shifted`` says of spellings by how many positions their operands
+    stand elsewhere. ``modules`` are glob patterns of the class names of the modules that compute it, ``fields`` the
+    parameters of such a module that are operands. ``selects`` lists further canonical operators that the name stands
+    for.
     """
 
     name: str
     functions: tuple[str, ...] = ()
-    operands: tuple[tuple[int, str], ...] = ((0, "input"),)
+    operands: tuple[Operand, ...] = (Operand("input", 0),)
     modules: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     selects: tuple[str, ...] = ()
     note: str = ""
+    shifted: tuple[tuple[str, int], ...] = ()
 
 
-_TWO = ((0, "input"), (1, "other"))
+_INPUT = Operand("input", 0, ("self", "dividend", "batch1"))
+_TWO = (_INPUT, Operand("other", 1, ("mat2", "vec", "tensor", "divisor", "batch2")))
 _TABLE = (
     Operator(
         "linear",
         ("nn.functional.linear",),
-        ((0, "input"), (1, "weight")),
+        (_INPUT, Operand("weight", 1)),
         ("Linear", "NonDynamicallyQuantizableLinear"),
         ("weight",),
         ("conv1d",),
@@ -39,7 +52,7 @@ _TABLE = (
     Operator(
         "conv1d",
         ("addmm", "Tensor.addmm", "Tensor.addmm_"),
-        ((1, "mat1"), (2, "mat2")),
+        (Operand("input", 1, ("mat1",)), Operand("weight", 2, ("mat2",))),
         ("Conv1D",),
         ("weight",),
         note="GPT-2's linear: addmm of bias, input and weight",
@@ -57,7 +70,12 @@ _TABLE = (
     Operator("qk", note="attention's scores, before scaling and mask"),
     Operator("pv", note="attention's weights times values"),
     Operator("rotary", note="the rotary embedding's angle product; noise on it alone destroys a model"),
-    Operator("bmm", ("bmm", "Tensor.bmm", "baddbmm", "Tensor.baddbmm"), _TWO),
+    Operator(
+        "bmm",
+        ("bmm", "Tensor.bmm", "baddbmm", "Tensor.baddbmm", "Tensor.baddbmm_"),
+        _TWO,
+        shifted=(("baddbmm", 1), ("Tensor.baddbmm", 1), ("Tensor.baddbmm_", 1)),
+    ),
     Operator("einsum", ("einsum", "functional.einsum"), ()),
     Operator(
         "softmax", ("softmax", "Tensor.softmax", "nn.functional.softmax", "special.softmax"), modules=("Softmax",)
@@ -80,14 +98,14 @@ _TABLE = (
     Operator(
         "layer_norm",
         ("nn.functional.layer_norm", "layer_norm", "native_layer_norm"),
-        ((0, "input"), (2, "weight")),
+        (_INPUT, Operand("weight", 2)),
         ("LayerNorm", "OPTLayerNorm"),
         ("weight",),
     ),
     Operator(
         "rms_norm",
         ("nn.functional.rms_norm", "rms_norm"),
-        ((0, "input"), (2, "weight")),
+        (_INPUT, Operand("weight", 2)),
         ("*RMSNorm", "*RMSNormGated", "T5LayerNorm"),
         ("weight",),
         note="also the composite that transformers runs, by module",
@@ -95,14 +113,14 @@ _TABLE = (
     Operator(
         "sdpa",
         ("nn.functional.scaled_dot_product_attention",),
-        ((0, "query"), (1, "key"), (2, "value")),
+        (Operand("query", 0), Operand("key", 1), Operand("value", 2)),
         note="the output of fused attention",
     ),
     Operator("add", ("add", "Tensor.add", "Tensor.add_", "Tensor.__add__", "Tensor.__radd__", "Tensor.__iadd__"), _TWO),
     Operator(
         "mul",
         (
-            *("mul", "multiply", "Tensor.mul", "Tensor.mul_", "Tensor.multiply"),
+            *("mul", "multiply", "Tensor.mul", "Tensor.mul_", "Tensor.multiply", "Tensor.multiply_"),
             *("Tensor.__mul__", "Tensor.__rmul__", "Tensor.__imul__"),
         ),
         _TWO,
@@ -111,11 +129,19 @@ _TABLE = (
         "div",
         (
             *("div", "divide", "true_divide", "Tensor.div", "Tensor.div_", "Tensor.divide"),
+            *("Tensor.true_divide", "Tensor.true_divide_", "Tensor.divide_"),
             *("Tensor.__truediv__", "Tensor.__rtruediv__", "Tensor.__itruediv__", "Tensor.__div__"),
         ),
         _TWO,
     ),
-    Operator("embedding", ("nn.functional.embedding", "embedding"), ((1, "weight"),), ("Embedding",), ("weight",)),
+    Operator(
+        "embedding",
+        ("nn.functional.embedding", "embedding"),
+        (Operand("weight", 1),),
+        ("Embedding",),
+        ("weight",),
+        shifted=(("embedding", -1),),
+    ),
 )
 OPS: Mapping[str, Operator] = MappingProxyType({operator.name: operator for operator in _TABLE})
 """Canonical name -> operator, in the order in which specifications list them."""

@@ -13,13 +13,13 @@ FIXTURE = Path(__file__).parents[2] / "fixtures" / "arith-qwen2"
 NEVER_STOP = Decoding(max_new_tokens=24, stop=(), pad=0)
 
 
-def fixture_model() -> PreTrainedModel:
-    """The shipped checkpoint, fp32, SDPA attention."""
-    return AutoModelForCausalLM.from_pretrained(FIXTURE, dtype=torch.float32, attn_implementation="sdpa").eval()
+def fixture_model(attention: str = "sdpa") -> PreTrainedModel:
+    """The shipped checkpoint, fp32."""
+    return AutoModelForCausalLM.from_pretrained(FIXTURE, dtype=torch.float32, attn_implementation=attention).eval()
 
 
-def middle_model() -> PreTrainedModel:
-    """A Qwen2 shape with hidden 512 and 10 layers, random weights, fp32, SDPA attention."""
+def middle_model(attention: str = "sdpa") -> PreTrainedModel:
+    """A Qwen2 shape with hidden 512 and 10 layers, random weights, fp32."""
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=1024,
@@ -29,7 +29,7 @@ def middle_model() -> PreTrainedModel:
         num_attention_heads=8,
         num_key_value_heads=8,
         max_position_embeddings=1024,
-        attn_implementation="sdpa",
+        attn_implementation=attention,
     )
     return Qwen2ForCausalLM(config).eval()
 
@@ -42,3 +42,18 @@ def prompts(count: int, vocabulary: int, shortest: int = 100, longest: int = 140
         Prompt(f"item{row}", row % 5, tuple(torch.randint(0, vocabulary, (length,), generator=generator).tolist()))
         for row, length in enumerate(lengths)
     ]
+
+
+def stack_model(layers: int) -> PreTrainedModel:
+    """``layers`` layers in the shape of Qwen2.5-1.5B with a small vocabulary, random weights, fp32, eager attention."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=1024,
+        hidden_size=1536,
+        intermediate_size=8960,
+        num_hidden_layers=layers,
+        num_attention_heads=12,
+        num_key_value_heads=2,
+        attn_implementation="eager",
+    )
+    return Qwen2ForCausalLM(config).eval()

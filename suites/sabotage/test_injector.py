@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-import torch
 from torch import nn
 
 from harness.evaluate import run as run_module
@@ -30,8 +29,18 @@ def test_an_honest_run_is_certified(evaluated):
     assert gate(run.arm, run.arm, GatePolicy(margin=0.2)).verdict == PASS
 
 
+def at_strength(monkeypatch, change):
+    """A kernel that draws at another strength than it is asked for."""
+    honest = kernel.Kernel.perturb
+
+    def other(self, error, y, key, level, *rest):
+        return honest(self, error, y, key, change(level), *rest)
+
+    monkeypatch.setattr(kernel.Kernel, "perturb", other)
+
+
 def zero_draws(monkeypatch):
-    monkeypatch.setattr(kernel, "normals", lambda rows, columns: torch.zeros(()))
+    at_strength(monkeypatch, lambda level: 0.0)
 
 
 def missing_site(monkeypatch):
@@ -88,13 +97,13 @@ def foreign_noise(monkeypatch):
 
 def off_after_the_first_batch(monkeypatch):
     """A counter that goes on while the noise does not: the ledger measures, so the level is ineffective."""
-    honest, calls = kernel.normals, []
+    calls = []
 
-    def fading(rows, columns):
+    def fading(level):
         calls.append(1)
-        return honest(rows, columns) * (0.5 if len(calls) > 100 else 1.0)
+        return level * (0.5 if len(calls) > 100 else 1.0)
 
-    monkeypatch.setattr(kernel, "normals", fading)
+    at_strength(monkeypatch, fading)
 
 
 SABOTAGE = {

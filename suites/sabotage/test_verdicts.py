@@ -72,7 +72,10 @@ def test_damage_of_about_the_margin_is_inconclusive(baseline, shipped, tmp_path)
 
 
 def test_a_sabotaged_injector_is_invalid(baseline, shipped, tmp_path, monkeypatch):
-    monkeypatch.setattr(kernel, "normals", lambda rows, columns: torch.zeros(()))
+    honest = kernel.Kernel.perturb
+    monkeypatch.setattr(
+        kernel.Kernel, "perturb", lambda self, error, y, key, level, *rest: honest(self, error, y, key, 0.0, *rest)
+    )
     result = gate(run_of(shipped, tmp_path / "run"), baseline, POLICY)
     assert (result.verdict, result.exit_code) == (INVALID, 4)
     assert any("ineffective injection" in reason for reason in result.levels[1].reasons)

@@ -25,6 +25,7 @@ SITES = (
     ExpectedSite("lm_head", "linear", 50, last_token_only=True, grows=False),
 )
 KEY = {"task": "arith", "dataset": "d1", "template": "t1", "scorer": "strict", "engine": "transformers"}
+NOISE = "relative_gaussian @ op:linear"
 CONTROL = ControlResult(1.0, 2, 2, 0, 2)
 Rows = Mapping[float, Sequence[Sequence[float | str]]]
 
@@ -77,9 +78,21 @@ def make_counts() -> Callable[..., list[SiteCount]]:
         found = []
         for site in sites:
             rows, elements = site.rows(here), site.elements(here)
-            changed = elements if level else 0
-            counts = (2, rows, elements, changed, elements, 0, 4.0 * elements, 4.0 * elements * level**2)
-            found.append(SiteCount(site.name, site.op, level, *counts, elements * level**2))
+            count = SiteCount(
+                site=site.name,
+                op=site.op,
+                level=level,
+                process="here:1",
+                calls=2,
+                rows=rows,
+                elements=elements,
+                changed=elements if level else 0,
+                nonzero=elements,
+                signal=4.0 * elements,
+                error=4.0 * elements * level**2,
+                relative=elements * level**2,
+            )
+            found.append(count)
         return [replace(found[0], **changes), *found[1:]]
 
     return build
@@ -105,7 +118,12 @@ class RunMaker:
         details = {
             "checkpoint": {"path": "ckpt", "weights": "w1"},
             "spec": spec.to_json(),
-            "plan": {"sites": [vars(site) for site in SITES], "excluded": {"rotary": "on purpose"}, "uncovered": {}},
+            "plan": {
+                "noise": NOISE,
+                "sites": [vars(site) for site in SITES],
+                "excluded": {"rotary": "on purpose"},
+                "uncovered": {},
+            },
         }
         return build_manifest(EVALUATION_KIND, identity | changes, KEY, details)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward, use_gqa_in_sdpa
 from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.models.qwen2.modeling_qwen2 import repeat_kv
 
@@ -115,9 +116,14 @@ def fused_attention(
 ) -> tuple[Tensor, None]:
     """transformers' SDPA attention with its output perturbed, result (batch, tokens, heads, dim)."""
     attached: Attached = module.__dict__.get(_ATTRIBUTE, ())
+    owner: Any = module
+    if hasattr(module, "num_key_value_groups") and not use_gqa_in_sdpa(attention_mask, key):
+        # the kernel's operands are the repeated ones; its caller must not repeat them again
+        groups, owner = module.num_key_value_groups, SimpleNamespace(is_causal=getattr(module, "is_causal", True))
+        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     query, key, value = _operands(attached, SDPA, query=query, key=key, value=value)
     output, _ = sdpa_attention_forward(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        owner, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
     )
     return _flat_results(attached, SDPA, output), None
 

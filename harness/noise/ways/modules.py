@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from harness.noise.session import NoiseSession
 
 
+_IN_PLACE = "inplace"
+"""What an activation calls its option to write into its input."""
+
+
 @contextlib.contextmanager
 def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
     """Hooks every module of ``sites``."""
@@ -24,10 +28,11 @@ def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) ->
             module, at_output = model.get_submodule(site.module), site.point == "output"
             if not at_output or session.plan.spec.backward:
                 fields = _fields(site, module) if at_output else ()
+                shadowed = (*fields, _IN_PLACE) if getattr(module, _IN_PLACE, False) is True else fields
                 hook = _before(site, session, fields)
                 session.hook(stack, module.register_forward_pre_hook(hook, with_kwargs=True))
-                if fields:
-                    after = _unshadow(session, fields)
+                if shadowed:
+                    after = _unshadow(session, shadowed)
                     session.hook(stack, module.register_forward_hook(after, always_call=True, prepend=True))
             if at_output and session.plan.spec.forward:
                 session.hook(stack, module.register_forward_hook(_after(site, session)))
@@ -51,6 +56,8 @@ def _before(site: Site, session: NoiseSession, fields: tuple[str, ...]) -> Calla
         return session.result(site, x) if site.point == "input" else x
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        if getattr(module, _IN_PLACE, False) is True:  # nobody may write into the view that an operand is
+            shadow(module, _IN_PLACE, False, session.handle)
         for name in fields:
             shadow(module, name, session.operand(site, shown(module, name), name), session.handle)
         if args:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from harness.baselines.file import Baseline, checksum, dump, load
 from harness.exceptions import HarnessError
-from harness.record import ERROR, RIGHT, TRUNCATED, UNPARSED, WRONG, Arm, Certificate, Outcome
+from harness.record import CERTIFIED, ERROR, RIGHT, TRUNCATED, UNPARSED, WRONG, Arm, Certificate, Outcome
 from harness.runs.loaded import load_run
+from harness.spec import EvalSpec
 
 pytestmark = pytest.mark.unit
 
@@ -44,6 +45,18 @@ def test_what_was_written_is_read(baseline: Baseline, file: Path) -> None:
     found = load(file)
     assert found == baseline
     assert dump(found) == dump(baseline)
+
+
+def test_the_shipped_baseline_is_still_what_this_version_writes() -> None:
+    """The schema of run folders may change; the file's own may not without a new version of it."""
+    file = Path(__file__).parents[3] / "baselines" / "arith" / "arith-qwen2.json"
+    found = load(file)
+    assert dump(found) == file.read_text()
+    assert found.arm.certificate.status == CERTIFIED
+    assert found.spec is not None
+    spec = EvalSpec.from_json(dict(found.spec))
+    assert str(spec.noise) == found.arm.key["noise"]
+    assert {level: len(items) for level, items in found.arm.outcomes.items()} == dict.fromkeys(spec.levels, 200)
 
 
 outcomes = st.sampled_from(

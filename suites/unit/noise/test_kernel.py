@@ -8,47 +8,89 @@ import torch
 from harness.noise import kernel
 from harness.noise.auditor import Auditor
 from harness.noise.kernel import Kernel
-from harness.numerics.keyed_random import derive_key, normals, stream_keys
+from harness.numerics import native
+from harness.numerics.error_models import perturb
+from harness.numerics.keyed_random import DrawKey, derive_key, normals, stream_keys
+from harness.spec.errors import (
+    AbsoluteGaussian,
+    Deadzone,
+    FakeQuant,
+    Nondeterministic,
+    RelativeGaussian,
+    Spike,
+    Truncation,
+)
 
 pytestmark = pytest.mark.unit
 CPU = torch.device("cpu")
+OTHERS = (
+    (AbsoluteGaussian(), 0.05),
+    (Nondeterministic(), 0.05),
+    (Deadzone(), 0.1),
+    (Truncation(), 0.25),
+    (Spike(), 0.1),
+    (FakeQuant(), 1.0),
+)
 
 
-def arguments(rows=37, columns=50, dtype=torch.float32):
+def arguments(rows=37, columns=50, dtype=torch.float32, error=None, level=0.05):
     y = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0)).to(dtype)
-    keys = stream_keys(derive_key("r"), rows, CPU).view(rows, 1), stream_keys(derive_key("c"), columns, CPU).view(1, -1)
-    return y, *keys, torch.tensor(0.05), torch.ones(rows, 1, dtype=torch.bool)
+    row_keys, column_keys = (stream_keys(derive_key(name), count, CPU) for name, count in (("r", rows), ("c", columns)))
+    key = DrawKey(row_keys.view(rows, 1), column_keys.view(1, -1))
+    return error or RelativeGaussian(), y, key, torch.tensor(level), torch.ones(rows, 1, dtype=torch.bool)
 
 
 def test_it_is_the_formula():
-    y, rows, columns, scale, real = arguments()
-    after, sums = Kernel(compiled=False).perturb(y, rows, columns, scale, real)
-    assert torch.equal(after, y + y * (scale * normals(rows, columns)))
+    error, y, key, level, real = arguments()
+    after, sums = Kernel(compiled=False).perturb(error, y, key, level, real)
+    assert torch.equal(after, y + y * (level * normals(*key)))
     assert sums.shape == (37, 6)
     assert sums[:, 0].sum() == (after != y).sum()
 
 
-def test_chunks_do_not_matter(monkeypatch):
-    whole = Kernel(compiled=False).perturb(*arguments())
-    monkeypatch.setattr(kernel, "EAGER_CHUNK", 120)
-    parts = Kernel(compiled=False).perturb(*arguments())
+@pytest.mark.parametrize(("error", "level"), OTHERS, ids=lambda given: getattr(given, "name", None))
+def test_every_other_error_model_is_its_formula_and_measured_alike(error, level):
+    _, y, key, strength, real = arguments(error=error, level=level)
+    y[0, 0], y[1] = float("nan"), 0.0
+    real[4] = False
+    after, sums = Kernel().perturb(error, y, key, strength, real)
+    expected = perturb(error, y, key, level)
+    assert torch.equal(after.nan_to_num(7), expected.nan_to_num(7))
+    counted = real[:, 0] & torch.isfinite(y).all(1)
+    difference = (expected - y)[counted]
+    assert sums[counted, 0].tolist() == (difference != 0).sum(1).tolist()
+    assert sums[counted, 1].tolist() == (y[counted] != 0).sum(1).tolist()
+    torch.testing.assert_close(sums[counted, 4], difference.square().sum(1))
+    assert sums[:, 0].sum() > 0
+    assert (sums[4] == 0).all()
+    assert sums[0, 2] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(RelativeGaussian(), 0.05), *OTHERS], ids=lambda given: getattr(given, "name", None)
+)
+def test_chunks_do_not_matter(monkeypatch, error, level):
+    given = arguments(error=error, level=level)
+    whole = Kernel(compiled=False).perturb(*given)
+    monkeypatch.setattr(kernel, "EAGER_CHUNK", {"cpu": 120})
+    parts = Kernel(compiled=False).perturb(*given)
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
 def test_padding_is_perturbed_but_not_measured():
-    y, rows, columns, scale, real = arguments()
+    error, y, key, level, real = arguments()
     real[3:] = False
     y[5, 5] = float("nan")
-    after, sums = Kernel(compiled=False).perturb(y, rows, columns, scale, real)
+    after, sums = Kernel(compiled=False).perturb(error, y, key, level, real)
     assert (sums[:3] != 0).any()
     assert (sums[3:] == 0).all()
     assert not torch.equal(after[10], y[10])
 
 
 def test_non_finite_and_zero_elements_are_counted_apart():
-    y, rows, columns, scale, real = arguments()
+    error, y, key, level, real = arguments()
     y[0, 0], y[0, 1], y[1, :] = float("inf"), float("nan"), 0.0
-    after, sums = Kernel(compiled=False).perturb(y, rows, columns, scale, real)
+    after, sums = Kernel(compiled=False).perturb(error, y, key, level, real)
     assert sums[0, 2] == 2
     assert sums[1].tolist() == [0.0] * 6
     assert (after[1] == 0).all()
@@ -56,44 +98,64 @@ def test_non_finite_and_zero_elements_are_counted_apart():
 
 def test_a_low_precision_swallows_small_noise():
     """bf16 cannot carry a scale of 1e-4: the count must say so."""
-    y, rows, columns, _, real = arguments(dtype=torch.bfloat16)
-    after, sums = Kernel(compiled=False).perturb(y, rows, columns, torch.tensor(1e-4), real)
+    error, y, key, _, real = arguments(dtype=torch.bfloat16)
+    after, sums = Kernel(compiled=False).perturb(error, y, key, torch.tensor(1e-4), real)
     assert torch.equal(after, y)
     assert sums[:, 0].sum() == 0
 
 
-def test_without_a_compiler_it_goes_on_eagerly_and_says_so(monkeypatch, caplog):
-    def broken(function):
-        raise RuntimeError("no C++ compiler")
+@pytest.fixture
+def fresh():
+    """The compiled functions are found anew, and again afterwards."""
+    native._functions.cache_clear()
+    yield
+    native._functions.cache_clear()
 
-    kernel._compiler_works.cache_clear()
-    monkeypatch.setattr(kernel, "_compile", broken)
-    try:
-        with caplog.at_level(logging.WARNING, "harness"):
-            after, _ = Kernel(compiled=True).perturb(*arguments())
-    finally:
-        kernel._compiler_works.cache_clear()
+
+@pytest.mark.usefixtures("fresh")
+def test_without_a_compiler_it_goes_on_eagerly_and_says_so(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with caplog.at_level(logging.WARNING, "harness"):
+        after, _ = Kernel().perturb(*arguments())
     assert torch.equal(after, Kernel(compiled=False).perturb(*arguments())[0])
-    assert "no working compiler" in caplog.text
+    assert "the C compiler failed" in caplog.text
 
 
-def test_it_is_compiled_once_that_pays(monkeypatch):
-    used = []
-    monkeypatch.setattr(kernel, "COMPILE_FROM", 3000)
-    monkeypatch.setattr(kernel, "_compiler_works", lambda: used.append("compiled"))
-    running = Kernel()
-    running.perturb(*arguments())
-    assert used == []
-    running.perturb(*arguments())
-    assert used == ["compiled"]
+@pytest.mark.usefixtures("fresh")
+def test_a_compiled_kernel_of_other_bits_is_not_used(monkeypatch, caplog, tmp_path):
+    wrong = tmp_path / "perturb.c"
+    wrong.write_text(native.SOURCE.read_text().replace("0x846CA68Bu", "0x846CA68Du"))
+    monkeypatch.setattr(native, "SOURCE", wrong)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with caplog.at_level(logging.WARNING, "harness"):
+        assert not any(native.available(dtype) for dtype in native.FUNCTIONS)
+    assert "differs from the eager one" in caplog.text
 
 
-def test_under_the_auditor_nothing_is_compiled(monkeypatch, toy):
-    """Traced under its dispatch mode, the compiled pass was given up on, and every later batch ran eagerly."""
-    compiled = []
-    monkeypatch.setattr(kernel, "_compiler_works", lambda: compiled.append("asked"))
+@pytest.mark.usefixtures("fresh")
+def test_the_library_is_compiled_once_and_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native.available(torch.float32)
+    (made,) = (tmp_path / "robustness-harness").iterdir()
+    before = made.stat().st_mtime_ns
+    native._functions.cache_clear()
+    assert native.available(torch.float32)
+    assert made.stat().st_mtime_ns == before
+
+
+def test_a_tensor_is_overwritten_only_if_both_sides_allow_it():
+    for in_place, own, same in ((True, True, True), (True, False, False), (False, True, False)):
+        given = arguments()
+        before = given[1].clone()
+        after, _ = Kernel(in_place=in_place).perturb(*given, own)
+        assert (after.data_ptr() == given[1].data_ptr()) is same
+        assert torch.equal(given[1], before) is not same
+
+
+def test_under_the_auditor_nothing_is_overwritten(toy):
+    given = arguments()
+    before = given[1].clone()
     with Auditor(toy()):
-        Kernel(compiled=True).perturb(*arguments())
-    assert compiled == []
-    Kernel(compiled=True).perturb(*arguments())
-    assert compiled == ["asked"]
+        Kernel(in_place=True).perturb(*given, True)
+    assert torch.equal(given[1], before)

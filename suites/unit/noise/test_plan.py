@@ -5,15 +5,16 @@ import torch
 from torch import nn
 
 from harness.exceptions import NoiseSpecError
+from harness.noise.audit import check_audit
 from harness.noise.auditor import Auditor
 from harness.noise.kernel import Kernel
-from harness.noise.plan import build_plan, check_audit
+from harness.noise.plan import build_plan
 from harness.noise.session import NoiseSession
 from harness.spec import parse_noise
 
 pytestmark = pytest.mark.unit
 IDS = torch.tensor([[1, 2, 3, 4]])
-LINEAR = "relative_gaussian @ op:linear"
+LINEAR, MATMUL = "relative_gaussian @ op:linear", "relative_gaussian @ profile:matmul"
 
 
 def audited(model, plan, scale):
@@ -27,7 +28,8 @@ def audited(model, plan, scale):
 def test_rotary_is_excluded_and_fused_attention_out_of_reach(toy):
     plan = build_plan(toy("sdpa"), parse_noise(LINEAR))
     assert len(plan.sites) == 2 * 7 + 1
-    assert list(plan.excluded) == ["model.rotary_emb:angle"]
+    left_out = ["model.rotary_emb:angle", *(f"model.layers.{i}.self_attn:sdpa" for i in (0, 1))]
+    assert list(plan.excluded) == left_out
     assert set(plan.uncovered) == {f"model.layers.{i}.self_attn:{op}" for i in (0, 1) for op in ("qk", "pv")}
     assert all("fused" in reason for reason in plan.uncovered.values())
 
@@ -46,10 +48,25 @@ def test_attention_products_are_refused_under_sdpa(toy):
         build_plan(toy("sdpa"), parse_noise("relative_gaussian @ profile:matmul"))
 
 
-def test_a_spec_that_matches_nothing_names_what_there_is():
-    model = nn.Sequential(nn.Linear(2, 2))
-    with pytest.raises(NoiseSpecError, match=r"op:rotary matches nothing.*linear"):
-        build_plan(model, parse_noise("relative_gaussian @ op:rotary"))
+@pytest.mark.parametrize("op", ["rotary", "rms_norm", "silu", "add"])
+def test_a_spec_that_matches_nothing_names_what_there_is(op):
+    model = nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 2))
+    with pytest.raises(NoiseSpecError, match=rf"op:{op} matches nothing.*linear"):
+        build_plan(model, parse_noise(f"relative_gaussian @ op:{op}"))
+
+
+@pytest.mark.parametrize("spec", ["profile:all-ops", "scope:mlp", "class:Qwen2DecoderLayer,Qwen2Attention"])
+def test_every_site_is_as_wide_as_what_it_gives(toy, spec):
+    """Activations and blocks do not say how wide they are; expected counts need it before anything runs."""
+    model = toy("eager")
+    plan = build_plan(model, parse_noise(f"relative_gaussian @ {spec}"))
+    with torch.no_grad(), NoiseSession(model, plan) as session, session.batch(["a"], [0], 0.05):
+        model(input_ids=IDS)
+        counts = session.ledger.drain(0.05)
+    tokens = IDS.shape[1]
+    per_site = {site.name: site.columns * (tokens * (tokens + 1) // 2 if site.grows else tokens) for site in plan.sites}
+    assert {name: count.elements for name, count in counts.items()} == per_site
+    assert all(per_site.values())
 
 
 class Hidden(nn.Module):
@@ -81,14 +98,16 @@ SPELLINGS = {
 @pytest.mark.parametrize("grad", ["inference", "no_grad", "grad"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_spelling_of_a_product_is_seen(toy, spelling, grad):
-    model = toy()
+    model = toy("eager")
     model.model.norm = nn.Sequential(model.model.norm, Hidden(SPELLINGS[spelling]))
     context = {"inference": torch.inference_mode, "no_grad": torch.no_grad, "grad": torch.enable_grad}[grad]
     with context(), Auditor(model) as auditor:
         model(input_ids=IDS)
     assert sum(count for (module, _), count in auditor.products.items() if module == "model.norm.1") == 1
-    plan = build_plan(model, parse_noise(LINEAR))
-    assert [name for name in plan.uncovered if name.startswith("model.norm.1:")]
+    for spec, reached in ((LINEAR, {"linear", "addmm"}), (MATMUL, set(SPELLINGS) - {"tensordot"})):
+        plan = build_plan(model, parse_noise(spec))
+        assert any(site.module == "model.norm.1" for site in plan.sites) is (spelling in reached)
+        assert any(name.startswith("model.norm.1:") for name in plan.uncovered) is (spelling not in reached)
 
 
 def test_a_product_that_appears_later_is_a_problem(toy):
@@ -127,21 +146,68 @@ def test_audit_measures_the_error_itself(toy, factor):
     assert "0.05 was asked for" in problems[0]
 
 
-def test_an_auditor_that_saw_nothing_is_no_audit(toy):
-    model = toy()
-    plan = build_plan(model, parse_noise(LINEAR))
+@pytest.mark.parametrize("way", ["auto", "functions"])
+@pytest.mark.parametrize("spec", ["op:linear", "op:rotary", "profile:matmul"])
+def test_an_auditor_that_saw_nothing_is_no_audit(toy, spec, way):
+    model = toy("eager")
+    plan = build_plan(model, parse_noise(f"relative_gaussian @ {spec}"), way)
     problems = check_audit(Auditor(model), plan, 0.05)
-    assert len(problems) == len(plan.sites)
-    assert all("no product of" in problem for problem in problems)
+    assert problems == tuple(f"audit: {site.name}: no product ran" for site in plan.sites)
+
+
+def test_an_auditor_that_saw_no_norm_and_no_activation_is_no_audit(toy):
+    model = toy()
+    plan = build_plan(model, parse_noise("relative_gaussian @ op:rms_norm,silu"))
+    problems = check_audit(Auditor(model), plan, 0.05)
+    assert len(problems) == len(plan.sites) == 5 + 2
+    assert all("could not be compared" in problem for problem in problems)
 
 
 def test_the_audit_measures_attention_products_too(toy):
     model = toy("eager")
-    plan = build_plan(model, parse_noise("relative_gaussian @ profile:matmul"))
+    plan = build_plan(model, parse_noise(MATMUL))
     auditor = audited(model, plan, 0.05)
     assert check_audit(auditor, plan, 0.05) == ()
-    assert set(auditor.errors) == {site.name for site in plan.sites}
+    assert {site.name for site in plan.sites} <= set(auditor.errors)
     assert check_audit(audited(model, plan, 0.0), plan, 0.0) == ()
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_audit_measures_every_operator(toy, attention):
+    """What norms, activations, embedding, softmax and fused attention let out is compared too, and what blocks do."""
+    model = toy(attention)
+    every = "linear,softmax,silu,rms_norm,embedding" + (",qk,pv" if attention == "eager" else ",sdpa")
+    every = every.replace(",softmax", "") if attention == "sdpa" else every
+    plan = build_plan(model, parse_noise(f"relative_gaussian @ op:{every}"))
+    auditor = audited(model, plan, 0.05)
+    assert check_audit(auditor, plan, 0.05) == ()
+    assert {site.name for site in plan.sites} <= set(auditor.errors)
+    for site in plan.sites:
+        squared, nonzero, _ = auditor.errors[site.name]
+        assert (squared / nonzero) ** 0.5 == pytest.approx(0.05, rel=0.5), site.name
+    assert check_audit(audited(model, plan, 0.0), plan, 0.0) == ()
+
+
+@pytest.mark.parametrize("name", ["model.layers.1", "model.layers.0.mlp", "model.layers.0.self_attn", "model.norm"])
+def test_the_audit_sees_noise_on_a_block_or_norm_that_nobody_asked_for(toy, name):
+    model = toy()
+    plan = build_plan(model, parse_noise(LINEAR))
+
+    def hurt(module, args, output):
+        return (output[0] * 1.001, *output[1:]) if isinstance(output, tuple) else output * 1.001
+
+    handle = model.get_submodule(name).register_forward_hook(hurt)
+    problems = check_audit(audited(model, plan, 0.05), plan, 0.05)
+    handle.remove()
+    assert any(f"{name} let out" in problem for problem in problems), problems
+
+
+def test_the_audit_of_errors_that_depend_on_the_data_asks_that_something_changes(toy):
+    model = toy()
+    plan = build_plan(model, parse_noise("deadzone @ op:linear"))
+    assert check_audit(audited(model, plan, 0.1), plan, 0.1) == ()
+    (problem,) = check_audit(audited(model, plan, 0.0), plan, 0.1)
+    assert problem == "audit: no site let out anything but its own result under deadzone"
 
 
 @pytest.mark.parametrize("op", ["qk", "pv"])
@@ -149,9 +215,8 @@ def test_an_injector_that_only_claims_to_perturb_attention_is_caught(toy, monkey
     """The ledger believes the kernel; the auditor does not."""
     honest = Kernel.perturb
 
-    def lying(self, y, rows, columns, scale, real):
-        after, sums = honest(self, y, rows, columns, scale, real)
-        return (y if y.ndim == 4 or y.shape[-1] == 32 else after), sums
+    def lying(self, error, y, *rest):
+        return y, honest(self, error, y.clone(), *rest)[1]
 
     model = toy("eager")
     plan = build_plan(model, parse_noise(f"relative_gaussian @ op:{op}"))

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from harness.exceptions import NoiseSpecError
-from harness.noise.attention import IMPLEMENTATION
 from harness.noise.plan import build_plan
 from harness.noise.session import NoiseSession
+from harness.noise.ways.attention import EAGER
 from harness.spec import parse_noise
+from harness.spec.errors import RelativeBias
 
 pytestmark = pytest.mark.unit
 LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, MLP, VOCAB = 2, 4, 2, 8, 32, 48, 64
@@ -92,11 +93,46 @@ def test_noise_reaches_the_output(toy, spec):
     assert difference > 1e-4
 
 
-def test_a_forward_without_item_keys_is_refused(toy):
+def test_a_forward_without_items_and_without_a_strength_is_refused(toy):
     model = toy()
     plan = build_plan(model, parse_noise("relative_gaussian @ op:linear"))
-    with NoiseSession(model, plan), pytest.raises(NoiseSpecError, match="without item keys"), torch.no_grad():
+    with NoiseSession(model, plan), pytest.raises(NoiseSpecError, match=r"no strength.*session\.batch"), torch.no_grad():
         model(**padded())
+
+
+def unnamed(model, spec, forwards):
+    """(logits of each of ``forwards`` forwards without items, counts by site)."""
+    with NoiseSession(model, build_plan(model, parse_noise(spec))) as session, torch.no_grad():
+        return [model(**padded()).logits for _ in range(forwards)], session.ledger.drain(0.05)
+
+
+def test_a_forward_without_items_is_keyed_by_its_number_and_the_seed(toy):
+    model = toy()
+    (first, second), counts = unnamed(model, "relative_gaussian(0.05) @ op:linear", 2)
+    assert not torch.equal(first, second)
+    assert {(count.calls, count.rows) for count in counts.values()} == {(2, 2 * sum(LENGTHS))}
+    (again, _), _ = unnamed(model, "relative_gaussian(0.05) @ op:linear", 2)
+    assert torch.equal(again, first)
+    (other,), _ = unnamed(model, "relative_gaussian(0.05) @ op:linear seed:1", 1)
+    assert not torch.equal(other, first)
+
+
+def test_a_named_batch_overrides_strength_and_error_and_ends_with_its_block(toy):
+    model = toy()
+    plan = build_plan(model, parse_noise("relative_gaussian(0.05) @ op:linear"))
+    with NoiseSession(model, plan) as session, torch.no_grad():
+        with session.batch(ITEMS, SEEDS, 0.2, RelativeBias()):
+            with session.batch(ITEMS, SEEDS, 0.0):
+                model(**padded())
+            silent = session.ledger.drain(0.0)
+            model(**padded())
+            biased = session.ledger.drain(0.2)
+        model(**padded())
+        own = session.ledger.drain(0.05)
+    assert {count.changed for count in silent.values()} == {0}
+    first = "model.layers.0.self_attn.q_proj"
+    assert biased[first].relative_rms == pytest.approx(0.2, rel=1e-6), "a bias is the same everywhere"
+    assert own[first].relative_rms == pytest.approx(0.05, rel=0.1)
 
 
 def test_a_batch_of_another_size_is_refused(toy):
@@ -116,7 +152,7 @@ def test_everything_is_restored_after_an_exception(toy):
     plan = build_plan(model, parse_noise("relative_gaussian @ op:linear,matmul,rotary"))
     inside = NoiseSession(model, plan)
     with inside:
-        assert model.config._attn_implementation == IMPLEMENTATION
+        assert model.config._attn_implementation == EAGER
     with pytest.raises(ZeroDivisionError), inside:
         1 / 0  # noqa: B018
     assert model.config._attn_implementation == "eager"
@@ -124,6 +160,37 @@ def test_everything_is_restored_after_an_exception(toy):
     assert "forward" not in model.model.rotary_emb.__dict__
     with torch.no_grad():
         assert torch.equal(model(**padded()).logits, clean)
+
+
+EVERY_WAY = (
+    ("eager", "op:linear,matmul,rotary,softmax,rms_norm,add"),
+    ("sdpa", "op:sdpa,linear,embedding when:both"),
+    ("eager", "op:linear at:weight exclude:lm_head"),
+    ("eager", "op:linear at:input"),
+    ("eager", "scope:mlp when:both"),
+)
+
+
+@pytest.mark.parametrize(("attention", "spec"), EVERY_WAY)
+@pytest.mark.parametrize("training", [False, True])
+def test_an_exception_inside_the_forward_leaves_no_trace(toy, attention, spec, training):
+    model = toy(attention)
+    before = {name: set(vars(module)) for name, module in model.named_modules()}
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    plan = build_plan(model, parse_noise(f"relative_gaussian(0.1) @ {spec}"))
+
+    def fail(module, args):
+        raise ZeroDivisionError
+
+    broken = model.model.layers[1].mlp.down_proj.register_forward_pre_hook(fail)
+    with torch.set_grad_enabled(training), pytest.raises(ZeroDivisionError), NoiseSession(model, plan):
+        model(**padded())
+    broken.remove()
+    assert model.config._attn_implementation == attention
+    assert {name: set(vars(module)) for name, module in model.named_modules()} == before
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+    assert torch.overrides._get_current_function_mode_stack() == []
 
 
 def test_sessions_nest_and_their_noise_adds(toy):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,30 @@ def test_the_ledger_is_summed_by_level_and_operator(run: Run) -> None:
     assert noisy["error_to_signal"] == pytest.approx(0.05)
 
 
+def test_a_run_of_several_processes_reports_the_sites_of_one(run: Run) -> None:
+    """A run that was stopped and resumed has counted every site in two processes."""
+    halves = [
+        replace(
+            count,
+            process=f"here:{number}",
+            **{name: getattr(count, name) // 2 for name in ("calls", "rows", "elements", "changed", "nonzero")},
+            **{name: getattr(count, name) / 2 for name in ("signal", "error", "relative")},
+        )
+        for count in run.counts
+        for number in (1, 2)
+    ]
+    resumed, whole = (run_report(replace(run, counts=counts))["ledger"] for counts in (halves, run.counts))
+    for both, one in zip(resumed, whole, strict=True):
+        processes = [entry["process"] for entry in both.pop("entries")]
+        assert processes == ["here:1", "here:2"] * len(one.pop("entries"))
+        assert both == one
+    assert said(print_ledger, halves).count("here:2") == len(run.counts)
+
+
 def test_a_site_that_overflowed_is_a_dash_and_stays_json(run: Run) -> None:
-    counts = [SiteCount("a", "linear", 0.05, 1, 2, 3, 3, 3, 1, math.inf, math.nan, math.nan)]
+    numbers = {"calls": 1, "rows": 2, "elements": 3, "changed": 3, "nonzero": 3, "nonfinite": 1}
+    energies = {"signal": math.inf, "error": math.nan, "relative": math.nan}
+    counts = [SiteCount("a", "linear", 0.05, **numbers, **energies)]
     report = run_report(Run(run.path, run.manifest, run.results, counts, run.arm))
     json.dumps(report, allow_nan=False)
     assert report["ledger"][0]["nonfinite"] == 1
@@ -187,7 +210,7 @@ def test_a_narrow_terminal_cuts_no_number(run: Run, judged: dict[str, Any], widt
 def test_the_terminal_takes_names_as_they_are(judged: dict[str, Any]) -> None:
     gated = {**judged["gate"], "baseline": {**judged["gate"]["baseline"], "label": "[bold]odd[/bold] [name]"}}
     assert "Gate against [bold]odd[/bold] [name]" in said(print_gate, gated)
-    counts = [SiteCount("layers[a].up", "linear", 0.05, 1, 2, 3, 4, 5)]
+    counts = [SiteCount("layers[a].up", "linear", 0.05, calls=1, rows=2, elements=3, changed=4, nonzero=5)]
     text = said(print_ledger, counts)
     assert "layers[a].up" in text and "5 %" in text
 

@@ -44,7 +44,13 @@ def ledger(results: list[ItemResult], make_counts: Callable[..., list[SiteCount]
 
 
 def certificate(results: list[ItemResult], counts: list[SiteCount], **changes: Any) -> Certificate:
-    given = {"expected": SITES, "audits": AUDITS, "control": GOOD, "levels": LEVELS, "control_wanted": True} | changes
+    given = {
+        "expected": SITES,
+        "audits": AUDITS,
+        "control": GOOD,
+        "levels": {level: level for level in LEVELS},
+        "control_wanted": True,
+    } | changes
     return certify(given.pop("expected"), results, counts, given.pop("audits"), given.pop("control"), **given)
 
 

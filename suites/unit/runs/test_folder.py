@@ -75,8 +75,9 @@ def test_the_same_evaluation_keeps_its_first_manifest(tmp_path: Path, manifest: 
         ("[]", "unreadable"),
         ("5", "unreadable"),
         ('{"kind": "evaluation"}', "no schema_version"),
-        ('{"schema_version": 99}', "schema version 99, this harness reads 1"),
-        ('{"schema_version": 1}', "damaged: kind"),
+        ('{"schema_version": 99}', "schema version 99, this harness reads 2"),
+        ('{"schema_version": 1}', "schema version 1, this harness reads 2"),
+        ('{"schema_version": 2}', "damaged: kind"),
         ("\x80", "unreadable"),
     ],
 )

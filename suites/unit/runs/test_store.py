@@ -35,6 +35,13 @@ def read(path: Path) -> Any:
         return store.results(), store.counts(), store.audits(), store.control(), store.questions()
 
 
+COUNT = SiteCount(
+    *("layers.3.a", "linear", 0.05, 3, "backward", "weight", "training", "here:1", 1, 2, 3, 4, 5, 6),
+    *(7.25, 8.5, 9.75),
+)
+"""No two of its fields are equal, so that none can stand in the place of another."""
+
+
 @pytest.fixture
 def manifest(make_run: Any) -> dict[str, Any]:
     return make_run.manifest(["i0", "i1"], [0.0, 0.05], 2)
@@ -51,7 +58,7 @@ def test_everything_that_goes_in_comes_out(tmp_path: Path, manifest: dict[str, A
         make_result("i1", 0.05, 2**63 - 1, "error", prompt_tokens=0),
         make_result("i0", 1 / 3, 1, 0.0),
     ]
-    counts = [SiteCount("a", "linear", 0.05, 1, 2, 3, 4, 5, 6, 7.25, 8.5, 9.75), SiteCount("b", "qk", 0.0)]
+    counts = [COUNT, SiteCount("b", "qk", 0.0)]
     control = ControlResult(1.0, 16, 15, 3, 16, ("problem",))
     with Store.create(tmp_path / "run", manifest) as store:
         store.add_questions({"i0": "q\u00e9?"})
@@ -67,28 +74,50 @@ def test_everything_that_goes_in_comes_out(tmp_path: Path, manifest: dict[str, A
 
 
 def test_ledgers_of_batches_are_added_and_overflow_is_kept(tmp_path: Path, manifest: dict[str, Any]) -> None:
-    count = SiteCount("a", "linear", 0.05, 1, 2, 3, 4, 5, 6, 7.0, 8.0, 9.0)
     with Store.create(tmp_path / "run", manifest) as store:
-        store.add_batch([], [count])
-        store.add_batch([], [count])
-        assert store.counts() == [count + count]
-        store.add_batch([], [replace(count, signal=math.inf, error=math.nan)])
-        store.add_batch([], [count])
+        store.add_batch([], [COUNT])
+        store.add_batch([], [COUNT])
+        assert store.counts() == [COUNT + COUNT]
+        store.add_batch([], [replace(COUNT, signal=math.inf, error=math.nan)])
+        store.add_batch([], [COUNT])
         (found,) = store.counts()
     assert found.signal == math.inf
     assert math.isnan(found.error)
-    assert (found.calls, found.relative) == (4, 36.0)
+    assert (found.calls, found.relative) == (4, 39.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("site", "layers.3.b"),
+        ("level", 0.1),
+        ("direction", "forward"),
+        ("operand", "input"),
+        ("phase", "rollout"),
+        ("process", "here:2"),
+    ],
+)
+def test_counts_of_something_else_are_kept_apart(
+    tmp_path: Path, manifest: dict[str, Any], field: str, value: Any
+) -> None:
+    """Another process above all: a run that was killed and resumed has a ledger of each."""
+    other = replace(COUNT, **{field: value}, calls=10)
+    with Store.create(tmp_path / "run", manifest) as store:
+        store.add_batch([], [COUNT, other])
+        store.add_batch([], [COUNT])
+        found = store.counts()
+    assert sorted(found, key=repr) == sorted([COUNT + COUNT, other], key=repr)
 
 
 def test_a_failing_record_takes_its_whole_batch_with_it(
     tmp_path: Path, manifest: dict[str, Any], make_result: Any
 ) -> None:
     with Store.create(tmp_path / "run", manifest) as store:
-        store.add_batch([make_result("i0")], [SiteCount("a", "linear", 0.0, 1)], Audit(0.0, 1, ()))
+        store.add_batch([make_result("i0")], [SiteCount("a", "linear", 0.0, calls=1)], Audit(0.0, 1, ()))
         before = store.results(), store.counts(), store.audits()
         with pytest.raises(StoreError, match="UNIQUE"):
             store.add_batch(
-                [make_result("i1"), make_result("i0")], [SiteCount("a", "linear", 0.0, 1)], Audit(0.0, 1, ())
+                [make_result("i1"), make_result("i0")], [SiteCount("a", "linear", 0.0, calls=1)], Audit(0.0, 1, ())
             )
         assert (store.results(), store.counts(), store.audits()) == before
         store.add_batch([make_result("i1")])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness.spec import ERROR_MODELS, OPS, PROFILES, SCOPES, NoiseSpec
 from harness.spec.errors import ROUNDINGS, SCALE_RULES
 from harness.spec.formats import FORMATS
-from harness.spec.noise import DIRECTIONS, KEY_MODES, PHASES, POINTS
+from harness.spec.noise import DIRECTIONS, KEY_MODES, PHASES, POINTS, SOFTMAXES
 
 POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False) | st.integers(1, 10**6)
 FIELDS = {
@@ -60,6 +60,7 @@ def build_specs():
         "when": st.sampled_from(DIRECTIONS),
         "phases": st.lists(st.sampled_from(PHASES), max_size=3).map(tuple),
         "key": st.sampled_from(KEY_MODES),
+        "softmax": st.sampled_from(SOFTMAXES),
         "seed": st.integers(0, 2**63 - 1),
     }
     every = st.tuples(PLACES, st.fixed_dictionaries({}, optional=settings))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.noise.rows import Rows, row_bases
+from harness.noise.frames import Rows, row_bases
 
 pytestmark = pytest.mark.unit
 

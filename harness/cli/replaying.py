@@ -1,0 +1,156 @@
+"""Generates one item of a stored run again, alone, and holds it against the stored record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from harness.evaluate.checkpoint import fingerprint_weights
+from harness.evaluate.device import device_name, out_of_memory_as
+from harness.evaluate.generation import Prompt
+from harness.evaluate.run import Batch, Prepared, prepare, render, run_batch
+from harness.exceptions import CheckpointError, NotComparableError
+from harness.noise.session import NoiseSession
+from harness.record import ItemResult, SiteCount
+from harness.reports.run_report import ledger_report
+from harness.runs.loaded import Run
+from harness.spec import EvalSpec
+
+_SHOWN = 40
+
+
+def prepared_again(run: Run, checkpoint: Path | None, data: str | None, device: str | None) -> Prepared:
+    """The evaluation of ``run``, loaded again from its manifest; ``checkpoint`` and ``data`` override its paths.
+
+    Raises :class:`NotComparableError` where weights, settings, or anything that the measurement depends on is not
+    what it was.
+    """
+    stored = run.manifest["identity"]
+    path = checkpoint or Path(run.manifest["checkpoint"]["path"])
+    if checkpoint is None and not path.is_dir():
+        raise CheckpointError(
+            f"checkpoint {path}, which the run was made of", "no such folder", "say where it is: --checkpoint"
+        )
+    weights = fingerprint_weights(path)
+    if weights != stored["weights"]:
+        raise NotComparableError(
+            f"checkpoint {path}",
+            f"its weights are {weights[:16]}..., those of the run {stored['weights'][:16]}...",
+            "give the checkpoint of the run: --checkpoint",
+        )
+    spec = EvalSpec.from_json(run.manifest["spec"])
+    prepared = prepare(path, spec if data is None else replace(spec, data=data), device)
+    now = {**prepared.key, "settings": prepared.checkpoint.settings}
+    before = {**stored["measurement_key"], "settings": stored["settings"]}
+    differing = [
+        f"{name} ({before.get(name)!s:.{_SHOWN}} there, {now.get(name)!s:.{_SHOWN}} here)"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if differing:
+        raise NotComparableError(
+            f"run {run.path} cannot be repeated here",
+            f"what its numbers depend on differs: {', '.join(differing)}",
+            "restore the checkpoint's files and the task's data",
+        )
+    return prepared
+
+
+def replay_report(run: Run, prepared: Prepared, item: str, level: float, seed: int) -> dict[str, Any]:
+    """The clean and the noisy generation of ``item``, each beside its stored record, as JSON types."""
+    stored = {(record.item, record.level, record.seed): record for record in run.results}
+    wanted = dict.fromkeys(((0.0, 0), (level, seed)))
+    results, counts = _generate(prepared, item, list(wanted))
+    clean, noisy = results[0], results[-1]
+    parted = None if clean is noisy else _first_difference(clean.tokens, noisy.tokens)
+    decode = prepared.checkpoint.tokenizer.decode
+    (asked,) = (found for found in prepared.items if found.key == item)
+    generations = [_generation(result, stored[item, result.level, result.seed], parted, decode) for result in results]
+    return {
+        "run": str(run.path),
+        "checkpoint": str(prepared.checkpoint.path),
+        "noise": str(prepared.spec.noise.at_level(level)),
+        "device": device_name(prepared.checkpoint.model.device),
+        "stored_device": run.manifest["device"],
+        "certificate": run.arm.certificate.status,
+        "item": item,
+        "question": asked.question,
+        "reference": asked.reference,
+        "prompt": render(prepared.checkpoint, prepared.task.messages(asked)),
+        "level": level,
+        "seed": seed,
+        "equal_tokens": parted,
+        "generations": generations,
+        "reproduced": all(generation["as_stored"] for generation in generations),
+        "ledger": ledger_report(counts),
+    }
+
+
+def counts_of(report: dict[str, Any]) -> list[SiteCount]:
+    """The ledger of a report as counts again."""
+    names = set(SiteCount.__dataclass_fields__)
+    return [
+        SiteCount(**{name: value for name, value in entry.items() if name in names})
+        for group in report["ledger"]
+        for entry in group["entries"]
+    ]
+
+
+def _generate(
+    prepared: Prepared, item: str, wanted: Sequence[tuple[float, int]]
+) -> tuple[list[ItemResult], list[SiteCount]]:
+    results: list[ItemResult] = []
+    counts: list[SiteCount] = []
+    place = f"one item on {prepared.checkpoint.model.device}"
+    with (
+        out_of_memory_as(place, "give a --device that has more"),
+        NoiseSession(prepared.checkpoint.model, prepared.plan) as session,
+    ):
+        for level, seed in wanted:
+            found, _ = run_batch(prepared, session, Batch(level, (Prompt(item, seed, prepared.prompts[item]),)))
+            results += found
+            counts += session.ledger.drain(level).values()
+    return results, counts
+
+
+def _generation(result: ItemResult, stored: ItemResult, parted: int | None, decode: Any) -> dict[str, Any]:
+    differs = _first_difference(result.tokens, stored.tokens)
+    return {
+        **asdict(result),
+        "tokens": list(result.tokens),
+        "parts": _parts(result.tokens, parted, decode),
+        "as_stored": differs is None and result.truncated == stored.truncated,
+        "first_difference": None
+        if differs is None
+        else {"token": differs, "stored": _token(stored, differs, decode), "now": _token(result, differs, decode)},
+        "stored": {**asdict(stored), "tokens": list(stored.tokens)},
+    }
+
+
+def _first_difference(first: Sequence[int], second: Sequence[int]) -> int | None:
+    """How many tokens are equal before the first one that differs, or where one ends; None for equal sequences."""
+    equal = next((n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), None)
+    if equal is None and len(first) != len(second):
+        return min(len(first), len(second))
+    return equal
+
+
+def _token(result: ItemResult, index: int, decode: Any) -> str | None:
+    """The text of one token; None where the answer has ended before it."""
+    return str(decode([result.tokens[index]])) if index < len(result.tokens) else None
+
+
+def _parts(tokens: Sequence[int], parted: int | None, decode: Any) -> list[str]:
+    """The text before the token that differs, that token (empty: the answer has ended), and the rest."""
+    whole = str(decode(tokens, skip_special_tokens=True))
+    if parted is None:
+        return [whole, "", ""]
+    # a token may be part of a character, so that the beginnings need not be beginnings of the text
+    cuts = [
+        len(os.path.commonprefix([whole, str(decode(tokens[:count], skip_special_tokens=True))]))
+        for count in (parted, parted + 1)
+    ]
+    return [whole[: cuts[0]], whole[cuts[0] : cuts[1]], whole[cuts[1] :]]

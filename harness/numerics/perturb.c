@@ -1,0 +1,126 @@
+/* Relative Gaussian noise and what it changed, in one pass: the same bits as error_models.relative_gaussian over
+   keyed_random.normals. Must be compiled without contraction of products and sums (-ffp-contract=off).
+
+   Rows are (batch, heads, tokens) flattened; plain matrices have one head. Row keys and masks are per (batch, token),
+   column keys per (batch, head) or, with shared_columns, one row for all. */
+
+#include <stdint.h>
+#include <string.h>
+
+#define CUBIC 1112070.0f
+#define UNIT 5.773953759558026e-09f
+#define MEAN_SUM 510
+
+static inline float normal(uint32_t row_low, uint32_t row_high, uint32_t column_low, uint32_t column_high)
+{
+    uint32_t x = row_low ^ column_low;
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = x + (row_high ^ column_high);
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    x = x ^ (x >> 16);
+    uint32_t pairs = (x & 0x00FF00FFu) + ((x >> 8) & 0x00FF00FFu);
+    float total = (float)((int32_t)((pairs & 0xFFFFu) + (pairs >> 16)) - MEAN_SUM);
+    return (total * (total * total + CUBIC)) * UNIT;
+}
+
+static inline uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+static inline float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+static inline float widen_f32(float x) { return x; }
+static inline float narrow_f32(float x) { return x; }
+
+static inline float widen_bf16(uint16_t x) { return float_of((uint32_t)x << 16); }
+static inline uint16_t narrow_bf16(float x) /* nearest even; never called with NaN */
+{
+    uint32_t bits = bits_of(x);
+    return (uint16_t)((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+static inline float widen_f16(uint16_t x)
+{
+    const uint32_t magnitude = (uint32_t)(x & 0x7FFFu) << 13, sign = (uint32_t)(x & 0x8000u) << 16;
+    const uint32_t finite = bits_of(float_of(magnitude) * 0x1p112f); /* exact, subnormals too */
+    return float_of(sign | ((x & 0x7C00u) == 0x7C00u ? magnitude | 0x7F800000u : finite));
+}
+
+static inline uint16_t narrow_f16(float x) /* nearest even; never called with NaN */
+{
+    const uint32_t bits = bits_of(x), magnitude = bits & 0x7FFFFFFFu, magic = 126u << 23; /* one half */
+    const uint32_t subnormal = bits_of(float_of(magnitude) + float_of(magic)) - magic;
+    const uint32_t normal = (magnitude - (112u << 23) + 0xFFFu + ((magnitude >> 13) & 1u)) >> 13;
+    const uint32_t small = magnitude < (113u << 23) ? subnormal : normal;
+    return (uint16_t)(((bits >> 16) & 0x8000u) | (magnitude >= (143u << 23) ? 0x7C00u : small));
+}
+
+typedef struct {
+    const int32_t *row_low, *row_high, *column_low, *column_high;
+    const uint8_t *real; /* one per row, or one per element of a row with masked != 0 */
+    float *sums;         /* six per row: changed, nonzero, nonfinite, signal, error, relative */
+    float scale;
+    int64_t heads, tokens, columns;
+    int32_t shared_columns, masked;
+} call_t;
+
+#define ROW(NAME, TYPE, WIDEN, NARROW)                                                                                \
+    static void NAME##_row(const call_t *call, const TYPE *y, TYPE *out, int64_t row)                                 \
+    {                                                                                                                 \
+        const int64_t batch = row / (call->heads * call->tokens), token = row % call->tokens;                         \
+        const int64_t owner = batch * call->tokens + token, head = row / call->tokens;                                \
+        const int64_t n = call->columns;                                                                              \
+        const uint32_t low = (uint32_t)call->row_low[owner], high = (uint32_t)call->row_high[owner];                  \
+        const int32_t *column_low = call->column_low + (call->shared_columns ? 0 : head * n);                         \
+        const int32_t *column_high = call->column_high + (call->shared_columns ? 0 : head * n);                       \
+        const uint8_t *mask = call->masked ? call->real + owner * n : 0;                                              \
+        const float scale = call->scale;                                                                              \
+        float signal = 0, energy = 0, relative = 0;                                                                   \
+        int32_t changed = 0, nonzero = 0, nonfinite = 0;                                                              \
+        _Pragma("omp simd reduction(+ : signal, energy, relative, changed, nonzero, nonfinite)") for (int64_t i = 0;  \
+                                                                                                      i < n; i++)     \
+        {                                                                                                             \
+            const float wide = WIDEN(y[i]);                                                                           \
+            const float draw = scale * normal(low, high, (uint32_t)column_low[i], (uint32_t)column_high[i]);          \
+            const int finite = (bits_of(wide) & 0x7F800000u) != 0x7F800000u;                                          \
+            const int touched = (draw != 0.0f) & finite;                                                              \
+            const float moved = wide + wide * draw;                                                                   \
+            const TYPE after = touched ? NARROW(moved) : y[i];                                                        \
+            out[i] = after;                                                                                           \
+            const float error = WIDEN(after) - wide;                                                                  \
+            const float fraction = error / (wide != 0.0f ? wide : 1.0f);                                              \
+            const int seen = mask ? mask[i] : 1;                                                                      \
+            const float shown = seen ? wide : 0.0f, lost = seen ? error : 0.0f, part = seen ? fraction : 0.0f;        \
+            signal = __builtin_fmaf(shown, shown, signal);                                                            \
+            energy = __builtin_fmaf(lost, lost, energy);                                                              \
+            relative = __builtin_fmaf(part, part, relative);                                                          \
+            changed += seen & (error != 0.0f);                                                                        \
+            nonzero += seen & (wide != 0.0f);                                                                         \
+            nonfinite += seen & ((error - error) != 0.0f);                                                            \
+        }                                                                                                             \
+        float *sums = call->sums + 6 * row;                                                                           \
+        const int kept = call->masked || call->real[owner];                                                           \
+        sums[0] = kept ? (float)changed : 0.0f;                                                                       \
+        sums[1] = kept ? (float)nonzero : 0.0f;                                                                       \
+        sums[2] = kept ? (float)nonfinite : 0.0f;                                                                     \
+        sums[3] = kept ? signal : 0.0f;                                                                               \
+        sums[4] = kept ? energy : 0.0f;                                                                               \
+        sums[5] = kept ? relative : 0.0f;                                                                             \
+    }                                                                                                                 \
+    void NAME(const call_t *call, const void *y, void *out, int64_t first, int64_t last)                              \
+    {                                                                                                                 \
+        for (int64_t row = first; row < last; row++)                                                                  \
+            NAME##_row(call, (const TYPE *)y + row * call->columns, (TYPE *)out + row * call->columns, row);          \
+    }
+
+ROW(perturb_f32, float, widen_f32, narrow_f32)
+ROW(perturb_bf16, uint16_t, widen_bf16, narrow_bf16)
+ROW(perturb_f16, uint16_t, widen_f16, narrow_f16)

@@ -1,0 +1,114 @@
+"""How tables fit a terminal: as they are, with texts folded at words, without the columns that say the same in
+every row, or one row below the other. No number and no name is ever cut."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", "INVALID": "bold magenta"}
+WIDE = 180
+"""Columns where the output is no terminal and nobody says otherwise (COLUMNS): enough for every table."""
+
+FOLDED = 24
+"""Width down to which a text may be folded."""
+
+_NUMBER = re.compile(r"[-+<> ]*[\d,.]+( %)?|-|\?")
+_BORDERS = 3
+_Rows = Sequence[Sequence[str]]
+
+
+def stdout_console() -> Console:
+    """Standard output, wide enough for every table where it is no terminal."""
+    console = Console()
+    return console if console.is_terminal or os.environ.get("COLUMNS") else Console(width=WIDE)
+
+
+def print_lines(console: Console, lines: Sequence[str]) -> None:
+    """Sentences as they are, folded by the terminal alone."""
+    for line in lines:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def print_table(
+    console: Console, title: str, header: Sequence[str], rows: _Rows, total: Sequence[str] | None = None
+) -> None:
+    """A table with its cells as they are, without markup; numbers stand on the right, verdicts in colour.
+
+    ``total`` is a last row, which may leave cells empty.
+    """
+    totals = [] if total is None else [total]
+    widths = _fitting(header, [*rows, *totals], console.width)
+    if widths is not None:
+        console.print(_table(title, header, rows, totals, widths))
+        return
+    same = _constants(header, rows)
+    kept = [index for index, name in enumerate(header) if name not in same]
+    header, rows, totals = (
+        [header[index] for index in kept],
+        [[row[index] for index in kept] for row in rows],
+        [[row[index] for index in kept] for row in totals],
+    )
+    widths = _fitting(header, [*rows, *totals], console.width)
+    if widths is not None:
+        console.print(_table(title, header, rows, totals, widths))
+    else:
+        _print_stacked(console, title, header, [*rows, *totals])
+    if same:
+        print_lines(console, [f"in every row: {', '.join(f'{name} {value}' for name, value in same.items())}"])
+
+
+def _fitting(header: Sequence[str], rows: _Rows, width: int) -> list[int] | None:
+    """The widths of columns that fit into ``width`` together, None where even the least do not."""
+    columns = list(zip(header, *rows, strict=True))
+    most = [max(cell_len(cell) for cell in column) for column in columns]
+    least = []
+    for name, *cells in columns:
+        words = [cell_len(word) for cell in cells for word in cell.split()]
+        longest = max((cell_len(cell) for cell in cells), default=0)
+        least.append(max(*(cell_len(word) for word in name.split()), min(longest, max(FOLDED, *words, 0))))
+    left = width - 1 - sum(least) - _BORDERS * len(columns)
+    if left < 0:
+        return None
+    for index, wanted in enumerate(most):
+        more = min(left, wanted - least[index])
+        least[index] += more
+        left -= more
+    return least
+
+
+def _constants(header: Sequence[str], rows: _Rows) -> Mapping[str, str]:
+    """Column -> cell, for columns other than the first that say the same in each of several rows."""
+    if len(rows) < 2:
+        return {}
+    columns = list(zip(header, *rows, strict=True))[1:]
+    return {name: cells[0] for name, *cells in columns if len(set(cells)) == 1}
+
+
+def _table(title: str, header: Sequence[str], rows: _Rows, totals: _Rows, widths: Sequence[int]) -> Table:
+    table = Table(title=escape(title), title_justify="left")
+    for index, name in enumerate(header):
+        numbers = bool(rows) and all(_NUMBER.fullmatch(row[index]) for row in rows)
+        table.add_column(name, overflow="fold", justify="right" if numbers else "left", width=widths[index])
+    for group in (rows, totals):
+        for row in group:
+            table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
+        table.add_section()
+    return table
+
+
+def _print_stacked(console: Console, title: str, header: Sequence[str], rows: _Rows) -> None:
+    """Every row as its first cell and the others below it by name."""
+    console.print(Text(title, "italic"), soft_wrap=True)
+    for first, *rest in rows:
+        console.print(Text(f"{header[0]} {first}", "bold"), soft_wrap=True)
+        cells = [f"{name} {cell}" for name, cell in zip(header[1:], rest, strict=True) if cell]
+        text = Text(", ".join(cells), overflow="fold")
+        console.print(*(Text("  ") + line for line in text.wrap(console, max(1, console.width - 2))), sep="\n")
