@@ -36,17 +36,18 @@ def command(run: Path, item: str, level: float, seed: int, ledger: bool, as_json
     options.set_up_logging(False)
     stored = load_run(run)
     key = choose(stored, item, level, seed)
-    from harness.cli.replaying import counts_of, prepared_again, replay_report
+    from harness.cli.replaying import prepared_again, replay
     from harness.reports.replay_view import print_replay
-    from harness.reports.terminal import print_ledger
+    from harness.reports.terminal import print_ledger, print_sums
 
-    report = replay_report(stored, prepared_again(stored, **given), *key)
+    report, counts = replay(stored, prepared_again(stored, **given), *key)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
         print_replay(report)
         if ledger:
-            print_ledger(counts_of(report))
+            print_sums(report["ledger"])
+            print_ledger(counts)
     if not report["reproduced"]:
         raise SystemExit(4)
 
@@ -85,5 +86,5 @@ def _item(items: Sequence[str], prefix: str) -> str:
         named = ", ".join(found[:MOST_NAMED])
         raise HarnessError(f"--item {prefix!r}", f"it means {named}{more}", "give more of the hash")
     close = difflib.get_close_matches(prefix, items, n=1, cutoff=0.5)
-    way_out = f"did you mean {close[0]}?" if close else f"its {len(items)} items begin with {items[0]}"
+    way_out = f"did you mean {close[0]}?" if close else f"the first of its {len(items)} items is {items[0]}"
     raise HarnessError(f"--item {prefix!r}", "no item of the run begins so", way_out)

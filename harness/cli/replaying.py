@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -59,8 +58,10 @@ def prepared_again(run: Run, checkpoint: Path | None, data: str | None, device: 
     return prepared
 
 
-def replay_report(run: Run, prepared: Prepared, item: str, level: float, seed: int) -> dict[str, Any]:
-    """The clean and the noisy generation of ``item``, each beside its stored record, as JSON types."""
+def replay(
+    run: Run, prepared: Prepared, item: str, level: float, seed: int
+) -> tuple[dict[str, Any], Sequence[SiteCount]]:
+    """The clean and the noisy generation of ``item``, each beside its stored record, as JSON types; and the ledger."""
     stored = {(record.item, record.level, record.seed): record for record in run.results}
     wanted = dict.fromkeys(((0.0, 0), (level, seed)))
     results, counts = _generate(prepared, item, list(wanted))
@@ -69,7 +70,7 @@ def replay_report(run: Run, prepared: Prepared, item: str, level: float, seed: i
     decode = prepared.checkpoint.tokenizer.decode
     (asked,) = (found for found in prepared.items if found.key == item)
     generations = [_generation(result, stored[item, result.level, result.seed], parted, decode) for result in results]
-    return {
+    report = {
         "run": str(run.path),
         "checkpoint": str(prepared.checkpoint.path),
         "noise": str(prepared.spec.noise.at_level(level)),
@@ -87,16 +88,7 @@ def replay_report(run: Run, prepared: Prepared, item: str, level: float, seed: i
         "reproduced": all(generation["as_stored"] for generation in generations),
         "ledger": ledger_report(counts),
     }
-
-
-def counts_of(report: dict[str, Any]) -> list[SiteCount]:
-    """The ledger of a report as counts again."""
-    names = set(SiteCount.__dataclass_fields__)
-    return [
-        SiteCount(**{name: value for name, value in entry.items() if name in names})
-        for group in report["ledger"]
-        for entry in group["entries"]
-    ]
+    return report, counts
 
 
 def _generate(
@@ -130,8 +122,8 @@ def _generation(result: ItemResult, stored: ItemResult, parted: int | None, deco
     }
 
 
-def _first_difference(first: Sequence[int], second: Sequence[int]) -> int | None:
-    """How many tokens are equal before the first one that differs, or where one ends; None for equal sequences."""
+def _first_difference(first: Sequence[Any], second: Sequence[Any]) -> int | None:
+    """How many entries are equal before the first one that differs, or where one ends; None for equal sequences."""
     equal = next((n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), None)
     if equal is None and len(first) != len(second):
         return min(len(first), len(second))
@@ -148,9 +140,8 @@ def _parts(tokens: Sequence[int], parted: int | None, decode: Any) -> list[str]:
     whole = str(decode(tokens, skip_special_tokens=True))
     if parted is None:
         return [whole, "", ""]
-    # a token may be part of a character, so that the beginnings need not be beginnings of the text
-    cuts = [
-        len(os.path.commonprefix([whole, str(decode(tokens[:count], skip_special_tokens=True))]))
-        for count in (parted, parted + 1)
-    ]
+    # a token may be part of a character, so that the text of the first tokens need not begin the whole text
+    beginnings = [str(decode(tokens[:count], skip_special_tokens=True)) for count in (parted, parted + 1)]
+    equal = [_first_difference(whole, beginning) for beginning in beginnings]
+    cuts = [len(whole) if count is None else count for count in equal]
     return [whole[: cuts[0]], whole[cuts[0] : cuts[1]], whole[cuts[1] :]]

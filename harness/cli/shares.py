@@ -8,7 +8,7 @@ from torch import nn
 
 from harness.noise.plan import InjectionPlan
 from harness.noise.probe import Probe
-from harness.noise.sites import CONV1D, FUNCTION, LINEAR, MATMUL, PV, QK, ROTARY, SDPA, Site, is_attention
+from harness.noise.sites import CONV1D, FUNCTION, LINEAR, MATMUL, MODULE, PV, QK, ROTARY, SDPA, Site, is_attention
 
 WHOLE = (LINEAR, CONV1D, SDPA, ROTARY)
 """Operators that are all the products of their module."""
@@ -29,7 +29,7 @@ def product_share(plan: InjectionPlan, model: nn.Module, tokens: int) -> dict[st
     own: dict[str, float] = {}
     for site in plan.sites:
         own[site.module] = own.get(site.module, 0.0) + _part(probe, site)
-    blocks = [site.module for site in plan.sites if site.op not in PRODUCTS]
+    blocks = [site.module for site in plan.sites if site.way == MODULE and site.op not in PRODUCTS]
     total = perturbed = inside = 0.0
     for module, flops in probe.flops.items():
         growth = tokens / probe.tokens

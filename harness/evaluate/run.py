@@ -18,6 +18,7 @@ from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.exceptions import CheckpointError, HarnessError
 from harness.noise.audit import check_audit
 from harness.noise.auditor import Auditor
+from harness.noise.comparing import formula_of
 from harness.noise.plan import InjectionPlan, build_plan
 from harness.noise.session import NoiseSession
 from harness.record import ERROR, ItemResult
@@ -97,17 +98,18 @@ def attention_for(spec: EvalSpec) -> str:
 
 def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     """Loads task and checkpoint and makes the plan. Raises :class:`HarnessError` for every kind of bad input."""
+    if spec.noise.at != "output":
+        raise HarnessError(
+            f"--noise {spec.noise}", "an evaluation perturbs and audits results, not inputs or weights", "drop at:"
+        )
     task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
     every = task.items()
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
     place = check_device(device or best_device())
     with out_of_memory_as(f"checkpoint {path} on {place}", "free memory, or give a --device that has more"):
         checkpoint = load_checkpoint(path, spec.dtype, attention_for(spec), place)
-    if spec.noise.at != "output":
-        raise HarnessError(
-            f"--noise {spec.noise}", "an evaluation perturbs and audits results, not inputs or weights", "drop at:"
-        )
     plan = build_plan(checkpoint.model, spec.noise)
+    _check_rows(spec, plan)
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
     prompts = {
@@ -128,6 +130,17 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     # over the whole split, so that it does not depend on the choice of items
     template = digest("\0".join(render(checkpoint, task.messages(item)) for item in every))
     return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, spec.scorer or task.scorer, template)
+
+
+def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
+    """Refuses models that read whole rows where padded keys are part of a row: results would hang on the batch."""
+    growing = [site.name for site in plan.sites if site.grows]
+    if growing and spec.noise.error.row_statistic:
+        raise HarnessError(
+            f"--noise {spec.noise}",
+            f"{spec.noise.error.name} reads whole rows, and those of {growing[0]} hold padded keys",
+            "choose other operators or another error model",
+        )
 
 
 def render(checkpoint: Checkpoint, messages: Sequence[Mapping[str, str]]) -> str:
@@ -217,10 +230,11 @@ def evaluate(
 def run_batch(prepared: Prepared, session: NoiseSession, batch: Batch) -> tuple[list[ItemResult], Audit | None]:
     """Generates and scores one batch; the ledger of ``session`` holds its counts afterwards."""
     model = prepared.checkpoint.model
-    auditor = Auditor(model) if batch.audited else None
+    error = batch.error or prepared.plan.spec.error
+    auditor = Auditor(model, formula_of(error, batch.level)) if batch.audited else None
     items = [prompt.item for prompt in batch.prompts]
     seeds = [prompt.seed for prompt in batch.prompts]
-    with session.batch(items, seeds, batch.level, batch.error):
+    with session.batch(items, seeds, batch.level, error):
         completions = greedy(model, batch.prompts, prepared.decoding, session, auditor)
     known = {item.key: item for item in prepared.items}
     results = [
@@ -229,7 +243,7 @@ def run_batch(prepared: Prepared, session: NoiseSession, batch: Batch) -> tuple[
     ]
     if auditor is None:
         return results, None
-    problems = check_audit(auditor, prepared.plan, batch.level)
+    problems = check_audit(auditor, prepared.plan, batch.level, error)
     return results, Audit(batch.level, sum(auditor.products.values()), problems)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.noise.auditor import HAVE_PRODUCTS, Auditor
+from harness.noise.comparing import draws_per_element, expected_rms, expected_share
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import ATTENTION, MATMUL, MODULE, PV, QK, ROTARY, SDPA, Site
 from harness.spec.errors import ErrorModel
@@ -19,27 +20,61 @@ def check_audit(
     """What the independent count of some forwards says against the plan; empty where all agrees.
 
     Every site must have run, and every product must belong to a site or be named in the plan; what each site lets
-    out must be its own result where it is not perturbed (or ``scale`` is 0). Where it is, the relative error must be
-    0.9 to 1.15 of what ``error`` (default: the plan's) leads to expect at ``scale``; for error models whose relative
-    error depends on the data, some site must let out another result than its own. The rotary product and products that
-    are called as functions are audited by presence alone; other calls of functions by the ledger only.
+    out must be its own result where it is not perturbed (or ``scale`` is 0). Where it is, it must show what ``error``
+    (default: the plan's) leads to expect at ``scale``: a relative error or an absolute one (RMS, 0.9 to 1.15 of it) or
+    a share of changed elements; every element must follow the formula of an error model that does not draw, where the
+    auditor was given it; under one that draws for each element, rows with the same result must get different noise (but
+    for ``key:shared``, whose items share it); and whatever the model, some site must change something. The rotary
+    product and products that are called as functions are audited by presence alone, other calls of functions by the
+    ledger only.
     """
     model = error or plan.spec.error
     problems = _gaps(auditor, plan) + _unknown(auditor, plan)
     perturbed = {site.name for site in plan.sites} if scale else set()
-    expected = model.expected_relative_rms(scale)
-    for site, (squared, nonzero, changed) in auditor.errors.items():
-        if site not in perturbed:
-            if changed:
-                problems.append(f"audit: {site} let out {int(changed)} elements that differ from its own product")
-        elif expected is not None:
-            achieved = (squared / nonzero) ** 0.5 if nonzero else 0.0
-            low, high = effect_bounds(int(nonzero))
-            if not low * expected <= achieved <= high * expected:
-                problems.append(f"audit: {site} has relative error {achieved:.3g}, {expected:g} was asked for")
-    if perturbed and expected is None and not any(auditor.errors[site][2] for site in perturbed & set(auditor.errors)):
+    for site, (_, _, changed) in auditor.errors.items():
+        if site in perturbed:
+            problems += [f"audit: {site} {words}" for words in _effect(auditor, site, model, scale)]
+        elif changed:
+            problems.append(f"audit: {site} let out {int(changed)} elements that differ from its own product")
+    repeats = [site for site in auditor.errors if site in perturbed and auditor.repeats[site]]
+    if repeats and plan.spec.key == "item" and draws_per_element(model):
+        more = f", and {len(repeats) - 1} more sites" if len(repeats) > 1 else ""
+        problems.append(f"audit: {repeats[0]} gave {auditor.repeats[repeats[0]]} rows the noise of another row{more}")
+    compared = perturbed & set(auditor.errors)
+    if compared and not any(auditor.errors[site][2] for site in compared):
         problems.append(f"audit: no site let out anything but its own result under {model.name}")
     return tuple(problems)
+
+
+def _effect(auditor: Auditor, site: str, model: ErrorModel, level: float) -> list[str]:
+    """What is wrong with the noise that ``site`` let out."""
+    squared, nonzero, changed = auditor.errors[site]
+    energy, elements = auditor.sizes[site]
+    wrong = []
+    relative, absolute, share = (
+        model.expected_relative_rms(level),
+        expected_rms(model, level),
+        expected_share(model, level),
+    )
+    if relative is not None and not _within(_root(squared, nonzero), relative, nonzero):
+        wrong.append(f"has relative error {_root(squared, nonzero):.3g}, {relative:g} was asked for")
+    if absolute is not None and not _within(_root(energy, elements), absolute, elements):
+        wrong.append(f"has error {_root(energy, elements):.3g}, {absolute:g} was asked for")
+    # a count of n has the relative standard deviation 1 / sqrt(n), a root of n squares 1 / sqrt(2 n)
+    if share is not None and not _within(changed / max(elements, 1), share, share * elements / 2):
+        wrong.append(f"changed {changed / max(elements, 1):.3g} of its elements, {share:g} was asked for")
+    if auditor.departures[site]:
+        wrong.append(f"let out {auditor.departures[site]} elements that {model.at(level)} does not give")
+    return wrong
+
+
+def _root(squares: float, count: float) -> float:
+    return (squares / count) ** 0.5 if count else 0.0
+
+
+def _within(achieved: float, asked: float, count: float) -> bool:
+    low, high = effect_bounds(int(count))
+    return low * asked <= achieved <= high * asked
 
 
 def _unknown(auditor: Auditor, plan: InjectionPlan) -> list[str]:

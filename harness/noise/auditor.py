@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
+from harness.noise.comparing import Formula, repeated_rows
 from harness.noise.kinds import operator_of
 from harness.noise.sites import CONV1D, LINEAR, PV, QK, SDPA, is_attention
 from harness.noise.sites import SOFTMAX as SOFTMAX_SITE
@@ -53,13 +54,21 @@ class Auditor(TorchDispatchMode):
     non-zero elements, elements that differ): what went on to be used against what the operator itself gave. For a
     module that is one operator (linear, norm, activation, embedding) that is what it returned; for QK what the
     softmax was given; for the softmax what the next product was given; for PV and fused attention what the output
-    projection was given. In a clean forward nothing may differ. Costs about 12 us per operator.
+    projection was given. In a clean forward nothing may differ. ``departures[site]`` counts elements that ``formula``
+    does not give, where there is one; ``repeats[site]`` rows with the noise of another row that had the same result;
+    ``sizes[site]`` holds the sum of (used - product)^2 and the number of elements, finite ones only.
+    Costs about 12 us per operator.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, formula: Formula | None = None) -> None:
         super().__init__()
         self.products: Counter[tuple[str, str]] = Counter()
         self.errors: dict[str, list[float]] = {}
+        self.sizes: dict[str, list[float]] = {}
+        self.departures: Counter[str] = Counter()
+        self.repeats: Counter[str] = Counter()
+        self._formula = formula
+        self._mask: Tensor | None = None
         self._model = model
         self._tracker = ModuleTracker()
         self._results: dict[str, Any] = {}
@@ -71,6 +80,7 @@ class Auditor(TorchDispatchMode):
         self._hooks: list[Any] = []
 
     def __enter__(self) -> Auditor:
+        self._hooks.append(self._model.register_forward_pre_hook(self._masked, with_kwargs=True))
         for name, module in self._model.named_modules():
             if self._kinds[name] is not None:
                 self._hooks.append(module.register_forward_hook(self._compare(name)))
@@ -135,8 +145,11 @@ class Auditor(TorchDispatchMode):
         exact = product.detach().reshape(given.shape)[visible]
         # some models scale the query beforehand: the factor is then 1
         factors = (float(self._attention[module].scaling), 1.0)
-        scaled = min(((exact * factor).to(given.dtype) for factor in factors), key=lambda x: _distance(x, used))
-        self._add(f"{module}:{QK}", scaled, used)
+        factor = min(factors, key=lambda factor: _distance((exact * factor).to(given.dtype), used))
+        self._add(f"{module}:{QK}", (exact * factor).to(given.dtype), used, factor)
+        if self._formula is not None:
+            expected = self._formula(product.detach()).reshape(given.shape)[visible]
+            self.departures[f"{module}:{QK}"] += _different((expected * factor).to(given.dtype), used)
 
     def _innermost(self) -> str:
         root = type(self._model).__name__
@@ -154,7 +167,7 @@ class Auditor(TorchDispatchMode):
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             given, after = self._results.pop(f"{name}|given", None), _first(output)
             if given is not None and after is not given and isinstance(after, Tensor):
-                self._add(name, given.detach().reshape(-1), after.detach().reshape(-1))
+                self._add(name, given.detach(), after.detach())
 
         return hook
 
@@ -164,18 +177,26 @@ class Auditor(TorchDispatchMode):
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             product = self._results.pop(name, None)
             if product is not None and isinstance(output, Tensor) and product.numel() == output.numel():
-                self._add(name, product.detach().reshape(-1), output.detach().reshape(-1))
+                self._add(name, product.detach().reshape(output.shape), output.detach())
             values = self._results.get(owner) if owner in self._attention and args else None
             if values is not None and values.numel() == args[0].numel() and self._kinds[name] in HAVE_PRODUCTS:
                 batch, tokens = args[0].shape[:2]
                 heads = values.reshape(batch, -1, tokens, values.shape[-1]).transpose(1, 2)
                 op = SDPA if owner in self._fused else PV
-                self._add(f"{owner}:{op}", heads.detach().reshape(-1), args[0].detach().reshape(-1))
+                self._add(f"{owner}:{op}", heads.detach().reshape(args[0].shape), args[0].detach())
                 del self._results[owner]
 
         return hook
 
-    def _add(self, site: str, exact: Tensor, used: Tensor) -> None:
+    def _masked(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        mask = kwargs.get("attention_mask")
+        self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+
+    def _add(self, site: str, exact: Tensor, used: Tensor, factor: float = 1.0) -> None:
+        """Compares in the shape (batch, tokens, features) where rows are to be told apart, else in one dimension.
+
+        Both are ``factor`` times what the site gave.
+        """
         if exact.is_meta:
             return
         with torch._C.DisableTorchFunction():  # a function mode must not take this arithmetic for the model's
@@ -184,11 +205,28 @@ class Auditor(TorchDispatchMode):
             entry = self.errors.setdefault(site, [0.0, 0.0, 0.0])
             entry[0] += float(ratio.square().sum())
             entry[1] += float(nonzero.sum())
-            entry[2] += float((used != exact).sum())
+            entry[2] += _different(used, exact)
+            size = self.sizes.setdefault(site, [0.0, 0.0])
+            finite = torch.isfinite(exact)
+            apart = torch.where(finite, (used.double() - exact.double()) / factor, 0.0)
+            size[0] += float(apart.square().sum())
+            size[1] += float(finite.sum())
+            if exact.ndim > 1 and self._formula is not None:
+                self.departures[site] += _different(self._formula(exact), used)
+            if exact.ndim == 3:
+                real = torch.ones_like(exact[..., 0], dtype=torch.bool)
+                if self._mask is not None and self._mask.shape[0] == exact.shape[0]:
+                    real = self._mask[:, -exact.shape[1] :].bool()
+                self.repeats[site] += repeated_rows(exact, used, real)
 
 
 def _first(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) and output else output
+
+
+def _different(first: Tensor, second: Tensor) -> int:
+    """Elements that differ; NaN is NaN."""
+    return int(((first != second) & ~(first.isnan() & second.isnan())).sum())
 
 
 def _distance(first: Tensor, second: Tensor) -> float:

@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,7 @@ class ProcessNoise:
         self._roots: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._covered: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._sessions: list[weakref.ref[NoiseSession]] = []
-        self._ledgers: list[tuple[NoiseSpec, Ledger]] = []
-        self._models: list[str] = []
+        self._perturbed: list[_Perturbed] = []
         self._called = self._forked = self._reported = False
         self._first_hook = 0
 
@@ -71,7 +71,7 @@ class ProcessNoise:
 
     def counts(self) -> tuple[SiteCount, ...]:
         """Everything counted so far."""
-        return tuple(count for spec, ledger in list(self._ledgers) for count in ledger.counts(spec.level or 0).values())
+        return tuple(count for model in list(self._perturbed) for count in model.counts())
 
     def _found(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Before every call of a module."""
@@ -99,13 +99,13 @@ class ProcessNoise:
         self._local.waiting = None, frozenset()
         if kwargs is None:
             raise NoiseSpecError(
-                f"{VARIABLE} with torch {torch.__version__}", "its hooks are not given arguments by name", "see the log"
+                f"{VARIABLE} with torch {torch.__version__}", "its hooks get no named arguments", "use another torch"
             )
         for number, hook in list(module._forward_pre_hooks.items()):
             if number in before:
                 continue
             if number in module._forward_pre_hooks_with_kwargs:
-                args, kwargs = hook(module, args, kwargs) or (args, kwargs)  # type: ignore[call-arg,misc]
+                args, kwargs = hook(module, args, kwargs) or (args, kwargs)
             else:
                 changed = hook(module, args)
                 args = args if changed is None else changed if isinstance(changed, tuple) else (changed,)
@@ -146,8 +146,7 @@ class ProcessNoise:
                     stack.enter_context(session)
                 stack.pop_all()  # they stay open; the model's hooks hold them
             self._sessions += [weakref.ref(session) for session in sessions]
-            self._ledgers += [(session.plan.spec, session.ledger) for session in sessions]
-            self._models.append(name)
+            self._perturbed.append(_Perturbed(name, tuple((s.plan.spec, s.ledger) for s in sessions)))
             self._roots.add(model)
             self._covered.update(model.modules())
 
@@ -173,8 +172,9 @@ class ProcessNoise:
         self._forked = True
         self._lock = threading.RLock()
         self._called = self._reported = False
-        for _, ledger in self._ledgers:
-            ledger.forget()
+        for model in self._perturbed:
+            for _, ledger in model.ledgers:
+                ledger.forget()
         self._echo()
 
     def _report_of_child(self) -> None:
@@ -182,11 +182,11 @@ class ProcessNoise:
 
     def _report(self) -> None:
         """The line at exit. A forked child that called no model leaves it to its parent."""
-        if self._reported or (self._forked and not self._was_called()):
-            return
-        self._reported = True
         where = f"{VARIABLE} in process {os.getpid()}"
         try:
+            if self._reported or (self._forked and not self._was_called()):
+                return
+            self._reported = True
             say(f"{where} {self._summary()}")
         except Exception as error:  # a device may be gone by now; that must not be silent either
             say(f"{where}: the counts cannot be read ({type(error).__name__}: {error})")
@@ -198,19 +198,32 @@ class ProcessNoise:
         if not self._was_called():
             return "injected NOTHING: no model was called"
         counts = self.counts()
-        plural = "" if len(self._models) == 1 else "s"
-        models = f"{len(self._models)} model{plural} ({', '.join(dict.fromkeys(self._models))})"
-        sites = len({count.site for count in counts})
+        names = [model.name for model in self._perturbed if any(count.calls for count in model.counts())]
+        plural = "" if len(names) == 1 else "s"
+        where = f"{len({count.site for count in counts})} sites of {len(names)} model{plural}"
+        where += f" ({', '.join(dict.fromkeys(names))})" if names else ""
         changed, elements = sum(count.changed for count in counts), sum(count.elements for count in counts)
         if not changed:
-            return f"injected NOTHING: 0 of {elements} elements changed at {sites} sites of {models}"
-        silent = [
-            str(spec)
-            for spec, ledger in self._ledgers
-            if spec.level and not any(count.changed for count in ledger.counts(spec.level).values())
-        ]
-        empty = "".join(f"; NOTHING by {text}" for text in dict.fromkeys(silent))
-        return f"changed {changed} of {elements} elements at {sites} sites of {models}{empty}"
+            return f"injected NOTHING: changed 0 of {elements} elements at {where}"
+        silent = [str(spec) for spec in self.specs if spec.level and not self._changed_by(spec)]
+        empty = "".join(f"; NOTHING by {text}" for text in silent)
+        return f"changed {changed} of {elements} elements at {where}{empty}"
+
+    def _changed_by(self, spec: NoiseSpec) -> bool:
+        return any(count.changed for model in self._perturbed for count in model.counts(spec))
+
+
+@dataclass(frozen=True)
+class _Perturbed:
+    """A model that got its sessions: its class, and what was counted for each specification."""
+
+    name: str
+    ledgers: tuple[tuple[NoiseSpec, Ledger], ...]
+
+    def counts(self, only: NoiseSpec | None = None) -> list[SiteCount]:
+        """Everything counted so far, or what ``only`` that specification did."""
+        chosen = [(spec, ledger) for spec, ledger in self.ledgers if only in (None, spec)]
+        return [count for spec, ledger in chosen for count in ledger.counts(spec.level or 0).values()]
 
 
 PROCESS = ProcessNoise()
@@ -230,7 +243,7 @@ def _takes_tokens(module: nn.Module, args: tuple[Any, ...]) -> bool:
     transformers = sys.modules.get("transformers.modeling_utils")
     if transformers is not None and isinstance(module, transformers.PreTrainedModel):
         return True
-    named, wrapper = _arguments(type(module))
+    named, wrapper = _arguments(type(module).forward)
     if named:
         return True
     first = args[0] if args else None
@@ -240,10 +253,10 @@ def _takes_tokens(module: nn.Module, args: tuple[Any, ...]) -> bool:
 
 
 @functools.cache
-def _arguments(kind: type[nn.Module]) -> tuple[bool, bool]:
-    """(has token arguments, has no named arguments at all) of a module class."""
+def _arguments(forward: Callable[..., Any]) -> tuple[bool, bool]:
+    """(has token arguments, has no named arguments at all) of the forward method of a module class."""
     try:
-        parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
     except (TypeError, ValueError):
         return False, True
     named = any(parameter.name in _TOKEN_ARGUMENTS for parameter in parameters)

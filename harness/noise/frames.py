@@ -74,6 +74,12 @@ class Rows:
         """``keys`` and ``real`` as columns, (batch * tokens, 1): made once for all sites of a forward."""
         return Keys.of(self.keys).view(-1, 1), self.real.reshape(-1, 1).contiguous()
 
+    @functools.cached_property
+    def seen(self) -> Tensor:
+        """Which keys the real queries may see, bool (batch, 1, tokens, keys)."""
+        keys, queries = self.key_positions[:, None, :], self.positions[:, :, None]
+        return ((keys <= queries) & (keys >= 0) & self.real[:, :, None])[:, None].contiguous()
+
     def last(self, tokens: int) -> Rows:
         """The rows of the last ``tokens`` tokens of each sequence (the head sees only those in a prefill)."""
         if tokens == self.keys.shape[1]:

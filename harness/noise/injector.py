@@ -13,7 +13,7 @@ from harness.noise.frames import Frame
 from harness.noise.kernel import Kernel
 from harness.noise.layout import VALUE
 from harness.noise.ledger import Entry, Ledger
-from harness.noise.scores import score_keys
+from harness.noise.scores import score_keys, score_table
 from harness.noise.sites import CONV1D, FUNCTION, LINEAR, SOFTMAX, Site
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key, stream_keys
 from harness.record import BACKWARD, FORWARD, RECOMPUTE
@@ -92,10 +92,8 @@ class Injector:
             raise NoiseSpecError(
                 f"{frame.error.name} on {entry.site.name}", "its rows hold padded keys", "choose another error model"
             )
-        seen = (rows.key_positions[:, None, :] <= rows.positions[:, :, None]) & (rows.key_positions[:, None, :] >= 0)
-        real = (seen & rows.real[:, :, None])[:, None]
-        key = score_keys([self._label(entry, frame, head) for head in range(y.shape[1])], rows)
-        after, sums = self._kernel.perturb(frame.error, y.detach(), key, frame.level, real)
+        key = score_keys(self._table(entry, y.shape[1], y.shape[3], frame), rows)
+        after, sums = self._kernel.perturb(frame.error, y.detach(), key, frame.level, rows.seen)
         return after, rows.count, rows.visible * y.shape[1], sums
 
     def _weight(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
@@ -129,6 +127,15 @@ class Injector:
         if known not in self._columns:
             self._columns[known] = stream_keys(self._label(entry, frame), width, device).view(1, -1)
         return self._columns[known]
+
+    def _table(self, entry: Entry, heads: int, keys: int, frame: Frame) -> Keys:
+        device = frame.rows.keys.device if frame.rows is not None else torch.device("cpu")
+        known = entry.site.name, entry.operand, heads, device
+        table = None if frame.error.fresh else self._columns.get(known)
+        if table is None or table.low.shape[1] < keys:
+            table = score_table([self._label(entry, frame, head) for head in range(heads)], keys, device)
+            self._columns[known] = table
+        return table
 
     def _label(self, entry: Entry, frame: Frame, *more: int) -> int:
         """The key of a site's stream of columns; a fresh error model has another one for every call."""

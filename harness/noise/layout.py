@@ -37,15 +37,12 @@ def arrangement(site: Site, y: Tensor, rows: Rows | None, part: str = "") -> str
         return SCORES if y.shape[0] == batch and tuple(y.shape[2:]) == (tokens, keys) else FLAT
     if y.ndim >= 2 and y.shape[0] == batch:
         heads = y.ndim == 4 and y.shape[2] == tokens
-        if heads and site.op in _BY_HEADS:  # there may be as many heads as tokens
+        by_tokens = y.shape[1] == tokens or (site.last_token_only and 0 < y.shape[1] < tokens)
+        if heads and (site.op in _BY_HEADS or not by_tokens):  # there may be as many heads as tokens
             return HEADS
-        if y.shape[1] == tokens or (site.last_token_only and 0 < y.shape[1] < tokens):
+        if by_tokens:
             return TOKENS
-        if heads:
-            return HEADS
-    if y.shape[0] == batch * tokens:
-        return FOLDED
-    return FLAT
+    return FOLDED if y.shape[0] == batch * tokens else FLAT
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,11 @@ class Ledger:
 
     @staticmethod
     def _add(held: dict[tuple[Entry, ...], Tensor], entries: tuple[Entry, ...], sums: Tensor) -> None:
+        distinct = tuple(dict.fromkeys(entries))
+        if len(distinct) < len(entries):  # bare function calls share few entries; their order says nothing
+            place = {entry: number for number, entry in enumerate(distinct)}
+            rows = torch.tensor([place[entry] for entry in entries], device=sums.device)
+            entries, sums = distinct, sums.new_zeros(len(distinct), sums.shape[1]).index_add(0, rows, sums)
         if entries in held:
             held[entries] = held[entries] + sums.to(held[entries].device)
         else:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.noise.auditor import Auditor
+from harness.noise.opaque import SESSIONS
 from harness.noise.sites import Site
 from harness.noise.ways.functions import Where, site_of, watched
 from harness.spec.operators import Operator
@@ -69,7 +70,7 @@ def run_probe(model: nn.Module) -> Probe:
     fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
     counter = FlopCounterMode(display=False, custom_mapping=fused)
     inside = _widths(model, ids.shape), watched(model, seen)
-    with torch.no_grad(), _evaluating(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1]:
+    with _aside(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1]:
         # without a cache transformers reads the positions for packed sequences, and meta tensors hold none
         _run(model, ids, use_cache=ids.is_meta)
     return Probe(auditor.products, tuple(calls), _by_module(counter, model), widths)
@@ -129,16 +130,16 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """``model`` in evaluation mode, and each module as it was afterwards."""
+def _aside(model: nn.Module) -> Iterator[None]:
+    """``model`` in evaluation mode, and each module as it was afterwards; open sessions do not take part."""
     training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        for session in SESSIONS.open():
+            stack.enter_context(session.paused())
         for module in training:
-            module.training = True
+            module.training = False
+            stack.callback(setattr, module, "training", True)
+        yield
 
 
 def _by_module(counter: FlopCounterMode, model: nn.Module) -> Mapping[str, int]:

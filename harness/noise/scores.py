@@ -9,16 +9,25 @@ import torch
 from harness.noise.frames import Rows
 from harness.numerics.keyed_random import DrawKey, Keys, stream_keys
 
+TABLE_STEP = 256
+"""Tables are made for a multiple of this many keys, so that a growing context does not make them anew each step."""
 
-def score_keys(streams: Sequence[int], rows: Rows) -> DrawKey:
-    """Row keys (batch, 1, tokens, 1) and column keys (batch, heads, 1, keys) of scores; one stream key per head.
+
+def score_table(streams: Sequence[int], keys: int, device: torch.device) -> Keys:
+    """Column keys of one stream per head, (heads, at least ``keys``)."""
+    width = -(-keys // TABLE_STEP) * TABLE_STEP
+    found = [stream_keys(stream, width, device) for stream in streams]
+    return Keys(torch.stack([k.low for k in found]), torch.stack([k.high for k in found]))
+
+
+def score_keys(table: Keys, rows: Rows) -> DrawKey:
+    """Row keys (batch, 1, tokens, 1) and column keys (batch, heads, 1, keys) of scores, from a :func:`score_table`.
 
     A draw is keyed by query row, head and the key's position without padding, wherever that stands.
     """
     batch, tokens = rows.keys.shape
-    keys = rows.key_positions.shape[1]
-    found = [stream_keys(stream, keys, rows.keys.device) for stream in streams]
-    table = Keys(torch.stack([k.low for k in found]), torch.stack([k.high for k in found]))
-    index = rows.key_positions.clamp(min=0)[:, None, :].expand(batch, len(streams), keys)
+    heads, keys = table.low.shape[0], rows.key_positions.shape[1]
+    index = rows.key_positions.clamp(min=0)[:, None, :].expand(batch, heads, keys)
     columns = [half.expand(batch, -1, -1).gather(2, index)[:, :, None, :] for half in table]
-    return DrawKey(Keys.of(rows.keys).view(batch, 1, tokens, 1), Keys(*columns))
+    halves, _ = rows.columns
+    return DrawKey(halves.view(batch, 1, tokens, 1), Keys(*columns))

@@ -99,8 +99,10 @@ class NoiseSession:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: Any) -> None:
-        self._exit.close()
-        self.is_open = False
+        try:
+            self._exit.close()
+        finally:
+            self.is_open = False
         if kind is None and self._checked and self.plan.spec.level:
             require(self.ledger.counts(self.plan.spec.level).values())
 
@@ -156,12 +158,17 @@ class NoiseSession:
     @contextlib.contextmanager
     def paused(self) -> Iterator[NoiseSession]:
         """No noise and no counts for what this thread runs inside; directions and phases stay as they are."""
-        before = getattr(self._local, "paused", False)
+        before = self.is_paused
         self._local.paused = True
         try:
             yield self
         finally:
             self._local.paused = before
+
+    @property
+    def is_paused(self) -> bool:
+        """True inside :meth:`paused`, on this thread."""
+        return getattr(self._local, "paused", False)
 
     @contextlib.contextmanager
     def bound(self, frame: Frame) -> Iterator[None]:
@@ -200,6 +207,8 @@ class NoiseSession:
         mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
         if torch.compiler.is_compiling():
             self.traced_token = begin(like, mask, past, self.handle)
+        elif self.is_paused:  # nothing of the batch, the phase or the number of the forward has to fit
+            self._local.frame = Frame(0, torch.tensor(0), None, False, self.plan.spec.error, 0.0, False, "", ())
         else:
             # parts of the model may be compiled on their own
             self.traced_token = self.begin(like.shape, mask, past, like.device).token
@@ -258,8 +267,7 @@ class NoiseSession:
                 "no phase is declared",
                 f"wrap the forward in harness.noise.phase({wanted[0]!r})",
             )
-        paused = getattr(self._local, "paused", False)
-        return not paused and (not wanted or phase in wanted), phase
+        return not self.is_paused and (not wanted or phase in wanted), phase
 
     def frame_of(self, number: int) -> Frame:
         """The forward with that number. Raises :class:`EvidenceError` where it is too long ago."""

@@ -74,12 +74,13 @@ def relative_gaussian(y: Tensor, scaled_draws: Tensor) -> Tensor:
 
     ``scaled_draws`` is ``scale * z`` in float32, broadcastable to ``y``. Lower precisions compute in float32 and
     round once, because a draw rounded to bfloat16 first would bias the error. The product and the sum are
-    rounded one after the other, so that a compiler gives the same bits. Where the draw is 0 the bits are kept (also
-    of -0.0), and so are NaN and infinity. Expected relative error (RMS of (y'-y)/y) is ``scale``.
+    rounded one after the other, so that a compiler gives the same bits. The bits are kept where the draw is 0, and
+    those of -0.0, NaN and infinity everywhere. Expected relative error (RMS of (y'-y)/y) is ``scale``.
     """
     wide = y.float()
-    touched = (scaled_draws != 0) & torch.isfinite(wide)
-    return torch.where(touched, wide + wide * scaled_draws, wide).to(y.dtype)
+    error = wide * scaled_draws
+    touched = (error != 0) & torch.isfinite(wide)
+    return torch.where(touched, wide + error, wide).to(y.dtype)
 
 
 def _strength(model: ErrorModel, x: Tensor, level: Tensor | float | None) -> Tensor:
@@ -97,8 +98,9 @@ def _strength(model: ErrorModel, x: Tensor, level: Tensor | float | None) -> Ten
 
 def _relative(x: Tensor, fraction: Tensor) -> Tensor:
     y = widened(x)
-    # relative_gaussian is of float32, and the compiled kernel depends on its bits
-    return y + y * fraction if y.dtype == torch.float64 else relative_gaussian(y, fraction)
+    if y.dtype == torch.float64:  # relative_gaussian is of float32, and the compiled kernel depends on its bits
+        return torch.where(y == 0, y, y + y * fraction)
+    return relative_gaussian(y, fraction)
 
 
 def _relative_gaussian(model: RelativeGaussian, x: Tensor, key: DrawKey, scale: Tensor) -> Tensor:

@@ -91,8 +91,9 @@ typedef struct {
             const float wide = WIDEN(y[i]);                                                                           \
             const float draw = scale * normal(low, high, (uint32_t)column_low[i], (uint32_t)column_high[i]);          \
             const int finite = (bits_of(wide) & 0x7F800000u) != 0x7F800000u;                                          \
-            const int touched = (draw != 0.0f) & finite;                                                              \
-            const float moved = wide + wide * draw;                                                                   \
+            const float step = wide * draw;                                                                           \
+            const int touched = (step != 0.0f) & finite;                                                              \
+            const float moved = wide + step;                                                                          \
             const TYPE after = touched ? NARROW(moved) : y[i];                                                        \
             out[i] = after;                                                                                           \
             const float error = WIDEN(after) - wide;                                                                  \

@@ -88,8 +88,9 @@ def perturb_tiles(  # noqa: PLR0913, PLR0917
         high = tl.load(column_high + column, mask=inside, other=0).to(tl.uint32, bitcast=True)
         wide = before.to(tl.float32)
         scaled = strength * draw(rows_low, rows_high, low, high, DOT)
-        touched = (scaled != 0) & (tl.abs(wide) < float("inf"))
-        result = tl.where(touched, (wide + wide * scaled).to(before.dtype), before)
+        step = wide * scaled
+        touched = (step != 0) & (tl.abs(wide) < float("inf"))
+        result = tl.where(touched, (wide + step).to(before.dtype), before)
         tl.store(after + start_of_row + column, result, mask=inside)
         # the error of what was rounded to the dtype of y: that is what goes on
         error = result.to(tl.float32) - wide

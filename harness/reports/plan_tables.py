@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -63,9 +62,12 @@ def pattern(name: str) -> str:
 
 def left_out_rows(reasons: Mapping[str, str]) -> list[tuple[str, ...]]:
     """One row for products that are alike and left out for the same reason."""
-    counts = Counter((pattern(name), reason) for name, reason in reasons.items())
-    first = {(pattern(name), reason): name for name, reason in reversed(reasons.items())}
-    return [(key[0] if n > 1 else first[key], str(n), key[1]) for key, n in counts.items()]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault((pattern(name), reason), []).append(name)
+    return [
+        (alike if len(names) > 1 else names[0], f"{len(names):,}", reason) for (alike, reason), names in groups.items()
+    ]
 
 
 def _line_row(group: Sequence[Mapping[str, Any]], name: str) -> tuple[str, ...]:
@@ -155,11 +157,9 @@ def _fused_lines(plan: Mapping[str, Any], report: Mapping[str, Any]) -> list[str
 def _overhead_line(plan: Mapping[str, Any]) -> str:
     cost = plan["overhead"]
     noise, products = (_seconds(cost[f"{name}_seconds_per_token"]) for name in ("noise", "product"))
-    return (
-        f"overhead {_times(cost['ratio'])} the products: {noise} of noise to {products} of products per token in a batch "
-        f"of {cost['batch']} ({cost['nanoseconds_per_element']:.1f} ns an element; "
-        f"{cost['gflops_per_second']:.0f} GFLOP/s): {ESTIMATE}"
-    )
+    speed = f"{cost['nanoseconds_per_element']:.1f} ns an element, {cost['gflops_per_second']:.0f} GFLOP/s"
+    what = f"{noise} of noise to {products} of products per token in a batch of {cost['batch']} ({speed})"
+    return f"overhead {_times(cost['ratio'])} the products: {what}: {ESTIMATE}"
 
 
 def _warned(plan: Mapping[str, Any]) -> list[str]:

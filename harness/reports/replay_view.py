@@ -62,9 +62,9 @@ def _print_texts(console: Console, names: Sequence[str], texts: Sequence[Text]) 
             console.print(Text(f"--- {name}", "bold"))
             console.print(text, overflow="fold")
         return
-    table = Table(expand=len(names) > 1)
+    table = Table()
     for name in names:
-        table.add_column(name, overflow="fold", ratio=1)
+        table.add_column(name, overflow="fold")
     table.add_row(*texts)
     console.print(table)
 
@@ -95,9 +95,8 @@ def _noise(report: Mapping[str, Any]) -> list[str]:
     reached = [group[name] for group in groups for name in ("relative_rms_low", "relative_rms_high")]
     known = [value for value in reached if value is not None]
     span = f", dy/y RMS {min(known):.4f} - {max(known):.4f}" if known else ""
-    lines = [
-        f"counted at level {100 * report['level']:g} %: {changed:,} of {elements:,} elements changed at {sites} sites{span}"
-    ]
+    level = f"{100 * report['level']:g} %"
+    lines = [f"counted at level {level}: {changed:,} of {elements:,} elements changed at {sites} sites{span}"]
     if report["certificate"] != "certified":
         lines.append(f"certificate of the run: {report['certificate']}")
     return lines

@@ -40,7 +40,7 @@ LEDGER_HEADER = (
     *("changed %", "dy/y RMS", "energy ratio"),
 )
 SEEN_HEADER = (
-    *("level", SITE, OPERATOR, LAYER, DIRECTION, "phase", "process", CALLS, ROWS, ELEMENTS),
+    *(SITE, "level", OPERATOR, LAYER, DIRECTION, "phase", "process", CALLS, ROWS, ELEMENTS),
     *("changed %", "dy/y RMS"),
 )
 
@@ -116,8 +116,8 @@ def seen_rows(counts: Sequence[SiteCount]) -> list[tuple[str, ...]]:
     """One row per entry of the ledger."""
     return [
         (
-            f"{100 * count.level:g} %",
             count.site,
+            f"{100 * count.level:g} %",
             count.op,
             "-" if count.layer is None else str(count.layer),
             direction_text(count.direction, count.operand),

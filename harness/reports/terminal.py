@@ -29,7 +29,7 @@ def print_run(report: Mapping[str, Any], console: Console | None = None) -> None
     console = console or stdout_console()
     print_table(console, "Accuracy by noise level", LEVEL_HEADER, level_rows(report))
     if report["ledger"]:
-        print_table(console, "Ledger: what was really perturbed", LEDGER_HEADER, ledger_rows(report["ledger"]))
+        print_sums(report["ledger"], console)
     print_lines(console, certificate_lines(report["certificate"]))
 
 
@@ -39,6 +39,12 @@ def print_gate(gate: Mapping[str, Any], console: Console | None = None) -> None:
     print_table(console, f"Gate against {gate['baseline']['label']}", GATE_HEADER, gate_rows(gate))
     print_lines(console, reason_lines(gate))
     console.print(f"verdict: {_styled(gate['verdict'])}  ({escape(gate['family'])})", soft_wrap=True)
+
+
+def print_sums(ledger: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """The ledger summed by operator and direction."""
+    console = console or stdout_console()
+    print_table(console, "Ledger: what was really perturbed", LEDGER_HEADER, ledger_rows(ledger))
 
 
 def print_ledger(counts: Sequence[SiteCount], console: Console | None = None) -> None:

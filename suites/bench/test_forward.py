@@ -54,8 +54,10 @@ def test_overhead_of_a_forward(benchmark, dtype, count):
     def clean():
         model(input_ids=ids, use_cache=False)
 
+    session = NoiseSession(model, plan, in_place=True)
+
     def noisy():
-        with NoiseSession(model, plan, in_place=True) as session, session.batch(["item"], [0], SCALE):
+        with session, session.batch(["item"], [0], SCALE):
             clean()
             session.ledger.drain(SCALE)
 

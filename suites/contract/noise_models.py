@@ -44,9 +44,9 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "llama": _GATED,
     "gpt2": {
         **{"vocab_size": VOCAB, "n_positions": 32, "n_embd": HIDDEN, "n_layer": LAYERS, "n_head": HEADS},
-        **{"bos_token_id": None, "eos_token_id": None},
+        **{"bos_token_id": None, "eos_token_id": None, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     },
-    "opt": {**_COMMON, "ffn_dim": MLP, "word_embed_proj_dim": HIDDEN, "pad_token_id": 1},
+    "opt": {**_COMMON, "dropout": 0.0, "ffn_dim": MLP, "word_embed_proj_dim": HIDDEN, "pad_token_id": 1},
     "gemma": _GATED,
     "mixtral": {**_GATED, "num_local_experts": 4, "num_experts_per_tok": 2},
     "phi": {**_COMMON, "intermediate_size": MLP, "partial_rotary_factor": 0.5},

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from harness.evaluate.generation import Prompt, greedy
 from harness.evaluate.run import Batch, run_batch
-from harness.noise import attention, rows
+from harness.noise import frames, injector
 from harness.noise import session as session_module
 from harness.noise.kernel import Kernel
 from harness.noise.plan import build_plan
@@ -70,14 +71,14 @@ def test_mutant_keyed_by_batch_row_is_caught(prepared_matmul, reference, monkeyp
 
 
 def test_mutant_keyed_by_padded_column_is_caught(prepared_matmul, monkeypatch):
-    honest = rows.Rows.of.__func__
+    honest = frames.Rows.of.__func__
 
     def padded(cls, bases, mask, tokens, past):
         found = honest(cls, bases, mask, tokens, past)
         columns = torch.arange(past, past + tokens).expand(len(bases), tokens)
-        return found.__class__(**{**vars(found), "keys": rows.counter_keys(bases[:, None], columns)})
+        return replace(found, keys=frames.counter_keys(bases[:, None], columns))
 
-    monkeypatch.setattr(rows.Rows, "of", classmethod(padded))
+    monkeypatch.setattr(frames.Rows, "of", classmethod(padded))
     first, second = (records(prepared_matmul, 0.10, size, order, count=24) for size, order in ((24, None), (7, 5)))
     assert sum(first[item] != second[item] for item in first) >= 3
 
@@ -87,9 +88,9 @@ def drawn(monkeypatch, model, spec, items=("a",), seeds=(0,)):
     seen = []
     honest = Kernel.perturb
 
-    def recording(self, y, row_keys, column_keys, scale, real):
-        seen.append(normals(row_keys, column_keys).expand(y.shape))
-        return honest(self, y, row_keys, column_keys, scale, real)
+    def recording(self, error, y, key, *rest):
+        seen.append(normals(*key).expand(y.shape))
+        return honest(self, error, y, key, *rest)
 
     monkeypatch.setattr(Kernel, "perturb", recording)
     plan = build_plan(model, parse_noise(spec))
@@ -144,7 +145,7 @@ def without(position):
 
 @pytest.mark.parametrize(
     ("module", "position", "fault"),
-    [(session_module, 1, "site"), (attention, 2, "head"), (rows, 1, "seed"), (rows, 2, "item")],
+    [(injector, 1, "site"), (injector, 2, "head"), (frames, 1, "seed"), (frames, 2, "item")],
 )
 def test_mutants_that_forget_a_part_of_the_key_are_caught(monkeypatch, toy, module, position, fault):
     monkeypatch.setattr(module, "derive_key", without(position))

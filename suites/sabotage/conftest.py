@@ -6,7 +6,7 @@ import pytest
 
 from harness.evaluate.run import evaluate, prepare
 from harness.runs.loaded import load_run
-from harness.spec import EvalSpec
+from harness.spec import EvalSpec, parse_noise
 
 SMALL = EvalSpec("arith", items=16, levels=(0.0, 0.05), noise_seeds=1, max_new_tokens=96)
 
@@ -15,6 +15,26 @@ SMALL = EvalSpec("arith", items=16, levels=(0.0, 0.05), noise_seeds=1, max_new_t
 def small(shipped):
     """The shipped checkpoint, loaded once, with a specification of 16 items at 0 and 5 %."""
     return prepare(shipped, SMALL, "cpu")
+
+
+@pytest.fixture
+def evaluated_as(shipped, tmp_path):
+    """Evaluates 8 items at 0 and one level of a noise, and returns the stored run: ``evaluated_as(noise, level)``."""
+
+    def run(noise, level, noise_seeds=1):
+        spec = EvalSpec(
+            *("arith", None, 8),
+            levels=(0.0, level),
+            noise_seeds=noise_seeds,
+            noise=parse_noise(noise),
+            max_new_tokens=32,
+            positive_control=False,
+        )
+        out = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
+        evaluate(prepare(shipped, spec, "cpu"), out)
+        return load_run(out)
+
+    return run
 
 
 @pytest.fixture

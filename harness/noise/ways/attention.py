@@ -96,8 +96,8 @@ def eager_attention(
     if attention_mask is not None:
         scores = scores + attention_mask
     (scores,) = _operands(attached, SOFTMAX, input=scores)
-    weights = nn.functional.softmax(scores, dim=-1, dtype=_softmax_dtype(module)).to(query.dtype)
-    weights = _results(attached, SOFTMAX, weights)
+    weights = nn.functional.softmax(scores, dim=-1, dtype=_softmax_dtype(module))
+    weights = _results(attached, SOFTMAX, weights).to(query.dtype)  # its result has its own dtype
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     probabilities, value = _operands(attached, PV, input=weights, other=value)
     output = torch.matmul(probabilities, value).transpose(1, 2).contiguous()

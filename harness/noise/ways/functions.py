@@ -219,6 +219,8 @@ def perturbed(model: nn.Module | None, sites: Sequence[Site], session: NoiseSess
 
 
 def _perturb(session: NoiseSession, operator: Operator, where: Where, func: Any, args: Any, kwargs: Any) -> Any:
+    if session.is_paused:
+        return func(*args, **kwargs)
     chosen = session.plan.functions
     site = site_of(operator, where)
     if chosen is None or not chosen.takes(site, [name for name, _, _ in where.path if name]):

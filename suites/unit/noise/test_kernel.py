@@ -37,7 +37,7 @@ def arguments(rows=37, columns=50, dtype=torch.float32, error=None, level=0.05):
     y = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0)).to(dtype)
     row_keys, column_keys = (stream_keys(derive_key(name), count, CPU) for name, count in (("r", rows), ("c", columns)))
     key = DrawKey(row_keys.view(rows, 1), column_keys.view(1, -1))
-    return error or RelativeGaussian(), y, key, torch.tensor(level), torch.ones(rows, 1, dtype=torch.bool)
+    return error or RelativeGaussian(), y, key, level, torch.ones(rows, 1, dtype=torch.bool)
 
 
 def test_it_is_the_formula():
@@ -99,7 +99,7 @@ def test_non_finite_and_zero_elements_are_counted_apart():
 def test_a_low_precision_swallows_small_noise():
     """bf16 cannot carry a scale of 1e-4: the count must say so."""
     error, y, key, _, real = arguments(dtype=torch.bfloat16)
-    after, sums = Kernel(compiled=False).perturb(error, y, key, torch.tensor(1e-4), real)
+    after, sums = Kernel(compiled=False).perturb(error, y, key, 1e-4, real)
     assert torch.equal(after, y)
     assert sums[:, 0].sum() == 0
 

@@ -1,0 +1,1 @@
+"""Adapters: the interfaces of other projects over the engine of :mod:`harness.noise`."""
