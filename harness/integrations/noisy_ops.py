@@ -40,7 +40,8 @@ Layers
 Scope
     - Without a model the noise is on in the thread that enabled it (and in the backward passes of what it ran), and
       must be changed and disabled there. Checkpointed computations are refused then: they would be recomputed clean.
-    - Disabling ends backward noise too, also for results computed before.
+    - Backward noise is that of the sessions of the forward: once they are closed, by disabling or by a change of
+      anything but the phase, a backward pass of what was computed before is refused.
     - A context ends in what was on before it.
     - ``set_phase`` holds for the counters of the process, and declares the phase to the engine for the calling thread.
       It gates noise only with VERL_NOISY_OPS_TRAINING_ONLY: noise then acts in the actor's phases, all other variables
@@ -122,7 +123,8 @@ def enable_from_environment(environment: Mapping[str, str] = os.environ, noisy_o
     given = {name.removeprefix(PREFIX): text for name, text in environment.items() if name.startswith(PREFIX)}
     for name in given:
         if name not in VARIABLES:
-            raise NoiseSpecError(f"unknown variable {PREFIX}{name}", nearest(name, VARIABLES))
+            rule = f"{PREFIX} is followed by one of {len(VARIABLES)} names"
+            raise NoiseSpecError(f"unknown variable {PREFIX}{name}", rule, nearest(name, VARIABLES))
     if not given:
         return False
     if "ENABLED" not in given:

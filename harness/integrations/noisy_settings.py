@@ -50,7 +50,8 @@ class Settings:
         """The error model at its strength."""
         known = [name for name, model in ERROR_MODELS.items() if model.strength is not None]
         if self.error_type not in known:
-            raise NoiseSpecError(f"unknown error type {self.error_type!r}", nearest(str(self.error_type), known))
+            rule = "an error type is an error model with a strength"
+            raise NoiseSpecError(f"unknown error type {self.error_type!r}", rule, nearest(str(self.error_type), known))
         if self.scale is None:
             raise NoiseSpecError("error_scale None", "noise needs a scale", "give error_scale=0.05")
         return make_error(self.error_type, {str(ERROR_MODELS[self.error_type].strength): self.scale})

@@ -122,7 +122,7 @@ class NoisyOps:
         from harness.noise.phases import declare
 
         if phase not in PHASES:
-            raise NoiseSpecError(f"unknown phase {phase!r}", nearest(str(phase), PHASES))
+            raise NoiseSpecError(f"unknown phase {phase!r}", "a phase is one of four", nearest(str(phase), PHASES))
         with self._lock:
             self._collect()
             self._phase = phase
@@ -145,7 +145,8 @@ class NoisyOps:
         names = None if op_types is None else frozenset(_listed(op_types, "op_types", str))
         for name in sorted(names or ()):
             if name not in CORE + MORE:
-                raise NoiseSpecError(f"unknown operator {name!r}", nearest(name, CORE + MORE))
+                rule = "an operator is one of seven"
+                raise NoiseSpecError(f"unknown operator {name!r}", rule, nearest(name, CORE + MORE))
         self._change(operators=names)
 
     def get_selective_operators(self) -> set[str] | None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from harness.exceptions import HarnessError, NoiseSpecError
 from harness.noise.environment import VARIABLE, say
@@ -53,16 +54,22 @@ class ProcessNoise:
         """Perturbs by ``specs`` from now on, says so, and reports at exit. Once per process."""
         if self.specs:
             return
-        self.specs = specs
-        self._echo()
-        register_module_forward_pre_hook(self._found)
-        self._first_hook = register_module_forward_pre_hook(self._first_call).id
+        self._echo(specs)
+        self.watch(specs)
         nn.Module.compile = _compile_after(self._compiled, nn.Module.compile)  # type: ignore[method-assign]
         atexit.register(self._report)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
         # a forked child of multiprocessing ends without atexit
         util.register_after_fork(self, ProcessNoise._report_of_child)
+
+    def watch(self, specs: tuple[NoiseSpec, ...]) -> tuple[RemovableHandle, RemovableHandle]:
+        """Sees every call of a module from now on, until the handles are removed."""
+        self.specs = specs
+        found = register_module_forward_pre_hook(self._found)
+        first = register_module_forward_pre_hook(self._first_call)
+        self._first_hook = first.id
+        return found, first
 
     def sessions(self) -> tuple[NoiseSession, ...]:
         """The sessions of the models that are still there."""
@@ -164,8 +171,9 @@ class ProcessNoise:
                     f"unset {VARIABLE}, or leave the session",
                 )
 
-    def _echo(self) -> None:
-        say(f"{VARIABLE} is on in process {os.getpid()}: {'; '.join(map(str, self.specs))}")
+    @staticmethod
+    def _echo(specs: tuple[NoiseSpec, ...]) -> None:
+        say(f"{VARIABLE} is on in process {os.getpid()}: {'; '.join(map(str, specs))}")
 
     def _forget(self) -> None:
         """In the child of a fork: what was counted so far belongs to the parent."""
@@ -175,7 +183,7 @@ class ProcessNoise:
         for model in self._perturbed:
             for _, ledger in model.ledgers:
                 ledger.forget()
-        self._echo()
+        self._echo(self.specs)
 
     def _report_of_child(self) -> None:
         util.Finalize(None, self._report, exitpriority=0)
@@ -187,14 +195,15 @@ class ProcessNoise:
             if self._reported or (self._forked and not self._was_called()):
                 return
             self._reported = True
-            say(f"{where} {self._summary()}")
+            say(f"{where} {self.summary()}")
         except Exception as error:  # a device may be gone by now; that must not be silent either
             say(f"{where}: the counts cannot be read ({type(error).__name__}: {error})")
 
     def _was_called(self) -> bool:
         return self._called or any(count.calls for count in self.counts())
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """What was injected so far, for people."""
         if not self._was_called():
             return "injected NOTHING: no model was called"
         counts = self.counts()

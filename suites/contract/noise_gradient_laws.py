@@ -44,6 +44,7 @@ def booked_where_it_was(way: str = "hooks") -> None:
     zero = noisy_run(build(), plan_of("qwen2", *WAYS[way]), 0.0)
     for name in LINEARS:
         gradient = clean.gradients[f"{name}.weight"].double()
+        assert f"{name} backward:weight" in zero.counts
         count = zero.counts[f"{name} backward:weight"]
         assert count.elements == gradient.numel(), name
         assert count.signal == pytest.approx(gradient.square().sum().item(), rel=1e-4), name

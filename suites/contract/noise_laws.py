@@ -184,6 +184,20 @@ def keyed_by_nothing_else() -> None:
         assert torch.equal(drawn.flip(0), ordered[name]), name
 
 
+def keyed_by_the_step() -> None:
+    """Law 3: the same step and micro-batch give the same draws in another session, another one gives others."""
+    runs = []
+    for step in ((3, 0), (3, 0), (3, 1), (4, 0)):
+        model = build()
+        with noisy(model, "relative_gaussian(0.1) @ op:linear when:both") as noise:
+            if len(runs) % 2:
+                passes(model)  # the number of the forward is no part of the key
+            with noise.step(*step):
+                runs.append(passes(model))
+    assert same(runs[0], runs[1])
+    assert not any(same_bits(runs[0].logits, other.logits) for other in runs[2:])
+
+
 def leaves_generator_alone() -> None:
     """Law 3: the global generator is neither read nor moved."""
     model = build("gpt2").train()

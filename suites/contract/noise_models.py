@@ -131,7 +131,7 @@ def passes(model: nn.Module, call: Any = None, inputs: Mapping[str, Tensor] | No
     """One forward and backward pass of ``model`` (by ``call``, if that is something around it)."""
     given = batch() if inputs is None else inputs
     model.zero_grad(set_to_none=True)
-    logits = (call or model)(**given, use_cache=False).logits
+    logits = (model if call is None else call)(**given, use_cache=False).logits
     loss_of(logits, given.get("attention_mask")).backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return Run(logits.detach().clone(), gradients, {})

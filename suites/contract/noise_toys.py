@@ -63,6 +63,13 @@ def draws(items: tuple[str, ...], seed: int = 0, mask: Tensor | None = None, tok
         return {name: (y - 1) / 0.5 for name, y in model(input_ids=ids, **given).items()}
 
 
+class Output:
+    """What transformers' models return, as far as it is used here."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
 class ByHand(nn.Module):
     """Two blocks, each recomputed by torch's own checkpoint where ``kind`` says so."""
 
@@ -87,4 +94,4 @@ class ByHand(nn.Module):
                 hidden = checkpoint(block, hidden, use_reentrant=False, context_fn=contexts)
             else:
                 hidden = checkpoint(block, hidden, use_reentrant=self.kind == "reentrant")
-        return SimpleNamespace(logits=hidden)
+        return Output(hidden)

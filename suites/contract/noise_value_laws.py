@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -16,12 +17,10 @@ from noise_models import (
     REAL,
     VISIBLE,
     VOCAB,
-    Run,
     batch,
     build,
     error_of,
     noisy_run,
-    numbers,
     passes,
     plan_of,
     same_bits,
@@ -30,7 +29,9 @@ from torch import Tensor
 
 from harness.ledger import merge
 from harness.noise import NoiseSession, noisy
-from harness.record import BACKWARD, FORWARD
+from harness.numerics.error_models import perturb
+from harness.numerics.keyed_random import DrawKey, Keys
+from harness.record import BACKWARD, FORWARD, SiteCount
 
 
 def moments(error: str = "relative_gaussian", dtype: torch.dtype = torch.float32, scale: float = 0.05) -> None:
@@ -150,11 +151,44 @@ def halves_add_up() -> None:
         with NoiseSession(model, plan) as session, session.batch(ITEMS[rows], [0] * len(ITEMS[rows]), 0.05):
             passes(model, None, {"input_ids": given["input_ids"][rows]})
             parts += session.ledger.drain(0.05).values()
-    merged = Run(whole.logits, {}, {count.label: count for count in merge(parts, across_processes=True)})
-    assert merged.counts.keys() == whole.counts.keys()
-    for label, count in merged.counts.items():
+    same_totals(merge(parts, across_processes=True), whole.counts)
+
+
+def same_totals(merged: Iterable[SiteCount], whole: Mapping[str, SiteCount]) -> None:
+    """The counts ``merged`` of two parts are those of the ``whole``, with twice the calls."""
+    found = {count.label: count for count in merged}
+    assert found.keys() == whole.keys()
+    for label, count in found.items():
         if count.operand != "weight" and not label.endswith("qk backward:other"):  # rows of no item come twice
-            assert numbers(merged.counts)[label][1:3] == numbers(whole.counts)[label][1:3], label
+            assert (count.rows, count.elements) == (whole[label].rows, whole[label].elements), label
         if count.direction == FORWARD:
-            assert count.signal == pytest.approx(whole.counts[label].signal, rel=1e-3), label
-        assert count.calls == 2 * whole.counts[label].calls, label
+            for field in ("changed", "nonzero", "nonfinite"):
+                assert getattr(count, field) == pytest.approx(getattr(whole[label], field), abs=3), label
+            assert count.signal == pytest.approx(whole[label].signal, rel=1e-3), label
+            assert count.error == pytest.approx(whole[label].error, rel=1e-2), label
+        assert count.calls == 2 * whole[label].calls, label
+
+
+def is_the_error_model(name: str) -> None:
+    """What a site lets out is the error model that was asked for: its very formula, or what its draws promise."""
+    chosen = error_of(name)
+    y = torch.randn(400, 50, generator=torch.Generator().manual_seed(0))
+    with noisy(None, f"{chosen} @ op:mul") as noise:
+        after = y * torch.ones(())
+    assert noise.counts()[0].changed == (after != y).sum()
+    error, share = after - y, (after != y).double().mean().item()
+    if not chosen.random:
+        keys = DrawKey(Keys.of(torch.zeros(400, 1, dtype=torch.long)), Keys.of(torch.zeros(1, 50, dtype=torch.long)))
+        assert same_bits(after, perturb(chosen, y, keys))
+    elif name in ("relative_gaussian", "nondeterministic"):
+        assert abs((error / y).square().mean().item() / chosen.level**2 - 1) < bound(y.numel())
+    elif name == "absolute_gaussian":
+        assert abs(error.square().mean().item() / chosen.level**2 - 1) < bound(y.numel())
+    elif name == "stuck_at":
+        stuck = (after == chosen.value).all(0)
+        assert 0 < stuck.sum() < 20
+        assert torch.equal(after[:, ~stuck], y[:, ~stuck])
+    else:
+        assert abs(share - chosen.level) < 6 * (chosen.level / y.numel()) ** 0.5
+        flipped = (after.view(torch.int32) ^ y.view(torch.int32))[after != y]
+        assert bool((flipped == 1 << 6).all()) == (name == "bit_flip")

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from harness.evaluate.generation import Prompt, greedy
-from harness.evaluate.run import Batch, run_batch
+from harness.evaluate.run import Batch, prepare, run_batch
 from harness.noise import frames, injector
 from harness.noise import session as session_module
 from harness.noise.kernel import Kernel
 from harness.noise.plan import build_plan
 from harness.noise.session import NoiseSession
 from harness.numerics.keyed_random import derive_key, normals
-from harness.spec import parse_noise
+from harness.spec import EvalSpec, parse_noise
 
 pytestmark = pytest.mark.contract
 LEVELS = (0.0, 0.05, 0.10)
@@ -58,6 +58,22 @@ def test_one_by_one_gives_the_same_records(prepared_matmul, reference, level):
 
 def test_shuffled_whole_batches_give_the_same_records(prepared_matmul, reference):
     assert records(prepared_matmul, 0.10, 64, order=2) == reference[0.10]
+
+
+@pytest.mark.parametrize(
+    ("noise", "level"),
+    [
+        ("relative_gaussian @ profile:all-ops", 0.05),
+        ("relative_gaussian @ op:add,mul", 0.02),
+        ("relative_gaussian @ scope:mlp key:shared", 0.05),
+        ("deadzone @ op:linear,pv,silu,rms_norm", 0.02),  # a row statistic: its rows must be those of one token
+        ("spike @ op:linear", 0.001),
+    ],
+)
+def test_other_operators_and_error_models_give_the_same_records_too(shipped, noise, level):
+    spec = EvalSpec("arith", items=12, levels=(0.0, level), noise=parse_noise(noise), max_new_tokens=24)
+    prepared = prepare(shipped, spec, "cpu")
+    assert records(prepared, level, 12) == records(prepared, level, 5, order=3)
 
 
 def by_batch_row(items, seeds, key_mode="item"):

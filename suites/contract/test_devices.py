@@ -7,9 +7,10 @@ import torch
 
 from harness.evaluate.run import evaluate, prepare
 from harness.noise.kernel import Kernel
-from harness.numerics.keyed_random import Keys, derive_key, normals, stream_keys
+from harness.numerics.keyed_random import DrawKey, Keys, derive_key, normals, stream_keys
 from harness.runs.loaded import load_run
-from harness.spec import EvalSpec
+from harness.spec import EvalSpec, parse_noise
+from harness.spec.errors import Deadzone, RelativeGaussian, Spike
 
 
 def accelerator():
@@ -17,7 +18,7 @@ def accelerator():
 
 
 def keys(rows, columns, device):
-    return (
+    return DrawKey(
         stream_keys(derive_key("r"), rows, device).view(rows, 1),
         stream_keys(derive_key("c"), columns, device).view(1, columns),
     )
@@ -30,23 +31,30 @@ def test_draws_are_the_same_bits():
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("error", [RelativeGaussian(), Deadzone(), Spike()], ids=lambda error: error.name)
 @pytest.mark.parametrize("compiled", [False, True])
-def test_perturbed_values_and_counts_are_the_same(compiled):
+def test_perturbed_values_and_counts_are_the_same(error, compiled):
     y = torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
     found = []
     for device in (torch.device("cpu"), accelerator()):
-        row_keys, column_keys = keys(64, 96, device)
         real = torch.ones(64, 1, dtype=torch.bool, device=device)
-        scale = torch.tensor(0.05, device=device)
-        after, sums = Kernel(compiled).perturb(y.to(device), row_keys, column_keys, scale, real)
+        after, sums = Kernel(compiled).perturb(error, y.to(device), keys(64, 96, device), 0.05, real)
         found.append((after.cpu(), sums.cpu()))
     assert torch.allclose(found[0][0], found[1][0], rtol=1e-6)
-    assert torch.equal(found[0][1][:, 1], found[1][1][:, 1])
+    assert torch.equal(found[0][1][:, :3], found[1][1][:, :3])
 
 
 @pytest.mark.gpu
-def test_records_agree_with_the_cpu(shipped, tmp_path):
-    spec = EvalSpec("arith", items=32, levels=(0.0, 0.05), noise_seeds=1)
+@pytest.mark.parametrize(
+    ("noise", "level"),
+    [
+        ("relative_gaussian @ op:linear", 0.05),
+        ("relative_gaussian @ profile:all-ops", 0.05),
+        ("deadzone @ op:linear", 0.01),
+    ],
+)
+def test_records_agree_with_the_cpu(shipped, tmp_path, noise, level):
+    spec = EvalSpec("arith", items=32, levels=(0.0, level), noise_seeds=1, noise=parse_noise(noise))
     runs = []
     for device in ("cpu", str(accelerator())):
         evaluate(prepare(shipped, spec, device), tmp_path / device.replace(":", "-"))

@@ -11,7 +11,10 @@ from harness.spec import parse_noise
 from harness.thresholds import effect_bounds
 
 pytestmark = pytest.mark.contract
-SPECS = ("op:linear", "op:qk", "op:pv", "op:rotary", "profile:matmul")
+SPECS = (
+    *("op:linear", "op:qk", "op:pv", "op:rotary", "profile:matmul", "profile:all-ops"),
+    *("op:softmax,embedding,rms_norm,silu", "op:add,mul", "scope:mlp", "class:Qwen2DecoderLayer"),
+)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -40,8 +43,9 @@ def test_scale_zero_is_bitwise_clean_and_still_counted(toy, spec, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [0.02, 0.05, 0.10, 1.0])
-def test_achieved_error_is_the_requested_one(toy, scale, dtype):
-    _, counts = forward(toy("eager", dtype), "profile:matmul", scale)
+@pytest.mark.parametrize("spec", ["profile:matmul", "profile:all-ops"])
+def test_achieved_error_is_the_requested_one(toy, spec, scale, dtype):
+    _, counts = forward(toy("eager", dtype), spec, scale)
     for count in counts.values():
         low, high = effect_bounds(count.nonzero)
         assert low <= count.relative_rms / scale <= high, count

@@ -26,7 +26,7 @@ UNREACHED = {
 """Slots that torch itself hands on to ``Tensor.add``, ``add_``, ``mul`` ... before any mode sees them."""
 
 quick = settings(max_examples=20, deadline=None)
-many = settings(max_examples=1000, deadline=None)
+many = settings(max_examples=200, deadline=None)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,6 +96,11 @@ def test_an_in_place_result_may_be_written_again():
 
 def test_values_that_are_no_numbers_stay():
     value_laws.keeps_what_is_no_number()
+
+
+@pytest.mark.parametrize("error", ERROR_MODELS)
+def test_each_error_model_is_the_one_asked_for(error):
+    value_laws.is_the_error_model(error)
 
 
 def layouts(draw, shape, dtype):

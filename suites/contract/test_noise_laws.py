@@ -131,16 +131,23 @@ def test_planning_in_training_mode_draws_no_dropout():
 
 
 def test_a_named_step_keys_the_draws_of_a_forward():
-    """The same step and micro-batch give the same draws in another session, another one other draws."""
+    laws.keyed_by_the_step()
+
+
+def test_planning_inside_a_session_is_no_forward_of_it():
+    """Neither counted, nor numbered, nor held against the batch that is named."""
+    model, plan = build(), plan_of("qwen2", "op:linear when:both", "auto")
     runs = []
-    for step in ((3, 0), (3, 0), (3, 1), (4, 0)):
-        model = build()
-        with noisy(model, SPEC) as noise:
-            passes(model) if step == (4, 0) else None
-            with noise.step(*step):
-                runs.append(passes(model))
-    assert same(runs[0], runs[1])
-    assert not any(same_bits(runs[0].logits, other.logits) for other in runs[2:])
+    for planning in (False, True):
+        with NoiseSession(model, plan) as session, session.batch(ITEMS, [0] * 3, 0.1):
+            if planning:
+                build_plan(model, parse_noise(SPEC))
+                assert not session.ledger.counts(0.1)
+            runs.append(passes(model))
+    assert same(*runs)
+    with noisy(None, "relative_gaussian(0.1) @ op:linear", checked=False) as noise:
+        build_plan(model, parse_noise(SPEC))
+        assert not noise.counts()
 
 
 @pytest.mark.parametrize("scale", [0.02, 0.1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -119,13 +118,20 @@ def fused_attention(
     owner: Any = module
     if hasattr(module, "num_key_value_groups") and not use_gqa_in_sdpa(attention_mask, key):
         # the kernel's operands are the repeated ones; its caller must not repeat them again
-        groups, owner = module.num_key_value_groups, SimpleNamespace(is_causal=getattr(module, "is_causal", True))
+        groups, owner = module.num_key_value_groups, _Repeated(getattr(module, "is_causal", True))
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     query, key, value = _operands(attached, SDPA, query=query, key=key, value=value)
     output, _ = sdpa_attention_forward(
         owner, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
     )
     return _flat_results(attached, SDPA, output), None
+
+
+class _Repeated:
+    """What transformers' SDPA attention reads of a block whose keys and values are repeated already."""
+
+    def __init__(self, is_causal: bool) -> None:
+        self.is_causal = is_causal
 
 
 def _softmax_dtype(module: nn.Module) -> torch.dtype | None:

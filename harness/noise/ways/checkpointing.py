@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from harness.exceptions import EvidenceError
+
 if TYPE_CHECKING:
     from harness.noise.session import NoiseSession
 
@@ -42,6 +44,12 @@ def _checkpoint(original: Callable[..., Any], session: NoiseSession, function: A
     frame = session.frame(None)
 
     def again(*inner: Any, **more: Any) -> Any:
+        if not session.is_open:
+            raise EvidenceError(
+                "a layer is recomputed after its noise session closed",
+                "it would be recomputed without the noise of its forward",
+                "run backward inside the with block",
+            )
         with session.bound(frame):
             return function(*inner, **more)
 

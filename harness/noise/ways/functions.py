@@ -204,7 +204,8 @@ def site_of(operator: Operator, where: Where, columns: int = 0) -> Site:
         return Site(f"{path}:{op}", path, op, width, way=FUNCTION)
     if module is not None and operator.name == "softmax" and is_attention(module) and number == 0:
         return Site(f"{path}:softmax", path, "softmax", attention_heads(module), way=FUNCTION)
-    again = f"#{number}" if number and module is not None else ""  # outside modules nothing ends the count
+    number = 0 if module is None else number  # outside modules nothing ends the count
+    again = f"#{number}" if number else ""
     return Site(f"{path}:{operator.name}{again}", path, operator.name, columns, way=FUNCTION, occurrence=number)
 
 

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from harness.evaluate.checkpoint import fingerprint_weights
-from harness.evaluate.run import Prepared, attention_for, evaluate, prepare, probe_seconds
+from harness.evaluate.generation import Prompt
+from harness.evaluate.run import Batch, Prepared, attention_for, evaluate, prepare, probe_seconds, run_batch
 from harness.exceptions import CheckpointError, HarnessError, StoreError
+from harness.noise.session import NoiseSession
 from harness.record import CERTIFIED, ItemResult
 from harness.runs.loaded import Run, load_run
 from harness.runs.store import Store
 from harness.spec import EvalSpec, parse_noise
+from harness.spec.errors import Deadzone, RelativeBias, RelativeGaussian
 
 pytestmark = pytest.mark.unit
 
@@ -223,6 +226,80 @@ def test_attention_follows_the_noise_unless_it_is_given() -> None:
 def test_products_that_a_fused_kernel_hides_are_refused(tiny: Path, refusal: Callable[..., str]) -> None:
     spec = replace(SPEC, noise=parse_noise("relative_gaussian @ op:qk"), attention="sdpa")
     assert "--attention eager" in refusal(prepare, tiny, spec, kind=HarnessError)
+
+
+@pytest.mark.parametrize("point", ["input", "weight"])
+def test_noise_on_inputs_and_weights_is_refused_before_the_checkpoint_is_read(
+    tmp_path: Path, refusal: Callable[..., str], point: str
+) -> None:
+    spec = replace(SPEC, noise=parse_noise(f"relative_gaussian @ op:linear at:{point}"))
+    text = refusal(prepare, tmp_path / "no checkpoint", spec)
+    assert f"at:{point}; an evaluation perturbs and audits results" in text and text.endswith("drop at:")
+
+
+@pytest.mark.parametrize("op", ["qk", "softmax"])
+def test_models_of_whole_rows_are_refused_where_rows_hold_padded_keys(
+    tiny: Path, refusal: Callable[..., str], op: str
+) -> None:
+    spec = replace(SPEC, levels=(0.0, 0.01), noise=parse_noise(f"deadzone @ op:{op}"))
+    text = refusal(prepare, tiny, spec)
+    assert f"deadzone reads whole rows, and those of model.layers.0.self_attn:{op} hold padded keys" in text
+    prepare(tiny, replace(spec, noise=parse_noise(f"absolute_gaussian @ op:{op}")))
+    prepare(tiny, replace(spec, noise=parse_noise("deadzone @ op:pv,linear")))
+
+
+def test_a_batch_may_have_another_error_model(prepared: Prepared) -> None:
+    """The positive control does: it is the same lethal noise whatever is evaluated."""
+    prompts = tuple(Prompt(item, 0, tokens) for item, tokens in prepared.prompts.items())
+    relative = {}
+    for error in (None, RelativeBias(), Deadzone()):
+        with NoiseSession(prepared.checkpoint.model, prepared.plan) as session:
+            _, audit = run_batch(prepared, session, Batch(0.2, prompts, audited=True, error=error))
+            counts = session.ledger.drain(0.2)
+        assert audit is not None and audit.problems == () and audit.products > 0, "audited by what was asked of it"
+        first = counts["model.layers.0.self_attn.q_proj"]
+        relative[error] = first.relative_rms, first.changed / first.elements
+    drawn, bias, cut = relative.values()
+    assert drawn[0] == pytest.approx(0.2, rel=0.05) and drawn[1] > 0.99
+    assert bias == (pytest.approx(0.2, rel=1e-5), 1.0)
+    assert 0 < cut[1] < 1 and cut[0] == pytest.approx(cut[1] ** 0.5), "whatever a deadzone changes is lost whole"
+
+
+OTHER_NOISE = [
+    ("deadzone @ op:linear", 0.01),
+    ("relative_gaussian @ op:linear,rms_norm,silu", 0.05),
+    ("relative_gaussian @ profile:all-ops", 0.05),
+    ("relative_gaussian @ scope:mlp", 0.05),
+    ("relative_gaussian @ op:add,mul", 0.02),
+    ("fake_quant @ op:linear", 1.0),
+    ("bit_flip(bit=30) @ op:linear", 0.001),
+]
+
+
+@pytest.mark.parametrize(("noise", "level"), OTHER_NOISE)
+def test_other_noise_is_certified_too(
+    arith: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str, level: float
+) -> None:
+    """From end to end on the shipped checkpoint; the control is relative Gaussian noise at scale 1 on its places."""
+    from harness.evaluate import run as module
+
+    batches: list[Batch] = []
+    honest = module.run_batch
+    monkeypatch.setattr(module, "run_batch", lambda *given: batches.append(given[2]) or honest(*given))
+    spec = EvalSpec(*("arith", None, 4), levels=(0.0, level), noise_seeds=2, noise=parse_noise(noise), max_new_tokens=8)
+    prepared = prepare(arith, spec)
+    evaluate(prepared, tmp_path / "run", 8)
+    run = load_run(tmp_path / "run")
+    certificate = run.arm.certificate
+    assert [entry.problems for entry in certificate.levels] == [(), ()]
+    assert certificate.status == CERTIFIED
+    assert [batch.error for batch in batches] == [None, RelativeGaussian(), None]
+    assert certificate.control is not None
+    assert (certificate.control.scale, certificate.control.outputs_changed) == (1.0, 4)
+    clean, noisy = certificate.levels
+    assert (clean.changed, noisy.changed > 0) == (0, True)
+    assert clean.sites == noisy.sites == len(prepared.plan.sites)
+    assert noisy.counted_rows == noisy.expected_rows and noisy.audited > 0
 
 
 def test_the_probe_estimates_and_stores_nothing(prepared: Prepared, tmp_path: Path) -> None:

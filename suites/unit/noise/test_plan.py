@@ -7,6 +7,7 @@ from torch import nn
 from harness.exceptions import NoiseSpecError
 from harness.noise.audit import check_audit
 from harness.noise.auditor import Auditor
+from harness.noise.comparing import formula_of
 from harness.noise.kernel import Kernel
 from harness.noise.plan import build_plan
 from harness.noise.session import NoiseSession
@@ -17,9 +18,11 @@ IDS = torch.tensor([[1, 2, 3, 4]])
 LINEAR, MATMUL = "relative_gaussian @ op:linear", "relative_gaussian @ profile:matmul"
 
 
-def audited(model, plan, scale):
+def audited(model, plan, scale, asked=None):
+    """An audit of one forward at ``scale``, with the formula of the strength that was ``asked`` for."""
+    formula = None if asked is None else formula_of(plan.spec.error, asked)
     with torch.no_grad(), NoiseSession(model, plan) as session, session.batch(["a"], [0], scale):
-        with Auditor(model) as auditor:
+        with Auditor(model, formula) as auditor:
             model(input_ids=IDS)
         session.ledger.drain(scale)
     return auditor
@@ -186,6 +189,31 @@ def test_the_audit_measures_every_operator(toy, attention):
         squared, nonzero, _ = auditor.errors[site.name]
         assert (squared / nonzero) ** 0.5 == pytest.approx(0.05, rel=0.5), site.name
     assert check_audit(audited(model, plan, 0.0), plan, 0.0) == ()
+
+
+@pytest.mark.parametrize("spec", ["deadzone @ op:linear,pv,silu", "relative_bias @ profile:matmul"])
+def test_the_audit_follows_the_formula_element_by_element(toy, spec):
+    model = toy("eager")
+    plan = build_plan(model, parse_noise(spec))
+    assert check_audit(audited(model, plan, 0.1, asked=0.1), plan, 0.1) == ()
+    auditor = audited(model, plan, 0.1, asked=0.05)
+    problems = check_audit(auditor, plan, 0.05)
+    for site in plan.sites:
+        words = f"{site.name} let out {auditor.departures[site.name]} elements that"
+        assert any(words in problem and "(0.05) does not give" in problem for problem in problems), site.name
+        assert auditor.departures[site.name] > 0
+
+
+def test_the_audit_of_a_renormalised_softmax_asks_that_it_changes(toy):
+    """A row of one key stays 1 and a peaked row nearly so: the error that is left depends on the data."""
+    model = toy("eager")
+    plan = build_plan(model, parse_noise("relative_gaussian @ op:softmax softmax:renormalised"))
+    auditor = audited(model, plan, 0.05)
+    squared, nonzero, changed = auditor.errors["model.layers.0.self_attn:softmax"]
+    assert (squared / nonzero) ** 0.5 < 0.9 * 0.05 and changed
+    assert check_audit(auditor, plan, 0.05) == ()
+    (problem,) = check_audit(audited(model, plan, 0.0), plan, 0.05)
+    assert "no site let out anything" in problem
 
 
 @pytest.mark.parametrize("name", ["model.layers.1", "model.layers.0.mlp", "model.layers.0.self_attn", "model.norm"])

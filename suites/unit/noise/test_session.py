@@ -96,7 +96,8 @@ def test_noise_reaches_the_output(toy, spec):
 def test_a_forward_without_items_and_without_a_strength_is_refused(toy):
     model = toy()
     plan = build_plan(model, parse_noise("relative_gaussian @ op:linear"))
-    with NoiseSession(model, plan), pytest.raises(NoiseSpecError, match=r"no strength.*session\.batch"), torch.no_grad():
+    refused = pytest.raises(NoiseSpecError, match=r"no strength.*session\.batch")
+    with NoiseSession(model, plan), refused, torch.no_grad():
         model(**padded())
 
 

@@ -175,6 +175,62 @@ def test_overflow_is_a_problem_and_the_certificate_stays_json(
     assert all(math.isfinite(entry.rms_low) and math.isfinite(entry.rms_high) for entry in found.levels)
 
 
+DATA = {0.0: None, 0.05: None}
+"""Levels of an error model whose relative error depends on the data, such as a deadzone."""
+
+
+@pytest.mark.parametrize("relative", [0.0, 7.0, math.inf, math.nan])
+def test_an_error_that_depends_on_the_data_has_no_bounds(
+    results: list[ItemResult], ledger: Any, relative: float
+) -> None:
+    found = certificate(results, ledger(relative=relative, changed=1), levels=DATA)
+    assert found.status == CERTIFIED, found
+    untouched = certificate(results, ledger(relative=0.0, changed=0), levels=DATA)
+    assert untouched.status == CERTIFIED, "one site may have nothing that such an error changes"
+
+
+def test_an_error_that_depends_on_the_data_must_still_change_something(results: list[ItemResult], ledger: Any) -> None:
+    silent = [replace(count, changed=0, relative=0.0, error=0.0) for count in ledger()]
+    found = certificate(results, silent, levels=DATA)
+    assert problem(found) == "ineffective injection: no site changed any of 3500 elements"
+    assert "changed 1 elements in the clean arm" in problem(
+        certificate(results, ledger(0.0, changed=1), levels=DATA), 0.0
+    )
+    off = certificate(results, ledger(rows=49), levels=DATA)
+    assert "counted 49 rows" in problem(off), "counts are as exact as ever"
+
+
+def test_such_an_error_may_make_infinity_but_a_clean_model_may_not(results: list[ItemResult], ledger: Any) -> None:
+    assert certificate(results, ledger(nonfinite=3), levels=DATA).status == CERTIFIED
+    assert "up gave 3 non-finite" in problem(certificate(results, ledger(0.0, nonfinite=3), levels=DATA), 0.0)
+    assert "up gave 3 non-finite" in problem(certificate(results, ledger(nonfinite=3)))
+
+
+@pytest.mark.parametrize("parts", [(25, 25), (50,), (10, 20, 20)])
+def test_counts_of_several_processes_are_added_up(
+    results: list[ItemResult], ledger: Any, parts: tuple[int, ...]
+) -> None:
+    """A run that was stopped and resumed; no process alone has the expected counts."""
+    split = [
+        replace(
+            count,
+            process=f"here:{number}",
+            **{name: getattr(count, name) * part // 50 for name in ("rows", "elements", "changed", "nonzero")},
+            **{name: getattr(count, name) * part / 50 for name in ("signal", "error", "relative")},
+        )
+        for count in ledger()
+        for number, part in enumerate(parts)
+    ]
+    assert certificate(results, split).status == CERTIFIED
+    assert problem(certificate(results, split[:-1])).startswith("wrong injection count: head counted")
+
+
+def test_gradients_in_an_evaluation_are_not_in_the_plan(results: list[ItemResult], ledger: Any) -> None:
+    backward = replace(ledger()[-1], direction="backward", operand="weight")
+    found = certificate(results, [*ledger(), backward])
+    assert problem(found) == "wrong injection count: head backward:weight is not in the plan"
+
+
 def test_a_level_without_audit_or_with_its_objection_is_invalid(results: list[ItemResult], ledger: Any) -> None:
     assert problem(certificate(results, ledger(), audits=AUDITS[:1])) == "level 0.05 was not audited"
     objecting = (*AUDITS, Audit(0.05, 7, ("audit: mm ran in x",)), Audit(0.05, 7, ("audit: mm ran in x",)))
