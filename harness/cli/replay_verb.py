@@ -78,7 +78,7 @@ def choose(run: Run, item: str, level: float, seed: int) -> tuple[str, float, in
 
 
 def _item(items: Sequence[str], prefix: str) -> str:
-    found = [item for item in items if item.startswith(prefix)]
+    found = [prefix] if prefix in items else [item for item in items if item.startswith(prefix)]
     if len(found) == 1:
         return found[0]
     if found:

@@ -7,7 +7,7 @@ from collections import Counter
 from harness.noise.auditor import HAVE_PRODUCTS, Auditor
 from harness.noise.comparing import draws_per_element, expected_rms, expected_share
 from harness.noise.plan import InjectionPlan
-from harness.noise.sites import ATTENTION, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
+from harness.noise.sites import ATTENTION, BY_SCORES, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
 from harness.spec.errors import ErrorModel
 from harness.thresholds import effect_bounds
 
@@ -25,22 +25,25 @@ def check_audit(
     a share of changed elements; every element must follow the formula of an error model that does not draw, where the
     auditor was given it; under one that draws for each element, rows with the same result must get different noise (but
     for ``key:shared``, whose items share it); and whatever the model, some site must change something: that alone is
-    asked of a softmax that is renormalised, because how much noise that leaves depends on the data. The rotary
-    product and products that are called as functions are audited by presence alone, other calls of functions by the
-    ledger only.
+    asked of a softmax that is renormalised, because how much noise that leaves depends on the data, and of scores on
+    which other operators act. The rotary product and products that are called as functions are audited by presence
+    alone, other calls of functions by the ledger only.
     """
     model = error or plan.spec.error
     problems = _gaps(auditor, plan) + _unknown(auditor, plan)
     perturbed = {site.name for site in plan.sites} if scale else set()
     compared = [site for site in auditor.errors if site in perturbed]
+    scored = {
+        f"{site.module}:{QK}" for site in plan.sites if site.arranged == BY_SCORES
+    }  # other operators follow on the product
     for site, (_, _, changed) in auditor.errors.items():
-        if site not in perturbed and changed:
+        if site not in perturbed | scored and changed:
             problems.append(f"audit: {site} let out {int(changed)} elements that differ from its own product")
-    blurred = {site.name for site in plan.sites if site.op == SOFTMAX and plan.spec.softmax == "renormalised"}
+    soft = {site.name for site in plan.sites if site.op == SOFTMAX and plan.spec.softmax == "renormalised"}
     effects = [
         f"audit: {site} {words}"
         for site in compared
-        if site not in blurred
+        if site not in soft | scored
         for words in _effect(auditor, site, model.at(scale), plan.spec.key == "shared")
     ]
     if compared and not effects and not any(auditor.errors[site][2] for site in compared):

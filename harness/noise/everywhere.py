@@ -45,6 +45,7 @@ class ProcessNoise:
         self._local = threading.local()
         self._roots: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._covered: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._attaching: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._sessions: list[weakref.ref[NoiseSession]] = []
         self._perturbed: list[_Perturbed] = []
         self._called = self._forked = self._reported = False
@@ -124,38 +125,51 @@ class ProcessNoise:
             self._attach(module)
 
     def _attach(self, model: nn.Module) -> None:
+        if model in self._attaching:  # the probe's hooks are part of this call, and gone when their turn comes
+            raise NoiseSpecError(
+                f"{VARIABLE}: {type(model).__name__} is called by two threads for the first time",
+                "its first call prepares the noise",
+                "call it once before the threads start",
+            )
+        with self._lock:
+            if model in self._covered:  # another thread was first, but began after this call
+                return
+            self._attaching.add(model)
+            try:
+                self._attach_alone(model)
+            finally:
+                self._attaching.discard(model)
+
+    def _attach_alone(self, model: nn.Module) -> None:
         from harness.noise.inject import sessions_of
 
-        with self._lock:
-            if model in self._covered:  # another thread was first
-                return
-            self._check_alone(model)
-            inside = next((path for path, inner in model.named_modules() if inner in self._covered), None)
-            name = type(model).__name__
-            if inside is not None:
-                raise NoiseSpecError(
-                    f"{VARIABLE}: {name} is called after {inside} inside it",
-                    "that was perturbed as a model of its own",
-                    "call the whole model first",
-                )
-            try:
-                sessions = sessions_of(model, self.specs)
-            except HarnessError as error:
-                raise NoiseSpecError(f"{VARIABLE} on {name}: {error}") from None
-            except Exception as error:
-                raise NoiseSpecError(
-                    f"{VARIABLE} on {name}: {type(error).__name__} in a probe forward: {error}",
-                    "a model must run on three token ids",
-                    f"unset {VARIABLE}, or perturb it with harness.noise.noisy",
-                ) from error
-            with contextlib.ExitStack() as stack:
-                for session in sessions:
-                    stack.enter_context(session)
-                stack.pop_all()  # they stay open; the model's hooks hold them
-            self._sessions += [weakref.ref(session) for session in sessions]
-            self._perturbed.append(_Perturbed(name, tuple((s.plan.spec, s.ledger) for s in sessions)))
-            self._roots.add(model)
-            self._covered.update(model.modules())
+        self._check_alone(model)
+        inside = next((path for path, inner in model.named_modules() if inner in self._covered), None)
+        name = type(model).__name__
+        if inside is not None:
+            raise NoiseSpecError(
+                f"{VARIABLE}: {name} is called after {inside} inside it",
+                "that was perturbed as a model of its own",
+                "call the whole model first",
+            )
+        try:
+            sessions = sessions_of(model, self.specs)
+        except HarnessError as error:
+            raise NoiseSpecError(f"{VARIABLE} on {name}: {error}") from None
+        except Exception as error:
+            raise NoiseSpecError(
+                f"{VARIABLE} on {name}: {type(error).__name__} in a probe forward: {error}",
+                "a model must run on three token ids",
+                f"unset {VARIABLE}, or perturb it with harness.noise.noisy",
+            ) from error
+        with contextlib.ExitStack() as stack:
+            for session in sessions:
+                stack.enter_context(session)
+            stack.pop_all()  # they stay open; the model's hooks hold them
+        self._sessions += [weakref.ref(session) for session in sessions]
+        self._perturbed.append(_Perturbed(name, tuple((s.plan.spec, s.ledger) for s in sessions)))
+        self._roots.add(model)
+        self._covered.update(model.modules())
 
     def _check_alone(self, model: nn.Module) -> None:
         """Refuses a model that is perturbed by a session of somebody else too."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.noise.frames import Frame, Rows
-from harness.noise.sites import PV, QK, SDPA, SOFTMAX, Site
+from harness.noise.sites import BY_HEADS, BY_SCORES, PV, QK, SDPA, SOFTMAX, Site
 from harness.numerics.keyed_random import Keys, counter_keys, derive_key
 
 TOKENS, FOLDED, HEADS, SCORES, FLAT = "tokens", "folded", "heads", "scores", "flat"
@@ -32,13 +32,14 @@ def arrangement(site: Site, y: Tensor, rows: Rows | None, part: str = "") -> str
     if rows is None or part in OF_NO_ROW or y.ndim < 1 or (site.op == QK and part == "other"):  # keys, transposed
         return FLAT
     batch, tokens = rows.keys.shape
-    if y.ndim == 4 and site.grows and (part == "" or site.op == SOFTMAX):
+    if y.ndim == 4 and site.grows and (part == "" or site.arranged == BY_SCORES or site.op == SOFTMAX):
         keys = rows.key_positions.shape[1]
         return SCORES if y.shape[0] == batch and tuple(y.shape[2:]) == (tokens, keys) else FLAT
     if y.ndim >= 2 and y.shape[0] == batch:
         heads = y.ndim == 4 and y.shape[2] == tokens
         by_tokens = y.shape[1] == tokens or (site.last_token_only and 0 < y.shape[1] < tokens)
-        if heads and (site.op in _BY_HEADS or not by_tokens):  # there may be as many heads as tokens
+        told = site.op in _BY_HEADS or site.arranged == BY_HEADS  # there may be as many heads as tokens
+        if heads and (told or not by_tokens):
             return HEADS
         if by_tokens:
             return TOKENS
@@ -60,15 +61,15 @@ def flatten(kind: str, y: Tensor, frame: Frame, label: str) -> Flattened:
     """``y`` as rows and columns; ``label`` keys rows that no item owns (arrangement ``flat``)."""
     if kind == FLAT:
         height, width = _flat_shape(y)
-        keys = counter_keys(derive_key("flat", label, *frame.labels), torch.arange(height, device=y.device))
-        real = keys.new_ones((height, 1), dtype=torch.bool)
-        return Flattened(y.reshape(height, width), Keys.of(keys).view(-1, 1), real, height)
+        numbered = counter_keys(derive_key("flat", label, *frame.labels), torch.arange(height, device=y.device))
+        real = numbered.new_ones((height, 1), dtype=torch.bool)
+        return Flattened(y.reshape(height, width), Keys.of(numbered).view(-1, 1), real, height)
     assert frame.rows is not None
     if kind == HEADS:
         y = y.transpose(1, 2)
     rows = frame.rows if kind == FOLDED else frame.rows.last(y.shape[1])
-    keys, real = rows.columns
-    return Flattened(y.reshape(real.shape[0], -1), keys, real, rows.count)
+    owners, real = rows.columns
+    return Flattened(y.reshape(real.shape[0], -1), owners, real, rows.count)
 
 
 def unflatten(kind: str, flat: Tensor, like: Tensor) -> Tensor:

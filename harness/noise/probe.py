@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.noise.auditor import Auditor
 from harness.noise.opaque import SESSIONS
-from harness.noise.sites import Site
+from harness.noise.sites import BY_HEADS, BY_SCORES, Site
 from harness.noise.ways.functions import Where, site_of, watched
 from harness.spec.operators import Operator
 
@@ -61,8 +61,9 @@ def run_probe(model: nn.Module) -> Probe:
         result = func(*args, **kwargs)
         first = result[0] if isinstance(result, tuple) else result
         if isinstance(first, Tensor) and (first.is_floating_point() or first.is_complex()):
-            width = site.columns or first.numel() // PROBE_TOKENS
-            calls.append(Call(replace(site, columns=width), path))
+            arranged = "" if site.grows else _arranged(first)
+            width = first.shape[1] if arranged == BY_SCORES else site.columns or first.numel() // PROBE_TOKENS
+            calls.append(Call(replace(site, columns=width, arranged=arranged), path))
         return result
 
     ids = torch.arange(PROBE_TOKENS, device=next(model.parameters()).device)[None]
@@ -95,6 +96,13 @@ def _widths(model: nn.Module, shape: torch.Size) -> Iterator[Mapping[str, int]]:
         for name, module in model.named_modules():
             stack.callback(module.register_forward_hook(measure(name)).remove)
         yield found
+
+
+def _arranged(y: Tensor) -> str:
+    """What the shape of a result says where it has heads; their number may be that of the tokens later on."""
+    if y.ndim != 4 or y.shape[2] != PROBE_TOKENS or (y.shape[1] == PROBE_TOKENS and y.shape[3] != PROBE_TOKENS):
+        return ""
+    return BY_SCORES if y.shape[3] == PROBE_TOKENS else BY_HEADS
 
 
 def _run(model: nn.Module, ids: Tensor, **more: Any) -> None:

@@ -17,6 +17,7 @@ MODULE, ATTENTION, ANGLE, FUNCTION, WEIGHT = "module", "attention", "angle", "fu
 """Ways in: hooks of a module, the attention interface, the rotary module, a function mode, a module's weight."""
 
 GROWING = (QK, SOFTMAX)
+BY_HEADS, BY_SCORES = "by heads", "by scores"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Site:
     ``:input`` for a module's input, and ``:OP`` or ``:OP#k`` for the k-th call (from 0) of another operator inside a
     module. ``columns`` is the width of one token's result: output features of a linear, heads * head_dim of
     PV, frequencies of the rotary product; for QK and softmax it is the number of heads, since their rows grow with
-    the keys; 0 where it is not known before it runs.
+    the keys; 0 where it is not known before it runs. ``arranged`` says what a probe found of calls whose operator does
+    not tell: :data:`BY_HEADS` for (batch, heads, tokens, dim), :data:`BY_SCORES` for (batch, heads, tokens, keys).
     """
 
     name: str
@@ -39,11 +41,14 @@ class Site:
     way: str = MODULE
     point: str = "output"
     occurrence: int = 0
+    arranged: str = ""
 
     @property
     def grows(self) -> bool:
         """True where a token's result grows with the number of keys, so that ``columns`` is not its width."""
-        return self.op in GROWING and self.way in (ATTENTION, FUNCTION) and self.columns > 0
+        return self.arranged == BY_SCORES or (
+            self.op in GROWING and self.way in (ATTENTION, FUNCTION) and self.columns > 0
+        )
 
     @property
     def layer(self) -> int | None:

@@ -25,10 +25,17 @@ _BORDERS = 3
 _Rows = Sequence[Sequence[str]]
 
 
+class _Console(Console):
+    """Leaves a reader that went away to the command line: rich would exit with 1, which is FAIL here."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def stdout_console() -> Console:
     """Standard output, wide enough for every table where it is no terminal."""
-    console = Console()
-    return console if console.is_terminal or os.environ.get("COLUMNS") else Console(width=WIDE)
+    console = _Console()
+    return console if console.is_terminal or os.environ.get("COLUMNS") else _Console(width=WIDE)
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:

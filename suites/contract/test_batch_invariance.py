@@ -61,17 +61,21 @@ def test_shuffled_whole_batches_give_the_same_records(prepared_matmul, reference
 
 
 @pytest.mark.parametrize(
-    ("noise", "level"),
+    ("noise", "level", "attention"),
     [
-        ("relative_gaussian @ profile:all-ops", 0.05),
-        ("relative_gaussian @ op:add,mul", 0.02),
-        ("relative_gaussian @ scope:mlp key:shared", 0.05),
-        ("deadzone @ op:linear,pv,silu,rms_norm", 0.02),  # a row statistic: its rows must be those of one token
-        ("spike @ op:linear", 0.001),
+        ("relative_gaussian @ profile:all-ops", 0.05, "auto"),
+        ("relative_gaussian @ op:add,mul", 0.02, "sdpa"),
+        ("relative_gaussian @ op:mul", 0.2, "eager"),  # scores are scaled: (batch, heads, tokens, padded keys)
+        ("relative_gaussian @ op:add", 0.2, "eager"),
+        ("relative_gaussian @ scope:mlp key:shared", 0.05, "auto"),
+        ("deadzone @ op:linear,pv,silu,rms_norm", 0.02, "auto"),  # a row statistic: its rows must be those of one token
+        ("spike @ op:linear", 0.001, "auto"),
     ],
 )
-def test_other_operators_and_error_models_give_the_same_records_too(shipped, noise, level):
-    spec = EvalSpec("arith", items=12, levels=(0.0, level), noise=parse_noise(noise), max_new_tokens=24)
+def test_other_operators_and_error_models_give_the_same_records_too(shipped, noise, level, attention):
+    spec = EvalSpec(
+        *("arith", None, 12), levels=(0.0, level), noise=parse_noise(noise), max_new_tokens=24, attention=attention
+    )
     prepared = prepare(shipped, spec, "cpu")
     assert records(prepared, level, 12) == records(prepared, level, 5, order=3)
 

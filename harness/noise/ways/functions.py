@@ -227,7 +227,8 @@ def _perturb(session: NoiseSession, operator: Operator, where: Where, func: Any,
     if chosen is None or not chosen.takes(site, [name for name, _, _ in where.path if name]):
         return func(*args, **kwargs)
     if session.model is not None:
-        return _perturb_call(session, site, func, args, kwargs)
+        known = session.site(session.number(site))  # as the probe found it
+        return _perturb_call(session, known, func, args, kwargs)
     _check_kept()
     with session.call():
         return _perturb_call(session, site, func, args, kwargs)

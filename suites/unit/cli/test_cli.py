@@ -19,7 +19,7 @@ GATE = ("gate", "nowhere", "--baseline", "base")
 SCORE = ("score", "--completions", "nothing.jsonl", "--out", "run")
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown verb": (("evl",), "no verb 'evl'; did you mean 'eval'?"),
-    "unlike any verb": (("zzz",), "no verb 'zzz'; known: baseline, eval, gate, score"),
+    "unlike any verb": (("zzz",), "no verb 'zzz'; known: baseline, eval, gate, plan, replay, score"),
     "unknown baseline verb": (("baseline", "lst"), "No such command 'lst'"),
     "unknown option": ((*EVAL, "--itms", "5"), "No such option"),
     "option without value": ((*EVAL, "--items"), "Option '--items' requires an argument"),
@@ -105,11 +105,11 @@ def test_a_wrong_argument_is_one_line(cli: Any, tmp_path: Path, monkeypatch: pyt
 def test_no_argument_shows_the_help_and_is_no_success(cli: Any) -> None:
     said = cli()
     assert said.code == 2
-    for verb in ("baseline", "eval", "gate", "score"):
+    for verb in ("baseline", "eval", "gate", "plan", "replay", "score"):
         assert f"  {verb} " in said.out
 
 
-@pytest.mark.parametrize("verb", ["", "eval", "gate", "score", "baseline", "baseline accept"])
+@pytest.mark.parametrize("verb", ["", "eval", "gate", "plan", "replay", "score", "baseline", "baseline accept"])
 def test_every_verb_explains_itself(cli: Any, verb: str) -> None:
     said = cli(*verb.split(), "--help")
     assert (said.code, said.err) == (0, "")

@@ -30,6 +30,12 @@ GIVEN = {"attention": "auto", "dtype": "float32", "device": "cpu"}
 TOKENS = 5
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that is no terminal: workers of pytest-xdist set COLUMNS."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured speeds that are the same on every machine: 4 ns an element, 2 GFLOP/s."""

@@ -18,10 +18,16 @@ from harness.reports.replay_view import printable
 from harness.runs.loaded import Run, load_run
 from harness.spec import EvalSpec
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 Verb = Callable[..., Any]
 SPEC = EvalSpec("arith", items=3, levels=(0.0, 0.1), noise_seeds=2, positive_control=False)
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that is no terminal: workers of pytest-xdist set COLUMNS."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +195,7 @@ def test_a_checkpoint_that_is_gone_is_one_line(cli: Verb, make_run: Any, tmp_pat
             "--item 'j'; no item of the run begins so; the first of its 12 items is i0",
         ),
         (("--item", "i0x", "--level", "0.05"), "--item 'i0x'; no item of the run begins so; did you mean i0?"),
-        (("--item", "i1", "--level", "0.05"), "--item 'i1'; it means i1, i10, i11; give more of the hash"),
+        (("--item", "i1", "--level", "0.05", "--seed", "2"), "--seed 2; at level 0.05 the run has the seeds 0, 1"),
         (("--item", "i", "--level", "0.05"), "it means i0, i1, i2 and 9 more; give more of the hash"),
         (("--item", "i0", "--level", "0.07"), "--level 0.07; the run has the levels 0, 0.05; choose one of them"),
         (

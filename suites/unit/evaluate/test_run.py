@@ -19,7 +19,7 @@ from harness.record import CERTIFIED, ItemResult
 from harness.runs.loaded import Run, load_run
 from harness.runs.store import Store
 from harness.spec import EvalSpec, parse_noise
-from harness.spec.errors import Deadzone, RelativeBias, RelativeGaussian
+from harness.spec.errors import Deadzone, RelativeBias
 
 pytestmark = pytest.mark.unit
 
@@ -263,43 +263,6 @@ def test_a_batch_may_have_another_error_model(prepared: Prepared) -> None:
     assert drawn[0] == pytest.approx(0.2, rel=0.05) and drawn[1] > 0.99
     assert bias == (pytest.approx(0.2, rel=1e-5), 1.0)
     assert 0 < cut[1] < 1 and cut[0] == pytest.approx(cut[1] ** 0.5), "whatever a deadzone changes is lost whole"
-
-
-OTHER_NOISE = [
-    ("deadzone @ op:linear", 0.01),
-    ("relative_gaussian @ op:linear,rms_norm,silu", 0.05),
-    ("relative_gaussian @ profile:all-ops", 0.05),
-    ("relative_gaussian @ scope:mlp", 0.05),
-    ("relative_gaussian @ op:add,mul", 0.02),
-    ("fake_quant @ op:linear", 1.0),
-    ("bit_flip(bit=30) @ op:linear", 0.001),
-]
-
-
-@pytest.mark.parametrize(("noise", "level"), OTHER_NOISE)
-def test_other_noise_is_certified_too(
-    arith: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str, level: float
-) -> None:
-    """From end to end on the shipped checkpoint; the control is relative Gaussian noise at scale 1 on its places."""
-    from harness.evaluate import run as module
-
-    batches: list[Batch] = []
-    honest = module.run_batch
-    monkeypatch.setattr(module, "run_batch", lambda *given: batches.append(given[2]) or honest(*given))
-    spec = EvalSpec(*("arith", None, 4), levels=(0.0, level), noise_seeds=2, noise=parse_noise(noise), max_new_tokens=8)
-    prepared = prepare(arith, spec)
-    evaluate(prepared, tmp_path / "run", 8)
-    run = load_run(tmp_path / "run")
-    certificate = run.arm.certificate
-    assert [entry.problems for entry in certificate.levels] == [(), ()]
-    assert certificate.status == CERTIFIED
-    assert [batch.error for batch in batches] == [None, RelativeGaussian(), None]
-    assert certificate.control is not None
-    assert (certificate.control.scale, certificate.control.outputs_changed) == (1.0, 4)
-    clean, noisy = certificate.levels
-    assert (clean.changed, noisy.changed > 0) == (0, True)
-    assert clean.sites == noisy.sites == len(prepared.plan.sites)
-    assert noisy.counted_rows == noisy.expected_rows and noisy.audited > 0
 
 
 def test_the_probe_estimates_and_stores_nothing(prepared: Prepared, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def say(**found: object) -> None:
 
 
 def main() -> None:
-    """Calls a model for the first time, again, for training and to generate; compiles one; forks twice."""
+    """Calls a model for the first time, again, for training and to generate; forks twice."""
     assert harness.__doc__
     model = build()
     state = torch.random.get_rng_state()
@@ -48,9 +48,6 @@ def main() -> None:
     model(input_ids=IDS, labels=IDS).loss.backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     trained = counted()
-    compiled = build()
-    compiled.compile(backend="eager")
-    compiled(IDS)
     say(
         first=first,
         twice=twice,
@@ -58,7 +55,6 @@ def main() -> None:
         rng_kept=rng_kept,
         draws=[tensor.double().sum().item() for tensor in (*logits, *gradients)],
         generated=model.generate(IDS, max_new_tokens=3, do_sample=False, pad_token_id=0).tolist(),
-        compiled=[count.calls for count in environment.sessions()[-1].ledger.counts(0.05).values()],
         sessions=len(environment.sessions()),
         calls=sum(calls for calls, _, _ in counted().values()),
     )

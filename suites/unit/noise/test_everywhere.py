@@ -12,10 +12,10 @@ from torch import nn
 from harness.exceptions import NoiseSpecError
 from harness.noise import build_plan, noisy
 from harness.noise.environment import parse
-from harness.noise.everywhere import ProcessNoise
+from harness.noise.everywhere import ProcessNoise, _compile_after
 from harness.spec import parse_noise
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 IDS = torch.arange(6)[None]
 LINEAR = "relative_gaussian(0.05) @ op:linear"
 
@@ -96,6 +96,18 @@ def test_the_outermost_model_is_perturbed(process, toy, wrap, model, sites):
     assert f"at {sites} sites of 1 model ({model})" in noise.summary()
 
 
+def test_a_model_that_compiles_itself(process, toy, monkeypatch):
+    """No global hook sees its calls."""
+    noise, model = process(), toy("eager")
+    monkeypatch.setattr(nn.Module, "compile", _compile_after(noise._compiled, nn.Module.compile))
+    model.compile(backend="eager")
+    for number in (1, 2):
+        with torch.no_grad():
+            model(IDS)
+        assert set(calls(noise).values()) == {number}
+    assert "at 15 sites of 1 model" in noise.summary()
+
+
 def test_what_is_no_model_is_left_alone(process, toy):
     noise = process()
     nn.Embedding(64, 8)(IDS)
@@ -133,24 +145,52 @@ def test_draws_are_those_of_a_session(process, toy):
         assert torch.equal(model(IDS).logits, expected)
 
 
-def test_threads_share_one_session(process, toy):
-    noise, model, failed = process(), toy("eager"), []
+def in_threads(run, count=4):
+    """What ``run`` raised in each of the threads."""
+    failed = []
 
-    def run():
+    def guarded():
         try:
-            with torch.no_grad():
-                model(input_ids=IDS)
+            run()
         except Exception as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
+    threads = [threading.Thread(target=guarded) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert failed == []
+    return failed
+
+
+def test_threads_share_one_session(process, toy):
+    noise, model = process(), toy("eager")
+    model(IDS)
+    assert in_threads(lambda: model(input_ids=IDS)) == []
     assert len(noise.sessions()) == 1
-    assert set(calls(noise).values()) == {4}
+    assert set(calls(noise).values()) == {5}
+
+
+def test_a_first_call_in_two_threads_is_refused(process, toy, monkeypatch):
+    """Its hooks cannot be the right ones; the others go on."""
+    noise, model, inside, go = process(), toy("eager"), threading.Event(), threading.Event()
+    honest = noise._attach_alone
+
+    def slow(model):
+        inside.set()
+        go.wait(60)
+        honest(model)
+
+    monkeypatch.setattr(noise, "_attach_alone", slow)
+    first = threading.Thread(target=model, args=(IDS,))
+    first.start()
+    inside.wait(60)
+    (error,) = in_threads(lambda: model(IDS), 1)
+    go.set()
+    first.join()
+    assert "by two threads for the first time" in str(error)
+    model(IDS)
+    assert set(calls(noise).values()) == {2}
 
 
 def test_models_are_not_kept_alive_and_their_counts_are(process, toy):
@@ -164,12 +204,15 @@ def test_models_are_not_kept_alive_and_their_counts_are(process, toy):
 
 
 def test_a_session_of_somebody_else_is_refused(process, toy):
+    def within(perturbed):
+        with noisy(perturbed, LINEAR, checked=False):
+            perturbed(IDS)
+
     noise, model, late = process(), toy("eager"), toy("eager")
     late(IDS)
     for perturbed in (model, late):
         with pytest.raises(NoiseSpecError, match="HARNESS_NOISE would perturb it a second time"):
-            with noisy(perturbed, LINEAR, checked=False):
-                perturbed(IDS)
+            within(perturbed)
     with pytest.raises(NoiseSpecError, match="a second time"), noisy(None, LINEAR, checked=False):
         late(IDS)
     with noisy(toy("eager"), LINEAR, checked=False):

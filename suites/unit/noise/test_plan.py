@@ -58,7 +58,10 @@ def test_a_spec_that_matches_nothing_names_what_there_is(op):
         build_plan(model, parse_noise(f"relative_gaussian @ op:{op}"))
 
 
-@pytest.mark.parametrize("spec", ["profile:all-ops", "scope:mlp", "class:Qwen2DecoderLayer,Qwen2Attention"])
+WIDE = ("profile:all-ops", "scope:mlp", "class:Qwen2DecoderLayer,Qwen2Attention", "op:add,mul")
+
+
+@pytest.mark.parametrize("spec", WIDE)
 def test_every_site_is_as_wide_as_what_it_gives(toy, spec):
     """Activations and blocks do not say how wide they are; expected counts need it before anything runs."""
     model = toy("eager")

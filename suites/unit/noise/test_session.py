@@ -221,6 +221,27 @@ def test_shared_keys_leave_the_item_out(toy):
     assert not torch.equal(by_item[0], by_item[1])
 
 
+@pytest.mark.parametrize("op", ["mul", "add", "sdpa", "qk", "pv", "softmax", "rms_norm"])
+@pytest.mark.parametrize("tokens", [HEADS, HEADS + 1])
+def test_as_many_tokens_as_heads_are_still_told_apart(toy, op, tokens):
+    """(batch, heads, tokens, dim) and (batch, tokens, heads, dim) then have the same shape."""
+    # an eager mask is added: a row of padding with few keys may overflow to minus infinity throughout
+    model = toy("sdpa" if op in ("sdpa", "add") else "eager")
+    plan = build_plan(model, parse_noise(f"relative_gaussian @ op:{op}"))
+    ids = torch.arange(1, 4)[None]
+    left = torch.zeros(1, tokens - 3, dtype=torch.long)
+    padded_ids, mask = torch.cat([left, ids], 1), torch.cat([left, torch.ones_like(ids)], 1)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    logits = []
+    for inputs in (
+        {"input_ids": ids},
+        {"input_ids": padded_ids, "attention_mask": mask, "position_ids": positions},
+    ):
+        with NoiseSession(model, plan) as session, session.batch(("a",), (0,), 0.2), torch.no_grad():
+            logits.append(model(**inputs).logits[:, -3:])
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-5)
+
+
 def test_generate_of_transformers_works_inside_a_session(toy):
     """A user's own loop: the item keys are named once, positions follow from mask and cache."""
     model, inputs = toy("eager"), padded()
