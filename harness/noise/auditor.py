@@ -213,7 +213,7 @@ class Auditor(TorchDispatchMode):
                 self.repeats[site] += repeated_rows(exact, used, real)
                 exact, used = exact[real], used[real]  # padding has one key, so its noise says nothing new
             finite = torch.isfinite(exact)
-            apart = torch.where(finite, (used.double() - exact.double()) / factor, 0.0)
+            apart = torch.where(finite, (used.float() - exact.float()) / factor, 0.0)
             size = self.sizes.setdefault(site, [0.0, 0.0, 0.0])
             size[0] += float(apart.square().sum())
             size[1] += float((apart != 0).sum())

@@ -212,6 +212,8 @@ def _chosen(
                 _refuse_fused(model, spec)
             reason = _FUSED_REASON
         if reason is None:
+            if site.way == ATTENTION and site.op in _HIDDEN_BY_FUSION:
+                _refuse_capped(model, site)
             chosen.append(site)
         else:
             reasons[site.name] = reason
@@ -226,6 +228,15 @@ def _refuse_fused(model: nn.Module, spec: NoiseSpec) -> None:
         "a fused attention kernel hides both products",
         "load the model with attention 'eager' (--attention eager)",
     )
+
+
+def _refuse_capped(model: nn.Module, site: Site) -> None:
+    """The exposed attention is plain softmax attention; another one would be replaced by it, not perturbed."""
+    module = model.get_submodule(site.module)
+    if getattr(module, "attn_logit_softcapping", None) is not None or hasattr(module, "sinks"):
+        raise NoiseSpecError(
+            f"op:{site.op} in {type(module).__name__}", "soft-capping and sinks are not supported", "use profile:linear"
+        )
 
 
 def _asked(router: str, modules: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from harness.exceptions import NoiseSpecError
 from harness.noise.audit import check_audit
@@ -265,3 +266,12 @@ def test_a_site_that_runs_only_sometimes_is_named(toy):
     problems = check_audit(auditor, plan, 0.05)
     assert len(problems) >= 1
     assert "times" in problems[0]
+
+
+def test_soft_capped_attention_is_refused_before_it_runs():
+    sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    model = Gemma2ForCausalLM(Gemma2Config(**sizes, **heads, attn_implementation="eager")).eval()
+    with pytest.raises(NoiseSpecError, match="soft-capping and sinks are not supported"):
+        build_plan(model, parse_noise("relative_gaussian @ profile:matmul"))
+    assert build_plan(model, parse_noise("relative_gaussian @ op:linear")).sites
