@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.numerics.error_models import perturb
 from harness.numerics.keyed_random import DrawKey, Keys
-from harness.spec.errors import AbsoluteGaussian, BitFlip, ErrorModel, FakeQuant, Spike, StuckAt
+from harness.spec.errors import AbsoluteGaussian, BitFlip, ErrorModel, Spike, StuckAt
 
 Formula = Callable[[Tensor], Tensor]
 SEQUENCES, TOKENS, COLUMNS = 8, 32, 1024
@@ -21,7 +21,7 @@ LEAST_CHANGED = 8
 
 def formula_of(error: ErrorModel, level: float) -> Formula | None:
     """What ``error`` makes of rows at ``level``, None where it draws, so that the auditor cannot know."""
-    if error.random or not level or (isinstance(error, FakeQuant) and error.rounding == "stochastic"):
+    if error.random or not level:
         return None
     unread = Keys(torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.int32))
     return lambda rows: perturb(error, rows, DrawKey(unread, unread), level)

@@ -6,12 +6,11 @@ keeps non-finite elements and strength 0 out of the result and rounds it to the 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from harness.numerics.keyed_random import DrawKey, Keys, below, normals
+from harness.numerics.quantizer import quantized
 from harness.numerics.row_statistics import largest_magnitude, widened
 from harness.spec.errors import (
     AbsoluteSaturation,
@@ -23,12 +22,9 @@ from harness.spec.errors import (
     StuckAt,
     Truncation,
 )
-from harness.spec.formats import FORMATS
 
 SPIKE_SALT = 1
 """Keeps the height of a spike independent of where it strikes."""
-
-_ROUNDING = "nearest_even"
 
 
 def truncation(model: Truncation, x: Tensor, key: DrawKey, step: Tensor) -> Tensor:
@@ -88,34 +84,13 @@ def bit_flip(model: BitFlip, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
 
 
 def fake_quant(model: FakeQuant, x: Tensor, key: DrawKey, on: Tensor) -> Tensor:
-    """Rounded to the format, nearest even, element by element and without a scale (``scale_rule`` has no meaning).
+    """Rounded to the format, row by row: a tensor scale is that of the row.
 
-    Saturates at the largest value that the format and the dtype of ``x`` both hold. Raises ValueError for another
-    rounding than nearest even.
+    Raises ValueError for a format whose blocks span several rows.
     """
-    if model.rounding != _ROUNDING:
-        raise ValueError(f"rounding {model.rounding!r} of {model.name}({model.format}); supported: {_ROUNDING!r}")
-    target = getattr(torch, FORMATS[model.format])
-    limit = _largest(target, x.dtype)
-    y = widened(x).clamp(-limit, limit)
-    return (_to_odd(y) if y.dtype == torch.float64 else y).to(target).to(y.dtype)
-
-
-def _largest(target: torch.dtype, dtype: torch.dtype) -> float:
-    """The largest value that both dtypes hold exactly."""
-    infos = torch.finfo(target), torch.finfo(dtype)
-    limit = min(info.max for info in infos)
-    unit = math.ldexp(max(info.eps for info in infos), math.frexp(limit)[1] - 1)
-    return math.floor(limit / unit) * unit
-
-
-def _to_odd(y: Tensor) -> Tensor:
-    """Float64 to float32, rounded to odd, so that rounding a second time (as torch does on the way) does no harm.
-
-    Source: Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding
-    to odd", IEEE Transactions on Computers 57(4).
-    """
-    nearest = y.float()
-    inexact_even = (nearest.double() != y) & (nearest.view(torch.int32) & 1 == 0)
-    toward = torch.where(y > nearest, torch.inf, -torch.inf).float()
-    return torch.where(inexact_even, torch.nextafter(nearest, toward), nearest)
+    recipe = model.recipe
+    if recipe.rounding != "stochastic":
+        return quantized(x, recipe, per_row=True)
+    # keys of any number of dimensions, as one row key and one column key for each element
+    halves = [half.expand(x.shape).reshape(-1, x.shape[-1]) for half in (*key.rows, *key.columns)]
+    return quantized(x, recipe, DrawKey(Keys(*halves[:2]), Keys(*halves[2:])), per_row=True)

@@ -66,6 +66,13 @@ class DrawKey(NamedTuple):
     rows: Keys
     columns: Keys
 
+    def rows_at(self, rows: slice) -> DrawKey:
+        """The keys of some of the rows; column keys may be those of all rows, or of each."""
+        columns = self.columns
+        if columns.low.shape[0] > 1:
+            columns = Keys(columns.low[rows], columns.high[rows])
+        return DrawKey(Keys(self.rows.low[rows], self.rows.high[rows]), columns)
+
 
 def derive_key(*labels: str | int) -> int:
     """A signed 64-bit key from labels (BLAKE2b of their length-prefixed text); different labels, different keys."""

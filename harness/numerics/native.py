@@ -1,43 +1,24 @@
-"""The CPU kernel: relative noise and its measurement in one pass, in C, compiled once per machine.
+"""The CPU kernel: relative noise and its measurement in one pass, in C.
 
-A C compiler is optional: without one, or where its result does not give the bits of the eager code, the caller goes
-on eagerly. The library is kept in the user's cache, under a name that holds its source, its flags and the processor.
+Without a C compiler, or where its result does not give the bits of the eager code, the caller goes on eagerly.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import itertools
 import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-import threading
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from harness.numerics.compiled_c import RowFunction, row_function, split_rows
 from harness.numerics.error_models import relative_gaussian
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, normals, stream_keys
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("perturb.c")
-FLAGS = (
-    *("-O3", "-march=native", "-shared", "-fPIC", "-std=gnu11"),
-    # the bits of the eager code: no contraction; vectorised sums and comparisons that need not trap
-    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"),
-)
 FUNCTIONS = {torch.float32: "perturb_f32", torch.bfloat16: "perturb_bf16", torch.float16: "perturb_f16"}
-PARALLEL_FROM = 1 << 19
-"""Elements from which a call is split over torch's number of threads (starting one costs about 50 us)."""
-
 MEASURES = 6
 
 
@@ -80,7 +61,7 @@ def perturb(y: Tensor, key: DrawKey, scale: float, real: Tensor, in_place: bool 
     )
     function = _functions()[y.dtype]
     rows = y.numel() // max(1, y.shape[-1])
-    _split(rows, y.numel(), lambda first, last: function(call, y.data_ptr(), after.data_ptr(), first, last))
+    split_rows(rows, y.numel(), lambda first, last: function(call, y.data_ptr(), after.data_ptr(), first, last))
     return after, sums
 
 
@@ -96,36 +77,14 @@ def fits(y: Tensor, key: DrawKey, real: Tensor) -> bool:
     return False
 
 
-def _split(rows: int, elements: int, run: Callable[[int, int], None]) -> None:
-    count = min(torch.get_num_threads(), rows) if elements >= PARALLEL_FROM else 1
-    bounds = [rows * part // count for part in range(count + 1)]
-    threads = [threading.Thread(target=run, args=pair) for pair in itertools.pairwise(bounds[1:])]
-    for thread in threads:
-        thread.start()
-    run(bounds[0], bounds[1])
-    for thread in threads:
-        thread.join()
-
-
 @functools.cache
-def _functions() -> dict[torch.dtype, Callable[..., None]]:
+def _functions() -> dict[torch.dtype, RowFunction]:
     """dtype -> compiled function, for those that pass the comparison with the eager code."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        log.warning("no C compiler: noise is drawn eagerly, several times more slowly")
-        return {}
-    try:
-        library = ctypes.CDLL(str(_built(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("the C compiler failed (%s): noise is drawn eagerly, several times more slowly", error)
-        return {}
-    found: dict[torch.dtype, Callable[..., None]] = {}
+    found: dict[torch.dtype, RowFunction] = {}
     for dtype, name in FUNCTIONS.items():
-        function = getattr(library, name, None)
+        function = row_function("perturb", name, _Call)
         if function is None:
             continue
-        function.argtypes = (ctypes.POINTER(_Call), ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-        function.restype = None
         if _same_bits(function, dtype):
             found[dtype] = function
         else:
@@ -133,36 +92,7 @@ def _functions() -> dict[torch.dtype, Callable[..., None]]:
     return found
 
 
-def _built(compiler: str) -> Path:
-    """The compiled library, from the cache or made anew and moved there in one step."""
-    source = SOURCE.read_bytes()
-    identity = "|".join((compiler, *FLAGS, platform.machine(), _processor())).encode()
-    name = f"perturb-{hashlib.sha256(source + identity).hexdigest()[:16]}.so"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "robustness-harness"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        cache = Path(tempfile.mkdtemp(prefix="robustness-harness-"))
-    target = cache / name
-    if not target.is_file():
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            made = Path(folder) / name
-            command = [compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, timeout=120)
-            made.replace(target)
-    return target
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on: the flags of this processor, where the system tells them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-
-
-def _same_bits(function: Callable[..., None], dtype: torch.dtype) -> bool:
+def _same_bits(function: RowFunction, dtype: torch.dtype) -> bool:
     """Compares the compiled function with the eager code on ordinary and special values."""
     rows, columns = 3, 67
     y = torch.linspace(-3, 3, rows * columns).reshape(rows, columns).to(dtype)

@@ -21,10 +21,8 @@ from typing import Any
 
 from harness.exceptions import NoiseSpecError
 from harness.spec.error_base import ErrorModel
+from harness.spec.formats import ROUNDINGS, UNSCALED, Recipe
 from harness.spec.text import nearest
-
-ROUNDINGS = ("nearest_even", "toward_zero", "stochastic")
-SCALE_RULES = ("floor", "even", "ceil", "rceil")
 
 
 @dataclass(frozen=True)
@@ -266,24 +264,45 @@ class BitFlip(ErrorModel):
 
 @dataclass(frozen=True)
 class FakeQuant(ErrorModel):
-    """Rounded to a number format and back; the formats are those of :mod:`harness.spec.formats`."""
+    """Rounded to a number format and back; the formats are the rows of :mod:`harness.spec.formats`.
+
+    ``scale_rule`` is kept as None for formats without one, and as the rule in force for the others, so that "mxfp4"
+    alone prints as ``scale_rule=floor``. Blocks run along the last dimension; on results and inputs every row has a
+    tensor scale of its own, since a scale over the whole tensor would hang on what else is in the batch.
+    """
 
     format: str = "fp8_e4m3"
-    scale_rule: str = "floor"
-    rounding: str = "nearest_even"
+    scale_rule: str | None = None
+    rounding: str = ROUNDINGS[0]
 
     name = "fake_quant"
-    random = False
     formula = "dequantize(quantize(y, format))"
-    expected = "that of the format; see its row"
+    expected = "that of the format; harness scan compares it with Gaussian data"
 
     def __post_init__(self) -> None:
-        from harness.spec.formats import FORMATS
+        if not isinstance(self.format, str):
+            raise self._refuse("format", "unknown format", "write for example fake_quant(mxfp4)")
+        try:
+            recipe = Recipe.of(self.format, self.scale_rule, self.rounding)
+        except ValueError as error:
+            raise NoiseSpecError(f"{error}; in {self.name}") from None
+        object.__setattr__(self, "format", recipe.format.name)
+        object.__setattr__(self, "scale_rule", recipe.scale_rule)
 
-        for field, known in (("format", FORMATS), ("scale_rule", SCALE_RULES), ("rounding", ROUNDINGS)):
-            value = getattr(self, field)
-            if not isinstance(value, str) or value not in known:
-                raise self._refuse(field, f"unknown {field.replace('_', ' ')}", nearest(str(value), known))
+    @property
+    def recipe(self) -> Recipe:
+        """Format, scale rule and rounding, checked."""
+        return Recipe.of(self.format, self.scale_rule, self.rounding)
+
+    @property
+    def random(self) -> bool:  # type: ignore[override]
+        """True with stochastic rounding."""
+        return self.rounding == "stochastic"
+
+    @property
+    def row_statistic(self) -> bool:  # type: ignore[override]
+        """True where blocks share a scale, so that an element depends on others of its row."""
+        return self.recipe.format.scale != UNSCALED
 
 
 _MODELS: tuple[type[ErrorModel], ...] = (

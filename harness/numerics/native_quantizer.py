@@ -1,0 +1,141 @@
+"""The compiled kernel for formats whose blocks run along a row; the same bits as :mod:`harness.numerics.blocks`."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import math
+
+import torch
+from torch import Tensor
+
+from harness.numerics.block_scale import E4M3, SMALLEST_REAL
+from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize
+from harness.numerics.compiled_c import RowFunction, row_function, split_rows
+from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, stream_keys
+from harness.spec.formats import POWER_OF_TWO, REAL, ROUNDINGS, SCALE_RULES, TWO_LEVEL, UNSCALED, WHOLE, Element, Recipe
+
+log = logging.getLogger(__name__)
+
+FUNCTIONS = {torch.float32: "quantize_f32", torch.bfloat16: "quantize_bf16", torch.float16: "quantize_f16"}
+LARGEST_BINADE = 100
+"""Rounding adds 2**(23 - mantissa bits) binades, which must stay finite: bf16 as a format goes the eager way."""
+
+_KINDS = {UNSCALED: 0, POWER_OF_TWO: 1, REAL: 2, TWO_LEVEL: 3}
+_OUTER = 4
+
+
+class _Call(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("row_low", "row_high", "column_low", "column_high", "outer")),
+        *((name, ctypes.c_int64) for name in ("columns", "block")),
+        *((name, ctypes.c_float) for name in ("largest", "largest_scale", "smallest_scale", "smallest_real")),
+        *((name, ctypes.c_int32) for name in ("mantissa_bits", "smallest_exponent", "largest_exponent")),
+        *((name, ctypes.c_int32) for name in ("kind", "rounding", "outer_rows")),
+        ("up_above", ctypes.c_uint32),
+    )
+
+
+def fits(x: Tensor, recipe: Recipe, key: DrawKey | None) -> bool:
+    """True where the kernel knows the format and keys of this form, for the dtype and the device of ``x``."""
+    fmt = recipe.format
+    whole_or_row = fmt.rows == 1 or (fmt.rows == WHOLE and fmt.columns == WHOLE)
+    small = fmt.element.largest_exponent <= LARGEST_BINADE
+    separable = key is None or (key.rows.low.shape, key.columns.low.shape) == ((x.shape[0], 1), (1, x.shape[1]))
+    return x.device.type == "cpu" and whole_or_row and small and separable and x.dtype in _functions()
+
+
+def quantize_rows(x: Tensor, recipe: Recipe, out: Tensor, key: DrawKey | None, outer: Tensor | None) -> None:
+    """Writes the contiguous matrix ``x`` (rows, columns) under ``recipe`` to ``out``, which may be ``x`` itself.
+
+    ``key`` and ``outer`` are those of :func:`harness.numerics.blocks.quantize`. No temporary is made.
+    """
+    _run(_functions()[x.dtype], x, recipe, out, (key, outer))
+
+
+def row_maxima(x: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`harness.numerics.blocks.largest_of_rows` of a contiguous matrix, without temporaries."""
+    found = torch.empty(x.shape[0], 2)
+    function = row_function("quantize", f"{FUNCTIONS[x.dtype]}_largest", _Call)
+    assert function is not None
+    call = _Call(columns=x.shape[1])
+    split_rows(x.shape[0], x.numel(), lambda first, last: function(call, x.data_ptr(), found.data_ptr(), first, last))
+    return found[:, :1], found[:, 1:]
+
+
+def _run(
+    function: RowFunction, x: Tensor, recipe: Recipe, out: Tensor, given: tuple[DrawKey | None, Tensor | None]
+) -> None:
+    fmt, element = recipe.format, recipe.format.element
+    key, outer = given
+    held = [] if key is None else [half.contiguous() for half in (*key.rows, *key.columns)]
+    shared = None if outer is None else outer.contiguous()
+    call = _Call(
+        *(held[half].data_ptr() if held else None for half in range(4)),
+        None if shared is None else shared.data_ptr(),
+        x.shape[1],
+        fmt.columns or x.shape[1],
+        element.largest,
+        E4M3.largest,
+        E4M3.step,
+        SMALLEST_REAL,
+        element.mantissa_bits,
+        element.smallest_exponent,
+        element.largest_exponent,
+        _OUTER if fmt.scale == REAL and has_outer_scale(fmt) else _KINDS[fmt.scale],
+        ROUNDINGS.index(recipe.rounding),
+        shared is not None and shared.numel() > 1,
+        _up_above(element, recipe.scale_rule),
+    )
+    split_rows(x.shape[0], x.numel(), lambda first, last: function(call, x.data_ptr(), out.data_ptr(), first, last))
+
+
+def _up_above(element: Element, rule: str | None) -> int:
+    """The 23-bit mantissa above which the rule takes the next power of two."""
+    if rule == "even":
+        return (1 << 23) - (1 << (22 - element.mantissa_bits)) - 1
+    if rule == "ceil":
+        return 0
+    if rule == "rceil":
+        return int(math.ldexp(element.largest, 23 - element.largest_exponent)) - (1 << 23)
+    return (1 << 23) - 1
+
+
+@functools.cache
+def _functions() -> dict[torch.dtype, RowFunction]:
+    """dtype -> compiled function, for those that pass the comparison with the eager code."""
+    found: dict[torch.dtype, RowFunction] = {}
+    for dtype, name in FUNCTIONS.items():
+        function = row_function("quantize", name, _Call)
+        if function is None:
+            continue
+        if _same_bits(function, dtype):
+            found[dtype] = function
+        else:
+            log.warning("the compiled quantizer differs from the eager one in %s and is not used", dtype)
+    return found
+
+
+def _same_bits(function: RowFunction, dtype: torch.dtype) -> bool:
+    """Compares the compiled function with the eager code on ordinary and special values, in every kind and rule."""
+    rows, columns = 3, 77
+    x = (torch.linspace(-3, 3, rows * columns) ** 5).reshape(rows, columns).to(dtype)
+    x[0, :4] = torch.tensor([float("nan"), -0.0, 1e-30, 3e-39]).to(dtype)
+    x[1, 40:77] = 0
+    x[2, 70:] = torch.tensor([1.75, 6.0, 0.25, 0.75, 2.5, 5.0, -5.0]).to(dtype)
+    rows_key = Keys.of(counter_keys(1, torch.arange(rows))).view(-1, 1)
+    key = DrawKey(rows_key, stream_keys(2, columns, x.device).view(1, -1))
+    for name in ("fp4_e2m1", "mxfp4", "mxfp8_e5m2", "mxint8", "nvfp4", "int8_channel", "int4_g32", "fp8_e4m3_tensor"):
+        for rule in SCALE_RULES:
+            for rounding in ROUNDINGS:
+                try:
+                    recipe = Recipe.of(name, rule, rounding)
+                except ValueError:  # no rule but the default
+                    continue
+                out, outer = torch.empty_like(x), outer_scale(recipe.format, largest_of_rows(x))
+                _run(function, x, recipe, out, (key, outer))
+                wanted = quantize(x, recipe, key, outer).values.to(dtype)
+                if not torch.equal(out.nan_to_num(7.5), wanted.nan_to_num(7.5)):
+                    return False
+    return True
