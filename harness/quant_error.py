@@ -50,7 +50,10 @@ class QuantError:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> QuantError:
         """The inverse of :meth:`to_json`."""
-        return cls(**{name: float(value) if isinstance(value, str) else value for name, value in data.items()})
+        numbers: dict[str, Any] = {
+            name: float(value) if isinstance(value, str) else value for name, value in data.items()
+        }
+        return cls(**numbers)
 
 
 def sqnr_db(signal: float, error: float) -> float:

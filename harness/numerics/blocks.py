@@ -42,8 +42,8 @@ class Quantized:
 def quantize(x: Tensor, recipe: Recipe, key: DrawKey | None = None, outer: Tensor | None = None) -> Quantized:
     """The matrix ``x`` (rows, columns; not empty) under ``recipe``. Ragged tails are blocks of their own, per row.
 
-    ``key`` (halves that broadcast against ``x``, two dimensions) is read by stochastic rounding only. ``outer`` is the scale
-    that a whole tensor shares, from :func:`outer_scale`; without one it is taken from ``x``.
+    ``key`` (halves that broadcast against ``x``, two dimensions) is read by stochastic rounding only. ``outer`` is
+    the scale that a whole tensor shares, from :func:`outer_scale`; without one it is taken from ``x``.
     """
     fmt = recipe.format
     if outer is None and has_outer_scale(fmt):

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from harness.spec import ERROR_MODELS, OPS, PROFILES, SCOPES, NoiseSpec
-from harness.spec.errors import ROUNDINGS, SCALE_RULES
-from harness.spec.formats import FORMATS
+from harness.spec.formats import FORMATS, ROUNDINGS, SCALE_RULES
 from harness.spec.noise import DIRECTIONS, KEY_MODES, PHASES, POINTS, SOFTMAXES
 
 POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False) | st.integers(1, 10**6)
