@@ -62,6 +62,16 @@ class ItemResult:
         """The part of the row that comparisons use."""
         return Outcome(self.score, self.reason)
 
+    @property
+    def steps(self) -> int:
+        """Tokens generated, the end-of-sequence token included."""
+        return len(self.tokens) + (0 if self.truncated else 1)
+
+    @property
+    def fed(self) -> int:
+        """Tokens fed through the model: the last one generated never is."""
+        return self.prompt_tokens + self.steps - 1
+
 
 FORWARD, RECOMPUTE, BACKWARD = "forward", "recompute", "backward"
 """Directions of a ledger: a result, the same result recomputed for a backward pass, the gradient of an operand."""
@@ -145,6 +155,8 @@ class LevelCertificate:
     rms_high: float
     audited: int
     problems: tuple[str, ...] = ()
+    quantization: tuple[str, ...] = ()
+    """What shows that the quantization was on, a line for each part; empty where nothing is quantized."""
 
     @property
     def valid(self) -> bool:
@@ -197,7 +209,8 @@ class Certificate:
         """The inverse of :meth:`to_json`."""
         control = data.get("control")
         levels = tuple(
-            LevelCertificate(**{**entry, "problems": tuple(entry["problems"])}) for entry in data.get("levels", ())
+            LevelCertificate(**{**entry, **{name: tuple(entry.get(name, ())) for name in ("problems", "quantization")}})
+            for entry in data.get("levels", ())
         )
         return cls(
             status=data["status"],

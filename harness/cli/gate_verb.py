@@ -15,6 +15,7 @@ from harness.baselines.file import Baseline
 from harness.cli import options
 from harness.exceptions import NotComparableError, StoreError
 from harness.gates import INVALID, GatePolicy, gate
+from harness.gates.policy import AXES
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
 from harness.runs.loaded import Run, complete_run, is_run
@@ -31,6 +32,7 @@ RUNS = Path("runs")
 @options.folder_option
 @click.option("--margin", default=0.03, show_default=True, help="Accepted drop at every level (fraction).")
 @click.option("--min-retention", default=None, type=float, help="Least accepted accuracy under noise / clean accuracy.")
+@click.option("--across", default=None, help=f"Compare along this axis: {', '.join(AXES)}.")
 @click.option("--data", default=None, metavar="FILE", help="The task's data, where TARGET is a checkpoint.")
 @click.option("--out", default=None, type=click.Path(path_type=Path), help="Run folder of a checkpoint's evaluation.")
 @options.engine_options
@@ -42,7 +44,9 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
     2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
     options.set_up_logging(given["verbose"])
-    policy = GatePolicy(margin=given["margin"], min_retention=given["min_retention"], floor=FLOOR)
+    policy = GatePolicy(
+        margin=given["margin"], min_retention=given["min_retention"], floor=FLOOR, across=given["across"]
+    )
     baseline = load_named(baselines_dir, name)
     try:
         run = complete_run(target) if is_run(target) else _evaluate(target, baseline, given)

@@ -25,6 +25,7 @@ from harness.spec import (
     parse_levels,
     parse_noise,
     parse_noises,
+    parse_quantization,
 )
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
@@ -62,6 +63,12 @@ spec_options = apply(
         default=DEFAULT_NOISE,
         show_default=True,
         help="Noise specification, or a .toml file with one.",
+    ),
+    click.option(
+        "--quantize",
+        default=None,
+        metavar="PART=FORMAT,...",
+        help="weights=mxfp4, activations=nvfp4, or both; on at every level. Or fake_quant specifications.",
     ),
     click.option(
         "--noise-levels", default=None, metavar="L,L,...", help="Fractions, 0 among them.  [default: 0,0.05,0.1]"
@@ -104,6 +111,7 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
         dtype=given["dtype"],
         engine=given["engine"],
         positive_control=not given["no_positive_control"],
+        quantization=() if given["quantize"] is None else parse_quantization(given["quantize"]),
     )
 
 

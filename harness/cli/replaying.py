@@ -12,7 +12,6 @@ from harness.evaluate.device import device_name, out_of_memory_as
 from harness.evaluate.generation import Prompt
 from harness.evaluate.run import Batch, Prepared, prepare, render, run_batch
 from harness.exceptions import CheckpointError, NotComparableError
-from harness.noise.session import NoiseSession
 from harness.record import ItemResult, SiteCount
 from harness.reports.run_report import ledger_report
 from harness.runs.loaded import Run
@@ -99,12 +98,12 @@ def _generate(
     place = f"one item on {prepared.checkpoint.model.device}"
     with (
         out_of_memory_as(place, "give a --device that has more"),
-        NoiseSession(prepared.checkpoint.model, prepared.plan) as session,
+        prepared.session() as session,
     ):
         for level, seed in wanted:
             found, _ = run_batch(prepared, session, Batch(level, (Prompt(item, seed, prepared.prompts[item]),)))
             results += found
-            counts += session.ledger.drain(level).values()
+            counts += session.drain(level)
     return results, counts
 
 

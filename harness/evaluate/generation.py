@@ -6,6 +6,7 @@ finished sequences in the batch, where they would be counted. A test holds it to
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from harness.noise.auditor import Auditor
-from harness.noise.session import NoiseSession
+from harness.evaluate.layered import Injecting
 
 AUDITED_STEPS = 3
 """Forwards of an audited batch that run under the auditor: the prefill and the first decode steps."""
@@ -67,10 +67,11 @@ def greedy(
     model: PreTrainedModel,
     prompts: Sequence[Prompt],
     decoding: Decoding,
-    session: NoiseSession | None = None,
-    auditor: Auditor | None = None,
+    session: Injecting | None = None,
+    auditors: Sequence[contextlib.AbstractContextManager[object]] = (),
 ) -> list[Completion]:
-    """Completes ``prompts`` in one batch; ``session`` must be inside its :meth:`NoiseSession.batch`, if given.
+    """Completes ``prompts`` in one batch; ``session`` must be inside its ``batch``, if given; ``auditors`` look
+    on in the first :data:`AUDITED_STEPS` forwards.
 
     Ties of the largest logit go to the smallest token id, as in ``torch.argmax``.
     """
@@ -82,12 +83,9 @@ def greedy(
     generated: list[list[int]] = [[] for _ in prompts]
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(decoding.max_new_tokens):
-        audited = auditor is not None and step < AUDITED_STEPS
-        if audited:
-            assert auditor is not None
-            with auditor:
-                chosen = _forward(model, ids, mask, positions, cache)
-        else:
+        with contextlib.ExitStack() as looking:
+            for auditor in auditors if step < AUDITED_STEPS else ():
+                looking.enter_context(auditor)
             chosen = _forward(model, ids, mask, positions, cache)
         for row, token in zip(active, chosen.tolist(), strict=True):
             generated[row].append(token)

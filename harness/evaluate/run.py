@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,24 +10,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import Checkpoint, load_checkpoint
 from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
 from harness.evaluate.generation import Completion, Decoding, Prompt, greedy
+from harness.evaluate.layered import Injecting, Layered, layered
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.exceptions import CheckpointError, HarnessError
 from harness.noise.audit import check_audit
 from harness.noise.auditor import Auditor
 from harness.noise.comparing import formula_of
+from harness.noise.inject import check_apart
+from harness.noise.operand_auditor import OperandAuditor, check_operands
 from harness.noise.plan import InjectionPlan, build_plan
-from harness.noise.session import NoiseSession
 from harness.record import ERROR, ItemResult
 from harness.runs.evidence import judge_control
 from harness.runs.loaded import EVALUATION_KIND
 from harness.runs.manifest import build_manifest, digest
+from harness.runs.quantized import WEIGHT
 from harness.runs.store import Audit, Store
-from harness.spec import DEFAULT_BATCH, ErrorModel, EvalSpec, RelativeGaussian
+from harness.spec import DEFAULT_BATCH, ErrorModel, EvalSpec, RelativeGaussian, quantization_text
 from harness.stats import wilson
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
@@ -47,6 +53,11 @@ class Prepared:
     decoding: Decoding
     scorer: str
     template: str
+    quantizers: tuple[InjectionPlan, ...] = ()
+
+    def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Layered]:
+        """Opens the noise and the quantization on the model."""
+        return layered(self.checkpoint.model, self.plan, self.quantizers, in_place=in_place)
 
     @property
     def key(self) -> dict[str, str]:
@@ -59,7 +70,7 @@ class Prepared:
             "engine": self.spec.engine,
             "dtype": self.spec.dtype,
             "attention": self.checkpoint.model.config._attn_implementation,
-            "quantization": "none",
+            "quantization": quantization_text(self.spec.quantization),
             "aqn": "off",
             "noise": str(self.spec.noise),
             "decoding": "greedy",
@@ -82,6 +93,7 @@ class Prepared:
             "device": device_name(self.checkpoint.model.device),
             "spec": self.spec.to_json(),
             "plan": self.plan.to_json(),
+            "quantization": [_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers],
         }
         return build_manifest(EVALUATION_KIND, identity, self.key, details)
 
@@ -89,6 +101,19 @@ class Prepared:
     def draws(self) -> int:
         """Generations in all, the positive control left out."""
         return len(self.items) * sum(len(self.spec.seeds_at(level)) for level in self.spec.levels)
+
+
+def _quantized_part(model: nn.Module, plan: InjectionPlan) -> dict[str, Any]:
+    """What the certificate will hold a quantizer's ledger against, and what it leaves alone."""
+    parts = [
+        {
+            "name": site.name,
+            "columns": model.get_submodule(site.module).weight.numel() if site.point == WEIGHT else site.columns,  # type: ignore[operator]
+            "last_token_only": site.last_token_only,
+        }
+        for site in plan.sites
+    ]
+    return {"text": str(plan.spec), "point": plan.spec.at, "sites": parts, "excluded": dict(plan.excluded)}
 
 
 def attention_for(spec: EvalSpec) -> str:
@@ -100,7 +125,9 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     """Loads task and checkpoint and makes the plan. Raises :class:`HarnessError` for every kind of bad input."""
     if spec.noise.at != "output":
         raise HarnessError(
-            f"--noise {spec.noise}", "an evaluation perturbs and audits results, not inputs or weights", "drop at:"
+            f"--noise {spec.noise}",
+            "the levels of an evaluation perturb results, not inputs or weights",
+            "drop at:, or quantize weights and activations with --quantize",
         )
     task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
     every = task.items()
@@ -109,6 +136,8 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     with out_of_memory_as(f"checkpoint {path} on {place}", "free memory, or give a --device that has more"):
         checkpoint = load_checkpoint(path, spec.dtype, attention_for(spec), place)
     plan = build_plan(checkpoint.model, spec.noise)
+    quantizers = tuple(build_plan(checkpoint.model, each) for each in spec.quantization)
+    check_apart((plan, *quantizers))
     _check_rows(spec, plan)
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
@@ -129,7 +158,8 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
     # over the whole split, so that it does not depend on the choice of items
     template = digest("\0".join(render(checkpoint, task.messages(item)) for item in every))
-    return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, spec.scorer or task.scorer, template)
+    scorer = spec.scorer or task.scorer
+    return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, scorer, template, quantizers)
 
 
 def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
@@ -214,28 +244,30 @@ def evaluate(
         done = store.done()
         advance(len(done))
         store.add_questions({item.key: item.question for item in prepared.items})
-        with NoiseSession(prepared.checkpoint.model, prepared.plan, in_place=True) as session:
+        with prepared.session(in_place=True) as session:
             for batch in batches(prepared, done, batch_size):
                 if batch.level and prepared.spec.positive_control and store.control() is None:
                     _run_control(prepared, session, store)
                 started = time.monotonic()
                 results, audit = run_batch(prepared, session, batch)
-                store.add_batch(results, session.ledger.drain(batch.level).values(), audit)
+                store.add_batch(results, session.drain(batch.level), audit)
                 log.debug("level %g: %d records in %.2f s", batch.level, len(results), time.monotonic() - started)
                 advance(len(results))
             if prepared.spec.positive_control and store.control() is None:
                 _run_control(prepared, session, store)
 
 
-def run_batch(prepared: Prepared, session: NoiseSession, batch: Batch) -> tuple[list[ItemResult], Audit | None]:
+def run_batch(prepared: Prepared, session: Injecting, batch: Batch) -> tuple[list[ItemResult], Audit | None]:
     """Generates and scores one batch; the ledger of ``session`` holds its counts afterwards."""
     model = prepared.checkpoint.model
     error = batch.error or prepared.plan.spec.error
     auditor = Auditor(model, formula_of(error, batch.level)) if batch.audited else None
+    operands = OperandAuditor(model, prepared.quantizers)
+    auditors = () if auditor is None else (auditor, operands) if prepared.quantizers else (auditor,)
     items = [prompt.item for prompt in batch.prompts]
     seeds = [prompt.seed for prompt in batch.prompts]
     with session.batch(items, seeds, batch.level, error):
-        completions = greedy(model, batch.prompts, prepared.decoding, session, auditor)
+        completions = greedy(model, batch.prompts, prepared.decoding, session, auditors)
     known = {item.key: item for item in prepared.items}
     results = [
         _result(prepared, known[prompt.item], prompt, completion, batch.level)
@@ -243,7 +275,7 @@ def run_batch(prepared: Prepared, session: NoiseSession, batch: Batch) -> tuple[
     ]
     if auditor is None:
         return results, None
-    problems = check_audit(auditor, prepared.plan, batch.level, error)
+    problems = (*check_audit(auditor, prepared.plan, batch.level, error), *check_operands(operands))
     return results, Audit(batch.level, sum(auditor.products.values()), problems)
 
 
@@ -270,7 +302,7 @@ def probe_seconds(prepared: Prepared, batch_size: int) -> float:
     short = replace(prepared.decoding, max_new_tokens=steps, stop=())
     items = [prompt.item for prompt in prompts]
     with (
-        NoiseSession(prepared.checkpoint.model, prepared.plan) as session,
+        prepared.session() as session,
         session.batch(items, [0] * len(items), CONTROL_SCALE, RelativeGaussian()),
     ):
         begun = time.monotonic()
@@ -279,7 +311,7 @@ def probe_seconds(prepared: Prepared, batch_size: int) -> float:
     return elapsed / steps * prepared.decoding.max_new_tokens * batch_size / len(prompts)
 
 
-def _run_control(prepared: Prepared, session: NoiseSession, store: Store) -> None:
+def _run_control(prepared: Prepared, session: Layered, store: Store) -> None:
     """Runs the positive control on the first items of the seeded order and stores its outcome."""
     items = prepared.items[:CONTROL_ITEMS]
     clean = [result for result in store.results() if result.level == 0]
@@ -288,7 +320,7 @@ def _run_control(prepared: Prepared, session: NoiseSession, store: Store) -> Non
     at_floor = wilson(right, measured).low < prepared.task.floor
     prompts = tuple(Prompt(item.key, 0, prepared.prompts[item.key]) for item in items)
     noisy, _ = run_batch(prepared, session, Batch(CONTROL_SCALE, prompts, error=RelativeGaussian()))
-    session.ledger.drain(CONTROL_SCALE)
+    session.drain(CONTROL_SCALE)
     result = judge_control(clean, noisy, CONTROL_SCALE, at_floor)
     for problem in result.problems:
         log.warning("%s: this run will be INVALID", problem)

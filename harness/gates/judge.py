@@ -14,7 +14,7 @@ from harness.gates.evidence import (
     shared_draws_note,
     turned_by_missing,
 )
-from harness.gates.keys import key_differences
+from harness.gates.keys import axis_note, key_differences
 from harness.gates.pairing import Pairs, pair, pairing_problem, seeds_of, unscored
 from harness.gates.parts import (
     Part,
@@ -70,13 +70,15 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None) -> Gat
     verdict make a level INVALID. Raises :class:`HarnessError` on a score outside [0, 1].
     """
     policy = policy or GatePolicy()
-    differing = key_differences(candidate.key, baseline.key)
+    differing = key_differences(candidate.key, baseline.key, policy.across)
     match = _Match(candidate, baseline, policy, None if differing else _clean(candidate, baseline, policy.alpha))
     judged = tuple(_judge_level(match, level, differing) for level in _levels(match))
     levels = fixed_sequence(judged)
     return GateResult(
         verdict=worst(level.verdict for level in levels),
-        reasons=(differing or _summary(levels)) + _not_judged(match),
+        reasons=(differing or _summary(levels))
+        + axis_note(candidate.key, baseline.key, policy.across)
+        + _not_judged(match),
         levels=levels,
         family=f"fixed sequence over levels, restricting PASS only; alpha {policy.alpha:g} one-sided each",
         certificate=candidate.certificate,

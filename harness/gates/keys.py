@@ -7,8 +7,10 @@ from harness.record import MeasurementKey
 _ABSENT = "(missing)"
 
 
-def key_differences(candidate: MeasurementKey, baseline: MeasurementKey) -> tuple[str, ...]:
+def key_differences(candidate: MeasurementKey, baseline: MeasurementKey, across: str | None = None) -> tuple[str, ...]:
     """One sentence per field that differs, with both values; a field that one side lacks differs.
+
+    ``across`` is the declared axis: that field may differ where both sides have it.
 
     Two empty keys give a sentence too: nothing says that the numbers belong together.
     """
@@ -18,8 +20,15 @@ def key_differences(candidate: MeasurementKey, baseline: MeasurementKey) -> tupl
     return tuple(
         f"measurement keys differ in {field}: candidate {_shown(candidate, field)}, baseline {_shown(baseline, field)}"
         for field in fields
-        if field not in candidate or field not in baseline or candidate[field] != baseline[field]
+        if field not in candidate or field not in baseline or (candidate[field] != baseline[field] and field != across)
     )
+
+
+def axis_note(candidate: MeasurementKey, baseline: MeasurementKey, across: str | None) -> tuple[str, ...]:
+    """What the comparison is across, in one sentence with both values; empty where no axis is declared."""
+    if across is None:
+        return ()
+    return (f"across {across}: candidate {_shown(candidate, across)}, baseline {_shown(baseline, across)}",)
 
 
 def _shown(key: MeasurementKey, field: str) -> str:

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.exceptions import HarnessError
+from harness.spec.text import nearest
+
+
+AXES = ("quantization", "dtype", "attention", "engine")
+"""Fields of the measurement key that may be declared as the axis of a comparison: how the model computes. Data,
+template, scorer, decoding and noise say what is measured, and must agree."""
 
 
 def check_fraction(name: str, value: float, low: float, high: float) -> None:
@@ -30,7 +36,8 @@ class GatePolicy:
     ``margin``: by how much the candidate may fall below the baseline at the same level. ``alpha``: level of
     each one-sided bound. ``min_retention``: the least accepted acc(level) / acc(0) of the candidate, or ``None``
     to report it only. ``floor``: a clean accuracy whose lower bound is below it shows nothing that could be lost.
-    ``bootstrap_resamples``: 0 leaves the bootstrap out.
+    ``bootstrap_resamples``: 0 leaves the bootstrap out. ``across``: the one field of the measurement key (of
+    :data:`AXES`) along which candidate and baseline are meant to differ.
 
     Raises :class:`HarnessError` on a value outside its range.
     """
@@ -41,6 +48,7 @@ class GatePolicy:
     floor: float = 0.10
     bootstrap_resamples: int = 10_000
     bootstrap_seed: int = 0
+    across: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -53,6 +61,8 @@ class GatePolicy:
                 "it is a fraction above 0 and at most 1",
                 "use 0.95 or leave it out",
             )
+        if self.across is not None and self.across not in AXES:
+            raise HarnessError(f"across {self.across!r}", nearest(self.across, AXES))
         for name in ("bootstrap_resamples", "bootstrap_seed"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:

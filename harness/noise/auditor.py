@@ -84,6 +84,8 @@ class Auditor(TorchDispatchMode):
         for name, module in self._model.named_modules():
             if self._kinds[name] is not None:
                 self._hooks.append(module.register_forward_hook(self._compare(name)))
+                if name.rpartition(".")[0] in self._attention:
+                    self._hooks.append(module.register_forward_pre_hook(self._entering(name), prepend=True))
             elif name:  # a block: what its forward gave against what all hooks made of it
                 self._hooks.append(module.register_forward_hook(self._given(name), prepend=True))
                 self._hooks.append(module.register_forward_hook(self._let_out(name)))
@@ -171,6 +173,13 @@ class Auditor(TorchDispatchMode):
 
         return hook
 
+    def _entering(self, name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if args and isinstance(args[0], Tensor):  # before it is quantized, say
+                self._results[f"{name}|entering"] = args[0]
+
+        return hook
+
     def _compare(self, name: str) -> Any:
         owner = name.rpartition(".")[0]
 
@@ -178,12 +187,13 @@ class Auditor(TorchDispatchMode):
             product = self._results.pop(name, None)
             if product is not None and isinstance(output, Tensor) and product.numel() == output.numel():
                 self._add(name, product.detach().reshape(output.shape), output.detach())
-            values = self._results.get(owner) if owner in self._attention and args else None
-            if values is not None and values.numel() == args[0].numel() and self._kinds[name] in HAVE_PRODUCTS:
-                batch, tokens = args[0].shape[:2]
+            entered = self._results.pop(f"{name}|entering", None)
+            values = self._results.get(owner) if entered is not None else None
+            if values is not None and values.numel() == entered.numel() and self._kinds[name] in HAVE_PRODUCTS:
+                batch, tokens = entered.shape[:2]
                 heads = values.reshape(batch, -1, tokens, values.shape[-1]).transpose(1, 2)
                 op = SDPA if owner in self._fused else PV
-                self._add(f"{owner}:{op}", heads.detach().reshape(args[0].shape), args[0].detach())
+                self._add(f"{owner}:{op}", heads.detach().reshape(entered.shape), entered.detach())
                 del self._results[owner]
 
         return hook

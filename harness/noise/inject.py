@@ -92,8 +92,13 @@ def sessions_of(
 ) -> tuple[NoiseSession, ...]:
     """The sessions of ``specs`` on ``model``, not yet open; refuses what :func:`noisy` refuses."""
     plans = [build_plan(model, spec, way) for spec in specs]
-    _check_apart([(plan.spec, place) for plan in plans for place in _places(plan)])
+    check_apart(plans)
     return tuple(NoiseSession(model, plan, compiled, checked=checked) for plan in plans)
+
+
+def check_apart(plans: Sequence[InjectionPlan]) -> None:
+    """Raises :class:`NoiseSpecError` where two of ``plans`` perturb the same place in the same direction."""
+    _check_apart([(plan.spec, place) for plan in plans for place in _places(plan)])
 
 
 def _places(plan: InjectionPlan) -> list[str]:

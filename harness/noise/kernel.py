@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from harness.numerics import native
 from harness.numerics.error_models import perturb
 from harness.numerics.keyed_random import DrawKey, Keys
-from harness.spec.errors import ErrorModel, RelativeGaussian
+from harness.numerics.quantizer import quantized
+from harness.spec.errors import ErrorModel, FakeQuant, RelativeGaussian
 
 EAGER_CHUNK = {"cpu": 1 << 16}
 """Elements that the eager way handles at once, by device: on a CPU its temporaries then stay in the cache ..."""
@@ -96,3 +97,24 @@ class Kernel:
                     return triton_kernel.perturb_rows(y, key.rows, key.columns, strength, real.reshape(-1))
         strength = torch.full((), level, dtype=torch.float32, device=y.device)
         return _in_chunks(_eager(error), y, *key.rows, *key.columns, strength, real)
+
+    def quantize(
+        self, error: FakeQuant, y: Tensor, key: DrawKey, level: float, turned: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """``(y', sums)`` as :meth:`perturb` gives them, for a weight ``y`` (rows, columns), quantized as a whole.
+
+        Tiles and tensor scales span all of it. ``turned`` weights are stored (in, out): their blocks run along the
+        first dimension.
+        """
+        after = y
+        if level:
+            matrix = y.t().contiguous() if turned else y
+            draws = DrawKey(_turned(key.columns), _turned(key.rows)) if turned else key
+            after = quantized(matrix, error.recipe, draws)
+            after = torch.where(torch.isfinite(y), after.t() if turned else after, y)
+        everything = torch.ones(y.shape[0], 1, dtype=torch.bool, device=y.device)
+        return _in_chunks(lambda before, *rest: (rest[0], _measure(before, *rest)), y, after, everything)
+
+
+def _turned(keys: Keys) -> Keys:
+    return keys.view(*reversed(keys.low.shape))

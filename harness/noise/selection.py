@@ -21,6 +21,7 @@ from harness.noise.paths import (
     nearest_path,
     range_text,
 )
+from harness.noise.precision import BY_DEFAULT, kept_precise
 from harness.spec.noise import NoiseSpec
 from harness.spec.operators import OPS, SCOPES, selected
 
@@ -67,12 +68,15 @@ def select_modules(model: nn.Module, spec: NoiseSpec) -> Selection:
     places = _places(view, spec)
     reasons = {path: _reason(view, spec, path) for path in places}
     _check_contradiction(spec, reasons)
+    if precise := kept_precise(model, view, spec):
+        reasons = {path: reason or precise.get(path) for path, reason in reasons.items()}
     chosen = tuple(path for path, reason in reasons.items() if reason is None)
     in_functions = spec.at != "weight" and any(not OPS[op].fields for op in spec.asked_ops)
     if not chosen and not in_functions:
         raise _nothing_left(view, spec, reasons)
     check_conflicts(view, spec, chosen)
-    return Selection(chosen, {path: reason for path, reason in reasons.items() if reason is not None})
+    excluded = {path: reason for path, reason in reasons.items() if reason is not None}
+    return Selection(chosen, {**excluded, **{path: why for path, why in precise.items() if path not in reasons}})
 
 
 def left_out(path: str, spec: NoiseSpec) -> str | None:
@@ -175,6 +179,8 @@ def _nothing_left(view: ModelView, spec: NoiseSpec, reasons: Mapping[str, str | 
     path, reason = next(iter(reasons.items()))
     if all(found == ROUTER_REASON for found in reasons.values()):
         way_out = f"name it: include:{view.routers[path].rpartition('.')[2]}"
+    elif all((found or "").endswith(BY_DEFAULT) for found in reasons.values()):
+        way_out = f"name it: include:{path.rpartition('.')[2]}"
     elif useless := [glob for glob in spec.include if not any(matches(glob, path, whole=False) for path in reasons)]:
         way_out = nearest_path(useless[0], reasons)
     elif spec.layers and all((found or "").startswith("layers:") for found in reasons.values()):

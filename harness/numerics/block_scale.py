@@ -12,8 +12,8 @@ E4M3 = ELEMENTS["fp8_e4m3"]
 SMALLEST_REAL = 2.0**-149
 """The least float32 scale: with it, blocks of the smallest subnormals are still exact."""
 
-SMALLEST_TENSOR_SCALE = 2.0**-126
-"""The least tensor scale of NVFP4, whose reciprocal must be finite."""
+SMALLEST_TENSOR_SCALE = 2.0**-118
+"""The least tensor scale of NVFP4: its reciprocal over the least block scale, 2**-9, must be finite."""
 
 
 def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:

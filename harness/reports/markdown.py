@@ -32,6 +32,9 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts += ["## Was the noise on?", "", *_bullets(certificate_lines(report["certificate"])), ""]
     if report["ledger"]:
         parts += [_table(LEDGER_HEADER, ledger_rows(report["ledger"])), ""]
+    for part in report["quantization"]:
+        title = f"## Kept in high precision by {part['text']} ({part['sites']} sites)"
+        parts += [title, "", *_bullets(_grouped(part["excluded"])), ""]
     for title, field in (("Left out on purpose", "excluded"), ("Out of reach in this model", "uncovered")):
         if report["plan"][field]:
             parts += [f"## {title}", "", *_bullets(_grouped(report["plan"][field])), ""]

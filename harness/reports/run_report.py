@@ -39,6 +39,10 @@ def run_report(run: Run, gate: GateResult | None = None) -> dict[str, Any]:
         "certificate": run.arm.certificate.to_json(),
         "ledger": ledger_report(run.counts),
         "plan": {name: run.manifest.get("plan", {}).get(name, {}) for name in ("excluded", "uncovered")},
+        "quantization": [
+            {"text": part["text"], "sites": len(part["sites"]), "excluded": part["excluded"]}
+            for part in run.manifest.get("quantization", ())
+        ],
         "gate": None if gate is None else gate.to_json(),
     }
 

@@ -158,6 +158,7 @@ def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
             f"rows at {level['sites']} sites, {level['changed']:,} of {level['elements']:,} elements changed, "
             f"{level['audited']} products recounted by the auditor"
         )
+        lines += [f"level {100 * level['level']:g} %, quantized: {words}" for words in level.get("quantization", ())]
     control = certificate["control"]
     if control is not None:
         lines.append(

@@ -41,24 +41,14 @@ class ExpectedSite:
     def rows(self, results: Iterable[ItemResult]) -> int:
         """Token rows this site must have seen for ``results``."""
         if self.last_token_only:
-            return sum(_steps(result) for result in results)
-        return sum(_fed(result) for result in results)
+            return sum(result.steps for result in results)
+        return sum(result.fed for result in results)
 
     def elements(self, results: Iterable[ItemResult]) -> int:
         """Output elements this site must have perturbed for ``results``."""
         if self.grows:
-            return sum(_fed(result) * (_fed(result) + 1) // 2 for result in results) * self.columns
+            return sum(result.fed * (result.fed + 1) // 2 for result in results) * self.columns
         return self.rows(results) * self.columns
-
-
-def _steps(result: ItemResult) -> int:
-    """Tokens generated, the end-of-sequence token included."""
-    return len(result.tokens) + (0 if result.truncated else 1)
-
-
-def _fed(result: ItemResult) -> int:
-    """Tokens fed through the model: the last one generated never is."""
-    return result.prompt_tokens + _steps(result) - 1
 
 
 def certify(

@@ -11,6 +11,7 @@ from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
 from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Outcome, SiteCount
 from harness.runs.evidence import ExpectedSite, certify
 from harness.runs.folder import MANIFEST
+from harness.runs.quantized import QuantizedPart, is_quantized, with_quantization
 from harness.runs.store import Store
 from harness.spec import ErrorModel, parse_noise
 from harness.thresholds import LEAST_CHANGED
@@ -53,6 +54,7 @@ class _Asked:
     records: frozenset[tuple[str, float, int]]
     control: bool
     error: ErrorModel
+    quantized: tuple[QuantizedPart, ...]
 
     @classmethod
     def of(cls, path: Path, manifest: dict[str, Any]) -> _Asked:
@@ -64,7 +66,8 @@ class _Asked:
             least = LEAST_CHANGED.get(manifest["measurement_key"].get("dtype", ""), 0.0)
             sites = tuple(replace(ExpectedSite(**site), least_changed=least) for site in manifest["plan"]["sites"])
             noise = parse_noise(manifest["plan"]["noise"])
-            return cls(sites, levels, records, bool(identity["positive_control"]), noise.error)
+            quantized = tuple(QuantizedPart.from_json(part) for part in manifest.get("quantization", ()))
+            return cls(sites, levels, records, bool(identity["positive_control"]), noise.error, quantized)
         except (KeyError, TypeError, ValueError, NoiseSpecError) as error:
             raise StoreError(
                 f"run {path}", f"its {MANIFEST} is damaged ({error!r})", "evaluate again into another folder"
@@ -124,12 +127,16 @@ def _certificate(
         raise StoreError(
             f"run {store.path}", f"it holds a record it was not asked for {strangers[0]}", "evaluate again elsewhere"
         )
-    return certify(
+    certificate = certify(
         asked.sites,
         results,
-        counts,
+        [count for count in counts if not is_quantized(count)],
         store.audits(),
         store.control(),
         levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
         control_wanted=asked.control,
     )
+    if not asked.quantized:
+        return certificate
+    quantizing = [count for count in counts if is_quantized(count)]
+    return with_quantization(certificate, asked.quantized, results, store.forwards(), quantizing)

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS ledger (
     operand TEXT NOT NULL, phase TEXT NOT NULL, process TEXT NOT NULL, {_COUNT_COLUMNS},
     PRIMARY KEY ({_LEDGER_KEY})) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS forwards (level REAL PRIMARY KEY, passes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS control (result TEXT NOT NULL, sha256 TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS questions (item TEXT PRIMARY KEY, question TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -114,7 +115,11 @@ class Store:
     def add_batch(
         self, results: Iterable[ItemResult], counts: Iterable[SiteCount] = (), audit: Audit | None = None
     ) -> None:
-        """Records, ledger counts (added to those there) and audit of one batch, in one transaction."""
+        """Records, ledger counts (added to those there) and audit of one batch, in one transaction.
+
+        A batch is decoded together, so that it takes as many forward passes as its longest record has steps.
+        """
+        results = list(results)
         with self._transaction() as transaction:
             transaction.executemany(
                 f"INSERT INTO records VALUES ({', '.join('?' * 13)})",
@@ -125,6 +130,11 @@ class Store:
                 f"INSERT INTO ledger VALUES ({', '.join('?' * (IDENTITY_FIELDS + len(_COUNTS)))}) "
                 f"ON CONFLICT ({_LEDGER_KEY}) DO UPDATE SET {adding}",
                 [astuple(count) for count in counts],
+            )
+            transaction.executemany(
+                "INSERT INTO forwards VALUES (?, ?) "
+                "ON CONFLICT (level) DO UPDATE SET passes = passes + excluded.passes",
+                [(level, max(r.steps for r in results if r.level == level)) for level in {r.level for r in results}],
             )
             if audit is not None:
                 row = audit.level, audit.products, json.dumps(audit.problems)
@@ -163,6 +173,10 @@ class Store:
         rows = self._rows("SELECT * FROM audits ORDER BY level")
         with self._decoding():
             return [Audit(level, products, tuple(json.loads(problems))) for level, products, problems in rows]
+
+    def forwards(self) -> dict[float, int]:
+        """Forward passes of the stored batches, by level; those of runs that quantize nothing are not needed."""
+        return dict(self._rows("SELECT level, passes FROM forwards"))
 
     def control(self) -> ControlResult | None:
         """The outcome of the positive control, or None where it has not run."""

@@ -19,6 +19,7 @@ from harness.spec.evaluation import (
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import parse_noise, parse_noises, print_noise
 from harness.spec.operators import OPS, PROFILES, SCOPES
+from harness.spec.quantization import parse_quantization, quantization, quantization_text
 from harness.spec.text import nearest, number_text
 from harness.spec.toml_file import dump_noises, load_noises
 
@@ -47,5 +48,8 @@ __all__ = [
     "parse_levels",
     "parse_noise",
     "parse_noises",
+    "parse_quantization",
     "print_noise",
+    "quantization",
+    "quantization_text",
 ]

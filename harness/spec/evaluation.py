@@ -11,6 +11,7 @@ from harness.exceptions import HarnessError, NoiseSpecError
 from harness.spec.errors import ErrorModel
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import parse_noise
+from harness.spec.quantization import check_quantization
 from harness.spec.text import nearest
 
 SCORERS = ("strict", "flexible")
@@ -31,8 +32,10 @@ class EvalSpec:
 
     ``items`` counts items (None: all); ``noise_seeds`` counts seeds 0..n-1 per noisy level; ``levels`` are sorted,
     level 0 is the clean one, the others are strengths of the noise's error model: see :func:`check_levels`.
-    ``data`` is the text of a path, or None. The noise leaves its strength to the levels and acts in the forward pass
-    at all times. Raises :class:`HarnessError` for settings out of range.
+    ``data`` is the text of a path, or None. ``quantization`` holds at every level, the clean one
+    included. The noise leaves its strength to the levels and acts in the forward pass at all times.
+
+    Raises :class:`HarnessError` for settings out of range.
     """
 
     task: str
@@ -48,6 +51,7 @@ class EvalSpec:
     dtype: str = "float32"
     engine: str = "transformers"
     positive_control: bool = True
+    quantization: tuple[NoiseSpec, ...] = ()
 
     def __post_init__(self) -> None:
         if self.items is not None and self.items < 1:
@@ -65,6 +69,7 @@ class EvalSpec:
             if value is not None and value not in known:
                 raise HarnessError(f"{option} {value}", nearest(value, known))
         self._check_noise()
+        object.__setattr__(self, "quantization", check_quantization(self.quantization))
         object.__setattr__(self, "levels", check_levels(self.levels, self.noise.error))
 
     def _check_noise(self) -> None:
@@ -94,12 +99,15 @@ class EvalSpec:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, the noise as its one line."""
-        return asdict(self) | {"noise": str(self.noise), "levels": list(self.levels)}
+        quantization = [str(spec) for spec in self.quantization]
+        return asdict(self) | {"noise": str(self.noise), "levels": list(self.levels), "quantization": quantization}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EvalSpec:
         """The inverse of :meth:`to_json`."""
-        return cls(**{**data, "noise": parse_noise(data["noise"]), "levels": tuple(data["levels"])})
+        quantization = tuple(parse_noise(line) for line in data.get("quantization", ()))
+        read = {"noise": parse_noise(data["noise"]), "levels": tuple(data["levels"]), "quantization": quantization}
+        return cls(**{**data, **read})
 
 
 def default_levels(error: ErrorModel) -> tuple[float, ...]:

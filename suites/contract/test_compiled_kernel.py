@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness.noise.kernel import Kernel
-from harness.numerics import native
+from harness.numerics import compiled_c, native
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key, stream_keys
 from harness.spec.errors import RelativeGaussian
 
@@ -66,7 +66,7 @@ def test_every_16_bit_pattern_agrees(dtype):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_bit(monkeypatch, threads):
-    monkeypatch.setattr(native, "PARALLEL_FROM", 10)
+    monkeypatch.setattr(compiled_c, "PARALLEL_FROM", 10)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     agree(arguments(7, 50, torch.float32))
 

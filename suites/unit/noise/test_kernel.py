@@ -8,7 +8,7 @@ import torch
 from harness.noise import kernel
 from harness.noise.auditor import Auditor
 from harness.noise.kernel import Kernel
-from harness.numerics import native
+from harness.numerics import compiled_c, native
 from harness.numerics.error_models import perturb
 from harness.numerics.keyed_random import DrawKey, derive_key, normals, stream_keys
 from harness.spec.errors import (
@@ -107,9 +107,11 @@ def test_a_low_precision_swallows_small_noise():
 @pytest.fixture
 def fresh():
     """The compiled functions are found anew, and again afterwards."""
-    native._functions.cache_clear()
+    for cached in (native._functions, compiled_c.library):
+        cached.cache_clear()
     yield
-    native._functions.cache_clear()
+    for cached in (native._functions, compiled_c.library):
+        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh")
@@ -124,9 +126,11 @@ def test_without_a_compiler_it_goes_on_eagerly_and_says_so(monkeypatch, caplog, 
 
 @pytest.mark.usefixtures("fresh")
 def test_a_compiled_kernel_of_other_bits_is_not_used(monkeypatch, caplog, tmp_path):
-    wrong = tmp_path / "perturb.c"
-    wrong.write_text(native.SOURCE.read_text().replace("0x846CA68Bu", "0x846CA68Du"))
-    monkeypatch.setattr(native, "SOURCE", wrong)
+    wrong = tmp_path / "keyed.h"
+    wrong.write_text(compiled_c.HEADER.read_text().replace("0x846CA68Bu", "0x846CA68Du"))
+    (tmp_path / "perturb.c").write_text((compiled_c.FOLDER / "perturb.c").read_text())
+    monkeypatch.setattr(compiled_c, "FOLDER", tmp_path)
+    monkeypatch.setattr(compiled_c, "HEADER", wrong)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with caplog.at_level(logging.WARNING, "harness"):
         assert not any(native.available(dtype) for dtype in native.FUNCTIONS)
@@ -140,6 +144,7 @@ def test_the_library_is_compiled_once_and_kept(monkeypatch, tmp_path):
     (made,) = (tmp_path / "robustness-harness").iterdir()
     before = made.stat().st_mtime_ns
     native._functions.cache_clear()
+    compiled_c.library.cache_clear()
     assert native.available(torch.float32)
     assert made.stat().st_mtime_ns == before
 

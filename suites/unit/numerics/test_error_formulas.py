@@ -28,7 +28,10 @@ from harness.spec.errors import (
 )
 
 pytestmark = pytest.mark.unit
-WITH_REFERENCE = [model for model in MODELS if not isinstance(model, BitFlip)]
+WITH_REFERENCE = [
+    model for model in MODELS if not isinstance(model, BitFlip) and getattr(model, "format", "bf16") in FORMAT_SHAPES
+]
+"""Block formats have theirs in test_format_oracles.py."""
 EXACT = (Truncation, AbsoluteSaturation, StuckAt, FakeQuant)
 
 
@@ -185,11 +188,10 @@ def test_every_16_bit_value_rounds_to_the_format(name, dtype):
     x = all_sorts(dtype)
     after = perturb(FakeQuant(name), x, key_for(256, 256))
     want = rounded(x.double().numpy(), name)
-    if {name, str(dtype)} in ({"bf16", "torch.float16"}, {"fp16", "torch.bfloat16"}):
-        # neither 65504 nor 65536 is in both: saturates at the largest value that is
-        want = np.where(np.isfinite(want), np.clip(want, -65280, 65280), want)
-    np.testing.assert_array_equal(after.double().numpy(), want)
-    assert torch.equal(after.isfinite(), x.isfinite())
+    # the value of the format, rounded to the dtype: 65504 is 65536 in bf16, and 65536 (bf16) is infinite in fp16
+    want = torch.from_numpy(want).to(dtype)
+    np.testing.assert_array_equal(after.double().numpy(), want.double().numpy())
+    assert torch.equal(after.isfinite(), x.isfinite() & want.isfinite())
     assert same_bits(perturb(FakeQuant(name), after, key_for(256, 256)), after)
 
 
@@ -212,11 +214,37 @@ def test_ties_go_to_even_and_float64_is_not_rounded_twice(name):
     assert perturb(FakeQuant(name), x, key_for(10)).tolist() == [*want, *(-v for v in want)]
 
 
-def test_a_scale_rule_means_nothing_without_a_scale():
-    x, key = all_sorts(torch.float32), key_for(256, 256)
-    want = perturb(FakeQuant("fp8_e4m3"), x, key)
-    for rule in ("even", "ceil", "rceil"):
-        assert same_bits(perturb(FakeQuant("fp8_e4m3", rule), x, key), want)
+def test_what_is_not_finite_spoils_its_block_and_no_other():
+    x = torch.ones(2, 70)
+    x[0, 3], x[1, 69] = math.inf, math.nan
+    after = perturb(FakeQuant("mxfp4"), x, key_for(2, 70))
+    assert after[0, 3] == math.inf, "what is not finite keeps its bits"
+    assert torch.equal(
+        after.isnan().nonzero(), torch.tensor([[0, c] for c in range(32) if c != 3] + [[1, c] for c in range(64, 70)])
+    )
+
+
+def test_a_tensor_scale_is_that_of_the_row_and_tiles_are_refused():
+    x = torch.tensor([[1.0, 0.3], [1000.0, 300.0]]).repeat(1, 8)
+    both = perturb(FakeQuant("nvfp4"), x, key_for(2, 16))
+    assert same_bits(both[:1], perturb(FakeQuant("nvfp4"), x[:1], key_for(1, 16)))
+    with pytest.raises(ValueError, match="nvfp4_16x16 for single rows; its tiles span several"):
+        perturb(FakeQuant("nvfp4_16x16"), x, key_for(2, 16))
+
+
+def test_every_rounding_is_applied_and_stochastic_follows_the_key():
+    x = torch.full((64, 64), 1.3)
+    x[:, 0] = 6
+    near, cut = (
+        perturb(FakeQuant("mxfp4", None, name), x, key_for(64, 64)) for name in ("nearest_even", "toward_zero")
+    )
+    assert (near[:, 1:32] == 1.5).all() and (cut[:, 1:32] == 1).all()
+    drawn, again, other = (
+        perturb(FakeQuant("mxfp4", None, "stochastic"), x, key_for(64, 64, rows=name)) for name in "aab"
+    )
+    assert same_bits(drawn, again) and not same_bits(drawn, other)
+    # 1 or 1.5 with probability 0.6 of the latter; 1984 draws, four standard errors
+    assert (drawn[:, 1:32] == 1.5).double().mean().item() == pytest.approx(0.6, abs=4 * math.sqrt(0.24 / 1984))
 
 
 def test_stuck_features_are_the_same_in_every_row_and_under_every_row_key():

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from hypothesis import strategies as st
 
-from harness.spec import ERROR_MODELS, OPS, PROFILES, SCOPES, NoiseSpec
+from harness.spec import ERROR_MODELS, OPS, PROFILES, SCOPES, FakeQuant, NoiseSpec
 from harness.spec.formats import FORMATS, ROUNDINGS, SCALE_RULES
 from harness.spec.noise import DIRECTIONS, KEY_MODES, PHASES, POINTS, SOFTMAXES
 
@@ -22,9 +22,6 @@ FIELDS = {
     "magnitude": POSITIVE,
     "value": st.floats(allow_nan=False, allow_infinity=False),
     "bit": st.integers(0, 31),
-    "format": st.sampled_from(sorted(FORMATS)),
-    "scale_rule": st.sampled_from(SCALE_RULES),
-    "rounding": st.sampled_from(ROUNDINGS),
 }
 PATTERNS = st.lists(
     st.lists(st.text("abZ09_*?[]!-", min_size=1, max_size=5), min_size=1, max_size=3).map(".".join), max_size=3
@@ -42,9 +39,20 @@ PLACES = st.one_of(
 
 def build_errors():
     """Any error model with any fields in range."""
-    return st.one_of(
+    numbers = [
         st.builds(model, **{field.name: FIELDS[field.name] for field in dataclasses.fields(model)})
         for model in ERROR_MODELS.values()
+        if model is not FakeQuant
+    ]
+    return st.one_of(*numbers, build_fake_quants())
+
+
+def build_fake_quants():
+    """Every format with each rounding, and with each scale rule where it has one."""
+    rules = {name: (None, *SCALE_RULES) if row.has_scale_rule else (None, "floor") for name, row in FORMATS.items()}
+    named = [(name, rule) for name in sorted(rules) for rule in rules[name]]
+    return st.builds(
+        lambda pair, rounding: FakeQuant(*pair, rounding), st.sampled_from(named), st.sampled_from(ROUNDINGS)
     )
 
 

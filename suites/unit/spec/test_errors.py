@@ -90,7 +90,8 @@ def test_a_bit_is_a_position(bit):
         ("format", "fp8_e4m", "did you mean 'fp8_e4m3'?"),
         ("scale_rule", "flor", "did you mean 'floor'?"),
         ("rounding", "nearest", "did you mean 'nearest_even'?"),
-        ("format", 8, "known: "),
+        ("format", 8, "format 8 of fake_quant; unknown format; write for example fake_quant(mxfp4)"),
+        ("format", "e8m0", "it holds scales, not values"),
         ("format", ["bf16"], "format ['bf16'] of fake_quant; unknown format"),
         ("rounding", None, "unknown rounding"),
     ],
@@ -99,6 +100,19 @@ def test_names_of_a_format_are_known_ones(field, value, words):
     with pytest.raises(NoiseSpecError) as caught:
         FakeQuant(**{field: value})
     assert words in str(caught.value)
+
+
+def test_a_scale_rule_is_kept_where_there_is_one_and_refused_elsewhere():
+    assert FakeQuant("mxfp4") == FakeQuant("mxfp4", "floor") != FakeQuant("mxfp4", "even")
+    assert FakeQuant("mxfp8").format == "mxfp8_e4m3", "an alias is kept as the row that it means"
+    assert FakeQuant("nvfp4", "floor").scale_rule is None is FakeQuant().scale_rule
+    with pytest.raises(NoiseSpecError, match="scale rule 'even' with nvfp4; only power-of-two scales have one"):
+        FakeQuant("nvfp4", "even")
+
+
+def test_what_a_fake_quant_is_follows_from_its_format_and_rounding():
+    assert not FakeQuant("mxfp4").random and FakeQuant("mxfp4", rounding="stochastic").random
+    assert FakeQuant("mxfp4").row_statistic and not FakeQuant("bf16").row_statistic
 
 
 def test_unknown_models_and_fields_name_the_nearest():

@@ -77,6 +77,9 @@ def test_what_is_printed(spec, text):
         ("bit_flip(0.5, 3)", "bit_flip(0.5, bit=3) @ op:linear"),
         ("fake_quant(fp8_e5m2)", "fake_quant(format=fp8_e5m2) @ op:linear"),
         ("fake_quant(format=fp8_e4m3)", "fake_quant @ op:linear"),
+        ("fake_quant(mxfp4)", "fake_quant(format=mxfp4, scale_rule=floor) @ op:linear"),
+        ("fake_quant(mxfp8, even)", "fake_quant(format=mxfp8_e4m3, scale_rule=even) @ op:linear"),
+        ("fake_quant(nvfp4, floor, stochastic)", "fake_quant(format=nvfp4, rounding=stochastic) @ op:linear"),
     ],
 )
 def test_other_spellings_print_alike(text, same):
@@ -152,7 +155,8 @@ def test_names_stand_for_their_operators():
         ("spike(rate=0.1, rate=0.1)", "it is given twice"),
         ("spike(0.1, mangitude=3)", "unknown parameter 'mangitude' of spike; did you mean 'magnitude'"),
         ("spike(=3)", "unknown parameter '' of spike"),
-        ("fake_quant(fp8)", "format 'fp8' of fake_quant"),
+        ("fake_quant(fp8)", "unknown format 'fp8'; did you mean"),
+        ("fake_quant(nvfp4, even)", "scale rule 'even' with nvfp4; only power-of-two scales have one"),
         ("fake_quant(fp8_e4m4)", "did you mean 'fp8_e4m3'"),
         ("relative_gaussian @ op:linear; spike", "name:value"),
     ],

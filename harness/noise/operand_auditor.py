@@ -1,0 +1,135 @@
+"""An independent look at quantized operands: what a product was really given, against the reference quantizer.
+
+It shares nothing with the injector: the weight is the module's own parameter, the input what the module was called
+with before any hook, the operands are seen at PyTorch's dispatcher, and the expectation is computed with plain tensor
+operators. Eager mode only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.module_tracker import ModuleTracker
+
+from harness.noise.plan import InjectionPlan
+from harness.noise.sites import CONV1D
+from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize
+from harness.spec.errors import FakeQuant
+from harness.spec.formats import Recipe
+
+_LINEARS = ("linear", "mm", "addmm", "matmul")
+WEIGHT, INPUT = "weight", "input"
+
+
+class OperandAuditor(TorchDispatchMode):
+    """Checks the operands of every planned linear inside a ``with`` block.
+
+    ``checked[site]`` counts products seen, ``wrong[site]`` elements that are not those of the reference. Stochastic
+    rounding cannot be foretold: there, elements off the two neighbours of the grid would need the draws, so that only
+    ``changed[site]``, elements that differ from the unquantized ones, speaks.
+    """
+
+    def __init__(self, model: nn.Module, plans: Sequence[InjectionPlan]) -> None:
+        super().__init__()
+        self.checked: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
+        self.changed: Counter[str] = Counter()
+        self.plans = tuple(plans)
+        self._model = model
+        self._tracker = ModuleTracker()
+        self._sites = {(site.module, site.point): (site, plan.spec.error) for plan in plans for site in plan.sites}
+        self._weights: dict[str, Tensor] = {}
+        self._inputs: dict[str, Tensor] = {}
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> OperandAuditor:
+        for path in dict.fromkeys(module for module, _ in self._sites):
+            module = self._model.get_submodule(path)
+            self._hooks.append(module.register_forward_pre_hook(self._remember(path), prepend=True))
+        self._tracker.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        try:
+            super().__exit__(*exc)
+        finally:
+            self._tracker.__exit__(*exc)
+            for hook in self._hooks:
+                hook.remove()
+            for held in (self._hooks, self._inputs):
+                held.clear()
+
+    def _remember(self, path: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if args and isinstance(args[0], Tensor):
+                self._inputs[path] = args[0].detach()
+
+        return hook
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if name in _LINEARS:
+            self._product(name, args)
+        return func(*args, **(kwargs or {}))
+
+    def _product(self, name: str, args: tuple[Any, ...]) -> None:
+        root = type(self._model).__name__
+        module = max((parent for parent in self._tracker.parents if parent != "Global"), key=len, default=root)
+        path = module.removeprefix(root).removeprefix(".")
+        given = args[1:] if name == "addmm" else args  # the bias comes first there
+        if (path, INPUT) in self._sites:
+            self._compare(path, INPUT, given[0].detach())
+        if (path, WEIGHT) in self._sites:
+            # only linear itself takes its weight as (out, in)
+            self._compare(path, WEIGHT, given[1].detach() if name == "linear" else given[1].detach().t())
+
+    def _compare(self, path: str, point: str, operand: Tensor) -> None:
+        """Of an input of any shape, or of a weight (out, in)."""
+        site, error = self._sites[path, point]
+        assert isinstance(error, FakeQuant)
+        before = self._inputs[path] if point == INPUT else self._model.get_submodule(path)._parameters["weight"]
+        assert before is not None
+        before = before.detach()
+        if point == WEIGHT and site.op == CONV1D:
+            before = before.t()
+        matrix = before.reshape(-1, before.shape[-1])
+        seen = operand.reshape(matrix.shape)
+        self.checked[site.name] += 1
+        self.changed[site.name] += int((seen != matrix).sum())
+        if not error.random:
+            self.wrong[site.name] += int((seen != self._expected(site.name, matrix, error.recipe, point)).sum())
+
+    def _expected(self, name: str, matrix: Tensor, recipe: Recipe, point: str) -> Tensor:
+        if point == WEIGHT and name in self._weights:
+            return self._weights[name]
+        fmt = recipe.format
+        outer = outer_scale(fmt, largest_of_rows(matrix), point == INPUT) if has_outer_scale(fmt) else None
+        values = quantize(matrix, recipe, outer=outer).values.to(matrix.dtype)
+        if point == WEIGHT:
+            self._weights[name] = values
+        return values
+
+
+def check_operands(auditor: OperandAuditor) -> tuple[str, ...]:
+    """What the audited forwards say against the quantization; empty where all agrees."""
+    problems = []
+    for plan in auditor.plans:
+        unseen = [site.name for site in plan.sites if not auditor.checked[site.name]]
+        wrong = [site.name for site in plan.sites if auditor.wrong[site.name]]
+        if unseen:
+            problems.append(f"audit: no product of {unseen[0]} was seen ({len(unseen)} sites in all)")
+        if wrong:
+            problems.append(
+                f"audit: {wrong[0]} was given {auditor.wrong[wrong[0]]} elements that {plan.spec.error} does not give"
+                f" ({len(wrong)} sites in all)"
+            )
+        if not any(auditor.changed[site.name] for site in plan.sites):
+            problems.append(f"audit: no operand of {plan.spec} was quantized")
+    return tuple(problems)
