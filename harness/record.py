@@ -201,8 +201,12 @@ class Certificate:
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON."""
-        return asdict(self)
+        """A plain dictionary for JSON; levels at which nothing is quantized say nothing of it."""
+        found = asdict(self)
+        for level in found["levels"]:
+            if not level["quantization"]:
+                del level["quantization"]
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Certificate:

@@ -13,14 +13,14 @@ import click
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline
 from harness.cli import options
-from harness.exceptions import NotComparableError, StoreError
+from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID, GatePolicy, gate
 from harness.gates.policy import AXES
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
 from harness.runs.loaded import Run, complete_run, is_run
 from harness.runs.manifest import digest
-from harness.spec import EvalSpec
+from harness.spec import EvalSpec, parse_quantization
 from harness.thresholds import FLOOR
 
 RUNS = Path("runs")
@@ -33,6 +33,7 @@ RUNS = Path("runs")
 @click.option("--margin", default=0.03, show_default=True, help="Accepted drop at every level (fraction).")
 @click.option("--min-retention", default=None, type=float, help="Least accepted accuracy under noise / clean accuracy.")
 @click.option("--across", default=None, help=f"Compare along this axis: {', '.join(AXES)}.")
+@options.quantize_option
 @click.option("--data", default=None, metavar="FILE", help="The task's data, where TARGET is a checkpoint.")
 @click.option("--out", default=None, type=click.Path(path_type=Path), help="Run folder of a checkpoint's evaluation.")
 @options.engine_options
@@ -40,7 +41,8 @@ RUNS = Path("runs")
 def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given: Any) -> None:
     """Judge TARGET, a run folder or a checkpoint, against a baseline, level by level.
 
-    A checkpoint is evaluated first with the baseline's own specification. Exit codes: 0 PASS, 1 FAIL,
+    A checkpoint is evaluated first with the baseline's own specification; with --quantize it is quantized as well, and
+    --across quantization says that this is what is compared. Exit codes: 0 PASS, 1 FAIL,
     2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
     options.set_up_logging(given["verbose"])
@@ -49,7 +51,7 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
     )
     baseline = load_named(baselines_dir, name)
     try:
-        run = complete_run(target) if is_run(target) else _evaluate(target, baseline, given)
+        run = _stored(target, given) if is_run(target) else _evaluate(target, baseline, given)
     except NotComparableError as error:
         if as_json:
             click.echo(json.dumps(_no_evidence(error, baseline), indent=2))
@@ -106,9 +108,19 @@ def default_run_folder(checkpoint: Path, spec: EvalSpec, folder: Path = RUNS) ->
     return folder / f"gate-{checkpoint.resolve().name}-{label}"
 
 
+def _stored(target: Path, given: dict[str, Any]) -> Run:
+    if given["quantize"] is not None:
+        raise HarnessError(
+            f"--quantize {given['quantize']}", f"{target} is a run, made as it was made", "give the checkpoint"
+        )
+    return complete_run(target)
+
+
 def _evaluate(target: Path, baseline: Baseline, given: dict[str, Any]) -> Run:
     from harness.cli.evaluation import evaluate_with_progress
 
     spec = baseline_spec(baseline, given["data"])
+    if given["quantize"] is not None:
+        spec = replace(spec, quantization=parse_quantization(given["quantize"]))
     out = given["out"] or default_run_folder(target, spec)
     return evaluate_with_progress(target, spec, out, batch_size=given["batch_size"], device=given["device"])

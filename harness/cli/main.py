@@ -22,6 +22,7 @@ VERBS = {
     "gate": "Judge a run or a checkpoint against a baseline.",
     "plan": "Show what a noise specification perturbs in a model.",
     "replay": "Run one item of a run again and compare.",
+    "scan": "Judge a checkpoint by number formats: weights, activations, answers.",
     "score": "Score completions produced elsewhere.",
 }
 INTERRUPTED, PIPE_CLOSED = 130, 141

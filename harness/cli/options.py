@@ -44,6 +44,12 @@ def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Func
     return decorate
 
 
+quantize_option = click.option(
+    "--quantize",
+    default=None,
+    metavar="PART=FORMAT,...",
+    help="weights=mxfp4, activations=nvfp4, or both; on at every level. Or fake_quant specifications.",
+)
 task_options = apply(
     click.option("--task", default="arith", show_default=True, help="arith, gsm8k"),
     click.option("--data", default=None, metavar="FILE", help="JSONL or Parquet of the task's items."),
@@ -64,12 +70,7 @@ spec_options = apply(
         show_default=True,
         help="Noise specification, or a .toml file with one.",
     ),
-    click.option(
-        "--quantize",
-        default=None,
-        metavar="PART=FORMAT,...",
-        help="weights=mxfp4, activations=nvfp4, or both; on at every level. Or fake_quant specifications.",
-    ),
+    quantize_option,
     click.option(
         "--noise-levels", default=None, metavar="L,L,...", help="Fractions, 0 among them.  [default: 0,0.05,0.1]"
     ),

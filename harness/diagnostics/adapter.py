@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -57,6 +58,11 @@ class Adapter:
     base: Path
     updates: Mapping[str, Update]
     stored: StoredTensors
+
+    @property
+    def settings(self) -> str:
+        """SHA-256 of its configuration, 64 hex digits."""
+        return hashlib.sha256((self.path / CONFIG_FILE).read_bytes()).hexdigest()
 
     def check(self, places: Mapping[str, Place]) -> None:
         """Raises :class:`CheckpointError` for an update of a module that ``places`` do not have as a linear."""
@@ -156,9 +162,11 @@ def merge_into(model: nn.Module, adapter: Adapter, places: Mapping[str, Place]) 
     transposed = {place.module: place.transposed for place in places.values() if place.hooked}
     for path, update in adapter.updates.items():
         weight: Any = model.get_submodule(path).weight
-        weight.copy_(Update(update.a.to(weight.device), update.b.to(weight.device), update.scaling).merged(
-            weight, transposed[path]
-        ))
+        weight.copy_(
+            Update(update.a.to(weight.device), update.b.to(weight.device), update.scaling).merged(
+                weight, transposed[path]
+            )
+        )
 
 
 @contextmanager

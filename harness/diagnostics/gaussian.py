@@ -117,7 +117,8 @@ def gaussian(rows: int, columns: int, label: str = "yardstick") -> Tensor:
     own = Keys.of(counter_keys(derive_key("gaussian", label), torch.arange(rows, device=device)))
     across = stream_keys(derive_key("gaussian columns", label), columns, device)
     uniform = (bits(own.view(-1, 1), across.view(1, -1)).double() + (2.0**31 + 0.5)) / 2.0**32
-    return torch.special.ndtri(uniform)
+    draws: Tensor = torch.special.ndtri(uniform)
+    return draws
 
 
 def _seen_step(recipe: Recipe, step: int) -> int:

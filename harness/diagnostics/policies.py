@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.diagnostics.scan_result import LayerScan, Metrics, ScanResult, combine
+from harness.diagnostics.scan_result import LayerScan, Metrics, ModuleScan, ScanResult, combine
 from harness.diagnostics.scan_spec import CALIBRATED, SOURCES
 
 SQNR_MARGIN_DB = 1.0
@@ -115,6 +115,11 @@ def sigma_guide(sqnr: float, dead_zone: float) -> tuple[str, str]:
     return "none", "skip"
 
 
+def module_flags(module: ModuleScan) -> tuple[str, ...]:
+    """Why the calibrated policy flags a module."""
+    return calibrated_flags(module.metrics, module.expected, module.nonfinite)
+
+
 def layer_flags(layer: LayerScan) -> tuple[str, ...]:
     """Why the calibrated policy flags a block: its own reasons, else those of its modules by name."""
     own = calibrated_flags(layer.metrics, layer.expected, layer.nonfinite)
@@ -123,7 +128,7 @@ def layer_flags(layer: LayerScan) -> tuple[str, ...]:
     return tuple(
         f"{module.module.removeprefix(layer.group + '.')}: {reason}"
         for module in layer.modules
-        for reason in calibrated_flags(module.metrics, module.expected, module.nonfinite)
+        for reason in module_flags(module)
     )
 
 
@@ -131,9 +136,9 @@ def _calibrated(result: ScanResult, fmt: str, what: str, layers: Sequence[LayerS
     flagged = {layer.group: reasons for layer in layers if (reasons := layer_flags(layer))}
     name = result.full_name(fmt)
     if flagged:
-        summary = f"{len(flagged)} of {len(layers)} layers suit {name} worse than Gaussian data do"
+        summary = f"{len(flagged)} of {len(layers)} layers come through {name} worse than Gaussian data"
     else:
-        summary = f"all {len(layers)} layers suit {name} as well as Gaussian data do"
+        summary = f"all {len(layers)} layers come through {name} as well as Gaussian data"
     return Verdict(CALIBRATED, fmt, what, len(layers), flagged, summary)
 
 

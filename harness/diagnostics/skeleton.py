@@ -27,11 +27,8 @@ def build_skeleton(path: Path) -> nn.Module:
     model type, else its bare model. Raises :class:`CheckpointError`.
     """
     config = load_config(path)
-    builders: list[Any] = [
-        kind._from_config
-        for name in config.architectures or ()
-        if isinstance(kind := getattr(transformers, name, None), type) and issubclass(kind, PreTrainedModel)
-    ]
+    kinds: list[Any] = [getattr(transformers, name, None) for name in config.architectures or ()]
+    builders = [kind._from_config for kind in kinds if _is_model(kind)]
     builders += [AutoModelForCausalLM.from_config, AutoModel.from_config]
     why: Exception | None = None
     for build in builders:
@@ -45,6 +42,10 @@ def build_skeleton(path: Path) -> nn.Module:
         f"transformers cannot build it ({text:.{_LONGEST_REASON}})",
         "check its config",
     )
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, PreTrainedModel)
 
 
 def _built(build: Any, config: PretrainedConfig) -> nn.Module:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -94,13 +95,5 @@ def header_digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def count_nonfinite(tensor: Tensor) -> int:
-    """How many elements are NaN or infinite."""
-    flat = tensor.reshape(-1)
-    return sum(
-        int(chunk.numel() - torch.isfinite(chunk).sum()) for chunk in flat.split(CHUNK) if tensor.is_floating_point()
-    )
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from harness.diagnostics.places import Place, find_places, matrices
 from harness.diagnostics.scan_result import ModuleScan
 from harness.diagnostics.scan_spec import MERGED, UNMERGED, WEIGHTS
 from harness.diagnostics.skeleton import Match, build_skeleton, match_names
-from harness.diagnostics.stored import Fingerprint, StoredTensors, count_nonfinite, header_digest, tensor_digest
+from harness.diagnostics.stored import Fingerprint, StoredTensors, header_digest, tensor_digest
 from harness.exceptions import CheckpointError, HarnessError
 from harness.spec.formats import Recipe
 
@@ -75,9 +75,7 @@ class Source:
         return tensor if update is None else update.merged(tensor, target.transposed)
 
 
-def open_source(
-    path: Path, include: Sequence[str] = (), adapter: str = MERGED, base: Path | None = None
-) -> Source:
+def open_source(path: Path, include: Sequence[str] = (), adapter: str = MERGED, base: Path | None = None) -> Source:
     """Opens the checkpoint in the folder ``path``, or the adapter there with its base. Reads no weight.
 
     Raises :class:`HarnessError`: :class:`CheckpointError` for what is missing or damaged, and where no weight of a
@@ -186,18 +184,17 @@ def _measure(
     measurement = Measurement(recipes, per_row=False)
     for matrix in matrices(tensor, target.transposed):
         measurement.add(matrix)
-    base = ModuleScan(
-        module=target.module,
-        group=target.place.group,
-        what=WEIGHTS,
-        format="",
-        shape=tuple(tensor.shape),
-        dtype=str(tensor.dtype).removeprefix("torch."),
-        digest=digest,
-        nonfinite=count_nonfinite(tensor),
-        rms=measurement.scales.rms,
-        error=None,  # type: ignore[arg-type]  # filled in below, for each recipe
-        expected=None,  # type: ignore[arg-type]
-    )
     for recipe, error, expected in measurement.results(yardstick):
-        yield replace(base, format=recipe.format.name, error=error, expected=expected)
+        yield ModuleScan(
+            module=target.module,
+            group=target.place.group,
+            what=WEIGHTS,
+            format=recipe.format.name,
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            digest=digest,
+            nonfinite=measurement.scales.nonfinite,
+            rms=measurement.scales.rms,
+            error=error,
+            expected=expected,
+        )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from harness.exceptions import HarnessError
 from harness.spec.text import nearest
 
-
 AXES = ("quantization", "dtype", "attention", "engine")
 """Fields of the measurement key that may be declared as the axis of a comparison: how the model computes. Data,
 template, scorer, decoding and noise say what is measured, and must agree."""

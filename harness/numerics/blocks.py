@@ -35,8 +35,12 @@ class Quantized:
     def saturated(self) -> Tensor:
         """Bool, the shape of ``values``: clipped before rounding. Never in a block with NaN or infinity."""
         fmt = self.recipe.format
-        slack = 1.0 if fmt.scale in (UNSCALED, POWER_OF_TWO) else SCALE_SLACK
-        return (self.scaled.abs() > fmt.element.largest * slack) & ~self.values.isnan()
+        return (self.scaled.abs() > fmt.element.largest * saturation_slack(fmt)) & ~self.values.isnan()
+
+
+def saturation_slack(fmt: Format) -> float:
+    """The factor by which an element may exceed the largest value before it counts as saturated."""
+    return 1.0 if fmt.scale in (UNSCALED, POWER_OF_TWO) else SCALE_SLACK
 
 
 def quantize(x: Tensor, recipe: Recipe, key: DrawKey | None = None, outer: Tensor | None = None) -> Quantized:

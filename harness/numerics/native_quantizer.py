@@ -6,12 +6,13 @@ import ctypes
 import functools
 import logging
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from harness.numerics.block_scale import E4M3, SMALLEST_REAL
-from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize
+from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize, saturation_slack
 from harness.numerics.compiled_c import RowFunction, row_function, split_rows
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, stream_keys
 from harness.spec.formats import POWER_OF_TWO, REAL, ROUNDINGS, SCALE_RULES, TWO_LEVEL, UNSCALED, WHOLE, Element, Recipe
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 FUNCTIONS = {torch.float32: "quantize_f32", torch.bfloat16: "quantize_bf16", torch.float16: "quantize_f16"}
 LARGEST_BINADE = 100
 """Rounding adds 2**(23 - mantissa bits) binades, which must stay finite: bf16 as a format goes the eager way."""
+
+MEASURES = 8
 
 _KINDS = {UNSCALED: 0, POWER_OF_TWO: 1, REAL: 2, TWO_LEVEL: 3}
 _OUTER = 4
@@ -34,6 +37,8 @@ class _Call(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("mantissa_bits", "smallest_exponent", "largest_exponent")),
         *((name, ctypes.c_int32) for name in ("kind", "rounding", "outer_rows")),
         ("up_above", ctypes.c_uint32),
+        ("clipped_above", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("histogram", "sums")),
     )
 
 
@@ -57,22 +62,54 @@ def quantize_rows(x: Tensor, recipe: Recipe, out: Tensor, key: DrawKey | None, o
 def row_maxima(x: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`harness.numerics.blocks.largest_of_rows` of a contiguous matrix, without temporaries."""
     found = torch.empty(x.shape[0], 2)
-    function = row_function("quantize", f"{FUNCTIONS[x.dtype]}_largest", _Call)
-    assert function is not None
-    call = _Call(columns=x.shape[1])
+    function, call = _function(x.dtype, "largest"), _Call(columns=x.shape[1])
     split_rows(x.shape[0], x.numel(), lambda first, last: function(call, x.data_ptr(), found.data_ptr(), first, last))
     return found[:, :1], found[:, 1:]
+
+
+def saturated_of_rows(x: Tensor, recipe: Recipe, outer: Tensor | None) -> tuple[int, int]:
+    """(elements clipped before rounding, blocks with NaN or infinity) of a contiguous matrix, for formats whose blocks
+    have scales of their own."""
+    found = torch.empty(x.shape[0], 2)
+    call, function = _call(x, recipe, (), outer), _function(x.dtype, "saturated")
+    split_rows(x.shape[0], x.numel(), lambda first, last: function(call, x.data_ptr(), found.data_ptr(), first, last))
+    clipped, bad = found.double().sum(0).tolist()
+    return int(clipped), int(bad)
+
+
+def measure_rows(x: Tensor, after: Tensor, histogram: Tensor) -> Tensor:
+    """Sums over each row of what changed from ``x`` to ``after`` (contiguous matrices), float64 (rows, 8).
+
+    Zeros, zeros made, elements lost to NaN, sum x^2, sum e^2, sum x q, sum q^2, sum |e|/|x|. Relative errors are
+    counted in ``histogram`` (int64, 2**19) by the upper bits of their float32 pattern.
+    """
+    sums = torch.empty(x.shape[0], MEASURES, dtype=torch.float64)
+    call = _Call(columns=x.shape[1], histogram=histogram.data_ptr(), sums=sums.data_ptr())
+    _function(x.dtype, "measure")(call, x.data_ptr(), after.data_ptr(), 0, x.shape[0])
+    return sums
+
+
+def _function(dtype: torch.dtype, name: str) -> RowFunction:
+    function = row_function("quantize", f"{FUNCTIONS[dtype]}_{name}", _Call)
+    assert function is not None
+    return function
 
 
 def _run(
     function: RowFunction, x: Tensor, recipe: Recipe, out: Tensor, given: tuple[DrawKey | None, Tensor | None]
 ) -> None:
-    fmt, element = recipe.format, recipe.format.element
     key, outer = given
-    held = [] if key is None else [half.contiguous() for half in (*key.rows, *key.columns)]
+    held = () if key is None else tuple(half.contiguous() for half in (*key.rows, *key.columns))
+    call = _call(x, recipe, held, outer)
+    split_rows(x.shape[0], x.numel(), lambda first, last: function(call, x.data_ptr(), out.data_ptr(), first, last))
+
+
+def _call(x: Tensor, recipe: Recipe, keys: Sequence[Tensor], outer: Tensor | None) -> _Call:
+    """The arguments of the kernel; the caller holds the ``keys`` while it runs."""
+    fmt, element = recipe.format, recipe.format.element
     shared = None if outer is None else outer.contiguous()
     call = _Call(
-        *(held[half].data_ptr() if held else None for half in range(4)),
+        *(keys[half].data_ptr() if keys else None for half in range(4)),
         None if shared is None else shared.data_ptr(),
         x.shape[1],
         fmt.columns or x.shape[1],
@@ -87,8 +124,10 @@ def _run(
         ROUNDINGS.index(recipe.rounding),
         shared is not None and shared.numel() > 1,
         _up_above(element, recipe.scale_rule),
+        element.largest * saturation_slack(fmt),
     )
-    split_rows(x.shape[0], x.numel(), lambda first, last: function(call, x.data_ptr(), out.data_ptr(), first, last))
+    call.held = shared  # as long as the call lives
+    return call
 
 
 def _up_above(element: Element, rule: str | None) -> int:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from harness.numerics import native_quantizer
 from harness.numerics.blocks import Quantized, block_shape, has_outer_scale, outer_scale, quantize
 from harness.numerics.keyed_random import DrawKey
 from harness.numerics.quantizer import chunks, draw_key, row_maxima
@@ -32,12 +33,37 @@ class QuantSums:
         if matrix.numel() == 0:
             return
         fmt = recipe.format
-        outer = outer_scale(fmt, row_maxima(matrix), per_row) if has_outer_scale(fmt) else None
         keys = draw_key(key, matrix) if recipe.rounding == "stochastic" else None
+        if native_quantizer.fits(matrix, recipe, keys) and block_shape(fmt, matrix.shape) != (1, 1):
+            self._add_compiled(matrix.contiguous(), recipe, keys, per_row)
+            return
+        outer = outer_scale(fmt, row_maxima(matrix), per_row) if has_outer_scale(fmt) else None
         for rows in chunks(matrix, block_shape(fmt, matrix.shape)[0]):
             own = outer[rows] if outer is not None and per_row else outer
             after = quantize(matrix[rows], recipe, None if keys is None else keys.rows_at(rows), own)
             self._add(matrix[rows], after)
+
+    def _add_compiled(self, x: Tensor, recipe: Recipe, keys: DrawKey | None, per_row: bool) -> None:
+        fmt = recipe.format
+        maxima = native_quantizer.row_maxima
+        outer = outer_scale(fmt, maxima(x), per_row) if has_outer_scale(fmt) else None
+        after = torch.empty_like(x)
+        native_quantizer.quantize_rows(x, recipe, after, keys, outer)
+        clipped, bad = native_quantizer.saturated_of_rows(x, recipe, outer)
+        sums = native_quantizer.measure_rows(x, after, self._histogram).sum(0).tolist()
+        zeros, dead, spoiled = (int(count) for count in sums[:3])
+        self._elements += x.numel()
+        self._zeros += zeros
+        self._dead += dead
+        self._spoiled += spoiled
+        self._saturated += clipped
+        self._bad_blocks += bad
+        signal, error, product, energy, relative = sums[3:]
+        self._signal += signal
+        self._error += error
+        self._product += product
+        self._energy += energy
+        self._relative += relative
 
     def _add(self, x: Tensor, after: Quantized) -> None:
         q = after.values.to(x.dtype).double()

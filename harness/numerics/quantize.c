@@ -17,7 +17,14 @@ typedef struct {
     int32_t mantissa_bits, smallest_exponent, largest_exponent;
     int32_t kind, rounding, outer_rows;
     uint32_t up_above; /* the exponent goes up where the mantissa of the largest magnitude is greater than this */
+    float clipped_above; /* in units of the scale */
+    int64_t *histogram;  /* of the relative errors, by the upper bits of their float32 pattern */
+    double *sums;        /* SUMS per row */
 } call_t;
+
+enum { ZEROS, DEAD, SPOILED, SIGNAL, ERROR, PRODUCT, ENERGY, RELATIVE, SUMS };
+#define DROPPED_BITS 12
+#define PIECE 256 /* elements measured together */
 
 /* Blocks handled together: their maxima, then their scales, then their elements, each a loop of vector code. */
 #define TOGETHER 64
@@ -112,7 +119,24 @@ INLINE void two_levels(const call_t *call, scales_t *scales, int64_t blocks, flo
             out[i] = checked && (bits_of(wide) & INFINITE) == INFINITE ? (TYPE)NAN_BITS : kept;                       \
         }                                                                                                             \
     }                                                                                                                 \
-    INLINE uint32_t NAME##_magnitude(const TYPE *x, int64_t n)                                                        \
+    static void NAME##_general(const call_t *call, const TYPE *x, TYPE *out, int64_t n, int64_t row, int64_t column,  \
+                               float in, float back)                                                                  \
+    {                                                                                                                 \
+        const int divide = call->kind == REAL || call->kind == OUTER;                                                 \
+        if (call->rounding == NEAREST_EVEN && divide)                                                                 \
+            NAME##_elements(call, x, out, n, row, column, in, back, NEAREST_EVEN, 1, 1);                              \
+        else if (call->rounding == NEAREST_EVEN)                                                                      \
+            NAME##_elements(call, x, out, n, row, column, in, back, NEAREST_EVEN, 0, 1);                              \
+        else if (call->rounding == TOWARD_ZERO && divide)                                                             \
+            NAME##_elements(call, x, out, n, row, column, in, back, TOWARD_ZERO, 1, 1);                               \
+        else if (call->rounding == TOWARD_ZERO)                                                                       \
+            NAME##_elements(call, x, out, n, row, column, in, back, TOWARD_ZERO, 0, 1);                               \
+        else if (divide)                                                                                              \
+            NAME##_elements(call, x, out, n, row, column, in, back, STOCHASTIC, 1, 1);                                \
+        else                                                                                                          \
+            NAME##_elements(call, x, out, n, row, column, in, back, STOCHASTIC, 0, 1);                                \
+    }                                                                                                                 \
+    INLINE uint32_t NAME##_largest_of(const TYPE *x, int64_t n)                                                       \
     {                                                                                                                 \
         BITS magnitude = 0;                                                                                           \
         _Pragma("omp simd reduction(max : magnitude)") for (int64_t i = 0; i < n; i++)                                \
@@ -126,32 +150,47 @@ INLINE void two_levels(const call_t *call, scales_t *scales, int64_t blocks, flo
         memcpy(&largest, &magnitude, sizeof largest);                                                                 \
         return bits_of(WIDEN(largest));                                                                               \
     }                                                                                                                 \
-    INLINE void NAME##_blocks(const call_t *call, const TYPE *x, TYPE *out, int64_t blocks, int64_t n, int64_t row,   \
-                              int64_t column, float outer, int rounding)                                              \
+    /* constant trip counts make the loops of a block straight vector code */                                         \
+    static void NAME##_scales(const call_t *call, const TYPE *x, int64_t blocks, int64_t n, float outer,              \
+                              scales_t *scales)                                                                       \
+    {                                                                                                                 \
+        if (n == 32)                                                                                                  \
+            for (int64_t b = 0; b < blocks; b++)                                                                      \
+                scales->magnitude[b] = NAME##_largest_of(x + b * 32, 32);                                             \
+        else if (n == 16)                                                                                             \
+            for (int64_t b = 0; b < blocks; b++)                                                                      \
+                scales->magnitude[b] = NAME##_largest_of(x + b * 16, 16);                                             \
+        else                                                                                                          \
+            for (int64_t b = 0; b < blocks; b++)                                                                      \
+                scales->magnitude[b] = NAME##_largest_of(x + b * n, n);                                               \
+        if (call->kind == POWER_OF_TWO)                                                                               \
+            powers_of_two(call, scales, blocks);                                                                      \
+        else if (call->kind == REAL)                                                                                  \
+            real_scales(call, scales, blocks);                                                                        \
+        else                                                                                                          \
+            two_levels(call, scales, blocks, outer);                                                                  \
+    }                                                                                                                 \
+    static void NAME##_blocks(const call_t *call, const TYPE *x, TYPE *out, int64_t blocks, int64_t n, int64_t row,   \
+                              int64_t column, float outer)                                                            \
     {                                                                                                                 \
         scales_t scales;                                                                                              \
-        for (int64_t b = 0; b < blocks; b++)                                                                          \
-            scales.magnitude[b] = NAME##_magnitude(x + b * n, n);                                                     \
-        if (call->kind == POWER_OF_TWO)                                                                               \
-            powers_of_two(call, &scales, blocks);                                                                     \
-        else if (call->kind == REAL)                                                                                  \
-            real_scales(call, &scales, blocks);                                                                       \
-        else                                                                                                          \
-            two_levels(call, &scales, blocks, outer);                                                                 \
+        NAME##_scales(call, x, blocks, n, outer, &scales);                                                            \
+        const int plain = call->rounding == NEAREST_EVEN && call->kind != REAL;                                       \
         for (int64_t b = 0; b < blocks; b++) {                                                                        \
-            const int64_t start = b * n;                                                                              \
+            const int64_t at = b * n;                                                                                 \
+            const float in = scales.in[b], back = scales.out[b];                                                      \
             if (scales.magnitude[b] >= INFINITE)                                                                      \
                 for (int64_t i = 0; i < n; i++)                                                                       \
-                    out[start + i] = (TYPE)NAN_BITS;                                                                  \
-            else if (call->kind == REAL)                                                                              \
-                NAME##_elements(call, x + start, out + start, n, row, column + start, scales.in[b], scales.out[b],    \
-                                rounding, 1, 0);                                                                      \
+                    out[at + i] = (TYPE)NAN_BITS;                                                                     \
+            else if (plain && n == 32)                                                                                \
+                NAME##_elements(call, x + at, out + at, 32, row, column + at, in, back, NEAREST_EVEN, 0, 0);          \
+            else if (plain && n == 16)                                                                                \
+                NAME##_elements(call, x + at, out + at, 16, row, column + at, in, back, NEAREST_EVEN, 0, 0);          \
             else                                                                                                      \
-                NAME##_elements(call, x + start, out + start, n, row, column + start, scales.in[b], scales.out[b],    \
-                                rounding, 0, 0);                                                                      \
+                NAME##_general(call, x + at, out + at, n, row, column + at, in, back);                                \
         }                                                                                                             \
     }                                                                                                                 \
-    INLINE void NAME##_row(const call_t *call, const TYPE *x, TYPE *out, int64_t row, int rounding)                   \
+    static void NAME##_row(const call_t *call, const TYPE *x, TYPE *out, int64_t row)                                 \
     {                                                                                                                 \
         const int64_t columns = call->columns, block = call->block;                                                   \
         const float outer = call->outer ? call->outer[call->outer_rows ? row : 0] : 1.0f;                             \
@@ -161,35 +200,22 @@ INLINE void two_levels(const call_t *call, scales_t *scales, int64_t blocks, flo
             return;                                                                                                   \
         }                                                                                                             \
         if (call->kind == UNSCALED || call->kind == OUTER) {                                                          \
-            NAME##_elements(call, x, out, columns, row, 0, outer, outer, rounding, call->kind == OUTER, 1);           \
+            NAME##_general(call, x, out, columns, row, 0, outer, outer);                                              \
             return;                                                                                                   \
         }                                                                                                             \
         int64_t start = 0;                                                                                            \
         while (columns - start >= block) {                                                                            \
             const int64_t whole = (columns - start) / block, blocks = whole < TOGETHER ? whole : TOGETHER;            \
-            if (block == 32) /* constant trip counts: the loops of a block become straight vector code */             \
-                NAME##_blocks(call, x + start, out + start, blocks, 32, row, start, outer, rounding);                 \
-            else if (block == 16)                                                                                     \
-                NAME##_blocks(call, x + start, out + start, blocks, 16, row, start, outer, rounding);                 \
-            else                                                                                                      \
-                NAME##_blocks(call, x + start, out + start, blocks, block, row, start, outer, rounding);              \
+            NAME##_blocks(call, x + start, out + start, blocks, block, row, start, outer);                            \
             start += blocks * block;                                                                                  \
         }                                                                                                             \
         if (start < columns)                                                                                          \
-            NAME##_blocks(call, x + start, out + start, 1, columns - start, row, start, outer, rounding);             \
+            NAME##_blocks(call, x + start, out + start, 1, columns - start, row, start, outer);                       \
     }                                                                                                                 \
     void NAME(const call_t *call, const void *x, void *out, int64_t first, int64_t last)                              \
     {                                                                                                                 \
-        for (int64_t row = first; row < last; row++) {                                                                \
-            const TYPE *from = (const TYPE *)x + row * call->columns;                                                 \
-            TYPE *to = (TYPE *)out + row * call->columns;                                                             \
-            if (call->rounding == NEAREST_EVEN)                                                                       \
-                NAME##_row(call, from, to, row, NEAREST_EVEN);                                                        \
-            else if (call->rounding == TOWARD_ZERO)                                                                   \
-                NAME##_row(call, from, to, row, TOWARD_ZERO);                                                         \
-            else                                                                                                      \
-                NAME##_row(call, from, to, row, STOCHASTIC);                                                          \
-        }                                                                                                             \
+        for (int64_t row = first; row < last; row++)                                                                  \
+            NAME##_row(call, (const TYPE *)x + row * call->columns, (TYPE *)out + row * call->columns, row);          \
     }                                                                                                                 \
     /* out: two float32 per row, the largest finite magnitude and the number of elements that are not finite */       \
     void NAME##_largest(const call_t *call, const void *x, void *out, int64_t first, int64_t last)                    \
@@ -206,6 +232,83 @@ INLINE void two_levels(const call_t *call, scales_t *scales, int64_t blocks, flo
             }                                                                                                         \
             ((float *)out)[2 * row] = float_of(magnitude);                                                            \
             ((float *)out)[2 * row + 1] = (float)bad;                                                                 \
+        }                                                                                                             \
+    }                                                                                                                 \
+    static void NAME##_clipped(const call_t *call, const TYPE *x, int64_t blocks, int64_t n, float outer,             \
+                               float *found)                                                                          \
+    {                                                                                                                 \
+        scales_t scales;                                                                                              \
+        NAME##_scales(call, x, blocks, n, outer, &scales);                                                            \
+        const float above = call->clipped_above;                                                                      \
+        const int divide = call->kind == REAL;                                                                        \
+        for (int64_t b = 0; b < blocks; b++) {                                                                        \
+            const float in = scales.in[b];                                                                            \
+            int32_t clipped = 0;                                                                                      \
+            _Pragma("omp simd reduction(+ : clipped)") for (int64_t i = 0; i < n; i++)                                \
+            {                                                                                                         \
+                const float wide = WIDEN(x[b * n + i]), y = divide ? wide / in : wide * in;                           \
+                clipped += float_of(bits_of(y) & 0x7FFFFFFFu) > above;                                                \
+            }                                                                                                         \
+            const int sound = scales.magnitude[b] < INFINITE;                                                         \
+            found[0] += sound ? (float)clipped : 0.0f;                                                                \
+            found[1] += sound ? 0.0f : 1.0f;                                                                          \
+        }                                                                                                             \
+    }                                                                                                                 \
+    /* out: two float32 per row, the clipped elements and the blocks with NaN or infinity; where blocks have scales */\
+    void NAME##_saturated(const call_t *call, const void *x, void *out, int64_t first, int64_t last)                  \
+    {                                                                                                                 \
+        for (int64_t row = first; row < last; row++) {                                                                \
+            const int64_t columns = call->columns, block = call->block;                                               \
+            const TYPE *from = (const TYPE *)x + row * columns;                                                       \
+            const float outer = call->outer ? call->outer[call->outer_rows ? row : 0] : 1.0f;                         \
+            float *found = (float *)out + 2 * row;                                                                    \
+            found[0] = found[1] = 0.0f;                                                                               \
+            int64_t start = 0;                                                                                        \
+            while (columns - start >= block) {                                                                        \
+                const int64_t whole = (columns - start) / block, blocks = whole < TOGETHER ? whole : TOGETHER;        \
+                NAME##_clipped(call, from + start, blocks, block, outer, found);                                      \
+                start += blocks * block;                                                                              \
+            }                                                                                                         \
+            if (start < columns)                                                                                      \
+                NAME##_clipped(call, from + start, 1, columns - start, outer, found);                                 \
+        }                                                                                                             \
+    }                                                                                                                 \
+    /* sums and histogram of what changed from x to out; one thread only, for the histogram */                        \
+    void NAME##_measure(const call_t *call, const void *x, void *out, int64_t first, int64_t last)                    \
+    {                                                                                                                 \
+        for (int64_t row = first; row < last; row++) {                                                                \
+            const TYPE *before = (const TYPE *)x + row * call->columns, *after = (TYPE *)out + row * call->columns;   \
+            double signal = 0, error = 0, product = 0, energy = 0, relative = 0;                                      \
+            int64_t zeros = 0, dead = 0, spoiled = 0;                                                                 \
+            for (int64_t start = 0; start < call->columns; start += PIECE) {                                          \
+                float ratios[PIECE]; /* -1 where there is none */                                                     \
+                const int64_t left = call->columns - start, n = left < PIECE ? left : PIECE;                          \
+                const TYPE *x0 = before + start, *x1 = after + start;                                                 \
+                _Pragma("omp simd reduction(+ : signal, error, product, energy, relative, zeros, dead, spoiled)")     \
+                for (int64_t i = 0; i < n; i++)                                                                       \
+                {                                                                                                     \
+                    const float changed = WIDEN(x1[i]);                                                               \
+                    const int kept = (bits_of(changed) & 0x7FFFFFFFu) <= INFINITE;                                    \
+                    const double y = kept ? WIDEN(x0[i]) : 0.0f, q = kept ? changed : 0.0f, apart = q - y;            \
+                    const float ratio = (float)(__builtin_fabs(apart) / __builtin_fabs(y));                           \
+                    signal += y * y;                                                                                  \
+                    error += apart * apart;                                                                           \
+                    product += y * q;                                                                                 \
+                    energy += q * q;                                                                                  \
+                    relative += y != 0 ? (double)ratio : 0.0;                                                         \
+                    ratios[i] = y != 0 ? ratio : -1.0f;                                                               \
+                    zeros += kept & (y == 0);                                                                         \
+                    dead += (y != 0) & (q == 0);                                                                      \
+                    spoiled += !kept;                                                                                 \
+                }                                                                                                     \
+                for (int64_t i = 0; i < n; i++)                                                                       \
+                    if (ratios[i] >= 0)                                                                               \
+                        call->histogram[bits_of(ratios[i]) >> DROPPED_BITS]++;                                        \
+            }                                                                                                         \
+            double *sums = call->sums + SUMS * row;                                                                   \
+            sums[ZEROS] = (double)zeros, sums[DEAD] = (double)dead, sums[SPOILED] = (double)spoiled;                  \
+            sums[SIGNAL] = signal, sums[ERROR] = error, sums[PRODUCT] = product, sums[ENERGY] = energy;               \
+            sums[RELATIVE] = relative;                                                                                \
         }                                                                                                             \
     }
 

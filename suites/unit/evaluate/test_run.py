@@ -234,7 +234,7 @@ def test_noise_on_inputs_and_weights_is_refused_before_the_checkpoint_is_read(
 ) -> None:
     spec = replace(SPEC, noise=parse_noise(f"relative_gaussian @ op:linear at:{point}"))
     text = refusal(prepare, tmp_path / "no checkpoint", spec)
-    assert f"at:{point}; an evaluation perturbs and audits results" in text and text.endswith("drop at:")
+    assert f"at:{point}; the levels of an evaluation perturb results" in text and text.endswith("with --quantize")
 
 
 @pytest.mark.parametrize("op", ["qk", "softmax"])

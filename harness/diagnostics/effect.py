@@ -1,0 +1,185 @@
+"""What quantizing one layer alone does to the model's own answers: KL divergence and accuracy, paired with clean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.diagnostics.loaded import Loaded, quantized_places
+from harness.diagnostics.scan_result import LayerEffect
+from harness.diagnostics.scan_spec import ScanSpec
+from harness.evaluate.generation import Completion, Prompt, greedy, left_pad
+from harness.evaluate.scoring import scored_result
+from harness.spec.formats import Recipe
+from harness.stats import Interval, bca_mean, tango, wilson
+
+KEPT_BYTES = 1 << 30
+"""Clean logits are kept up to this size; beyond it they are computed again for every layer."""
+
+_Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model answered to one item; an answer without a result, or cut off before it, is not ``right``."""
+
+    item: str
+    completion: Completion
+    right: bool
+
+
+@dataclass(frozen=True)
+class Fed:
+    """Sequences of one forward pass: prompts with the clean answers, all but the last token of it, left-padded.
+
+    ``steps`` says of each row how many of its last positions predict a token of the answer (its end included).
+    """
+
+    items: tuple[str, ...]
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    steps: tuple[int, ...]
+
+
+class Effects:
+    """Measures layers against the clean answers, which are made once."""
+
+    def __init__(self, loaded: Loaded, spec: ScanSpec, advance: _Advance = lambda count: None) -> None:
+        self._loaded, self._spec = loaded, spec
+        self._prepared = loaded.prepared
+        self._model: Any = loaded.model
+        self.clean = self._answers(advance)
+        self._fed = self._sequences()
+        self._kept: list[list[Tensor]] = []
+        config: Any = loaded.model.config
+        width = config.get_text_config().vocab_size
+        self._keeping = 4 * width * sum(sum(fed.steps) for fed in self._fed) <= KEPT_BYTES
+        if self._keeping:
+            self._kept = [self._logits(fed) for fed in self._fed]
+
+    @property
+    def positions(self) -> int:
+        """Tokens of the clean answers, their ends included."""
+        return sum(answer.completion.steps for answer in self.clean)
+
+    @property
+    def accuracy(self) -> Interval:
+        """Of the clean answers."""
+        return _accuracy(self.clean)
+
+    def measure(self, group: str, recipe: Recipe, advance: _Advance = lambda count: None) -> LayerEffect:
+        """Quantizes the block ``group`` alone. ``advance(n)`` is told of every n items answered."""
+        places = [place for place in self._loaded.chosen if place.group == group]
+        spec = self._spec
+        clean = self._kept if self._keeping else None
+        divergences: dict[str, float] = {}
+        for index, fed in enumerate(self._fed):
+            before = clean[index] if clean is not None else self._logits(fed)
+            with quantized_places(self._model, places, recipe, spec.takes_weights, spec.takes_activations):
+                after = self._logits(fed)
+            for item, one, other in zip(fed.items, before, after, strict=True):
+                divergences[item] = float(divergence(one, other).mean())
+        with quantized_places(self._model, places, recipe, spec.takes_weights, spec.takes_activations):
+            answers = self._answers(advance)
+        lost, gained = _flips(self.clean, answers)
+        return LayerEffect(
+            group=group,
+            format=recipe.format.name,
+            what=spec.what,
+            items=len(answers),
+            positions=self.positions,
+            kl=_mean(list(divergences.values())).to_json(),
+            accuracy=_accuracy(answers).to_json(),
+            difference=tango(lost, gained, len(answers)).to_json(),
+            lost=lost,
+            gained=gained,
+            changed_answers=sum(
+                one.completion.tokens != other.completion.tokens for one, other in zip(self.clean, answers, strict=True)
+            ),
+        )
+
+    def _answers(self, advance: _Advance) -> tuple[Answer, ...]:
+        found: dict[str, Answer] = {}
+        known = {item.key: item for item in self._prepared.items}
+        for prompts in self._batches():
+            completions = greedy(self._model, prompts, self._prepared.decoding)
+            for prompt, completion in zip(prompts, completions, strict=True):
+                text = self._prepared.checkpoint.tokenizer.decode(completion.tokens, skip_special_tokens=True)
+                result = scored_result(
+                    known[prompt.item],
+                    text,
+                    self._prepared.scorer,
+                    level=0.0,
+                    seed=0,
+                    truncated=completion.truncated,
+                    tokens=completion.tokens,
+                    prompt_tokens=len(prompt.tokens),
+                )
+                found[prompt.item] = Answer(prompt.item, completion, result.score == 1.0)
+            advance(len(prompts))
+        return tuple(found[item.key] for item in self._prepared.items)
+
+    def _batches(self) -> list[list[Prompt]]:
+        """All prompts, the longest first: the same batches whenever they are asked for."""
+        prompts = [Prompt(item, 0, tokens) for item, tokens in self._prepared.prompts.items()]
+        prompts.sort(key=lambda prompt: -len(prompt.tokens))
+        size = self._spec.batch_size
+        return [prompts[start : start + size] for start in range(0, len(prompts), size)]
+
+    def _sequences(self) -> list[Fed]:
+        completions = {answer.item: answer.completion for answer in self.clean}
+        found = []
+        for prompts in self._batches():
+            steps = [completions[prompt.item].steps for prompt in prompts]
+            whole = [
+                Prompt(prompt.item, 0, (*prompt.tokens, *completions[prompt.item].tokens[: count - 1]))
+                for prompt, count in zip(prompts, steps, strict=True)
+            ]
+            ids, mask = left_pad(whole, self._prepared.decoding.pad, self._model.device)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            found.append(Fed(tuple(prompt.item for prompt in prompts), ids, mask, positions, tuple(steps)))
+        return found
+
+    @torch.inference_mode()
+    def _logits(self, fed: Fed) -> list[Tensor]:
+        """For each row its logits over the answer, float32 (steps, vocabulary), on the CPU."""
+        output = self._model(
+            input_ids=fed.ids,
+            attention_mask=fed.mask,
+            position_ids=fed.positions,
+            use_cache=False,
+            logits_to_keep=max(fed.steps),
+        )
+        return [row[-count:].float().cpu() for row, count in zip(output.logits, fed.steps, strict=True)]
+
+
+def divergence(clean: Tensor, other: Tensor) -> Tensor:
+    """KL(clean || other) in nats at every position, float64 (positions,), from logits (positions, vocabulary)."""
+    p, q = (logits.double().log_softmax(-1) for logits in (clean, other))
+    terms = p.exp() * (p - q)
+    # 0 log 0 = 0, where a model rules a token out with minus infinity
+    return torch.where(p == -math.inf, 0.0, terms).sum(-1)
+
+
+def _mean(values: Sequence[float]) -> Interval:
+    """Mean over items with its BCa bounds; without bounds where something is no number."""
+    if not all(math.isfinite(value) for value in values):
+        return Interval(math.nan, math.nan, math.nan)
+    found = bca_mean(values, label="kl")
+    return Interval(found.estimate, found.low, found.high)
+
+
+def _accuracy(answers: Sequence[Answer]) -> Interval:
+    return wilson(sum(answer.right for answer in answers), len(answers))
+
+
+def _flips(clean: Sequence[Answer], other: Sequence[Answer]) -> tuple[int, int]:
+    """(items lost, items gained)."""
+    pairs = [(one.right, two.right) for one, two in zip(clean, other, strict=True)]
+    return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
