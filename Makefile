@@ -9,9 +9,11 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
+# torchao, an oracle of the tests, lies beside the environment: inside it, transformers would import it at every start
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/oracles torchao==0.18.0
 	touch $@
 
 eval: setup

@@ -70,6 +70,16 @@ def test_keys_differ_by_value_and_by_absence() -> None:
     assert key_differences({}, {})
 
 
+def test_the_declared_axis_may_differ_and_nothing_else() -> None:
+    ours, theirs = {"quantization": "mxfp4", "dtype": "a"}, {"quantization": "none", "dtype": "b"}
+    assert len(key_differences(ours, theirs)) == 2
+    (left,) = key_differences(ours, theirs, across="quantization")
+    assert "in dtype" in left
+    assert key_differences({"dtype": "a"}, {"dtype": "a", "quantization": "none"}, across="quantization")  # missing
+    with pytest.raises(HarnessError, match="across 'noise'; known: quantization"):
+        GatePolicy(across="noise")
+
+
 def test_neither_package_loads_torch() -> None:
     code = "import sys, harness.stats, harness.gates; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
