@@ -43,11 +43,8 @@ class ScanStore:
         with guarded(path):
             path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / LOCK)
-        try:
-            with guarded(path):
-                lock.acquire(timeout=0)
-        except Timeout:
-            raise StoreError(f"scan {path}", "another process is writing to it", "wait, or use another --out") from None
+        with guarded(path):
+            _acquire(lock, path)
         try:
             with guarded(path):
                 establish(path, build_manifest(KIND, identity, {}, {}))
@@ -70,6 +67,13 @@ class ScanStore:
             file.write(f"{_checksum(line)} {line}\n".encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _acquire(lock: FileLock, path: Path) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(f"scan {path}", "another process is writing to it", "wait, or use another --out") from None
 
 
 def _text(key: tuple[str, ...]) -> str:

@@ -106,12 +106,13 @@ class Kernel:
         Tiles and tensor scales span all of it. ``turned`` weights are stored (in, out): their blocks run along the
         first dimension.
         """
-        after = y
         if level:
             matrix = y.t().contiguous() if turned else y
             draws = DrawKey(_turned(key.columns), _turned(key.rows)) if turned else key
             after = quantized(matrix, error.recipe, draws)
             after = torch.where(torch.isfinite(y), after.t() if turned else after, y)
+        else:
+            after = y.clone()
         everything = torch.ones(y.shape[0], 1, dtype=torch.bool, device=y.device)
         return _in_chunks(lambda before, *rest: (rest[0], _measure(before, *rest)), y, after, everything)
 

@@ -43,7 +43,12 @@ class _Call(ctypes.Structure):
 
 
 def fits(x: Tensor, recipe: Recipe, key: DrawKey | None) -> bool:
-    """True where the kernel knows the format and keys of this form, for the dtype and the device of ``x``."""
+    """True where the kernel knows the format and keys of this form, for the dtype and the device of ``x``.
+
+    False under a compiler, which cannot trace the call and makes a kernel of its own of the eager code.
+    """
+    if torch.compiler.is_compiling():
+        return False
     fmt = recipe.format
     whole_or_row = fmt.rows == 1 or (fmt.rows == WHOLE and fmt.columns == WHOLE)
     small = fmt.element.largest_exponent <= LARGEST_BINADE

@@ -29,9 +29,9 @@ class QuantSums:
 
     def add(self, x: Tensor, recipe: Recipe, key: int | DrawKey = 0, per_row: bool = False) -> None:
         """Quantizes ``x`` as :func:`harness.numerics.quantizer.quantized` does, and adds what that changed."""
-        matrix = x.detach().reshape(-1, x.shape[-1]) if x.ndim else x.detach().reshape(1, 1)
-        if matrix.numel() == 0:
+        if x.numel() == 0:
             return
+        matrix = x.detach().reshape(-1, x.shape[-1]) if x.ndim else x.detach().reshape(1, 1)
         fmt = recipe.format
         keys = draw_key(key, matrix) if recipe.rounding == "stochastic" else None
         if native_quantizer.fits(matrix, recipe, keys) and block_shape(fmt, matrix.shape) != (1, 1):

@@ -108,7 +108,9 @@ def row_maxima(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def chunks(matrix: Tensor, height: int) -> list[slice]:
-    """Rows that are handled together: whole tiles of ``height``."""
+    """Rows that are handled together: whole tiles of ``height``; all of them under a compiler, which fuses the code."""
+    if torch.compiler.is_compiling():
+        return [slice(0, matrix.shape[0])]
     chunk = EAGER_CHUNK.get(matrix.device.type, EAGER_CHUNK_ELSEWHERE)
     step = max(1, chunk // (matrix.shape[1] * height)) * height
     return [slice(start, start + step) for start in range(0, matrix.shape[0], step)]
@@ -149,8 +151,8 @@ class _StraightThrough(torch.autograd.Function):
 
 def saturated(x: Tensor, recipe: Recipe) -> Tensor:
     """Bool, the shape of ``x``: where the element exceeds the largest value of its block before rounding."""
-    matrix = x.detach().reshape(-1, x.shape[-1]) if x.ndim else x.detach().reshape(1, 1)
     if x.numel() == 0:
         return torch.zeros_like(x, dtype=torch.bool)
+    matrix = x.detach().reshape(-1, x.shape[-1]) if x.ndim else x.detach().reshape(1, 1)
     still = Recipe(recipe.format, recipe.scale_rule, "nearest_even")
     return quantize(matrix, still).saturated.reshape(x.shape)

@@ -19,6 +19,9 @@ LIGHT, DARK = (247, 251, 255), (8, 48, 107)
 FULL = 3.0
 """Excess over Gaussian data, in units of the policy's margin, at which a cell is darkest."""
 
+_EVEN = 0.179
+"""Luminance at which black and white text can be read equally well."""
+
 _CELL, _ROW, _HEAD, _LETTER = 98, 24, 62, 7.2
 _ACCURACY_STEP = 0.05
 """A loss of accuracy (fraction) as dark as one margin."""
@@ -180,7 +183,13 @@ def colour(excess: float | None) -> tuple[str, str]:
         return "#f0f0f0", "#000000"
     share = min(1.0, excess / FULL)
     mixed = [round(light + share * (dark - light)) for light, dark in zip(LIGHT, DARK, strict=True)]
-    return "#{:02x}{:02x}{:02x}".format(*mixed), "#000000" if share < 0.45 else "#ffffff"
+    return "#{:02x}{:02x}{:02x}".format(*mixed), "#000000" if _luminance(mixed) > _EVEN else "#ffffff"
+
+
+def _luminance(parts: Sequence[int]) -> float:
+    """Relative luminance (WCAG 2): 0 for black, 1 for white."""
+    red, green, blue = (part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _box(x: int, top: int, cell: Cell) -> str:

@@ -17,7 +17,8 @@ from harness.noise import NoiseSession, build_plan
 from harness.noise.plan import InjectionPlan
 from harness.record import SiteCount
 from harness.spec import parse_noise
-from harness.spec.errors import ERROR_MODELS, ErrorModel
+from harness.spec.errors import ERROR_MODELS, ErrorModel, FakeQuant
+from harness.spec.formats import FORMATS
 
 LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, MLP, VOCAB = 2, 4, 2, 4, 16, 24, 32
 LENGTHS = (6, 4, 5)
@@ -183,7 +184,9 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = {
 
 
 def error_of(name: str) -> ErrorModel:
-    """The error model ``name`` at a strength that changes something everywhere."""
+    """The error model ``name`` at a strength that changes something everywhere; a format quantizes to it."""
+    if name in FORMATS:
+        return FakeQuant(name)
     return ERROR_MODELS[name](**_FIELDS.get(name, {"scale": 0.05}))
 
 

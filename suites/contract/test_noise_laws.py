@@ -22,7 +22,7 @@ every_case = pytest.mark.parametrize(
     [
         pytest.param(way, error, dtype, id=f"{way}-{error}-{str(dtype).removeprefix('torch.')}")
         for way in WAYS
-        for error in ERROR_MODELS
+        for error in (*ERROR_MODELS, "mxfp4", "nvfp4")
         for dtype in DTYPES
     ],
 )
