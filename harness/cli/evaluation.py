@@ -69,8 +69,8 @@ def cost_line(prepared: Prepared, left: int, batch_size: int) -> str:
     return (
         f"{left} of {prepared.draws} generations to do: {items} items x {levels} levels, {prepared.spec.noise_seeds} "
         f"noise seeds above level 0, at most {prepared.decoding.max_new_tokens} new tokens; {prepared.spec.noise} on "
-        f"{len(prepared.plan.sites)} sites{quantized}; at most {_duration(seconds * batches)} (measured on a probe batch); "
-        f"minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
+        f"{len(prepared.plan.sites)} sites{quantized}; at most {_duration(seconds * batches)} (measured on a probe "
+        f"batch); minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
         f"if {100 * ASSUMED_DISCORDANCE:.0f} % of the pairs disagree)"
     )
 

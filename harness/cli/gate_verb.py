@@ -11,17 +11,18 @@ from typing import Any
 import click
 
 from harness.baselines.book import load_named
-from harness.baselines.file import Baseline
+from harness.baselines.file import Baseline, dump
 from harness.cli import options
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID, GatePolicy, gate
 from harness.gates.policy import AXES
+from harness.gates.policy_file import load_policy
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
 from harness.runs.loaded import Run, complete_run, is_run
 from harness.runs.manifest import digest
+from harness.runs.verdicts import check_verdict, keep_verdict, verdict_file
 from harness.spec import EvalSpec, parse_quantization
-from harness.thresholds import FLOOR
 
 RUNS = Path("runs")
 
@@ -30,8 +31,10 @@ RUNS = Path("runs")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--baseline", "name", required=True, help="Name under --baselines-dir, or a file.")
 @options.folder_option
-@click.option("--margin", default=0.03, show_default=True, help="Accepted drop at every level (fraction).")
+@click.option("--margin", type=float, help="Accepted drop at every level (fraction).  [default: 0.03]")
 @click.option("--min-retention", default=None, type=float, help="Least accepted accuracy under noise / clean accuracy.")
+@click.option("--policy", type=click.Path(path_type=Path), help="TOML file with a table [policy], instead of these.")
+@click.option("--from-records", is_flag=True, help="Recompute a run's verdict and compare it with the stored one.")
 @click.option("--across", default=None, help=f"Compare along this axis: {', '.join(AXES)}.")
 @options.quantize_option
 @click.option("--data", default=None, metavar="FILE", help="The task's data, where TARGET is a checkpoint.")
@@ -46,9 +49,7 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
     2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
     options.set_up_logging(given["verbose"])
-    policy = GatePolicy(
-        margin=given["margin"], min_retention=given["min_retention"], floor=FLOOR, across=given["across"]
-    )
+    policy = _policy(given)
     baseline = load_named(baselines_dir, name)
     try:
         run = _stored(target, given) if is_run(target) else _evaluate(target, baseline, given)
@@ -58,11 +59,17 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
         raise
     result = gate(run.arm, baseline.arm, policy)
     found = result.to_json()
+    kept = verdict_file(run.path, dump(baseline), repr(policy))
+    known = check_verdict(kept, found)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         print_gate(found)
+        if given["from_records"]:
+            click.echo("the stored verdict, byte for byte" if known else "no stored verdict to compare with")
     try:
+        if not known:
+            keep_verdict(kept, found)
         write_reports(run.path, run_report(run, result))
     except StoreError as error:  # the verdict stands, also where its run lies on a read-only disk
         click.echo(f"harness: no report was written: {error}", err=True)
@@ -70,6 +77,17 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
         if not as_json:
             click.echo(f"report: {run.path / 'report.md'}")
     raise SystemExit(result.exit_code)
+
+
+def _policy(given: dict[str, Any]) -> GatePolicy:
+    """The policy of the file, or the one of the options."""
+    options_given = {name: given[name] for name in ("margin", "min_retention", "across") if given[name] is not None}
+    if given["policy"] is None:
+        return GatePolicy(**options_given)
+    if options_given:
+        name = next(iter(options_given)).replace("_", "-")
+        raise HarnessError(f"--policy {given['policy']} with --{name}", "rules come from one place", "drop one of them")
+    return load_policy(given["policy"])
 
 
 def _no_evidence(error: NotComparableError, baseline: Baseline) -> dict[str, Any]:
@@ -109,6 +127,7 @@ def default_run_folder(checkpoint: Path, spec: EvalSpec, folder: Path = RUNS) ->
 
 
 def _stored(target: Path, given: dict[str, Any]) -> Run:
+    """A finished run; its verdict needs nothing but its records."""
     if given["quantize"] is not None:
         raise HarnessError(
             f"--quantize {given['quantize']}", f"{target} is a run, made as it was made", "give the checkpoint"
@@ -117,6 +136,8 @@ def _stored(target: Path, given: dict[str, Any]) -> Run:
 
 
 def _evaluate(target: Path, baseline: Baseline, given: dict[str, Any]) -> Run:
+    if given["from_records"]:
+        raise HarnessError(f"--from-records {target}", "this is no run folder", "give the --out of an evaluation")
     from harness.cli.evaluation import evaluate_with_progress
 
     spec = baseline_spec(baseline, given["data"])

@@ -15,7 +15,7 @@ from harness.gates.evidence import (
     turned_by_missing,
 )
 from harness.gates.keys import axis_note, key_differences
-from harness.gates.pairing import Pairs, pair, pairing_problem, seeds_of, unscored
+from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
 from harness.gates.parts import (
     Part,
     accuracy,
@@ -26,7 +26,7 @@ from harness.gates.parts import (
     retention,
     retention_part,
 )
-from harness.gates.policy import GatePolicy
+from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
 from harness.gates.result import GateResult, LevelVerdict
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, worst
 from harness.record import EXTERNAL, Arm
@@ -51,13 +51,27 @@ class _Match:
         external = tuple(note for role, arm in self.arms() for note in external_note(role, arm, level))
         return external + shared_draws_note(self.candidate, level)
 
-    def parts(self, pairings: Sequence[Pairs]) -> tuple[Part, ...]:
+    def parts(self, pairings: Sequence[Pairs], level: float) -> tuple[Part, ...]:
         """The requirements on (candidate, baseline) and, where it gates, (candidate, its own clean level)."""
-        policy = self.policy
-        parts: tuple[Part, ...] = (difference_part(pairings[0], policy.margin, policy.alpha),)
-        if policy.min_retention is not None and len(pairings) > 1:
-            parts += (retention_part(pairings[1], policy.min_retention, policy.alpha, policy.floor),)
+        policy, minimum = self.policy, self.policy.retention_at(level)
+        parts: tuple[Part, ...] = (difference_part(pairings[0], policy.margin_at(level), policy.alpha),)
+        if minimum is not None and len(pairings) > 1:
+            parts += (retention_part(pairings[1], minimum, policy.alpha, policy.floor),)
         return parts
+
+    def demands(self, level: float, pairs: Pairs) -> tuple[str, ...]:
+        """What the policy asks of the evidence at ``level`` and does not find."""
+        policy, found = self.policy, []
+        seeds = len(seeds_of(self.candidate.outcomes[level]))
+        if level != CLEAN and seeds < policy.noise_seeds:
+            found.append(f"{seeds} noise seeds, the policy asks for {policy.noise_seeds}")
+        if pairs.n < policy.min_overlap * pairs.total:
+            share = 100 * pairs.n / pairs.total
+            found.append(
+                f"{pairs.n} of {pairs.total} items ({share:.1f} %) were measured on both sides, the policy asks for"
+                f" {100 * policy.min_overlap:g} %"
+            )
+        return tuple(found)
 
 
 def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None) -> GateResult:
@@ -73,21 +87,25 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None) -> Gat
     differing = key_differences(candidate.key, baseline.key, policy.across)
     match = _Match(candidate, baseline, policy, None if differing else _clean(candidate, baseline, policy.alpha))
     judged = tuple(_judge_level(match, level, differing) for level in _levels(match))
-    levels = fixed_sequence(judged)
+    levels = fixed_sequence(judged) if policy.family == FIXED_SEQUENCE else judged
     return GateResult(
         verdict=worst(level.verdict for level in levels),
         reasons=(differing or _summary(levels))
         + axis_note(candidate.key, baseline.key, policy.across)
         + _not_judged(match),
         levels=levels,
-        family=f"fixed sequence over levels, restricting PASS only; alpha {policy.alpha:g} one-sided each",
+        family=policy.family_text,
         certificate=candidate.certificate,
         baseline={"label": baseline.label, "status": baseline.certificate.status, "key": dict(baseline.key)},
+        inconclusive=policy.inconclusive,
     )
 
 
 def _levels(match: _Match) -> list[float]:
-    """The baseline's levels; and an external candidate's, because none of its noisy levels may go by unjudged."""
+    """The policy's, else the baseline's; and an external candidate's, because none of its noisy levels may go by
+    unjudged."""
+    if match.policy.levels:
+        return sorted(set(match.policy.levels))
     found = set(match.baseline.outcomes)
     if match.candidate.certificate.status == EXTERNAL:
         found |= set(match.candidate.outcomes)
@@ -139,6 +157,7 @@ def _judge_level(match: _Match, level: float, differing: tuple[str, ...]) -> Lev
     if pairs.n == 0:
         none = f"none of {pairs.total} items was measured on both sides"
         return replace(measured, reasons=(none, *objections, *notes))
+    objections += match.demands(level, pairs)
     decided = _decide(match, measured, (pairs,) if own is None else (pairs, own), objections)
     return replace(decided, reasons=decided.reasons + notes)
 
@@ -152,12 +171,12 @@ def _own_pairs(candidate: Arm, level: float) -> Pairs | None:
 def _decide(
     match: _Match, measured: LevelVerdict, pairings: tuple[Pairs, ...], objections: tuple[str, ...]
 ) -> LevelVerdict:
-    policy = match.policy
-    parts = match.parts(pairings)
+    level = measured.level
+    parts = match.parts(pairings, level)
     verdict = combined(parts)
-    gating = pairings[:1] if policy.min_retention is None else pairings
-    objections += floor_problems(match.clean, policy.floor, verdict)
-    objections += turned_by_missing(gating, lambda given: combined(match.parts(given)))
+    gating = pairings[:1] if match.policy.retention_at(level) is None else pairings
+    objections += floor_problems(match.clean, match.policy.floor, verdict)
+    objections += turned_by_missing(gating, lambda given: combined(match.parts(given, level)))
     if objections:
         return replace(measured, reasons=objections)
     return replace(
@@ -193,6 +212,7 @@ def _measure(match: _Match, level: float, pairs: Pairs, own: Pairs | None) -> Le
         bootstrap=bootstrap,
         lost=lost,
         gained=gained,
+        flipped=flipped_outcomes(cells["candidate"], cells["baseline"]),
     )
 
 
@@ -210,4 +230,5 @@ def _summary(levels: tuple[LevelVerdict, ...]) -> tuple[str, ...]:
 
 def _not_judged(match: _Match) -> tuple[str, ...]:
     extra = sorted(set(match.candidate.outcomes) - set(_levels(match)))
-    return tuple(f"level {level:g} was not judged: the baseline does not have it" for level in extra)
+    why = "the policy does not name it" if match.policy.levels else "the baseline does not have it"
+    return tuple(f"level {level:g} was not judged: {why}" for level in extra)

@@ -78,6 +78,17 @@ class Pairs:
         )
 
 
+def flipped_outcomes(first: Cells, second: Cells) -> tuple[tuple[str, int, bool], ...]:
+    """(item, seed, gained) for every cell measured on both sides that is right on one only, by item and seed."""
+    found = []
+    for item in sorted(set(first) & set(second)):
+        for seed in sorted(set(first[item]) & set(second[item])):
+            ours, theirs = first[item][seed], second[item][seed]
+            if ours.measured and theirs.measured and ours.right != theirs.right:
+                found.append((item, seed, ours.right > theirs.right))
+    return tuple(found)
+
+
 def _scores(cells: Cells, items: list[str], seeds: tuple[int, ...]) -> Floats:
     matrix = np.full((len(items), len(seeds)), np.nan)
     for row, item in enumerate(items):

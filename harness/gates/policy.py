@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from harness.exceptions import HarnessError
@@ -28,15 +29,30 @@ def check_alpha(alpha: float) -> None:
         raise HarnessError(f"alpha {alpha!r}", "the one-sided level lies between 0 and 0.5", "use 0.05")
 
 
+FIXED_SEQUENCE, ALL_MUST_PASS = "fixed_sequence", "all_must_pass"
+FAMILIES = (FIXED_SEQUENCE, ALL_MUST_PASS)
+"""How several levels are held together. Fixed sequence: a level can PASS only after every lower one did. All must pass:
+each level for itself (an intersection-union test); the verdict over all is the worst in either."""
+
+STOP, FAILS = "stop", "fail"
+INCONCLUSIVE_ACTIONS = (STOP, FAILS)
+"""What INCONCLUSIVE does: exit code 3, or 1 like a FAIL. It is never green."""
+
+PerLevel = tuple[tuple[float, float], ...]
+
+
 @dataclass(frozen=True)
 class GatePolicy:
     """The rules of one gate; fractions throughout.
 
-    ``margin``: by how much the candidate may fall below the baseline at the same level. ``alpha``: level of
-    each one-sided bound. ``min_retention``: the least accepted acc(level) / acc(0) of the candidate, or ``None``
-    to report it only. ``floor``: a clean accuracy whose lower bound is below it shows nothing that could be lost.
-    ``bootstrap_resamples``: 0 leaves the bootstrap out. ``across``: the one field of the measurement key (of
-    :data:`AXES`) along which candidate and baseline are meant to differ.
+    ``margin``: by how much the candidate may fall below the baseline at the same level; ``margins`` holds (level,
+    margin) where a level has its own. ``alpha``: level of each one-sided bound. ``min_retention``: the least accepted
+    acc(level) / acc(0) of the candidate, or ``None`` to report it only; ``retentions`` holds (level, minimum).
+    ``levels``: the levels to judge, empty for all of the baseline's. ``noise_seeds``: the least number of noise seeds
+    above level 0. ``min_overlap``: the least share of the items of both sides that are measured on both. ``floor``: a
+    clean accuracy whose lower bound is below it shows nothing that could be lost. ``family`` is one of
+    :data:`FAMILIES`, ``inconclusive`` of :data:`INCONCLUSIVE_ACTIONS`. ``bootstrap_resamples``: 0 leaves the bootstrap
+    out. ``across``: the one field of the measurement key (of :data:`AXES`) along which both are meant to differ.
 
     Raises :class:`HarnessError` on a value outside its range.
     """
@@ -48,21 +64,56 @@ class GatePolicy:
     bootstrap_resamples: int = 10_000
     bootstrap_seed: int = 0
     across: str | None = None
+    margins: PerLevel = ()
+    retentions: PerLevel = ()
+    levels: tuple[float, ...] = ()
+    noise_seeds: int = 1
+    min_overlap: float = 0.0
+    family: str = FIXED_SEQUENCE
+    inconclusive: str = STOP
 
     def __post_init__(self) -> None:
         """Check every value."""
-        check_fraction("margin", self.margin, 0.0, 1.0)
         check_fraction("floor", self.floor, 0.0, 1.0)
         check_alpha(self.alpha)
-        if self.min_retention is not None and not 0 < self.min_retention <= 1:
-            raise HarnessError(
-                f"min_retention {self.min_retention!r}",
-                "it is a fraction above 0 and at most 1",
-                "use 0.95 or leave it out",
-            )
-        if self.across is not None and self.across not in AXES:
-            raise HarnessError(f"across {self.across!r}", nearest(self.across, AXES))
-        for name in ("bootstrap_resamples", "bootstrap_seed"):
+        for margin in (self.margin, *(value for _, value in self.margins)):
+            check_fraction("margin", margin, 0.0, 1.0)
+        for minimum in (self.min_retention, *(value for _, value in self.retentions)):
+            _check_share("min_retention", minimum, above=0.0)
+        _check_share("min_overlap", self.min_overlap)
+        for level in (*self.levels, *(level for level, _ in (*self.margins, *self.retentions))):
+            if not 0 <= level < math.inf:
+                raise HarnessError(f"level {level!r}", "a level is a finite number, at least 0", "write 0.05 for 5 %")
+        for name, known in (("across", AXES), ("family", FAMILIES), ("inconclusive", INCONCLUSIVE_ACTIONS)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise HarnessError(f"{name} {value!r}", "it is a whole number, at least 0", f"leave {name} out")
+            if value not in known and not (name == "across" and value is None):
+                raise HarnessError(f"{name} {value!r}", nearest(str(value), known))
+        for name, least in (("bootstrap_resamples", 0), ("bootstrap_seed", 0), ("noise_seeds", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise HarnessError(f"{name} {value!r}", f"it is a whole number, at least {least}", f"leave {name} out")
+
+    def margin_at(self, level: float) -> float:
+        """The margin at ``level`` (fraction)."""
+        return dict(self.margins).get(level, self.margin)
+
+    def retention_at(self, level: float) -> float | None:
+        """The least accepted retention at ``level`` (fraction), None where none gates."""
+        return dict(self.retentions).get(level, self.min_retention)
+
+    @property
+    def family_text(self) -> str:
+        """What stands beside a verdict over several levels."""
+        words = {
+            FIXED_SEQUENCE: "fixed sequence over levels, restricting PASS only",
+            ALL_MUST_PASS: "all levels must pass, each for itself",
+        }
+        return f"{words[self.family]}; alpha {self.alpha:g} one-sided each"
+
+
+def _check_share(name: str, value: float | None, above: float | None = None) -> None:
+    if value is None:
+        return
+    if not 0 <= value <= 1 or value == above:
+        rule = "it is a fraction above 0 and at most 1" if above is not None else "it is a fraction from 0 to 1"
+        raise HarnessError(f"{name} {value!r}", rule, "use 0.95 or leave it out")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.gates.verdicts import exit_code
+from harness.gates.policy import FAILS, STOP
+from harness.gates.verdicts import FAIL, INCONCLUSIVE, exit_code
 from harness.record import Certificate
 from harness.stats import Interval
 
@@ -18,8 +19,8 @@ class LevelVerdict:
 
     ``n`` counts the items measured on both sides with every seed; ``lost`` and ``gained`` count (item, seed)
     outcomes that only the baseline, or only the candidate, has right. An interval that is not defined is ``None``.
-    ``unscored`` holds, per arm, the (item, seed) outcomes without a score by reason. ``items_needed`` is known
-    for INCONCLUSIVE levels only.
+    ``flipped`` lists them as (item, seed, gained). ``unscored`` holds, per arm, the (item, seed) outcomes without a
+    score by reason. ``items_needed`` is known for INCONCLUSIVE levels only.
     """
 
     level: float
@@ -36,6 +37,7 @@ class LevelVerdict:
     gained: int = 0
     items_needed: int | None = None
     unscored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    flipped: tuple[tuple[str, int, bool], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for strict JSON."""
@@ -49,6 +51,7 @@ class LevelVerdict:
             "seeds": list(self.seeds),
             **{name: None if interval is None else interval.to_json() for name, interval in shown.items()},
             "flips": {"lost": self.lost, "gained": self.gained},
+            "flipped": [{"item": item, "seed": seed, "gained": gained} for item, seed, gained in self.flipped],
             "items_needed": self.items_needed,
             "unscored": {arm: dict(counts) for arm, counts in self.unscored.items()},
         }
@@ -68,11 +71,13 @@ class GateResult:
     family: str
     certificate: Certificate
     baseline: Mapping[str, Any]
+    inconclusive: str = STOP
 
     @property
     def exit_code(self) -> int:
-        """PASS 0, FAIL 1, INCONCLUSIVE 3, INVALID 4."""
-        return exit_code(self.verdict)
+        """PASS 0, FAIL 1, INCONCLUSIVE 3 (1 where the policy says so), INVALID 4."""
+        failing = self.verdict == INCONCLUSIVE and self.inconclusive == FAILS
+        return exit_code(FAIL if failing else self.verdict)
 
     def to_json(self) -> dict[str, Any]:
         """One object for strict JSON (no NaN or infinity)."""

@@ -16,6 +16,8 @@ from harness.reports.tables import (
     reason_lines,
 )
 
+FLIPS_SHOWN, TEXT_SHOWN = 10, 160
+
 INTERVALS = "Intervals: one-sided 95 % bounds in brackets. Retention: accuracy under noise / clean accuracy."
 
 
@@ -29,6 +31,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts += ["## Levels", "", _table(LEVEL_HEADER, level_rows(report)), "", INTERVALS, ""]
     if report["missing_records"]:
         parts += [f"**Unfinished: {report['missing_records']} records are missing.**", ""]
+    parts += _flipped(report["flips"])
     parts += ["## Was the noise on?", "", *_bullets(certificate_lines(report["certificate"])), ""]
     if report["ledger"]:
         parts += [_table(LEDGER_HEADER, ledger_rows(report["ledger"])), ""]
@@ -40,6 +43,29 @@ def markdown(report: Mapping[str, Any]) -> str:
             parts += [f"## {title}", "", *_bullets(_grouped(report["plan"][field])), ""]
     parts += ["## What the numbers depend on", "", _table(("field", "value"), list(_key_rows(report))), ""]
     return "\n".join(parts)
+
+
+def _flipped(flips: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The first flips of each level with their text; all of them are in the JSON report."""
+    if not flips:
+        return []
+    parts = ["## Flips against the baseline", ""]
+    for level in sorted({flip["level"] for flip in flips}):
+        own = [flip for flip in flips if flip["level"] == level]
+        shown = f", the first {FLIPS_SHOWN} here" if len(own) > FLIPS_SHOWN else ""
+        parts += [f"Level {100 * level:g} %: {len(own)} outcomes{shown}.", ""]
+        rows = [
+            (flip["change"], flip["item"], str(flip["seed"]), _short(flip["question"]), _short(flip["text"]))
+            for flip in own[:FLIPS_SHOWN]
+        ]
+        parts += [_table(("change", "item", "seed", "question", "this checkpoint wrote"), rows), ""]
+    return parts
+
+
+def _short(text: str) -> str:
+    """One line, the end of what is too long: there the answer stands."""
+    line = " ".join(text.split())
+    return line if len(line) <= TEXT_SHOWN else f"... {line[-TEXT_SHOWN:]}"
 
 
 def _subject(report: Mapping[str, Any]) -> str:

@@ -44,6 +44,7 @@ def run_report(run: Run, gate: GateResult | None = None) -> dict[str, Any]:
             for part in run.manifest.get("quantization", ())
         ],
         "gate": None if gate is None else gate.to_json(),
+        "flips": [] if gate is None else _flips(run, gate),
     }
 
 
@@ -52,6 +53,23 @@ def write_reports(out: Path, report: Mapping[str, Any]) -> None:
     with guarded(out):
         write_atomically(out / JSON_FILE, json.dumps(report, indent=2) + "\n")
         write_atomically(out / MARKDOWN_FILE, markdown(report))
+
+
+def _flips(run: Run, gate: GateResult) -> list[dict[str, Any]]:
+    """What changed against the baseline, with the question and what this checkpoint wrote."""
+    texts = {(result.item, result.level, result.seed): result.text for result in run.results}
+    return [
+        {
+            "level": level.level,
+            "item": item,
+            "seed": seed,
+            "change": "gained" if gained else "lost",
+            "question": run.arm.questions.get(item, ""),
+            "text": texts.get((item, level.level, seed), ""),
+        }
+        for level in gate.levels
+        for item, seed, gained in level.flipped
+    ]
 
 
 def _level(run: Run, level: float) -> dict[str, Any]:

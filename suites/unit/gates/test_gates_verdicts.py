@@ -212,7 +212,7 @@ def test_json_is_one_strict_object_with_the_agreed_fields(arm: Build) -> None:
         for level in data["levels"]:
             assert set(level) == {
                 *("level", "verdict", "reasons", "n", "seeds", "accuracy", "baseline_accuracy", "difference"),
-                *("retention", "bootstrap", "flips", "items_needed", "unscored"),
+                *("retention", "bootstrap", "flips", "flipped", "items_needed", "unscored"),
             }
             assert set(level["flips"]) == {"lost", "gained"}
             for name in ("accuracy", "baseline_accuracy", "difference", "retention"):
