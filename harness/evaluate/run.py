@@ -35,6 +35,7 @@ from harness.runs.store import Audit, Store
 from harness.spec import DEFAULT_BATCH, ErrorModel, EvalSpec, RelativeGaussian, quantization_text
 from harness.stats import wilson
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
+from harness.training_record import TrainingRecord, load_training_record
 
 log = logging.getLogger(__name__)
 _PROBE_STEPS = 8
@@ -54,6 +55,7 @@ class Prepared:
     scorer: str
     template: str
     quantizers: tuple[InjectionPlan, ...] = ()
+    training: TrainingRecord | None = None
 
     def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Layered]:
         """Opens the noise and the quantization on the model."""
@@ -90,6 +92,7 @@ class Prepared:
         }
         details = {
             "checkpoint": {"path": str(self.checkpoint.path), "weights": self.checkpoint.fingerprint},
+            "training": None if self.training is None else self.training.to_json(),
             "device": device_name(self.checkpoint.model.device),
             "spec": self.spec.to_json(),
             "plan": self.plan.to_json(),
@@ -138,6 +141,7 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     plan = build_plan(checkpoint.model, spec.noise)
     quantizers = tuple(build_plan(checkpoint.model, each) for each in spec.quantization)
     check_apart((plan, *quantizers))
+    training = load_training_record(path)
     _check_rows(spec, plan)
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
@@ -159,7 +163,7 @@ def prepare(path: Path, spec: EvalSpec, device: str | None = None) -> Prepared:
     # over the whole split, so that it does not depend on the choice of items
     template = digest("\0".join(render(checkpoint, task.messages(item)) for item in every))
     scorer = spec.scorer or task.scorer
-    return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, scorer, template, quantizers)
+    return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, scorer, template, quantizers, training)
 
 
 def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
