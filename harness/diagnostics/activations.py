@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.diagnostics.gaussian import Yardstick
-from harness.diagnostics.loaded import FUSED_INPUT, Loaded, adapted
+from harness.diagnostics.loaded import FUSED_INPUT, Loaded
 from harness.diagnostics.measuring import Measurement
 from harness.diagnostics.places import Place
 from harness.diagnostics.scan_result import ModuleScan
@@ -49,14 +49,13 @@ def scan_activations(
     model: Any = loaded.model
     handles = []
     try:
-        with adapted(loaded):
-            for place in places:
-                hook = _measuring(measurements[place.module])
-                handles.append(model.get_submodule(place.module).register_forward_pre_hook(hook))
-            for batch in prompt_batches(list(loaded.prepared.prompts.values()), size):
-                ids = torch.tensor(batch, device=model.device)
-                model(input_ids=ids, use_cache=False, logits_to_keep=1)
-                advance(len(batch))
+        for place in places:
+            hook = _measuring(measurements[place.module])
+            handles.append(model.get_submodule(place.module).register_forward_pre_hook(hook))
+        for batch in prompt_batches(list(loaded.prepared.prompts.values()), size):
+            ids = torch.tensor(batch, device=model.device)
+            model(input_ids=ids, use_cache=False, logits_to_keep=1)
+            advance(len(batch))
     finally:
         for handle in handles:
             handle.remove()

@@ -37,15 +37,12 @@ class Loaded:
 
     @property
     def chosen(self) -> tuple[Place, ...]:
-        """What is scanned: each weight once, by its first name."""
-        seen: set[int] = set()
-        found = []
+        """What is scanned: each weight of each module once, though the module may have several paths."""
+        found: dict[tuple[int, str], Place] = {}
         for place in self.places.values():
-            parameter = self.model.get_submodule(place.module)._parameters[place.field]
-            if place.reason is None and id(parameter) not in seen:
-                seen.add(id(parameter))
-                found.append(place)
-        return tuple(found)
+            if place.reason is None and not place.meant:
+                found.setdefault((id(self.model.get_submodule(place.module)), place.field), place)
+        return tuple(found.values())
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -79,7 +76,7 @@ def load(spec: ScanSpec, source: Source) -> Loaded:
 
 @contextlib.contextmanager
 def adapted(loaded: Loaded) -> Iterator[None]:
-    """Runs an unmerged adapter beside the model; does nothing without one."""
+    """Runs an unmerged adapter beside the model; does nothing without one. To be entered once."""
     with contextlib.ExitStack() as stack:
         if loaded.source.adapter is not None and loaded.source.mode == UNMERGED:
             stack.enter_context(beside(loaded.model, loaded.source.adapter))

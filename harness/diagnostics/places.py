@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ class Place:
     """One parameter: the path of its module and its name in it, the block it lies in, and why it is left out, if it is.
 
     ``transposed``: stored (in, out), so that blocks run along the last but one dimension. ``hooked``: the module's
-    input is what this weight multiplies.
+    input is what this weight multiplies. ``meant`` names the place that was asked for where this one is brought in only
+    because both are one tied parameter.
     """
 
     name: str
@@ -34,10 +35,11 @@ class Place:
     transposed: bool
     hooked: bool
     reason: str | None
+    meant: str = ""
 
 
 def find_places(model: nn.Module, include: Sequence[str] = ()) -> Mapping[str, Place]:
-    """Every parameter of ``model`` by name; a tied one has all its names, and a glob may mean any of them.
+    """Every parameter of ``model`` by name; a tied one has all its names, and is brought in by any of them.
 
     ``include`` are globs of module or parameter paths that bring in what is left out by default. Raises
     :class:`HarnessError` for one that matches nothing. Works on the meta device.
@@ -52,18 +54,17 @@ def find_places(model: nn.Module, include: Sequence[str] = ()) -> Mapping[str, P
             name = f"{path}.{field}" if path else field
             owners.setdefault(id(parameter), []).append(name)
             found[name] = _place(view, heads, path, module, (field, parameter))
-    wanted = {
-        other
-        for name in found
-        if any(matches(glob, name, whole=False) for glob in include)
-        for other in owners[id(_parameter(modules, found[name]))]
-    }
+    asked = [name for name in found if any(matches(glob, name, whole=False) for glob in include)]
+    for name in asked:
+        for other in owners[id(modules[found[name].module]._parameters[found[name].field])]:
+            if found[other].reason is not None:
+                found[other] = replace(found[other], reason=None, meant="" if other in asked else name)
     for glob in include:
         if not any(matches(glob, name, whole=False) for name in found):
             raise HarnessError(
                 f"--include {glob}", f"it matches nothing in {view.name}", nearest_path(glob, view.modules)
             )
-    return {name: _included(place) if name in wanted else place for name, place in found.items()}
+    return found
 
 
 def group_of(path: str) -> str:
@@ -86,14 +87,6 @@ def matrices(tensor: Tensor, transposed: bool) -> list[Tensor]:
         return [tensor.reshape(tensor.shape[0], -1)]
     each = [tensor] if tensor.ndim == 2 else list(tensor.unbind(0))
     return [matrix.t() if transposed else matrix for matrix in each]
-
-
-def _included(place: Place) -> Place:
-    return Place(place.name, place.module, place.field, place.group, place.transposed, place.hooked, None)
-
-
-def _parameter(modules: Mapping[str, nn.Module], place: Place) -> Tensor | None:
-    return modules[place.module]._parameters[place.field]
 
 
 def _output_head(model: Any) -> nn.Module | None:

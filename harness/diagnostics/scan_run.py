@@ -28,7 +28,7 @@ from harness.numerics.quant_measure import measure_quantization
 
 _PROBE_STEPS, _PROBE_ELEMENTS = 4, 1 << 16
 CLEAN = "clean answers"
-EFFECT = "effect"
+EFFECT, FINGERPRINT = "effect", "fingerprint"
 
 
 class Watcher(Protocol):
@@ -133,7 +133,7 @@ def _weights(running: _Scan) -> tuple[list[ModuleScan], str]:
     left = sum(torch.Size(source.tensors.shapes[name]).numel() for name in source.targets if name not in known)
     if recipes and left:
         running.watcher.cost(_weight_cost(running, left))
-    running.watcher.stage(WEIGHTS, len(source.targets))
+    running.watcher.stage(WEIGHTS if recipes else FINGERPRINT, len(source.targets))
     fingerprint = Fingerprint()
     found: list[ModuleScan] = []
     for scanned in scan_weights(source, recipes, running.yardstick, fingerprint, known):
@@ -147,9 +147,9 @@ def _weights(running: _Scan) -> tuple[list[ModuleScan], str]:
             store.add(entry, WEIGHTS, scanned.name)
         running.watcher.advance(1)
     digest = fingerprint.hexdigest()
-    before = store.get("fingerprint")
+    before = store.get(FINGERPRINT)
     if before is None:
-        store.add(digest, "fingerprint")
+        store.add(digest, FINGERPRINT)
     elif before != digest:
         raise _other_weights(running, "the fingerprint")
     return found, digest

@@ -120,6 +120,7 @@ def _targets(
         elif place.reason is not None:
             excluded[name] = place.reason
         else:
+            place = places[place.meant] if place.meant else place
             whole = place.transposed if match.whole else False
             known = place.module if place.field == "weight" else place.name
             module = known if match.whole else name.removesuffix(".weight")
@@ -153,7 +154,8 @@ def scan_weights(
     """Reads every stored tensor once, in the order of the fingerprint, and measures those that are scanned.
 
     ``known`` maps names that were measured before to the digest they had: they are read for the fingerprint alone
-    if it still fits. Peak memory is that of the largest tensor, twice that where an adapter is merged into it.
+    if it still fits, as all are without ``recipes``. Peak memory is that of the largest tensor; merging an adapter
+    takes a few float32 copies of one linear besides.
     """
     for name in source.tensors.names:
         tensor = source.read(name)
@@ -162,11 +164,10 @@ def scan_weights(
         if target is None:
             continue
         digest = tensor_digest(tensor)
-        if known.get(name) == digest:
+        if not recipes or known.get(name) == digest:
             yield Scanned(name, digest, ())
-            continue
-        yield Scanned(name, digest, tuple(_measure(target, tensor, recipes, yardstick, digest)))
-        del tensor
+        else:
+            yield Scanned(name, digest, tuple(_measure(target, tensor, recipes, yardstick, digest)))
     if source.adapter is not None and source.mode == UNMERGED:
         for name in source.adapter.stored.names:
             fingerprint.add(name, source.adapter.stored.read(name))

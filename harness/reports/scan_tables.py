@@ -14,8 +14,8 @@ from harness.reports.plan_tables import left_out_rows
 
 GAUSSIAN = "Gaussian"
 LAYER_HEADER = (
-    *("layer", "modules", "SQNR dB", f"{GAUSSIAN} dB", "difference dB", "dead zone %", f"{GAUSSIAN} %"),
-    *("saturated %", f"{GAUSSIAN} % ", "mean relative %", CALIBRATED, SOURCES),
+    *("layer", "modules", "SQNR dB", f"{GAUSSIAN} dB", "difference dB", f"dead zone % ({GAUSSIAN})"),
+    *(f"saturated % ({GAUSSIAN})", "mean relative %", CALIBRATED, SOURCES),
 )
 MODULE_HEADER = (
     *("module", "layer", "SQNR dB", f"{GAUSSIAN} dB", "difference dB", "dead zone %", "saturated %"),
@@ -61,10 +61,8 @@ def layer_rows(result: ScanResult, fmt: str, what: str) -> list[tuple[str, ...]]
             names[layer.group],
             str(len(layer.modules)),
             *_decibels(layer),
-            _percent(layer.metrics.dead_zone),
-            _percent(layer.expected.dead_zone),
-            _percent(layer.metrics.saturation),
-            _percent(layer.expected.saturation),
+            _beside(layer.metrics.dead_zone, layer.expected.dead_zone),
+            _beside(layer.metrics.saturation, layer.expected.saturation),
             _percent(layer.metrics.mean_relative),
             _words(layer_flags(layer)),
             _words(sources_flags(layer.metrics, layer.nonfinite)),
@@ -222,6 +220,11 @@ def _words(reasons: Sequence[str]) -> str:
 
 def _percent(value: float) -> str:
     return decimal(100 * value, 2)
+
+
+def _beside(value: float, expected: float) -> str:
+    """``8.55 (8.39)``: measured, and what Gaussian data give."""
+    return f"{_percent(value)} ({_percent(expected)})"
 
 
 def _decibels(layer: LayerScan) -> tuple[str, str, str]:
