@@ -18,6 +18,7 @@ from harness.exceptions import HarnessError
 
 VERBS = {
     "baseline": "Keep, list, show and compare accepted runs.",
+    "compare": "Compare two arms of replicated training runs.",
     "eval": "Evaluate a checkpoint at 0 / 5 / 10 % inference noise.",
     "gate": "Judge a run or a checkpoint against a baseline.",
     "plan": "Show what a noise specification perturbs in a model.",

@@ -1,0 +1,64 @@
+"""A comparison of arms as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from harness.reports.layout import print_lines, print_table, stdout_console
+from harness.reports.tables import percent
+
+HEADER = (
+    *("level", "verdict", "runs", "accuracy % of each run", "difference pp", "p (Welch)"),
+    *("p (permutation)", "least p", "seeds needed"),
+)
+
+
+def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row per level."""
+    return [_row(level, comparison["arms"]) for level in comparison["levels"]]
+
+
+def _row(level: Mapping[str, Any], arms: tuple[str, str]) -> tuple[str, ...]:
+    values, difference, tested = level["values"], level["difference"], level["permutation"]
+    closed = difference is not None and difference["low"] is not None
+    return (
+        f"{100 * level['level']:g} %",
+        level["verdict"],
+        " + ".join(str(len(values[arm])) for arm in arms),
+        "; ".join(f"{arm}: {', '.join(f'{100 * value:.1f}' for value in values[arm])}" for arm in arms),
+        percent(difference, signed=True) if closed else _alone(difference),
+        _p(difference["p"] if difference else None),
+        _p(tested["p"] if tested else None),
+        _p(tested["attainable_p"] if tested else None),
+        "-" if level["seeds_needed"] is None else f"{level['seeds_needed']} per arm",
+    )
+
+
+def print_comparison(comparison: Mapping[str, Any], console: Console | None = None) -> None:
+    """The table, the reasons of every level, and the verdict."""
+    console = console or stdout_console()
+    first, second = comparison["arms"]
+    factor = f" along {comparison['factor']}" if comparison["factor"] else ""
+    print_table(console, f"{first} minus {second}{factor}, over training seeds", HEADER, comparison_rows(comparison))
+    levels = comparison["levels"]
+    shared = [reason for reason in levels[0]["reasons"] if all(reason in level["reasons"] for level in levels)]
+    lines = [f"all levels: {reason}" for reason in shared]
+    lines += [
+        f"{100 * level['level']:g} %: {reason}"
+        for level in levels
+        for reason in level["reasons"]
+        if reason not in shared
+    ]
+    print_lines(console, lines)
+    print_lines(console, [f"verdict: {comparison['verdict']}  ({comparison['family']})"])
+
+
+def _alone(difference: Mapping[str, Any] | None) -> str:
+    return "-" if difference is None else f"{100 * difference['estimate']:+.1f} (no interval)"
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
