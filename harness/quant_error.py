@@ -57,7 +57,12 @@ class QuantError:
 
 
 def sqnr_db(signal: float, error: float) -> float:
-    """10 log10(``signal`` / ``error``) for energies; infinite without error, NaN without signal."""
+    """10 log10(``signal`` / ``error``) for energies; infinite without error, NaN without signal.
+
+    Minus infinity where results were too large for their dtype, so that the error is infinite.
+    """
     if signal <= 0:
         return math.nan
+    if error == math.inf:
+        return -math.inf if signal < math.inf else math.nan
     return 10 * math.log10(signal / error) if error > 0 else math.inf

@@ -163,11 +163,18 @@ def _functions() -> dict[torch.dtype, RowFunction]:
 
 def _same_bits(function: RowFunction, dtype: torch.dtype) -> bool:
     """Compares the compiled function with the eager code on ordinary and special values, in every kind and rule."""
-    rows, columns = 3, 77
+    rows, columns = 8, 77
     x = (torch.linspace(-3, 3, rows * columns) ** 5).reshape(rows, columns).to(dtype)
     x[0, :4] = torch.tensor([float("nan"), -0.0, 1e-30, 3e-39]).to(dtype)
     x[1, 40:77] = 0
-    x[2, 70:] = torch.tensor([1.75, 6.0, 0.25, 0.75, 2.5, 5.0, -5.0]).to(dtype)
+    # blocks at which one of the rules goes up, and those next to it; ties of E2M1 in all of them
+    ties = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0]).repeat(11).to(dtype)
+    for row, largest in enumerate((4.0, 6.0, 7.0, 8.0 - 4 * torch.finfo(dtype).eps), 2):
+        x[row] = torch.where(ties < largest, ties, 0)
+        x[row, ::16] = largest
+    # ties under scales that are no powers of two: a tensor scale of 1/3, block scales from 448 down
+    x[6] = ties * torch.linspace(448, 8, 5).round().repeat_interleave(16)[:columns] / 3
+    x[6, ::16] = torch.linspace(896, 16, 5).to(dtype)
     rows_key = Keys.of(counter_keys(1, torch.arange(rows))).view(-1, 1)
     key = DrawKey(rows_key, stream_keys(2, columns, x.device).view(1, -1))
     for name in ("fp4_e2m1", "mxfp4", "mxfp8_e5m2", "mxint8", "nvfp4", "int8_channel", "int4_g32", "fp8_e4m3_tensor"):

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from harness.numerics import native_quantizer
 from harness.numerics.blocks import block_shape, has_outer_scale, largest_of_rows, outer_scale, quantize
-from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key, stream_keys
+from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key
 from harness.spec.formats import Format, Recipe
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -43,7 +43,8 @@ def fake_quantize(
     and shapes, equal draws.
 
     NaN or infinity makes its block NaN; blocks of zeros stay zero; subnormals are exact; arithmetic is float32 (of
-    float64: float64), rounded once to the dtype of ``x``, where results that float16 cannot hold become infinite.
+    float64: float64), rounded once to the dtype of ``x``, where results that it cannot hold become infinite
+    (65504 in float16 under the rule even, say).
 
     The gradient passes straight through; with ``saturation_mask`` it is 0 where the element was clipped (Bengio et al.
     2013, arXiv:1308.3432; Jacob et al. 2018, arXiv:1712.05877).
@@ -120,9 +121,19 @@ def draw_key(key: int | DrawKey, matrix: Tensor) -> DrawKey:
     """The keys of the elements of ``matrix`` for stochastic rounding, from a number."""
     if isinstance(key, DrawKey):
         return key
-    rows = counter_keys(derive_key("fake_quantize", key), torch.arange(matrix.shape[0], device=matrix.device))
-    columns = stream_keys(derive_key("fake_quantize columns", key), matrix.shape[1], matrix.device)
-    return DrawKey(Keys.of(rows).view(-1, 1), columns.view(1, -1))
+    labels = "fake_quantize", "fake_quantize columns"
+    rows, columns = (
+        Keys.of(counter_keys(derive_key(label, key), _counters(count, matrix.device)))
+        for label, count in zip(labels, matrix.shape, strict=True)
+    )
+    return DrawKey(rows.view(-1, 1), columns.view(1, -1))
+
+
+def _counters(count: int, device: torch.device) -> Tensor:
+    """0 to ``count - 1``, int64."""
+    if torch.compiler.is_compiling():  # inductor takes sums with an arange for indices, which may not overflow
+        return torch.ones(count, dtype=torch.int64, device=device).cumsum(0) - 1
+    return torch.arange(count, device=device)
 
 
 def _kind(x: Tensor) -> str:

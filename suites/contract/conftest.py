@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("noise_laws", "noise_value_laws", "noise_gradient_laws", "noise_models")
+pytest.register_assert_rewrite("noise_laws", "noise_value_laws", "noise_gradient_laws", "noise_models", "format_checks")

@@ -1,4 +1,4 @@
-"""Inputs on which quantizers go wrong: every pattern, ties, powers of two and neighbours, subnormals, huge, not finite."""
+"""Inputs on which quantizers go wrong: every pattern, ties, powers of two and neighbours, subnormals, huge, NaN."""
 
 from __future__ import annotations
 

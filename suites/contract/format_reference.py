@@ -116,7 +116,7 @@ def exponent(amax: np.ndarray, name: str, rule: str) -> np.ndarray:
 
 
 def reference(x: np.ndarray, name: str, rule: str = "floor") -> np.ndarray:
-    """The matrix ``x`` (float32 or float64) quantized and dequantized in its dtype; NaN in blocks that are not finite."""
+    """The matrix ``x`` (float32 or float64) quantized and dequantized in its dtype; NaN in blocks not finite."""
     if name in UNSCALED:
         finite = np.isfinite(x)
         return np.where(finite, element(name, np.where(finite, x, 0)), np.nan).astype(x.dtype)

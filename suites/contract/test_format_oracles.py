@@ -136,17 +136,17 @@ def test_every_code_decodes_and_encodes_to_itself(name, dtype):
         assert_same(ours(x, name), x, x, (name, power))
 
 
-@pytest.mark.parametrize("k", range(-120, 121, 8))
-def test_below_at_and_above_a_power_of_two(k):
+def test_below_at_and_above_every_power_of_two():
     """A logarithm in float32 takes the last floats below 2**k for 2**k, and their block gets twice the scale."""
-    exact = torch.tensor(2.0**k)
-    below, above = torch.nextafter(exact, torch.tensor(0.0)), torch.nextafter(exact, torch.tensor(math.inf))
-    for largest, power in ((below, k - 1), (exact, k), (above, k)):
-        x = (largest * torch.linspace(1, 0, 32)).view(1, 32)
-        step = 2.0 ** (power - 2)  # 4 to 6 are two apart, 0 to 2 half a one
-        after = ours(x, "mxfp4")[0]
-        assert after[0] == (6 * step if largest is below else 4 * step)
-        assert torch.equal((after / (step / 2)).frac(), torch.zeros(32))
+    for k in range(-120, 121):
+        exact = torch.tensor(2.0**k)
+        below, above = torch.nextafter(exact, torch.tensor(0.0)), torch.nextafter(exact, torch.tensor(math.inf))
+        x = torch.stack([below, exact, above])[:, None] * torch.linspace(1, 0, 32)
+        after = ours(x, "mxfp4")
+        # below: 1.99... * 2**(k - 1) is 7.99... times the scale and clipped to 6 of them; else 4 times the scale
+        assert (after[:, 0] / 2.0**k).tolist() == [0.75, 1.0, 1.0]
+        # of a scale, a half is the step in the lowest binade
+        assert torch.equal((after[0] * 2.0 ** (4 - k)).frac(), torch.zeros(32))
 
 
 @pytest.mark.parametrize("name", GFLOAT)

@@ -9,9 +9,7 @@ from harness.numerics import fake_quantize
 from harness.spec.formats import FORMATS, ROUNDINGS, SCALE_RULES
 
 pytestmark = [pytest.mark.contract, pytest.mark.gpu]
-CASES = [
-    (name, rule) for name, row in FORMATS.items() for rule in (SCALE_RULES if row.has_scale_rule else ("floor",))
-]
+CASES = [(name, rule) for name, row in FORMATS.items() for rule in (SCALE_RULES if row.has_scale_rule else ("floor",))]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
