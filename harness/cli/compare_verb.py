@@ -18,9 +18,7 @@ from harness.training_record import TrainingRecord
 
 @click.command("compare")
 @click.option("--arm", "arms", multiple=True, metavar="NAME=RUN,RUN,...", help="Twice: a name and its run folders.")
-@click.option(
-    "--factor", default=None, help="The one setting in which the arms are meant to differ."
-)
+@click.option("--factor", default=None, help="The one setting in which the arms are meant to differ.")
 @click.option("--alpha", default=0.025, show_default=True, help="One-sided, for all levels together.")
 @options.json_option
 def command(arms: tuple[str, ...], factor: str | None, alpha: float, as_json: bool) -> None:

@@ -17,15 +17,13 @@ from rich.progress import (
 )
 
 from harness.evaluate.run import Prepared, evaluate, prepare, probe_seconds
+from harness.gates.forecast import ASSUMED_DISCORDANCE
 from harness.noise import environment
 from harness.runs.loaded import Run, load_run
 from harness.spec import DEFAULT_BATCH, EvalSpec
 from harness.stats import minimum_detectable_effect
 
 SECONDS_BETWEEN_LINES = 10
-ASSUMED_DISCORDANCE = 0.05
-"""Share of items whose outcome differs between two runs, for the effect announced before anything is known."""
-
 _COLUMNS = (
     TextColumn("{task.description}"),
     BarColumn(),

@@ -14,9 +14,8 @@ from harness.baselines.book import load_named
 from harness.baselines.file import Baseline, dump
 from harness.cli import options
 from harness.exceptions import HarnessError, NotComparableError, StoreError
-from harness.gates import INVALID, GatePolicy, gate
+from harness.gates import INVALID, gate
 from harness.gates.policy import AXES
-from harness.gates.policy_file import load_policy
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
 from harness.runs.loaded import Run, complete_run, is_run
@@ -31,9 +30,8 @@ RUNS = Path("runs")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--baseline", "name", required=True, help="Name under --baselines-dir, or a file.")
 @options.folder_option
-@click.option("--margin", type=float, help="Accepted drop at every level (fraction).  [default: 0.03]")
+@options.policy_options
 @click.option("--min-retention", default=None, type=float, help="Least accepted accuracy under noise / clean accuracy.")
-@click.option("--policy", type=click.Path(path_type=Path), help="TOML file with a table [policy], instead of these.")
 @click.option("--from-records", is_flag=True, help="Recompute a run's verdict and compare it with the stored one.")
 @click.option("--across", default=None, help=f"Compare along this axis: {', '.join(AXES)}.")
 @options.quantize_option
@@ -49,7 +47,7 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
     2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
     options.set_up_logging(given["verbose"])
-    policy = _policy(given)
+    policy = options.build_policy(given, ("min_retention", "across"))
     baseline = load_named(baselines_dir, name)
     try:
         run = _stored(target, given) if is_run(target) else _evaluate(target, baseline, given)
@@ -77,17 +75,6 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
         if not as_json:
             click.echo(f"report: {run.path / 'report.md'}")
     raise SystemExit(result.exit_code)
-
-
-def _policy(given: dict[str, Any]) -> GatePolicy:
-    """The policy of the file, or the one of the options."""
-    options_given = {name: given[name] for name in ("margin", "min_retention", "across") if given[name] is not None}
-    if given["policy"] is None:
-        return GatePolicy(**options_given)
-    if options_given:
-        name = next(iter(options_given)).replace("_", "-")
-        raise HarnessError(f"--policy {given['policy']} with --{name}", "rules come from one place", "drop one of them")
-    return load_policy(given["policy"])
 
 
 def _no_evidence(error: NotComparableError, baseline: Baseline) -> dict[str, Any]:

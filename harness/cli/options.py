@@ -11,6 +11,8 @@ import click
 
 from harness.baselines.book import DEFAULT_FOLDER
 from harness.exceptions import HarnessError
+from harness.gates.policy import GatePolicy
+from harness.gates.policy_file import load_policy
 from harness.spec import (
     ATTENTIONS,
     DEFAULT_BATCH,
@@ -85,6 +87,10 @@ engine_options = apply(
     click.option("--device", default=None, help="cpu, cuda, ...; default: the accelerator, else cpu."),
     click.option("-v", "--verbose", is_flag=True, help="Log every batch."),
 )
+policy_options = apply(
+    click.option("--margin", type=float, help="Accepted drop at every level (fraction).  [default: 0.03]"),
+    click.option("--policy", type=click.Path(path_type=Path), help="TOML file with a table [policy] instead."),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 folder_option = click.option(
     "--baselines-dir",
@@ -114,6 +120,17 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
         positive_control=not given["no_positive_control"],
         quantization=() if given["quantize"] is None else parse_quantization(given["quantize"]),
     )
+
+
+def build_policy(given: dict[str, Any], others: tuple[str, ...] = ()) -> GatePolicy:
+    """The policy of the file ``--policy``, or of ``--margin`` and the options called ``others``."""
+    own = {name: given[name] for name in ("margin", *others) if given[name] is not None}
+    if given["policy"] is None:
+        return GatePolicy(**own)
+    if own:
+        name = next(iter(own)).replace("_", "-")
+        raise HarnessError(f"--policy {given['policy']} with --{name}", "rules come from one place", "drop one of them")
+    return load_policy(given["policy"])
 
 
 def resolve_noise(text: str, levels: str | None) -> tuple[NoiseSpec, tuple[float, ...]]:

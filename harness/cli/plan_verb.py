@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from harness.baselines.book import load_named
 from harness.cli import options
 from harness.exceptions import HarnessError
+from harness.gates.forecast import ASSUMED_DISCORDANCE, forecast
 from harness.spec import ATTENTIONS, DTYPES, nearest
 
 
@@ -26,6 +28,15 @@ from harness.spec import ATTENTIONS, DTYPES, nearest
 )
 @click.option("--tokens", default=1, show_default=True, help="Tokens of the forward pass to count for.")
 @click.option("--sites", is_flag=True, help="Every site by itself, not grouped by name.")
+@click.option("--baseline", "name", help="Say what a gate against this baseline can tell, before anything runs.")
+@options.folder_option
+@options.policy_options
+@click.option(
+    "--discordance",
+    default=ASSUMED_DISCORDANCE,
+    show_default=True,
+    help="Share of outcomes that differ between two runs, where the baseline has one draw (fraction).",
+)
 @options.model_options
 @click.option("--device", default=None, help="cpu, cuda, ...; default: the accelerator, else cpu.")
 @options.json_option
@@ -33,10 +44,16 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     """Show what a noise specification perturbs in CHECKPOINT, or in the model of a --config without its weights.
 
     For each specification: sites, expected injections, the share of the matrix products, an estimate of the cost, and
-    every product that is left alone, with the reason.
+    every product that is left alone, with the reason. With --baseline also the minimum detectable effect at each level,
+    the odds of the verdicts if nothing changed, and the items or noise seeds that would be enough; alone, only that.
     """
-    if (checkpoint is None) == (config is None):
+    only_power = given["name"] is not None and checkpoint is None and config is None
+    if not only_power and (checkpoint is None) == (config is None):
         raise click.UsageError("give either CHECKPOINT or --config FILE", click.get_current_context())
+    power = None if given["name"] is None else _power(given)
+    if only_power:
+        _show(None, power, sites, as_json)
+        return
     if given["tokens"] < 1:
         raise HarnessError(f"--tokens {given['tokens']}", "a pass has at least one token", "give 1 or more")
     for option, known in (("attention", ATTENTIONS), ("dtype", DTYPES)):
@@ -45,15 +62,28 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     options.set_up_logging(False)
     noises = options.every_noise(given["noise"])
     from harness.cli.planning import from_checkpoint, from_config, plan_report
-    from harness.reports.plan_tables import print_plan
 
     if checkpoint is not None:
         source = from_checkpoint(checkpoint, noises, given)
     else:
         assert config is not None
         source = from_config(config, noises, given)
-    report = plan_report(source, noises, given["tokens"])
+    _show(plan_report(source, noises, given["tokens"]), power, sites, as_json)
+
+
+def _power(given: dict[str, Any]) -> list[dict[str, Any]]:
+    baseline = load_named(given["baselines_dir"], given["name"])
+    return [level.to_json() for level in forecast(baseline.arm, options.build_policy(given), given["discordance"])]
+
+
+def _show(report: dict[str, Any] | None, power: list[dict[str, Any]] | None, sites: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(report, indent=2))
-    else:
+        click.echo(json.dumps({**(report or {}), **({} if power is None else {"power": power})}, indent=2))
+        return
+    from harness.reports.plan_tables import print_plan
+    from harness.reports.power_table import print_power
+
+    if report is not None:
         print_plan(report, sites)
+    if power is not None:
+        print_power(power)

@@ -38,12 +38,12 @@ class ReplicatedArm:
         return tuple(each.training for each in self.replicates if each.training is not None)
 
 
-_Property = tuple[str, Callable[[Replicate], Any]]
+_Property = tuple[str, Callable[[str, TrainingRecord], Any]]
 _DISTINCT: tuple[_Property, ...] = (
-    ("weights", lambda each: each.weights),
-    ("training seed", lambda each: each.training.seed),
-    ("data order", lambda each: each.training.data_order),
-    ("initial losses", lambda each: each.training.initial_losses),
+    ("weights", lambda weights, training: weights),
+    ("training seed", lambda weights, training: training.seed),
+    ("data order", lambda weights, training: training.data_order),
+    ("initial losses", lambda weights, training: training.initial_losses),
 )
 """What independent training runs cannot share."""
 
@@ -59,7 +59,8 @@ def arm_problems(arm: ReplicatedArm, level: float) -> tuple[str, ...]:
     if bare:
         return (*found, f"{arm.label}: {bare[0]} has no training.json, so nothing says what it was trained with")
     for name, value in _DISTINCT:
-        shared = _shared([(each.run.label, value(each)) for each in arm.replicates])
+        known = zip(arm.replicates, arm.training, strict=True)
+        shared = _shared([(each.run.label, value(each.weights, training)) for each, training in known])
         if shared:
             found.append(f"{arm.label}: {shared[0]} and {shared[1]} have the same {name}, so they are one training run")
     first, *others = arm.training

@@ -1,12 +1,36 @@
-"""Intervals, bootstraps and sample sizes for paired scores (numpy, scipy and statsmodels; never torch).
+"""Intervals, tests, families, sample sizes and early stopping for paired scores (numpy, scipy, statsmodels; no torch).
 
 Every bound is one-sided at level ``alpha``, so that ``(low, high)`` is a two-sided interval at ``1 - 2 * alpha``.
 Accuracies and differences are fractions.
 """
 
-from harness.stats.bootstrap import BootstrapInterval, bca_mean
+from harness.stats.bootstrap import BootstrapInterval, bca_mean, cluster_bootstrap, percentile_mean
+from harness.stats.checks import (
+    DIFFERENCES,
+    FRACTIONS,
+    REAL,
+    ScoreError,
+    ScoreRange,
+    ScoreTable,
+    equal_seeds,
+    score_table,
+)
+from harness.stats.clustered import cluster_mean, cluster_standard_error
+from harness.stats.continuous import continuous_difference, continuous_mean, perplexity_ratio
+from harness.stats.equivalence import (
+    MarginTest,
+    equivalence_binary,
+    equivalence_independent,
+    equivalence_paired,
+    non_inferiority_binary,
+    non_inferiority_paired,
+)
+from harness.stats.hierarchical import HierarchicalInterval, hierarchical_mean
 from harness.stats.interval import Interval
 from harness.stats.means import mean_ratio, paired_mean, score_mean
+from harness.stats.multiplicity import FAMILIES, Family, judge_family
+from harness.stats.newcombe import newcombe
+from harness.stats.odds import VerdictOdds, items_to_pass, verdict_odds, verdict_odds_mean
 from harness.stats.paired import ratio_score, tango
 from harness.stats.power import (
     MAX_ITEMS,
@@ -17,21 +41,68 @@ from harness.stats.power import (
 )
 from harness.stats.proportion import wilson
 from harness.stats.quantiles import zero_discordance
+from harness.stats.sequential import EarlyStop, e_processes, early_stop, seeded_order
+from harness.stats.significance import TestResult, mcnemar_exact, paired_t, paired_t_of, sign_flip, welch_t
+from harness.stats.two_way import LEAST_SEEDS, TwoWayInterval, two_way_mean
 
 __all__ = [
+    "DIFFERENCES",
+    "FAMILIES",
+    "FRACTIONS",
+    "LEAST_SEEDS",
     "MAX_ITEMS",
+    "REAL",
     "BootstrapInterval",
+    "EarlyStop",
+    "Family",
+    "HierarchicalInterval",
     "Interval",
+    "MarginTest",
+    "ScoreError",
+    "ScoreRange",
+    "ScoreTable",
+    "TestResult",
+    "TwoWayInterval",
+    "VerdictOdds",
     "bca_mean",
+    "cluster_bootstrap",
+    "cluster_mean",
+    "cluster_standard_error",
+    "continuous_difference",
+    "continuous_mean",
+    "e_processes",
+    "early_stop",
+    "equal_seeds",
+    "equivalence_binary",
+    "equivalence_independent",
+    "equivalence_paired",
+    "hierarchical_mean",
     "items_needed_mean",
     "items_needed_paired",
     "items_needed_ratio",
+    "items_to_pass",
+    "judge_family",
+    "mcnemar_exact",
     "mean_ratio",
     "minimum_detectable_effect",
+    "newcombe",
+    "non_inferiority_binary",
+    "non_inferiority_paired",
     "paired_mean",
+    "paired_t",
+    "paired_t_of",
+    "percentile_mean",
+    "perplexity_ratio",
     "ratio_score",
     "score_mean",
+    "score_table",
+    "seeded_order",
+    "sign_flip",
     "tango",
+    "two_way_mean",
+    "verdict_odds",
+    "verdict_odds_mean",
+    "welch_t",
     "wilson",
     "zero_discordance",
 ]

@@ -48,8 +48,8 @@ def ratio_variance(both: float, gained: float, lost: float, ratio: float) -> flo
     return some * _larger_root(some, b, -ratio * (1 - ratio) * (noisy - ratio * clean))
 
 
-def _counts(**counts: float) -> list[float]:
-    """The counts as plain floats, checked."""
+def checked_counts(**counts: float) -> list[float]:
+    """The counts as plain floats. Raises ``ValueError`` unless each is finite and at least 0."""
     for name, count in counts.items():
         if not 0 <= count < math.inf:
             raise ValueError(f"{name}={count!r}; a count must be finite and at least 0")
@@ -80,7 +80,7 @@ def tango(lost: float, gained: float, n: float, alpha: float = 0.05) -> Interval
     Source: Tango (1998), Statistics in Medicine 17, 891-908.
     """
     z = z_quantile(alpha)
-    lost, gained, n = _counts(lost=lost, gained=gained, n=n)
+    lost, gained, n = checked_counts(lost=lost, gained=gained, n=n)
     if lost + gained > n * (1 + 1e-12):
         raise ValueError(f"{lost!r} lost and {gained!r} gained pairs of {n!r}; they must not exceed n")
     if n == 0:
@@ -101,7 +101,7 @@ def ratio_score(n11: float, n10: float, n01: float, n00: float, alpha: float = 0
     Source: Tang, Tang and Chan (2003), Nam and Blackwelder (2002), both in Statistics in Medicine.
     """
     z = z_quantile(alpha)
-    n11, n10, n01, n00 = _counts(n11=n11, n10=n10, n01=n01, n00=n00)
+    n11, n10, n01, n00 = checked_counts(n11=n11, n10=n10, n01=n01, n00=n00)
     noisy, clean, some = n11 + n10, n11 + n01, n11 + n10 + n01
     if clean == 0:
         return None

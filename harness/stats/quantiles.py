@@ -21,8 +21,8 @@ def z_quantile(alpha: float) -> float:
 
 
 @lru_cache(maxsize=1024)
-def t_quantile(alpha: float, freedom: int) -> float:
-    """The upper ``alpha`` quantile of Student's t with ``freedom`` >= 1 degrees of freedom."""
+def t_quantile(alpha: float, freedom: float) -> float:
+    """The upper ``alpha`` quantile of Student's t with ``freedom`` >= 1 degrees of freedom (need not be whole)."""
     return float(-special.stdtrit(freedom, check_alpha(alpha)))
 
 

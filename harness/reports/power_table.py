@@ -1,0 +1,48 @@
+"""What a gate can tell, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from harness.reports.layout import print_lines, print_table, stdout_console
+
+HEADER = (
+    *("level", "n", "noise seeds", "discordance %", "margin pp", "MDE pp"),
+    *("PASS / INCONCLUSIVE / FAIL if nothing changed", "items enough", "seeds enough"),
+)
+NOTE = (
+    "MDE: minimum detectable effect, one-sided alpha of the policy, power 0.8. Enough: for PASS with probability 0.8 if"
+    " nothing changed. Nothing changed: the same quality with independent draws."
+)
+
+
+def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One row per level."""
+    return [
+        (
+            f"{100 * level['level']:g} %",
+            str(level["n"]),
+            str(level["noise_seeds"]),
+            f"{100 * level['discordance']:.1f} {'own' if level['own'] else 'assumed'}",
+            f"{100 * level['margin']:.2f}",
+            f"{100 * level['effect']:.2f}",
+            " / ".join(f"{level['odds'][name]:.2f}" for name in ("passing", "inconclusive", "failing")),
+            _count(level["items"]),
+            _count(level["seeds"]) if level["own"] else "one draw",
+        )
+        for level in power
+    ]
+
+
+def print_power(power: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """The table and the warnings."""
+    console = console or stdout_console()
+    print_table(console, "What a gate against this baseline can tell", HEADER, power_rows(power))
+    print_lines(console, [NOTE, *(f"warning: {level['warning']}" for level in power if level["warning"])])
+
+
+def _count(value: int | None) -> str:
+    return "none" if value is None else f"{value:,}"

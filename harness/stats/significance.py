@@ -1,0 +1,142 @@
+"""Tests of paired and independent scores, each with the smallest p that its data could have given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from harness.stats.bootstrap import private_generator
+from harness.stats.checks import Floats, ScoreError, same_items, vector
+from harness.stats.paired import checked_counts
+
+ALTERNATIVES = ("two-sided", "less", "greater")
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """A test of "no difference". ``estimate`` is in score units (fractions for accuracies).
+
+    ``p_value`` and ``statistic`` are ``None`` where the data allow no test (no spread, too few values).
+    ``attainable`` is the smallest p that any outcome of this size could give; ``None``: no such bound.
+    """
+
+    __test__ = False  # no test class for pytest
+
+    test: str
+    alternative: str
+    estimate: float
+    statistic: float | None
+    p_value: float | None
+    n: int
+    attainable: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for strict JSON."""
+        found = asdict(self)
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in found.items()
+        }
+
+
+def _check_alternative(alternative: str) -> None:
+    if alternative not in ALTERNATIVES:
+        raise ScoreError(f"alternative {alternative!r}", f"it is one of {', '.join(ALTERNATIVES)}", "use two-sided")
+
+
+def mcnemar_exact(lost: int, gained: int, n: int, alternative: str = "two-sided") -> TestResult:
+    """Exact McNemar test on ``lost`` and ``gained`` of ``n`` pairs; the estimate is (gained - lost) / n.
+
+    ``less`` tests for a drop, ``greater`` for a gain. Without discordant pairs p is 1. The smallest attainable p is
+    2 * 0.5^d for d discordant pairs (0.5^d one-sided). Raises ``ValueError`` on counts that do not fit.
+    Source: McNemar (1947), Psychometrika 12, 153-157, as in statsmodels.
+    """
+    _check_alternative(alternative)
+    checked_counts(lost=lost, gained=gained, n=n)
+    if lost != int(lost) or gained != int(gained) or lost + gained > n:
+        raise ValueError(f"{lost!r} lost and {gained!r} gained pairs of {n!r}; whole numbers, together at most n")
+    discordant = int(lost + gained)
+    estimate = (gained - lost) / n if n else math.nan
+    sides = 2 if alternative == "two-sided" else 1
+    attainable = min(1.0, sides * 0.5**discordant)
+    if discordant == 0:
+        p_value = 1.0
+    elif sides == 2:
+        p_value = min(1.0, float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue))
+    else:
+        p_value = float(stats.binomtest(int(gained), discordant, 0.5, alternative=alternative).pvalue)
+    return TestResult("exact McNemar", alternative, estimate, float(min(lost, gained)), p_value, int(n), attainable)
+
+
+def sign_flip(
+    differences: ArrayLike, alternative: str = "two-sided", resamples: int = 9_999, seed: int = 0
+) -> TestResult:
+    """Permutation test of per-item differences (any score units): under no difference every sign is as likely.
+
+    Exact where 2^(non-zero differences) is at most ``resamples``, otherwise that many flips from a private
+    generator of ``seed``. Zero differences change nothing and are left out. The attainable minimum of p is
+    2 / 2^k for k non-zero differences (1 / 2^k one-sided), or the one of ``resamples`` flips.
+    Raises :class:`ScoreError` on NaN or a wrong shape. Source: Pitman (1937), as in scipy's ``permutation_test``.
+    """
+    _check_alternative(alternative)
+    values = vector(differences, "differences")
+    estimate = float(values.mean()) if len(values) else math.nan
+    moved = values[values != 0]
+    sides = 2 if alternative == "two-sided" else 1
+    exact = len(moved) <= math.log2(max(1, resamples))
+    attainable = min(1.0, sides * (0.5 ** len(moved) if exact else 1 / (resamples + 1)))
+    name = f"sign-flip permutation ({'exact' if exact else f'{resamples} flips'})"
+    if not len(moved):
+        return TestResult(name, alternative, estimate, 0.0, 1.0, len(values), attainable)
+    found = stats.permutation_test(
+        (moved,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf if exact else resamples,
+        batch=max(1, 1_000_000 // len(moved)),
+        alternative=alternative,
+        rng=private_generator(seed, "sign flip"),
+    )
+    return TestResult(name, alternative, estimate, float(values.mean()), float(found.pvalue), len(values), attainable)
+
+
+def _no_spread(values: Floats) -> bool:
+    return len(values) < 2 or float(np.ptp(values)) == 0
+
+
+def paired_t(differences: ArrayLike, alternative: str = "two-sided") -> TestResult:
+    """Student's paired t test on per-item differences; p is ``None`` below two items and without spread."""
+    _check_alternative(alternative)
+    values = vector(differences, "differences")
+    estimate = float(values.mean()) if len(values) else math.nan
+    if _no_spread(values):
+        return TestResult("paired t", alternative, estimate, None, None, len(values))
+    found = stats.ttest_1samp(values, 0.0, alternative=alternative)
+    return TestResult("paired t", alternative, estimate, float(found.statistic), float(found.pvalue), len(values))
+
+
+def paired_t_of(first: ArrayLike, second: ArrayLike, alternative: str = "two-sided") -> TestResult:
+    """:func:`paired_t` of first - second, item by item."""
+    ours, theirs = vector(first, "first"), vector(second, "second")
+    same_items(ours, theirs)
+    return paired_t(ours - theirs, alternative)
+
+
+def welch_t(first: ArrayLike, second: ArrayLike, alternative: str = "two-sided") -> TestResult:
+    """Welch's t test of mean(first) - mean(second), independent values; p is ``None`` where either has no pair or
+    neither has any spread. Source: Welch (1947), Biometrika 34, 28-35, as in scipy."""
+    _check_alternative(alternative)
+    ours, theirs = vector(first, "first"), vector(second, "second")
+    n = len(ours) + len(theirs)
+    estimate = float(ours.mean() - theirs.mean()) if len(ours) and len(theirs) else math.nan
+    if min(len(ours), len(theirs)) < 2 or (_no_spread(ours) and _no_spread(theirs)):
+        return TestResult("Welch t", alternative, estimate, None, None, n)
+    found = stats.ttest_ind(ours, theirs, equal_var=False, alternative=alternative)
+    return TestResult("Welch t", alternative, estimate, float(found.statistic), float(found.pvalue), n)
