@@ -1,0 +1,82 @@
+"""Families of hypotheses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from harness.stats import FAMILIES, ScoreError, judge_family
+
+pytestmark = pytest.mark.unit
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+def named(values: list[float]) -> dict[str, float]:
+    return {f"h{index}": p for index, p in enumerate(values)}
+
+
+@given(p_values, st.sampled_from([0.01, 0.05, 0.2]))
+def test_holm_and_benjamini_hochberg_are_those_of_statsmodels(values: list[float], alpha: float) -> None:
+    for kind, method in (("holm", "holm"), ("benjamini-hochberg", "fdr_bh")):
+        found = judge_family(kind, named(values), alpha)
+        rejected, adjusted, *_ = multipletests(values, alpha=alpha, method=method)
+        assert list(found.adjusted.values()) == pytest.approx(list(adjusted), abs=1e-8)
+        assert list(found.rejected.values()) == list(rejected)
+    expected = stats.false_discovery_control(values)
+    assert list(judge_family("benjamini-hochberg", named(values)).adjusted.values()) == pytest.approx(
+        list(expected), abs=1e-8
+    )
+
+
+def test_all_must_pass_needs_every_one_and_no_correction() -> None:
+    both = judge_family("all-must-pass", {"5 %": 0.03, "10 %": 0.049})
+    assert both.all_rejected
+    assert set(both.adjusted.values()) == {0.049}
+    assert not judge_family("all-must-pass", {"5 %": 0.0001, "10 %": 0.051}).all_rejected
+
+
+def test_a_fixed_sequence_stops_at_the_first_that_stands() -> None:
+    found = judge_family("fixed-sequence", {"0": 0.01, "5 %": 0.2, "10 %": 0.001})
+    assert list(found.rejected.values()) == [True, False, False]
+    assert list(found.adjusted.values()) == [0.01, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_names_itself(kind: str) -> None:
+    found = judge_family(kind, {"a": 0.01, "b": 0.03}, alpha=0.05)
+    shown = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert shown["kind"] == kind
+    assert shown["family"] == found.label
+    assert "2 hypotheses, alpha 0.05" in found.label
+    assert shown["hypotheses"]["a"]["p"] == 0.01
+    empty = judge_family(kind, {})
+    assert (empty.rejected, empty.all_rejected) == ({}, False)
+
+
+def test_under_no_effect_holm_keeps_the_chance_of_any_false_rejection() -> None:
+    rng = np.random.default_rng(0)
+    runs = 2000
+    any_false = sum(any(judge_family("holm", named(list(rng.random(8)))).rejected.values()) for _ in range(runs))
+    plain = sum((rng.random(8) <= 0.05).any() for _ in range(runs))
+    assert any_false / runs < 0.065
+    assert plain / runs > 0.25
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "alpha", "words"),
+    [
+        ("bonferroni", {"a": 0.1}, 0.05, "it is one of all-must-pass, holm"),
+        ("holm", {"a": 1.2}, 0.05, "p-value 1.2 of a; a p-value lies in"),
+        ("holm", {"a": float("nan")}, 0.05, "p-value nan of a"),
+        ("holm", {"a": 0.1}, 0.0, "alpha 0.0; it lies between 0 and 1"),
+    ],
+)
+def test_bad_families_are_refused(kind: str, values: dict[str, float], alpha: float, words: str) -> None:
+    with pytest.raises(ScoreError, match=words):
+        judge_family(kind, values, alpha)

@@ -1,0 +1,102 @@
+"""McNemar, sign flips, t tests: agreement with public functions, attainable p, degenerate data."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.weightstats import CompareMeans
+
+from harness.stats import ScoreError, mcnemar_exact, paired_t, paired_t_of, sign_flip, welch_t
+
+pytestmark = pytest.mark.unit
+few = st.integers(0, 30)
+
+
+@given(few, few, st.integers(0, 50))
+def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(lost: int, gained: int, rest: int) -> None:
+    n = lost + gained + rest
+    found = mcnemar_exact(lost, gained, n)
+    if lost + gained == 0:
+        assert (found.p_value, found.attainable) == (1.0, 1.0)
+        return
+    table = [[0, lost], [gained, 0]]
+    assert found.p_value == pytest.approx(min(1.0, mcnemar(table, exact=True).pvalue), abs=1e-8)
+    assert found.p_value == pytest.approx(stats.binomtest(gained, lost + gained).pvalue, abs=1e-8)
+    assert found.attainable is not None
+    assert found.attainable <= found.p_value + 1e-12
+    one_sided = [mcnemar_exact(lost, gained, n, side).p_value for side in ("less", "greater")]
+    assert found.p_value == pytest.approx(min(1.0, 2 * min(p for p in one_sided if p is not None)))
+
+
+def test_the_attainable_p_is_reached_where_all_pairs_are_lost() -> None:
+    found = mcnemar_exact(7, 0, 100, "less")
+    assert found.p_value == found.attainable == 0.5**7
+    assert found.estimate == pytest.approx(-0.07)
+
+
+@pytest.mark.parametrize("table", [(3, 3, 5), (-1, 0, 5), (0.5, 1, 5)])
+def test_mcnemar_refuses_counts_that_do_not_fit(table: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError):
+        mcnemar_exact(*table)  # type: ignore[arg-type]
+
+
+def test_sign_flips_are_exact_for_few_values() -> None:
+    values = np.array([0.3, -0.1, 0.25, 0.2, 0.0, 0.4])
+    sums = [abs(np.dot(signs, values)) for signs in itertools.product((-1, 1), repeat=6)]
+    found = sign_flip(values)
+    assert found.p_value == pytest.approx(np.mean(np.array(sums) >= abs(values.sum()) - 1e-12), abs=1e-12)
+    assert found.attainable == 2 / 2**5  # the zero is no value to flip
+    assert "exact" in found.test
+    assert sign_flip(np.abs(values), "greater").p_value == 1 / 2**5
+
+
+def test_sign_flips_of_binary_pairs_are_mcnemar() -> None:
+    values = np.repeat([-1.0, 1.0, 0.0], [8, 3, 200])
+    assert sign_flip(values).p_value == pytest.approx(mcnemar_exact(8, 3, 211).p_value, abs=1e-8)
+
+
+def test_sampled_flips_are_near_the_t_test_and_leave_the_global_generator_alone() -> None:
+    values = np.random.default_rng(0).normal(0.1, 1, 400)
+    np.random.seed(3)
+    found = sign_flip(values)
+    assert np.random.random() == np.random.RandomState(3).random()
+    assert found == sign_flip(values)
+    assert found.p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)
+    assert found.attainable == 2 / 10_000
+    assert "9999 flips" in found.test
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "less", "greater"])
+def test_t_tests_are_those_of_scipy_and_statsmodels(alternative: str) -> None:
+    rng = np.random.default_rng(5)
+    first, second = rng.normal(0, 1, 30), rng.normal(0.3, 2, 30)
+    paired, welch = paired_t_of(first, second, alternative), welch_t(first, second[:20], alternative)
+    assert paired.p_value == pytest.approx(stats.ttest_rel(first, second, alternative=alternative).pvalue, abs=1e-12)
+    side = {"less": "smaller", "greater": "larger"}.get(alternative, alternative)
+    reference = CompareMeans.from_data(first, second[:20]).ttest_ind(alternative=side, usevar="unequal")
+    assert (welch.statistic, welch.p_value) == pytest.approx(reference[:2], abs=1e-8)
+    assert welch.estimate == pytest.approx(first.mean() - second[:20].mean())
+
+
+@pytest.mark.parametrize("values", [[], [0.4], [0.2, 0.2, 0.2]])
+def test_without_spread_there_is_no_t_test(values: list[float]) -> None:
+    for found in (paired_t(values), welch_t(values, values)):
+        assert found.p_value is None
+        assert found.statistic is None
+        text = json.dumps(found.to_json(), allow_nan=False)
+        assert ("null" in text) and (math.isnan(found.estimate) == (not values))
+    assert sign_flip([]).p_value == sign_flip([0.0, 0.0]).p_value == 1.0
+
+
+def test_an_unknown_alternative_is_refused() -> None:
+    for call in (lambda: paired_t([1, 2], "smaller"), lambda: mcnemar_exact(1, 2, 3, "smaller")):
+        with pytest.raises(ScoreError, match="it is one of two-sided, less, greater"):
+            call()
