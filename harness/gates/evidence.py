@@ -9,6 +9,7 @@ from harness.gates.pairing import Pairs
 from harness.gates.parts import accuracy
 from harness.gates.verdicts import PASS
 from harness.record import CERTIFIED, EXTERNAL, Arm
+from harness.stats.two_way import LEAST_SEEDS
 
 
 def certificate_problems(role: str, arm: Arm, level: float) -> tuple[str, ...]:
@@ -30,11 +31,23 @@ def external_note(role: str, arm: Arm, level: float) -> tuple[str, ...]:
 
 
 def shared_draws_note(arm: Arm, level: float) -> tuple[str, ...]:
-    """What an interval over items leaves out where all items share the draws of a seed (one "chip")."""
-    if level == 0 or "key:shared" not in arm.key.get("noise", ""):
+    """What the interval of the difference is over where all items share the draws of a seed (one "chip")."""
+    if not shares_draws(arm, level):
         return ()
     seeds = len({seed for row in arm.outcomes.get(level, {}).values() for seed in row})
-    return (f"draws are shared by all items (key:shared): the interval is conditional on these {seeds} noise seeds",)
+    if seeds >= LEAST_SEEDS:
+        return (
+            f"draws are shared by all items (key:shared): the interval is over items and these {seeds} noise seeds",
+        )
+    return (
+        f"draws are shared by all items (key:shared): the interval is conditional on these {seeds} noise seeds"
+        f" ({LEAST_SEEDS} would show how far seeds lie apart)",
+    )
+
+
+def shares_draws(arm: Arm, level: float) -> bool:
+    """True where every item of ``arm`` sees the same draws of a noise seed at ``level``."""
+    return level != 0 and "key:shared" in arm.key.get("noise", "")
 
 
 @dataclass(frozen=True)

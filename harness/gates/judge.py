@@ -12,6 +12,7 @@ from harness.gates.evidence import (
     external_note,
     floor_problems,
     shared_draws_note,
+    shares_draws,
     turned_by_missing,
 )
 from harness.gates.keys import axis_note, key_differences
@@ -151,7 +152,8 @@ def _judge_level(match: _Match, level: float, differing: tuple[str, ...]) -> Lev
     unpaired = pairing_problem(match.candidate, match.baseline, level)
     if unpaired:
         return LevelVerdict(level, INVALID, (unpaired, *objections, *notes))
-    pairs = pair(match.candidate.outcomes[level], match.baseline.outcomes[level])
+    shared = shares_draws(match.candidate, level)
+    pairs = pair(match.candidate.outcomes[level], match.baseline.outcomes[level], shared)
     own = _own_pairs(match.candidate, level)
     measured = _measure(match, level, pairs, own)
     if pairs.n == 0:

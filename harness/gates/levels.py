@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.gates.evidence import certificate_problems, shared_draws_note, turned_by_missing
+from harness.gates.evidence import certificate_problems, shared_draws_note, shares_draws, turned_by_missing
 from harness.gates.pairing import Pairs, pair, seeds_of
 from harness.gates.parts import accuracy, difference, difference_part
 from harness.gates.policy import check_alpha, check_fraction
@@ -82,7 +82,9 @@ def compare_levels(
     problems += [f"{arm.label}: no outcomes at level {each:g}" for each in asked if not _present(arm, each)]
     if level == against:
         problems.append(f"level {level:g} is compared with itself, which shows nothing")
-    pairs = pair(arm.outcomes[level], arm.outcomes[against]) if all(_present(arm, each) for each in asked) else None
+    shared = any(shares_draws(arm, each) for each in asked)
+    complete = all(_present(arm, each) for each in asked)
+    pairs = pair(arm.outcomes[level], arm.outcomes[against], shared) if complete else None
     if pairs is not None and pairs.n == 0:
         problems.append(f"none of {pairs.total} items was measured at both levels")
     elif pairs is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.exceptions import HarnessError
 from harness.record import ERROR, TRUNCATED, UNPARSED, Arm, Outcome
+from harness.stats.two_way import LEAST_SEEDS
 
 Floats = NDArray[np.float64]
 Cells = Mapping[str, Mapping[int, Outcome]]
@@ -28,11 +29,13 @@ def seeds_of(cells: Cells) -> tuple[int, ...]:
 class Pairs:
     """Two aligned score matrices (items, seeds), fractions in [0, 1], NaN where nothing was measured.
 
-    The rows are the union of both sides' items. ``first`` is the judged side, ``second`` its reference.
+    The rows are the union of both sides' items. ``first`` is the judged side, ``second`` its reference. ``shared``
+    says that all items share the draws of a noise seed, so that seeds are crossed with items.
     """
 
     first: Floats
     second: Floats
+    shared: bool = False
 
     @property
     def total(self) -> int:
@@ -74,8 +77,15 @@ class Pairs:
     def filled(self, first: float, second: float) -> Pairs:
         """With every unmeasured cell replaced; what was measured keeps its score."""
         return Pairs(
-            np.where(np.isnan(self.first), first, self.first), np.where(np.isnan(self.second), second, self.second)
+            np.where(np.isnan(self.first), first, self.first),
+            np.where(np.isnan(self.second), second, self.second),
+            self.shared,
         )
+
+    @property
+    def crossed(self) -> bool:
+        """True where the spread over noise seeds is part of the interval: shared draws, and seeds enough to know it."""
+        return self.shared and max(self.first.shape[1], self.second.shape[1]) >= LEAST_SEEDS
 
 
 def flipped_outcomes(first: Cells, second: Cells) -> tuple[tuple[str, int, bool], ...]:
@@ -106,10 +116,10 @@ def _scores(cells: Cells, items: list[str], seeds: tuple[int, ...]) -> Floats:
     return matrix
 
 
-def pair(first: Cells, second: Cells) -> Pairs:
+def pair(first: Cells, second: Cells, shared: bool = False) -> Pairs:
     """Align two sides by item hash; the columns are each side's own seeds. Raises on a score outside [0, 1]."""
     items = sorted(set(first) | set(second))
-    return Pairs(_scores(first, items, seeds_of(first)), _scores(second, items, seeds_of(second)))
+    return Pairs(_scores(first, items, seeds_of(first)), _scores(second, items, seeds_of(second)), shared)
 
 
 def unscored(cells: Cells, items: set[str], seeds: tuple[int, ...]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from harness.stats import (
     ratio_score,
     score_mean,
     tango,
+    two_way_mean,
     wilson,
 )
 
@@ -59,9 +60,13 @@ def accuracy(values: Floats, binary: bool, alpha: float) -> Interval:
 
 
 def difference(pairs: Pairs, alpha: float) -> Interval:
-    """Mean of first - second over measured pairs: Tango for single draws, else per-item means."""
+    """Mean of first - second over measured pairs: Tango for single draws, else per-item means; over items and noise
+    seeds where all items share the draws of a seed and there are enough seeds."""
     if pairs.binary:
         return tango(*pairs.flips(), pairs.n, alpha)
+    if pairs.crossed:
+        ours, theirs = pairs.cells()
+        return two_way_mean(ours - theirs, alpha)
     first, second = pairs.means()
     return paired_mean(first - second, alpha)
 
@@ -95,6 +100,8 @@ _RELATION = {PASS: "lies above", FAIL: "lies below", INCONCLUSIVE: "contains"}
 def _outlook(verdict: str, needed: int | None, pairs: Pairs) -> str:
     if verdict != INCONCLUSIVE:
         return ""
+    if pairs.crossed:
+        return "; noise seeds are part of the interval, so more of them may be needed as well as items"
     if pairs.n < 2 and not pairs.binary:
         return "; one item shows no spread, so how many would decide is unknown"
     if needed is None:
@@ -117,7 +124,7 @@ def difference_part(pairs: Pairs, margin: float, alpha: float) -> Part:
     verdict, needed = _decide(found, -margin, closed=False), None
     if verdict == INCONCLUSIVE and pairs.binary:
         needed = items_needed_paired(*pairs.flips(), pairs.n, margin, alpha)
-    elif verdict == INCONCLUSIVE and pairs.n > 1:
+    elif verdict == INCONCLUSIVE and pairs.n > 1 and not pairs.crossed:
         first, second = pairs.means()
         needed = items_needed_mean(found.estimate, _spread(first - second), margin, alpha)
     reason = (
