@@ -20,6 +20,7 @@ VERBS = {
     "baseline": "Keep, list, show and compare accepted runs.",
     "compare": "Compare two arms of replicated training runs.",
     "doctor": "Say what works here; --calibrate shows that the statistics hold.",
+    "claims": "Judge the published claims from their registered numbers.",
     "eval": "Evaluate a checkpoint at 0 / 5 / 10 % inference noise.",
     "gate": "Judge a run or a checkpoint against a baseline.",
     "plan": "Show what a noise specification perturbs in a model.",

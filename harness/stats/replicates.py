@@ -172,6 +172,8 @@ def permutation(arm: ArrayLike, reference: ArrayLike, paired: bool = False, seed
     count, least = _arrangements(len(ours), len(theirs), paired), attainable_p(len(ours), len(theirs), paired)
     if least == 1.0:  # a single arrangement, or two that mirror each other, decide nothing
         return Permutation(1.0, 1.0, count, exact=True)
+    if not paired and min(len(ours), len(theirs)) == 1:
+        return Permutation(_one_against(ours, theirs), least, count, exact=True)
     exact = count <= MAX_ARRANGEMENTS
     found = stats.permutation_test(
         (ours, theirs),
@@ -245,11 +247,11 @@ def seeds_for_equivalence(margin: float, sd: float, alpha: float = 0.05, power: 
 
 def _smallest(reached: Any) -> int | None:
     """The smallest number of runs from 2 on for which ``reached`` holds; it is monotone."""
-    if reached(2):
-        return 2
-    if not reached(MAX_SEEDS):
-        return None
-    below, enough = 2, MAX_SEEDS
+    below, enough = 1, 2
+    while not reached(enough):
+        if enough == MAX_SEEDS:
+            return None
+        below, enough = enough, min(2 * enough, MAX_SEEDS)
     while enough - below > 1:
         middle = (below + enough) // 2
         below, enough = (below, middle) if reached(middle) else (middle, enough)
@@ -271,6 +273,14 @@ def _open(estimate: float, runs: tuple[int, int], degenerate: bool = False) -> R
 
 def _arrangements(runs: int, reference_runs: int, paired: bool) -> int:
     return int(2**runs) if paired else math.comb(runs + reference_runs, runs)
+
+
+def _one_against(arm: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """The exact two-sided p where one arm is a single run, which scipy refuses: its rank among all runs."""
+    alone, others = (arm, reference) if len(arm) == 1 else (reference, arm)
+    every = np.concatenate([alone, others])
+    above, below = (every >= alone[0] - _ROUNDING).sum(), (every <= alone[0] + _ROUNDING).sum()
+    return min(1.0, 2 * float(min(above, below)) / len(every))
 
 
 def _mean_difference(

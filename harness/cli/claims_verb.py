@@ -1,0 +1,98 @@
+"""``harness claims``: judges the published claims from their registered numbers, and the pre-registered theory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli import options
+from harness.exceptions import HarnessError
+from harness.spec import nearest
+
+
+@click.command("claims")
+@click.option("--id", "name", default=None, metavar="ID", help="One claim in full, with its arms and values.")
+@click.option("--verdict", default=None, help="Only claims with this verdict.")
+@click.option(
+    "--registry",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Folder of the published results and claims.  [default: baselines/published]",
+)
+@click.option("--markdown", default=None, type=click.Path(path_type=Path), help="Write the page to this file as well.")
+@click.option("--theory", is_flag=True, help="Judge the gradient-versus-activation theory instead.")
+@click.option(
+    "--arm", "arms", multiple=True, metavar="NAME=RUN,RUN", help="With --theory: run folders of E8a, E8b, E8c, E8d."
+)
+@options.json_option
+def command(registry: Path | None, theory: bool, arms: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Recompute the verdict of every published claim from its registered data and integrity facts.
+
+    Verdicts: supported, supported_single_seed, not_established, void, confounded, false. With --theory: the criteria
+    fixed beforehand over replicated arms; without --arm over what is published. The exit code is 0 whatever the
+    verdicts are.
+    """
+    if theory:
+        _refuse(given, "--theory judges the theory alone")
+        _show_theory(registry, arms, as_json)
+        return
+    if arms:
+        raise HarnessError("--arm", "arms belong to the theory", "add --theory")
+    _show_claims(registry, as_json, **given)
+
+
+def _show_claims(
+    registry: Path | None, as_json: bool, name: str | None, verdict: str | None, markdown: Path | None
+) -> None:
+    from harness.claims import VERDICTS, judge_all, load_registry
+    from harness.claims.numbers import Context
+    from harness.reports.claims_report import claims_report, print_claim, print_claims, write_claims
+
+    if verdict is not None and verdict not in VERDICTS:
+        raise HarnessError(f"--verdict {verdict}", f"it is one of {', '.join(VERDICTS)}", nearest(verdict, VERDICTS))
+    context = Context.of(load_registry(registry))
+    ids = [claim.id for claim in context.registry.claims]
+    if name is not None and name not in ids:
+        raise HarnessError(f"--id {name}", "the registry has no such claim", nearest(name, ids))
+    judgements = judge_all(context.registry)
+    wanted = [one for one in judgements if name in (None, one.claim.id) and verdict in (None, one.verdict)]
+    report = claims_report(wanted, context.spread)
+    if markdown is not None:
+        write_claims(markdown, report)
+    if as_json:
+        click.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    if name is not None and report["claims"]:
+        print_claim(report["claims"][0], report)
+    else:
+        print_claims(report)
+    if markdown is not None:
+        click.echo(f"report: {markdown}")
+
+
+def _show_theory(registry: Path | None, texts: tuple[str, ...], as_json: bool) -> None:
+    from harness.claims.theory import judge_theory
+    from harness.claims.theory_runs import parse_arms, published_arms, stored_arms
+    from harness.reports.claims_report import print_theory
+
+    if texts:
+        arms = stored_arms(parse_arms(texts))
+    else:
+        from harness.claims import load_registry
+
+        arms = published_arms(load_registry(registry))
+    found = judge_theory(arms).to_json()
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "theory": found}, indent=2, allow_nan=False))
+    else:
+        print_theory(found)
+
+
+def _refuse(given: dict[str, Any], rule: str) -> None:
+    flags = {"name": "--id", "verdict": "--verdict", "markdown": "--markdown"}
+    for key, flag in flags.items():
+        if given[key] is not None:
+            raise HarnessError(flag, rule, f"drop {flag} or --theory")

@@ -1,0 +1,207 @@
+"""Rows and sentences about judged claims, shared by the terminal and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CLAIM_HEADER = ("id", "claim", "difference", "p", "runs", "seeds", "reason")
+ARM_HEADER = (
+    "experiment",
+    "where",
+    "values (n, source)",
+    "noise at evaluation",
+    "effective configuration",
+    "replicates",
+)
+REPLICATE_HEADER = ("step", "runs", "sd", "degrees of freedom", "effective configuration")
+CRITERION_HEADER = ("criterion", "outcome", "statement", "estimate", "90 %", "p", "attainable p", "runs", "reason")
+VERDICT_WORDS: Mapping[str, str] = {
+    "supported": "replicated arms, interval clear of 0",
+    "supported_single_seed": "more than replicates differ by, one run per arm",
+    "not_established": "no such difference is shown",
+    "void": "what the claim is about was not there",
+    "confounded": "the arms differ in more than the claimed factor",
+    "false": "the data contradict the claim",
+}
+HOW = (
+    "Differences in percentage points unless the metric is another; p from the questions alone (unpaired: no answers "
+    "of single questions are left); runs per arm with accidental replicates; seeds per arm that would settle the "
+    "claimed size (80 % power, 5 % two-sided), given the pooled sd."
+)
+
+
+def claim_rows(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One row per claim, in the order given."""
+    return [
+        (
+            claim["id"],
+            claim["claim"],
+            signed(claim["numbers"]["difference"]),
+            p_text(claim["numbers"]["p"]),
+            " / ".join(map(str, claim["numbers"]["runs_per_arm"])) or "-",
+            text_of(claim["seeds_per_arm_to_settle"]),
+            claim["reason"],
+        )
+        for claim in claims
+    ]
+
+
+def grouped(report: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """(verdict, its claims) for every verdict that occurs."""
+    groups = [(verdict, [c for c in report["claims"] if c["verdict"] == verdict]) for verdict in VERDICT_WORDS]
+    return [(verdict, claims) for verdict, claims in groups if claims]
+
+
+def summary_line(report: Mapping[str, Any]) -> str:
+    """How many claims got which verdict."""
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in report["summary"].items())
+    return f"{len(report['claims'])} claims: {counts}"
+
+
+def spread_line(report: Mapping[str, Any]) -> str:
+    """The pooled standard deviation of accidental replicates."""
+    found = report["replicates"]
+    if found["pooled_sd"] is None:
+        return "no accidental replicates: the spread between runs is unknown"
+    low, high = found["pooled_sd_range"]
+    return (
+        f"spread of accidental replicates: pooled sd {found['pooled_sd']:.2f} points with "
+        f"{found['degrees_of_freedom']} degrees of freedom from {len(found['groups'])} groups "
+        f"({low:.2f} to {high:.2f} by the choice among contradictory values); it explains "
+        f"{found['explains_between_single_runs']:.2f} points between two single runs"
+    )
+
+
+def replicate_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The groups of runs that were one configuration."""
+    return [
+        (
+            str(group["step"]),
+            ", ".join(f"{name} {' or '.join(f'{v:g}' for v in values)}" for name, values in group["values"].items()),
+            f"{group['sd']:.2f}",
+            str(group["degrees_of_freedom"]),
+            group["effective_configuration"],
+        )
+        for group in report["replicates"]["groups"]
+    ]
+
+
+def arm_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The arms of one comparison with everything published there."""
+    return [
+        (
+            arm["experiment"],
+            arm["place"],
+            "; ".join(f"{v['value']:g} (n {text_of(v['n'])}, {', '.join(v['sources'])})" for v in arm["values"]),
+            ", ".join(dict.fromkeys(v["noise_at_evaluation"] for v in arm["values"])),
+            arm["effective_configuration"],
+            ", ".join(f"{name} {value:g}" for name, value in arm["replicates"].items()) or "-",
+        )
+        for arm in comparison["arms"]
+    ]
+
+
+def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """The numbers of one comparison, and its readings where values contradict each other."""
+    lines = [f"{comparison['verdict']}: {comparison['reason']}"]
+    if numbers := number_text(comparison["numbers"]):
+        lines.append(numbers)
+    for reading in comparison["readings"]:
+        values = " and ".join(f"{value:g}" for value in reading["values"])
+        items = ", ".join(dict.fromkeys(text_of(n) for n in reading["numbers"]["items_per_arm"]))
+        lines.append(f"with {values} (n {items}): {reading['verdict']}; {number_text(reading['numbers'])}")
+    return lines
+
+
+def number_text(numbers: Mapping[str, Any]) -> str:
+    """difference, claimed size, both intervals, p."""
+    parts = []
+    if numbers["difference"] is not None:
+        parts.append(f"difference {signed(numbers['difference'])}")
+    if numbers["claimed"] is not None:
+        low, high = numbers["claimed"]
+        parts.append(f"claimed {low:g}" if low == high else f"claimed {low:g} to {high:g}")
+    if numbers["interval"] is not None:
+        parts.append(f"questions {bounds(numbers['interval'])}")
+    if numbers["p"] is not None:
+        parts.append(f"p {p_text(numbers['p'])}")
+    if numbers["run_interval"] is not None:
+        parts.append(f"runs {signed(numbers['run_difference'])} {bounds(numbers['run_interval'])}")
+    if numbers["run_p"] is not None:
+        parts.append(f"p {p_text(numbers['run_p'])} ({numbers['run_method']})")
+    if numbers["attainable_p"] is not None:
+        parts.append(f"least p of a permutation {p_text(numbers['attainable_p'])}")
+    return ", ".join(parts)
+
+
+def settle_line(claim: Mapping[str, Any]) -> str:
+    """What would settle the claim."""
+    seeds, items = claim["seeds_per_arm_to_settle"], claim["items_per_arm_to_settle"]
+    parts = [f"{seeds} training seeds per arm"] if seeds else []
+    parts += [f"{items:,} questions per arm if they were another sample"] if items else []
+    return f"to settle it: {', '.join(parts)}" if parts else "no number of seeds settles it"
+
+
+def criterion_rows(theory: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row per statement of every criterion of the theory."""
+    rows: list[tuple[str, ...]] = []
+    for criterion in theory["criteria"]:
+        for statement in criterion["statements"]:
+            interval = "-"
+            if statement["low"] is not None:
+                interval = bounds((100 * statement["low"], 100 * statement["high"]))
+            rows.append(
+                (
+                    criterion["name"],
+                    statement["outcome"],
+                    statement["text"],
+                    "-" if statement["estimate"] is None else f"{100 * statement['estimate']:+.2f}",
+                    interval,
+                    p_text(statement["p"]),
+                    p_text(statement["attainable_p"]),
+                    " / ".join(map(str, statement["runs"])),
+                    statement["reason"],
+                )
+            )
+    return rows
+
+
+def theory_lines(theory: Mapping[str, Any]) -> list[str]:
+    """The arms' runs, every criterion in a sentence, and the outcome."""
+    lines = []
+    for name, runs in theory["arms"].items():
+        shown = "; ".join(
+            f"{run['run']} "
+            + ", ".join(f"{100 * value:.1f} % at {100 * float(level):g} %" for level, value in run["accuracy"].items())
+            for run in runs
+        )
+        lines.append(f"{name}: {shown or 'no run'}")
+    lines += [f"{criterion['name']}: {criterion['outcome']} ({criterion['rule']})" for criterion in theory["criteria"]]
+    return [*lines, f"the theory as a whole: {theory['outcome']}"]
+
+
+def signed(value: float | None) -> str:
+    """+2.42, -0.0232, 195 million; ``-`` where there is none."""
+    if value is None:
+        return "-"
+    if abs(value) >= 1000:
+        return f"{value:+,.0f}"
+    return f"{value:+.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:+.3g}"
+
+
+def bounds(pair: Sequence[float]) -> str:
+    """[low, high]."""
+    return f"[{signed(pair[0])}, {signed(pair[1])}]"
+
+
+def p_text(p: float | None) -> str:
+    """Three digits, ``< 0.001``, or ``-``."""
+    if p is None:
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def text_of(value: Any) -> str:
+    """The value, or ``-`` where there is none."""
+    return "-" if value is None else str(value)
