@@ -29,7 +29,6 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A calibration of a few seconds at most: the first cells of every stage."""
-    jobs = doctoring._jobs
 
     def few(thorough: bool) -> Any:
         from harness.gates.calibration import gate_cases, run_cases
@@ -48,7 +47,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
             "early": [doctoring._Job("early", 1, lambda advance: [simulate_early(EarlyCase(0.08, n=300), 10)])],
         }
 
-    assert callable(jobs)
     monkeypatch.setattr(doctoring, "_jobs", few)
 
 

@@ -91,7 +91,7 @@ def test_power_is_that_of_scipy() -> None:
         vectorized=True,
         n_resamples=20_000,
     )
-    assert verdict_odds_mean(150, 0.25, 0.05).passing == pytest.approx(float(found.power), abs=0.012)
+    assert verdict_odds_mean(150, 0.25, 0.05).passing == pytest.approx(float(np.squeeze(found.power)), abs=0.012)
 
 
 def test_at_a_drop_equal_to_the_margin_wrong_verdicts_are_rare_from_200_items_on() -> None:
