@@ -13,7 +13,7 @@ from harness.claims.theory_runs import parse_arms, stored_arms
 from harness.exceptions import NotComparableError
 from harness.runs.store import Audit, Store
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 ITEMS = 20
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 EVAL = ("eval", "nowhere", "--out", "run")
 GATE = ("gate", "nowhere", "--baseline", "base")

@@ -17,7 +17,7 @@ from harness.cli import doctoring
 from harness.cli.doctoring import BROKEN, MISSING, WORKS, Finding
 from harness.reports.calibration_tables import coverage_rows, early_rows, gate_rows, problem_lines, summary_rows
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 Verb = Callable[..., Any]
 
 

@@ -20,7 +20,7 @@ import harness.diagnostics.weights as weights_module
 from harness.cli import scan_progress
 from harness.diagnostics.scan_store import LINES
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 Verb = Callable[..., Any]
 TASK = ("--task", "arith", "--items", 3, "--max-new-tokens", 4, "--device", "cpu")

@@ -22,7 +22,7 @@ from harness.diagnostics.stored import tensor_digest
 from harness.diagnostics.weights import open_source
 from harness.exceptions import CheckpointError, HarnessError
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 TARGETS = {"qwen2": ["q_proj", "down_proj"], "gpt2": ["c_attn", "c_fc"]}
 KINDS: dict[str, dict[str, Any]] = {

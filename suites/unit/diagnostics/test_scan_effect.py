@@ -20,7 +20,7 @@ from harness.diagnostics.weights import open_source
 from harness.numerics import fake_quantize
 from harness.numerics.quant_measure import measure_quantization
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 MXFP4 = parse_recipes("mxfp4", "floor")[0]
 TASK = TaskChoice("arith", items=5, max_new_tokens=6)

@@ -20,7 +20,7 @@ from harness.evaluate.checkpoint import fingerprint_weights
 from harness.exceptions import CheckpointError, HarnessError
 from harness.numerics.quant_measure import measure_quantization
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 RECIPES = parse_recipes("mxfp4", "floor")
 LINEARS = {"qwen2": 14, "gpt2": 8, "bert": 13, "t5": 32, "vit": 13, "mixtral": 8 + 12, "gpt_oss": 8 + 4}

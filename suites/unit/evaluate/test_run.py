@@ -21,7 +21,7 @@ from harness.runs.store import Store
 from harness.spec import EvalSpec, parse_noise
 from harness.spec.errors import Deadzone, RelativeBias
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 
 SPEC = EvalSpec("arith", items=3, levels=(0.0, 0.05), noise_seeds=2, max_new_tokens=4)
 RECORDS = 3 + 3 * 2

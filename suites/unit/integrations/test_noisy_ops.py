@@ -18,7 +18,7 @@ from harness.integrations.noisy_ops import PREFIX, enable_from_environment
 from harness.integrations.noisy_state import NoisyOps
 from harness.noise.phases import current_phase, declare
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 IDS = torch.arange(12).view(2, 6)
 PRODUCTS = 7 * 2 + 1
 """Linears of the toy model."""

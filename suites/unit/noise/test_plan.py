@@ -14,7 +14,7 @@ from harness.noise.plan import build_plan
 from harness.noise.session import NoiseSession
 from harness.spec import parse_noise
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 IDS = torch.tensor([[1, 2, 3, 4]])
 LINEAR, MATMUL = "relative_gaussian @ op:linear", "relative_gaussian @ profile:matmul"
 

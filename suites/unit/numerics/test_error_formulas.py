@@ -27,7 +27,7 @@ from harness.spec.errors import (
     Truncation,
 )
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.contract
 WITH_REFERENCE = [
     model for model in MODELS if not isinstance(model, BitFlip) and getattr(model, "format", "bf16") in FORMAT_SHAPES
 ]
