@@ -9,7 +9,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from harness.noise.ledger import Ledger
 from harness.noise.plan import InjectionPlan
 from harness.noise.session import NoiseSession
 from harness.record import SiteCount
@@ -38,11 +37,6 @@ class Layered:
 
     noise: NoiseSession
     quantizers: tuple[NoiseSession, ...]
-
-    @property
-    def ledger(self) -> Ledger:
-        """That of the noise."""
-        return self.noise.ledger
 
     @contextlib.contextmanager
     def batch(

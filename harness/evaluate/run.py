@@ -266,8 +266,8 @@ def run_batch(prepared: Prepared, session: Injecting, batch: Batch) -> tuple[lis
     model = prepared.checkpoint.model
     error = batch.error or prepared.plan.spec.error
     auditor = Auditor(model, formula_of(error, batch.level)) if batch.audited else None
-    operands = OperandAuditor(model, prepared.quantizers)
-    auditors = () if auditor is None else (auditor, operands) if prepared.quantizers else (auditor,)
+    operands = OperandAuditor(model, prepared.quantizers) if batch.audited and prepared.quantizers else None
+    auditors = tuple(each for each in (auditor, operands) if each is not None)
     items = [prompt.item for prompt in batch.prompts]
     seeds = [prompt.seed for prompt in batch.prompts]
     with session.batch(items, seeds, batch.level, error):
@@ -279,7 +279,9 @@ def run_batch(prepared: Prepared, session: Injecting, batch: Batch) -> tuple[lis
     ]
     if auditor is None:
         return results, None
-    problems = (*check_audit(auditor, prepared.plan, batch.level, error), *check_operands(operands))
+    problems = check_audit(auditor, prepared.plan, batch.level, error)
+    if operands is not None:
+        problems += check_operands(operands)
     return results, Audit(batch.level, sum(auditor.products.values()), problems)
 
 

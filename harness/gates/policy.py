@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.exceptions import HarnessError
 from harness.spec.text import nearest
+from harness.thresholds import FLOOR
 
 AXES = ("quantization", "dtype", "attention", "engine")
 """Fields of the measurement key that may be declared as the axis of a comparison: how the model computes. Data,
@@ -60,7 +61,7 @@ class GatePolicy:
     margin: float = 0.03
     alpha: float = 0.05
     min_retention: float | None = None
-    floor: float = 0.10
+    floor: float = FLOOR
     bootstrap_resamples: int = 10_000
     bootstrap_seed: int = 0
     across: str | None = None

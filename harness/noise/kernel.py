@@ -15,14 +15,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from harness.numerics import native
 from harness.numerics.error_models import perturb
 from harness.numerics.keyed_random import DrawKey, Keys
-from harness.numerics.quantizer import quantized
+from harness.numerics.quantizer import EAGER_CHUNK, EAGER_CHUNK_ELSEWHERE, quantized
 from harness.spec.errors import ErrorModel, FakeQuant, RelativeGaussian
-
-EAGER_CHUNK = {"cpu": 1 << 16}
-"""Elements that the eager way handles at once, by device: on a CPU its temporaries then stay in the cache ..."""
-
-EAGER_CHUNK_ELSEWHERE = 1 << 24
-"""... and elsewhere they stay small against the model."""
 
 MEASURES = ("changed", "nonzero", "nonfinite", "signal", "error", "relative")
 """The sums measured, in order; the first three are counts."""
