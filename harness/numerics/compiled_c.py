@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -33,6 +33,9 @@ FLAGS = (
 )
 PARALLEL_FROM = 1 << 19
 """Elements from which a call is split over torch's number of threads (starting one costs about 50 us)."""
+
+WORDS = {"perturb": "kernel", "quantize": "quantizer"}
+"""What a library is called in messages."""
 
 RowFunction = Callable[..., None]
 """``function(call, input, output, first row, last row)``."""
@@ -62,6 +65,25 @@ def row_function(name: str, symbol: str, call: type[ctypes.Structure]) -> RowFun
         )
         function.restype = None  # type: ignore[attr-defined]
     return function
+
+
+def checked_functions(
+    name: str,
+    symbols: Mapping[torch.dtype, str],
+    call: type[ctypes.Structure],
+    same_bits: Callable[[RowFunction, torch.dtype], bool],
+) -> dict[torch.dtype, RowFunction]:
+    """dtype -> function of ``symbols`` in :func:`library` ``name``, for those whose ``same_bits`` is True."""
+    found: dict[torch.dtype, RowFunction] = {}
+    for dtype, symbol in symbols.items():
+        function = row_function(name, symbol, call)
+        if function is None:
+            continue
+        if same_bits(function, dtype):
+            found[dtype] = function
+        else:
+            log.warning("the compiled %s differs from the eager one in %s and is not used", WORDS[name], dtype)
+    return found
 
 
 def split_rows(rows: int, elements: int, run: Callable[[int, int], None]) -> None:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 
 import torch
 from torch import Tensor
 
-from harness.numerics.compiled_c import RowFunction, row_function, split_rows
+from harness.numerics.compiled_c import RowFunction, checked_functions, split_rows
 from harness.numerics.error_models import relative_gaussian
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, normals, stream_keys
-
-log = logging.getLogger(__name__)
 
 FUNCTIONS = {torch.float32: "perturb_f32", torch.bfloat16: "perturb_bf16", torch.float16: "perturb_f16"}
 MEASURES = 6
@@ -80,16 +77,7 @@ def fits(y: Tensor, key: DrawKey, real: Tensor) -> bool:
 @functools.cache
 def _functions() -> dict[torch.dtype, RowFunction]:
     """dtype -> compiled function, for those that pass the comparison with the eager code."""
-    found: dict[torch.dtype, RowFunction] = {}
-    for dtype, name in FUNCTIONS.items():
-        function = row_function("perturb", name, _Call)
-        if function is None:
-            continue
-        if _same_bits(function, dtype):
-            found[dtype] = function
-        else:
-            log.warning("the compiled kernel differs from the eager one in %s and is not used", dtype)
-    return found
+    return checked_functions("perturb", FUNCTIONS, _Call, _same_bits)
 
 
 def _same_bits(function: RowFunction, dtype: torch.dtype) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 import math
 from collections.abc import Sequence
 
@@ -13,11 +12,9 @@ from torch import Tensor
 
 from harness.numerics.block_scale import E4M3, SMALLEST_REAL
 from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize, saturation_slack
-from harness.numerics.compiled_c import RowFunction, row_function, split_rows
+from harness.numerics.compiled_c import RowFunction, checked_functions, row_function, split_rows
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, stream_keys
 from harness.spec.formats import POWER_OF_TWO, REAL, ROUNDINGS, SCALE_RULES, TWO_LEVEL, UNSCALED, WHOLE, Element, Recipe
-
-log = logging.getLogger(__name__)
 
 FUNCTIONS = {torch.float32: "quantize_f32", torch.bfloat16: "quantize_bf16", torch.float16: "quantize_f16"}
 LARGEST_BINADE = 100
@@ -149,16 +146,7 @@ def _up_above(element: Element, rule: str | None) -> int:
 @functools.cache
 def _functions() -> dict[torch.dtype, RowFunction]:
     """dtype -> compiled function, for those that pass the comparison with the eager code."""
-    found: dict[torch.dtype, RowFunction] = {}
-    for dtype, name in FUNCTIONS.items():
-        function = row_function("quantize", name, _Call)
-        if function is None:
-            continue
-        if _same_bits(function, dtype):
-            found[dtype] = function
-        else:
-            log.warning("the compiled quantizer differs from the eager one in %s and is not used", dtype)
-    return found
+    return checked_functions("quantize", FUNCTIONS, _Call, _same_bits)
 
 
 def _same_bits(function: RowFunction, dtype: torch.dtype) -> bool:
