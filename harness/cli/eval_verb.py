@@ -14,21 +14,25 @@ from harness.record import INVALID_EVIDENCE
 @click.command("eval")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder; an unfinished one is resumed.")
+@options.adapter_options
 @options.spec_options
 @options.engine_options
 @click.option("--ledger", is_flag=True, help="Show what was counted at every site.")
 @options.json_option
 def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: Any) -> None:
-    """Evaluate CHECKPOINT (a Hugging Face folder) at every noise level, with proof that the noise was on.
+    """Evaluate CHECKPOINT at every noise level, with proof that the noise was on.
 
+    CHECKPOINT is a Hugging Face folder, a LoRA adapter with its base, or a verl checkpoint with FSDP shards.
     Records go into the run folder OUT batch by batch: Ctrl-C loses at most the running batch, the same command
     resumes, and a finished run is left as it is. Exit code 4 if the evidence is INVALID.
     """
     options.set_up_logging(given["verbose"])
     spec = options.build_spec(given)
+    from harness.checkpoints.source import resolve
     from harness.cli.evaluation import evaluate_with_progress
 
-    run = evaluate_with_progress(checkpoint, spec, out, batch_size=given["batch_size"], device=given["device"])
+    source = resolve(checkpoint, base=given["base"], adapter=given["adapter"])
+    run = evaluate_with_progress(source, spec, out, options=options.engine_options_of(given), device=given["device"])
     from harness.cli.output import show_run
 
     if show_run(run, as_json, ledger).status == INVALID_EVIDENCE:

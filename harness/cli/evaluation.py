@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -16,12 +17,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from harness.evaluate.run import Prepared, evaluate, prepare, probe_seconds
-from harness.gates.forecast import ASSUMED_DISCORDANCE
+from harness.checkpoints.source import Source
+from harness.cli.costs import cost_line, duration
+from harness.evaluate.early import EarlyStopping
+from harness.evaluate.prepared import Prepared, prepare
+from harness.evaluate.run import engine_of, evaluate
 from harness.noise import environment
 from harness.runs.loaded import Run, load_run
-from harness.spec import DEFAULT_BATCH, EvalSpec
-from harness.stats import minimum_detectable_effect
+from harness.spec import EngineOptions, EvalSpec
 
 SECONDS_BETWEEN_LINES = 10
 _COLUMNS = (
@@ -35,53 +38,51 @@ _COLUMNS = (
 
 
 def evaluate_with_progress(
-    checkpoint: Path,
+    checkpoint: Path | Source,
     spec: EvalSpec,
     out: Path,
     *,
-    batch_size: int = DEFAULT_BATCH,
+    options: EngineOptions | None = None,
     device: str | None = None,
     console: Console | None = None,
+    early: EarlyStopping | None = None,
 ) -> Run:
     """Evaluates ``checkpoint`` under ``spec`` into ``out``, or resumes it, and returns the stored run.
 
+    With ``early`` it may stop before all items are evaluated.
     Progress and the cost line go to ``console`` (default: standard error). Raises
     :class:`harness.exceptions.HarnessError` in a process whose ``HARNESS_NOISE`` would perturb the clean arm too.
     """
     environment.refuse("an evaluation")
     console = console or Console(stderr=True)
-    prepared = prepare(checkpoint, spec, device)
+    options = options or EngineOptions()
+    prepared = prepare(checkpoint, spec, device, outline=options.workers > 1)
+    if early is not None:
+        prepared = early.ordered(prepared)
     with Progress(*_COLUMNS, console=console, disable=not console.is_terminal) as progress:
-        shown = _Shown(console, progress, prepared, batch_size)
-        evaluate(prepared, out, batch_size, shown.advance)
+        engine = engine_of(prepared, options, device)
+        if early is None:
+            shown = _Shown(console, progress, prepared, options)
+            evaluate(prepared, out, options.batch_size, shown.advance, engine=engine)
+        else:
+            shown = _Shown(console, progress, prepared, options, lambda: early.finished(load_run(out)))
+            evaluate(prepared, out, options.batch_size, shown.advance, early.parts, engine)
     return load_run(out)
-
-
-def cost_line(prepared: Prepared, left: int, batch_size: int) -> str:
-    """What the run will cost and what it can tell, in one line."""
-    items, levels = len(prepared.items), len(prepared.spec.levels)
-    effect = minimum_detectable_effect(ASSUMED_DISCORDANCE**0.5, items)
-    seconds = probe_seconds(prepared, batch_size)
-    batches = -(-left // batch_size)
-    quantized = "".join(f"; {plan.spec} on {len(plan.sites)} sites" for plan in prepared.quantizers)
-    return (
-        f"{left} of {prepared.draws} generations to do: {items} items x {levels} levels, {prepared.spec.noise_seeds} "
-        f"noise seeds above level 0, at most {prepared.decoding.max_new_tokens} new tokens; {prepared.spec.noise} on "
-        f"{len(prepared.plan.sites)} sites{quantized}; at most {_duration(seconds * batches)} (measured on a probe "
-        f"batch); minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
-        f"if {100 * ASSUMED_DISCORDANCE:.0f} % of the pairs disagree)"
-    )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 class _Shown:
     """The cost line once the run folder is known to be good, then a bar, or a line every ten seconds in a pipe."""
 
-    def __init__(self, console: Console, progress: Progress, prepared: Prepared, batch_size: int) -> None:
-        self._console, self._progress, self._prepared, self._batch_size = console, progress, prepared, batch_size
+    def __init__(
+        self,
+        console: Console,
+        progress: Progress,
+        prepared: Prepared,
+        options: EngineOptions,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._console, self._progress, self._prepared, self._options = console, progress, prepared, options
+        self._stopped = stopped
         self._bar: TaskID | None = None
         self._count = self._resumed = 0
         self._begun = self._last = 0.0
@@ -91,8 +92,8 @@ class _Shown:
         self._count += count
         total = self._prepared.draws
         if self._bar is None:
-            if self._count < total:
-                line = cost_line(self._prepared, total - self._count, self._batch_size)
+            if self._count < total and not self._stopped():
+                line = cost_line(self._prepared, total - self._count, self._options)
                 self._console.print(line, highlight=False, soft_wrap=True)
             self._bar = self._progress.add_task("records", total=total, completed=self._count)
             self._resumed = self._count
@@ -104,4 +105,4 @@ class _Shown:
             return
         self._last = now
         left = (now - self._begun) / (self._count - self._resumed) * (total - self._count)
-        self._console.print(f"{self._count} of {total} records, {_duration(left)} left", highlight=False)
+        self._console.print(f"{self._count} of {total} records, {duration(left)} left", highlight=False)

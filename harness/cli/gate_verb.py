@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,13 +15,18 @@ from harness.baselines.file import Baseline, dump
 from harness.cli import options
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID, gate
-from harness.gates.policy import AXES
+from harness.gates.early import EarlyPlan, check_independent, plan_of
+from harness.gates.policy import AXES, GatePolicy
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
-from harness.runs.loaded import Run, complete_run, is_run
+from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import digest
+from harness.runs.stopped import run_to_judge
 from harness.runs.verdicts import check_verdict, keep_verdict, verdict_file
 from harness.spec import EvalSpec, parse_quantization
+
+if TYPE_CHECKING:
+    from harness.checkpoints.source import Source
 
 RUNS = Path("runs")
 
@@ -32,30 +37,41 @@ RUNS = Path("runs")
 @options.folder_option
 @options.policy_options
 @click.option("--min-retention", default=None, type=float, help="Least accepted accuracy under noise / clean accuracy.")
+@click.option(
+    "--early-stop",
+    default=None,
+    type=float,
+    metavar="SHARE",
+    help="Stop once every level is decided, on this share of alpha: 0.5. Items come in random order.",
+)
 @click.option("--from-records", is_flag=True, help="Recompute a run's verdict and compare it with the stored one.")
 @click.option("--across", default=None, help=f"Compare along this axis: {', '.join(AXES)}.")
 @options.quantize_option
+@options.adapter_options
 @click.option("--data", default=None, metavar="FILE", help="The task's data, where TARGET is a checkpoint.")
 @click.option("--out", default=None, type=click.Path(path_type=Path), help="Run folder of a checkpoint's evaluation.")
+@click.option("--engine", default=None, help="Another engine than the baseline's, with --across engine.")
 @options.engine_options
 @options.json_option
 def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given: Any) -> None:
     """Judge TARGET, a run folder or a checkpoint, against a baseline, level by level.
 
     A checkpoint is evaluated first with the baseline's own specification; with --quantize it is quantized as well, and
-    --across quantization says that this is what is compared. Exit codes: 0 PASS, 1 FAIL,
-    2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
+    --across quantization says that this is what is compared. With --early-stop the items are evaluated in seeded
+    random order until every level is decided, with the error rate kept; such a run is judged again by the same rule
+    only. Exit codes: 0 PASS, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
     options.set_up_logging(given["verbose"])
-    policy = options.build_policy(given, ("min_retention", "across"))
+    policy = options.build_policy(given, ("min_retention", "across", "early_stop"))
     baseline = load_named(baselines_dir, name)
+    plan = early_plan(policy, baseline)
     try:
-        run = _stored(target, given) if is_run(target) else _evaluate(target, baseline, given)
+        run = _stored(target, baseline, plan, given) if is_run(target) else _evaluate(target, baseline, plan, given)
     except NotComparableError as error:
         if as_json:
             click.echo(json.dumps(_no_evidence(error, baseline), indent=2))
         raise
-    result = gate(run.arm, baseline.arm, policy)
+    result = gate(run.arm, baseline.arm, policy, order_seed_of(baseline))
     found = result.to_json()
     kept = verdict_file(run.path, dump(baseline), repr(policy))
     known = check_verdict(kept, found)
@@ -102,33 +118,64 @@ def baseline_spec(baseline: Baseline, data: str | None) -> EvalSpec:
     return spec if data is None else replace(spec, data=data)
 
 
-def default_run_folder(checkpoint: Path, spec: EvalSpec, folder: Path = RUNS) -> Path:
-    """Where a gate keeps its evaluation: the same checkpoint, data and specification resume the same folder."""
-    from harness.evaluate.checkpoint import fingerprint_settings, fingerprint_weights
+def order_seed_of(baseline: Baseline) -> int:
+    """The seed of the items' random order under early stopping: that of the baseline's choice of items."""
+    return 0 if baseline.spec is None else int(baseline.spec["item_seed"])
+
+
+def early_plan(policy: GatePolicy, baseline: Baseline) -> EarlyPlan | None:
+    """The rule by which an evaluation for a gate against ``baseline`` stops early, ``None`` without early stopping.
+
+    Raises :class:`HarnessError` where ``policy`` asks for it and the baseline's items share their draws.
+    """
+    levels = policy.levels or tuple(baseline.arm.outcomes)
+    plan = plan_of(policy, levels, order_seed_of(baseline), digest(dump(baseline)))
+    if plan is not None:
+        check_independent(plan, baseline.arm)
+    return plan
+
+
+def default_run_folder(
+    checkpoint: Path | Source, spec: EvalSpec, folder: Path = RUNS, plan: EarlyPlan | None = None
+) -> Path:
+    """Where a gate keeps its evaluation: the same checkpoint, data, specification and rule of early stopping resume
+    the same folder."""
+    from harness.checkpoints.source import as_source
 
     data = Path(spec.data) if spec.data is not None else None
     content = hashlib.sha256(data.read_bytes()).hexdigest() if data is not None and data.is_file() else ""
-    parts = fingerprint_weights(checkpoint), fingerprint_settings(checkpoint), content, json.dumps(spec.to_json())
+    source = as_source(checkpoint)
+    parts = [source.weights, source.settings, content, json.dumps(spec.to_json())]
+    parts += [] if plan is None else [json.dumps(plan.to_json())]
     label = digest("|".join(parts))
-    return folder / f"gate-{checkpoint.resolve().name}-{label}"
+    return folder / f"gate-{source.path.resolve().name}-{label}"
 
 
-def _stored(target: Path, given: dict[str, Any]) -> Run:
+def _stored(target: Path, baseline: Baseline, plan: EarlyPlan | None, given: dict[str, Any]) -> Run:
     """A finished run; its verdict needs nothing but its records."""
     if given["quantize"] is not None:
         raise HarnessError(
             f"--quantize {given['quantize']}", f"{target} is a run, made as it was made", "give the checkpoint"
         )
-    return complete_run(target)
+    if given["base"] is not None:
+        raise HarnessError(f"--base {given['base']}", f"{target} is a run, made as it was made", "give the checkpoint")
+    return run_to_judge(target, plan, baseline.arm)
 
 
-def _evaluate(target: Path, baseline: Baseline, given: dict[str, Any]) -> Run:
+def _evaluate(target: Path, baseline: Baseline, plan: EarlyPlan | None, given: dict[str, Any]) -> Run:
     if given["from_records"]:
         raise HarnessError(f"--from-records {target}", "this is no run folder", "give the --out of an evaluation")
+    from harness.checkpoints.source import resolve
     from harness.cli.evaluation import evaluate_with_progress
+    from harness.evaluate.early import EarlyStopping
 
     spec = baseline_spec(baseline, given["data"])
     if given["quantize"] is not None:
         spec = replace(spec, quantization=parse_quantization(given["quantize"]))
-    out = given["out"] or default_run_folder(target, spec)
-    return evaluate_with_progress(target, spec, out, batch_size=given["batch_size"], device=given["device"])
+    if given["engine"] is not None:
+        spec = replace(spec, engine=given["engine"])
+    source = resolve(target, base=given["base"], adapter=given["adapter"])
+    out = given["out"] or default_run_folder(source, spec, plan=plan)
+    early = None if plan is None else EarlyStopping(plan, baseline.arm)
+    how = options.engine_options_of(given)
+    return evaluate_with_progress(source, spec, out, options=how, device=given["device"], early=early)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from harness.baselines.book import DEFAULT_FOLDER
+from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.exceptions import HarnessError
 from harness.gates.policy import GatePolicy
 from harness.gates.policy_file import load_policy
@@ -19,6 +20,7 @@ from harness.spec import (
     DTYPES,
     ENGINES,
     SCORERS,
+    EngineOptions,
     EvalSpec,
     NoiseSpec,
     check_levels,
@@ -29,6 +31,7 @@ from harness.spec import (
     parse_noises,
     parse_quantization,
 )
+from harness.spec.engine import DEFAULT_TIMEOUT
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
 
@@ -82,8 +85,23 @@ spec_options = apply(
     click.option("--engine", default="transformers", show_default=True, help=", ".join(ENGINES)),
     click.option("--no-positive-control", is_flag=True, help="Skip the lethal-noise control of the injection."),
 )
+adapter_options = apply(
+    click.option(
+        "--base",
+        default=None,
+        type=click.Path(path_type=Path),
+        help="Base checkpoint of a LoRA adapter; default: its config's.",
+    ),
+    click.option(
+        "--adapter", default=MERGED, show_default=True, help=f"A LoRA adapter's weights: {', '.join(ADAPTER_MODES)}."
+    ),
+)
 engine_options = apply(
     click.option("--batch-size", default=DEFAULT_BATCH, show_default=True, help="Sequences per batch."),
+    click.option("--workers", default=1, show_default=True, help="Engines that share the items, over Ray."),
+    click.option(
+        "--timeout", default=DEFAULT_TIMEOUT, show_default=True, help="Seconds to wait for an engine's answer."
+    ),
     click.option("--device", default=None, help="cpu, cuda, ...; default: the accelerator, else cpu."),
     click.option("-v", "--verbose", is_flag=True, help="Log every batch."),
 )
@@ -120,6 +138,11 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
         positive_control=not given["no_positive_control"],
         quantization=() if given["quantize"] is None else parse_quantization(given["quantize"]),
     )
+
+
+def engine_options_of(given: dict[str, Any]) -> EngineOptions:
+    """How to run: the values of :data:`engine_options`. Raises :class:`HarnessError`."""
+    return EngineOptions(given["batch_size"], given["workers"], given["timeout"])
 
 
 def build_policy(given: dict[str, Any], others: tuple[str, ...] = ()) -> GatePolicy:

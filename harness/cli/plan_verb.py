@@ -37,6 +37,7 @@ from harness.spec import ATTENTIONS, DTYPES, nearest
     show_default=True,
     help="Share of outcomes that differ between two runs, where the baseline has one draw (fraction).",
 )
+@options.adapter_options
 @options.model_options
 @click.option("--device", default=None, help="cpu, cuda, ...; default: the accelerator, else cpu.")
 @options.json_option

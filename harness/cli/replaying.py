@@ -7,10 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from harness.evaluate.checkpoint import fingerprint_weights
+from harness.checkpoints.source import resolve_again
 from harness.evaluate.device import device_name, out_of_memory_as
+from harness.evaluate.engine import Batch
 from harness.evaluate.generation import Prompt
-from harness.evaluate.run import Batch, Prepared, prepare, render, run_batch
+from harness.evaluate.prepared import Prepared, prepare, render
+from harness.evaluate.run import run_batch
 from harness.exceptions import CheckpointError, NotComparableError
 from harness.record import ItemResult, SiteCount
 from harness.reports.run_report import ledger_report
@@ -32,15 +34,15 @@ def prepared_again(run: Run, checkpoint: Path | None, data: str | None, device: 
         raise CheckpointError(
             f"checkpoint {path}, which the run was made of", "no such folder", "say where it is: --checkpoint"
         )
-    weights = fingerprint_weights(path)
-    if weights != stored["weights"]:
+    source = resolve_again(run.manifest["checkpoint"], checkpoint)
+    if source.weights != stored["weights"]:
         raise NotComparableError(
             f"checkpoint {path}",
-            f"its weights are {weights[:16]}..., those of the run {stored['weights'][:16]}...",
+            f"its weights are {source.weights[:16]}..., those of the run {stored['weights'][:16]}...",
             "give the checkpoint of the run: --checkpoint",
         )
     spec = EvalSpec.from_json(run.manifest["spec"])
-    prepared = prepare(path, spec if data is None else replace(spec, data=data), device)
+    prepared = prepare(source, spec if data is None else replace(spec, data=data), device)
     now = {**prepared.key, "settings": prepared.checkpoint.settings}
     before = {**stored["measurement_key"], "settings": stored["settings"]}
     differing = [

@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
+from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.cli import options
 from harness.diagnostics.scan_spec import (
-    ADAPTER_MODES,
-    MERGED,
     POLICIES,
     WEIGHTS,
     WHATS,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harness.checkpoints.modes import UNMERGED
 from harness.diagnostics.adapter import beside, merge_into
 from harness.diagnostics.places import Place, find_places, matrices
-from harness.diagnostics.scan_spec import UNMERGED, ScanSpec
+from harness.diagnostics.scan_spec import ScanSpec
 from harness.diagnostics.weights import Source
-from harness.evaluate.run import Prepared, prepare
+from harness.evaluate.prepared import Prepared, prepare
 from harness.numerics.quantizer import quantized
 from harness.spec import EvalSpec
 from harness.spec.formats import Recipe

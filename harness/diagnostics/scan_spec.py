@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.exceptions import HarnessError
 from harness.spec.formats import SCALE_RULES, Format, Recipe, find_format
 from harness.spec.text import nearest
@@ -14,8 +15,6 @@ WEIGHTS, ACTIVATIONS, BOTH = "weights", "activations", "both"
 WHATS = (WEIGHTS, ACTIVATIONS, BOTH)
 CALIBRATED, SOURCES = "calibrated", "sources"
 POLICIES = (CALIBRATED, SOURCES)
-MERGED, UNMERGED = "merged", "unmerged"
-ADAPTER_MODES = (MERGED, UNMERGED)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from harness.evaluate.checkpoint import weight_files
+from harness.checkpoints.folder import weight_files
 from harness.exceptions import CheckpointError
 
 CHUNK = 1 << 22
@@ -67,7 +67,7 @@ def _opened(file: Path) -> Iterator[safe_open]:
 
 
 class Fingerprint:
-    """What :func:`harness.evaluate.checkpoint.fingerprint_weights` computes, tensor by tensor, NaN and all."""
+    """What :func:`harness.checkpoints.folder.fingerprint_weights` computes, tensor by tensor, NaN and all."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.checkpoints.modes import MERGED, UNMERGED
 from harness.diagnostics.adapter import Adapter, is_adapter, read_adapter
 from harness.diagnostics.gaussian import Yardstick
 from harness.diagnostics.measuring import Measurement
 from harness.diagnostics.places import Place, find_places, matrices
 from harness.diagnostics.scan_result import ModuleScan
-from harness.diagnostics.scan_spec import MERGED, UNMERGED, WEIGHTS
+from harness.diagnostics.scan_spec import WEIGHTS
 from harness.diagnostics.skeleton import Match, build_skeleton, match_names
 from harness.diagnostics.stored import Fingerprint, StoredTensors, header_digest, tensor_digest
 from harness.exceptions import CheckpointError, HarnessError

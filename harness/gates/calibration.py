@@ -35,6 +35,7 @@ class GateCase:
 
     With ``seeds`` the gate runs over three levels, the noisy ones with five seeds, each with the same drop;
     otherwise it is one draw at level 0. ``retention``: the candidate's true and least accepted retention, equal.
+    ``early_stop``: the share of alpha spent on looking after every item.
     """
 
     name: str
@@ -46,6 +47,7 @@ class GateCase:
     seeds: bool = False
     retention: float | None = None
     alpha: float = 0.05
+    early_stop: float = 0.0
 
     @property
     def at_margin(self) -> bool:
@@ -56,12 +58,15 @@ class GateCase:
     def policy(self) -> GatePolicy:
         """The gate's rules; bootstraps are left out, because they never decide."""
         margin = 0.9 if self.retention is not None else self.margin
-        return GatePolicy(margin, self.alpha, min_retention=self.retention, bootstrap_resamples=0)
+        return GatePolicy(
+            margin, self.alpha, min_retention=self.retention, bootstrap_resamples=0, early_stop=self.early_stop
+        )
 
     @property
     def predicted(self) -> VerdictOdds | None:
-        """What the planner says; for several levels every one must PASS, and one FAIL decides."""
-        if self.retention is not None:
+        """What the planner says; for several levels every one must PASS, and one FAIL decides. It has no prediction
+        for retention, nor with early stopping."""
+        if self.retention is not None or self.early_stop:
             return None
         clean = verdict_odds(self.n, self.discordance, self.margin, self.drop, self.alpha)
         if not self.seeds:
@@ -163,7 +168,7 @@ def _of_table(case: GateCase, table: Sequence[int]) -> str:
 
 def _of_levels(case: GateCase, rng: np.random.Generator) -> str:
     sides: tuple[dict[float, NDArray[np.int64]], dict[float, NDArray[np.int64]]] = ({}, {})
-    for level in LEVELS:
+    for level in LEVELS if case.seeds else LEVELS[:1]:
         kinds = rng.choice(4, size=(case.n, SEEDS if level else 1), p=_cells(case))
         sides[0][level] = np.isin(kinds, (0, 1)).astype(np.int64)
         sides[1][level] = np.isin(kinds, (0, 2)).astype(np.int64)
@@ -177,7 +182,7 @@ def simulate(case: GateCase, repetitions: int) -> GateShares:
     """
     rng = private_generator(0, f"{case}")
     counts = dict.fromkeys((*VERDICTS, "INVALID"), 0)
-    if case.seeds:
+    if case.seeds or case.early_stop:  # with early stopping the order of the items matters too
         for _ in range(repetitions):
             counts[_of_levels(case, rng)] += 1
     else:
@@ -197,6 +202,8 @@ def gate_cases(thorough: bool = False) -> tuple[tuple[GateCase, int], ...]:
     if not thorough:
         cases += [(GateCase("A/A", 1319, 0.1), few), (GateCase("drop of 4 points", 1319, 0.1, drop=0.04), few)]
     cases += [(GateCase("A/A, 3 levels, 5 seeds", 200, 0.1, margin=0.05, seeds=True), slow)]
+    early = GateCase("drop at the margin, early stopping", 200, 0.1, drop=0.03, early_stop=0.5)
+    cases += [(early, 5_000 if thorough else 300)]
     cases += [(GateCase("retention at its minimum", 200, 0.1, retention=0.95), few if not thorough else count)]
     return tuple(cases)
 

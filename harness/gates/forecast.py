@@ -85,7 +85,8 @@ def forecast(
 def _level(cells: Cells, level: float, policy: GatePolicy, assumed: float) -> LevelForecast:
     seeds = len(seeds_of(cells))
     scores = _complete(cells, seeds)
-    n, margin, alpha = len(scores), policy.margin_at(level), policy.alpha
+    # with early stopping the final test alone, which leaves out what an early PASS adds
+    n, margin, alpha = len(scores), policy.margin_at(level), policy.alpha_left or policy.alpha
     if seeds < 2:
         odds = verdict_odds(n, assumed, margin, alpha=alpha)
         effect = minimum_detectable_effect(assumed**0.5, n, alpha, POWER)

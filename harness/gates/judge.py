@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.gates.adjusting import adjusted_levels
+from harness.gates.early import Looks, check_independent, look_back, plan_of
 from harness.gates.evidence import (
     CleanScores,
     certificate_problems,
@@ -15,6 +17,7 @@ from harness.gates.evidence import (
     shares_draws,
     turned_by_missing,
 )
+from harness.gates.families import KINDS, Tests
 from harness.gates.keys import axis_note, key_differences
 from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
 from harness.gates.parts import (
@@ -24,6 +27,7 @@ from harness.gates.parts import (
     combined_items,
     difference,
     difference_part,
+    points,
     retention,
     retention_part,
 )
@@ -31,7 +35,8 @@ from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
 from harness.gates.result import GateResult, LevelVerdict
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, worst
 from harness.record import EXTERNAL, Arm
-from harness.stats import bca_mean
+from harness.stats import EarlyStop, bca_mean
+from harness.stats.sequential import WITHIN
 
 CLEAN = 0.0
 
@@ -44,6 +49,7 @@ class _Match:
     baseline: Arm
     policy: GatePolicy
     clean: CleanScores | None
+    looks: Looks | None = None
 
     def arms(self) -> tuple[tuple[str, Arm], tuple[str, Arm]]:
         return ("candidate", self.candidate), ("baseline", self.baseline)
@@ -52,10 +58,16 @@ class _Match:
         external = tuple(note for role, arm in self.arms() for note in external_note(role, arm, level))
         return external + shared_draws_note(self.candidate, level)
 
+    def stop_at(self, level: float) -> EarlyStop | None:
+        """What looking early found at ``level``, ``None`` where the policy does not look early."""
+        return None if self.looks is None else self.looks.levels.get(level)
+
     def parts(self, pairings: Sequence[Pairs], level: float) -> tuple[Part, ...]:
         """The requirements on (candidate, baseline) and, where it gates, (candidate, its own clean level)."""
         policy, minimum = self.policy, self.policy.retention_at(level)
-        parts: tuple[Part, ...] = (difference_part(pairings[0], policy.margin_at(level), policy.alpha),)
+        if not policy.alpha_left:
+            return (Part(INCONCLUSIVE, "all of alpha went to looking early, so that none is left for a final test"),)
+        parts: tuple[Part, ...] = (difference_part(pairings[0], policy.margin_at(level), policy.alpha_left),)
         if minimum is not None and len(pairings) > 1:
             parts += (retention_part(pairings[1], minimum, policy.alpha, policy.floor),)
         return parts
@@ -75,7 +87,7 @@ class _Match:
         return tuple(found)
 
 
-def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None) -> GateResult:
+def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_seed: int = 0) -> GateResult:
     """Judge ``candidate`` against ``baseline`` at every level of the baseline (default :class:`GatePolicy`).
 
     Arms with different measurement keys are never compared: every level is INVALID, and the reasons name each
@@ -83,23 +95,39 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None) -> Gat
     upper bound of the paired difference (and of the retention, if the policy asks for it). Evidence comes first:
     a certificate with problems, other seeds, a clean score at the floor, or unmeasured items that could turn the
     verdict make a level INVALID. Raises :class:`HarnessError` on a score outside [0, 1].
+
+    With ``policy.early_stop`` a level is decided by its e-process over the items in random order (``order_seed``) if
+    that decides, else by the interval at the alpha that is left; :class:`HarnessError` where items share draws.
     """
     policy = policy or GatePolicy()
     differing = key_differences(candidate.key, baseline.key, policy.across)
-    match = _Match(candidate, baseline, policy, None if differing else _clean(candidate, baseline, policy.alpha))
+    looks = None if differing else _looks(candidate, baseline, policy, order_seed)
+    baseline = baseline if looks is None else looks.restrict(baseline)
+    clean = None if differing else _clean(candidate, baseline, policy.alpha)
+    match = _Match(candidate, baseline, policy, clean, looks)
     judged = tuple(_judge_level(match, level, differing) for level in _levels(match))
-    levels = fixed_sequence(judged) if policy.family == FIXED_SEQUENCE else judged
+    levels = fixed_sequence(judged) if policy.family == FIXED_SEQUENCE else adjusted_levels(judged, policy)
     return GateResult(
         verdict=worst(level.verdict for level in levels),
         reasons=(differing or _summary(levels))
         + axis_note(candidate.key, baseline.key, policy.across)
-        + _not_judged(match),
+        + _not_judged(match)
+        + (() if looks is None else (looks.label,)),
         levels=levels,
         family=policy.family_text,
         certificate=candidate.certificate,
         baseline={"label": baseline.label, "status": baseline.certificate.status, "key": dict(baseline.key)},
         inconclusive=policy.inconclusive,
+        early=looks,
     )
+
+
+def _looks(candidate: Arm, baseline: Arm, policy: GatePolicy, order_seed: int) -> Looks | None:
+    plan = plan_of(policy, _levels(_Match(candidate, baseline, policy, None)), order_seed)
+    if plan is None:
+        return None
+    check_independent(plan, candidate, baseline)
+    return look_back(plan, candidate, baseline)
 
 
 def _levels(match: _Match) -> list[float]:
@@ -160,14 +188,21 @@ def _judge_level(match: _Match, level: float, differing: tuple[str, ...]) -> Lev
         none = f"none of {pairs.total} items was measured on both sides"
         return replace(measured, reasons=(none, *objections, *notes))
     objections += match.demands(level, pairs)
-    decided = _decide(match, measured, (pairs,) if own is None else (pairs, own), objections)
-    return replace(decided, reasons=decided.reasons + notes)
+    stop = match.stop_at(level)
+    if stop is None or stop.decision is None:
+        decided = _decide(match, measured, (pairs,) if own is None else (pairs, own), objections)
+        looked = () if stop is None else (stop.label,)
+        return replace(decided, reasons=decided.reasons + looked + notes, early=stop)
+    decided = _decide_early(match, measured, stop, objections)
+    return replace(decided, reasons=decided.reasons + notes, early=stop)
 
 
 def _own_pairs(candidate: Arm, level: float) -> Pairs | None:
     """The candidate's noisy outcomes beside its own clean ones, or ``None`` at level 0 and without them."""
     clean = candidate.outcomes.get(CLEAN)
-    return pair(candidate.outcomes[level], clean) if clean and level != CLEAN else None
+    if not clean or level == CLEAN:
+        return None
+    return pair(candidate.outcomes[level], clean, shares_draws(candidate, level))
 
 
 def _decide(
@@ -181,12 +216,26 @@ def _decide(
     objections += turned_by_missing(gating, lambda given: combined(match.parts(given, level)))
     if objections:
         return replace(measured, reasons=objections)
+    in_family = match.policy.family in KINDS and verdict != INVALID
     return replace(
         measured,
         verdict=verdict,
         reasons=tuple(part.reason for part in parts),
         items_needed=combined_items(parts) if verdict == INCONCLUSIVE else None,
+        tests=Tests.of(gating, lambda given: match.parts(given, level)) if in_family else None,
     )
+
+
+def _decide_early(match: _Match, measured: LevelVerdict, stop: EarlyStop, objections: tuple[str, ...]) -> LevelVerdict:
+    """The e-values decide; they have counted unmeasured outcomes against themselves already."""
+    verdict = PASS if stop.decision == WITHIN else FAIL
+    objections += floor_problems(match.clean, match.policy.floor, verdict)
+    if objections:
+        return replace(measured, reasons=objections)
+    shown = "" if measured.difference is None else points(measured.difference.estimate)
+    margin = 100 * match.policy.margin_at(measured.level)
+    words = f"the difference is {shown} points on the {measured.n} items evaluated (margin {margin:.2f} points)"
+    return replace(measured, verdict=verdict, reasons=(stop.label, words))
 
 
 def _measure(match: _Match, level: float, pairs: Pairs, own: Pairs | None) -> LevelVerdict:
@@ -201,15 +250,16 @@ def _measure(match: _Match, level: float, pairs: Pairs, own: Pairs | None) -> Le
         return found
     ours, theirs = pairs.means()
     lost, gained = pairs.flips()
+    alpha = policy.alpha_left or policy.alpha
     bootstrap = None
     if policy.bootstrap_resamples:
         label = f"level {level:g}"
-        bootstrap = bca_mean(ours - theirs, policy.alpha, policy.bootstrap_seed, policy.bootstrap_resamples, label)
+        bootstrap = bca_mean(ours - theirs, alpha, policy.bootstrap_seed, policy.bootstrap_resamples, label)
     return replace(
         found,
         accuracy=accuracy(ours, pairs.binary, policy.alpha),
         baseline_accuracy=accuracy(theirs, pairs.binary, policy.alpha),
-        difference=difference(pairs, policy.alpha),
+        difference=difference(pairs, alpha),
         retention=retention(own, policy.alpha, policy.floor) if own is not None else None,
         bootstrap=bootstrap,
         lost=lost,

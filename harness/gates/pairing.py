@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,9 +116,10 @@ def _scores(cells: Cells, items: list[str], seeds: tuple[int, ...]) -> Floats:
     return matrix
 
 
-def pair(first: Cells, second: Cells, shared: bool = False) -> Pairs:
-    """Align two sides by item hash; the columns are each side's own seeds. Raises on a score outside [0, 1]."""
-    items = sorted(set(first) | set(second))
+def pair(first: Cells, second: Cells, shared: bool = False, rows: Sequence[str] | None = None) -> Pairs:
+    """Align two sides by item hash; the columns are each side's own seeds. ``rows``: these items, in this order
+    (default: all, by hash). Raises on a score outside [0, 1]."""
+    items = sorted(set(first) | set(second)) if rows is None else list(rows)
     return Pairs(_scores(first, items, seeds_of(first)), _scores(second, items, seeds_of(second)), shared)
 
 

@@ -31,9 +31,12 @@ def check_alpha(alpha: float) -> None:
 
 
 FIXED_SEQUENCE, ALL_MUST_PASS = "fixed_sequence", "all_must_pass"
-FAMILIES = (FIXED_SEQUENCE, ALL_MUST_PASS)
+HOLM, BENJAMINI_HOCHBERG = "holm", "benjamini_hochberg"
+FAMILIES = (FIXED_SEQUENCE, ALL_MUST_PASS, HOLM, BENJAMINI_HOCHBERG)
 """How several levels are held together. Fixed sequence: a level can PASS only after every lower one did. All must pass:
-each level for itself (an intersection-union test); the verdict over all is the worst in either."""
+each level for itself (an intersection-union test). Holm and Benjamini-Hochberg: p-values adjusted over the levels, for
+claims about single levels; the second holds the false discovery rate only. The verdict over all is the worst in each.
+"""
 
 STOP, FAILS = "stop", "fail"
 INCONCLUSIVE_ACTIONS = (STOP, FAILS)
@@ -54,6 +57,7 @@ class GatePolicy:
     clean accuracy whose lower bound is below it shows nothing that could be lost. ``family`` is one of
     :data:`FAMILIES`, ``inconclusive`` of :data:`INCONCLUSIVE_ACTIONS`. ``bootstrap_resamples``: 0 leaves the bootstrap
     out. ``across``: the one field of the measurement key (of :data:`AXES`) along which both are meant to differ.
+    ``early_stop``: the share of ``alpha`` spent on looking after every item, so that clear cases stop early; 0 is off.
 
     Raises :class:`HarnessError` on a value outside its range.
     """
@@ -72,6 +76,7 @@ class GatePolicy:
     min_overlap: float = 0.0
     family: str = FIXED_SEQUENCE
     inconclusive: str = STOP
+    early_stop: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -93,6 +98,25 @@ class GatePolicy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise HarnessError(f"{name} {value!r}", f"it is a whole number, at least {least}", f"leave {name} out")
+        self._check_early_stop()
+
+    def _check_early_stop(self) -> None:
+        name = f"early_stop {self.early_stop!r}"
+        if not 0 <= self.early_stop <= 1:
+            raise HarnessError(name, "the share of alpha for looking early lies in [0, 1]", "use 0.5, or 0 for off")
+        if not self.early_stop:
+            return
+        if self.min_retention is not None or self.retentions:
+            rule = "a least retention is judged too, and only the difference has an e-process"
+            raise HarnessError(name, rule, "drop min_retention, or early_stop")
+        if self.family not in (FIXED_SEQUENCE, ALL_MUST_PASS):
+            rule = f"{self.family} orders levels by their p-values, and a level that stops early has none"
+            raise HarnessError(name, rule, f"use the family {FIXED_SEQUENCE} or {ALL_MUST_PASS}, or drop early_stop")
+
+    @property
+    def alpha_left(self) -> float:
+        """The one-sided level of the interval test: what early stopping leaves of ``alpha`` (all of it when off)."""
+        return self.alpha * (1 - self.early_stop)
 
     def margin_at(self, level: float) -> float:
         """The margin at ``level`` (fraction)."""
@@ -108,7 +132,12 @@ class GatePolicy:
         words = {
             FIXED_SEQUENCE: "fixed sequence over levels, restricting PASS only",
             ALL_MUST_PASS: "all levels must pass, each for itself",
+            HOLM: "Holm over levels, the chance of any wrong PASS is held; alarms are adjusted by Holm",
+            BENJAMINI_HOCHBERG: "Benjamini-Hochberg over levels, of the levels that PASS the expected share of wrong"
+            " ones (false discovery rate) is held; alarms are adjusted by Holm",
         }
+        if self.family in (HOLM, BENJAMINI_HOCHBERG):
+            return f"{words[self.family]}; alpha {self.alpha:g} one-sided for the family"
         return f"{words[self.family]}; alpha {self.alpha:g} one-sided each"
 
 

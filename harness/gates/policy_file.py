@@ -11,6 +11,7 @@
     min_overlap = 0.95
     family = "fixed_sequence"
     inconclusive = "fail"
+    early_stop = 0.5
 """
 
 from __future__ import annotations

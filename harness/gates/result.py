@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.gates.early import Looks
+from harness.gates.families import Adjusted, Tests
 from harness.gates.policy import FAILS, STOP
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, exit_code
 from harness.record import Certificate
-from harness.stats import Interval
+from harness.stats import EarlyStop, Interval
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class LevelVerdict:
     ``n`` counts the items measured on both sides with every seed; ``lost`` and ``gained`` count (item, seed)
     outcomes that only the baseline, or only the candidate, has right. An interval that is not defined is ``None``.
     ``flipped`` lists them as (item, seed, gained). ``unscored`` holds, per arm, the (item, seed) outcomes without a
-    score by reason. ``items_needed`` is known for INCONCLUSIVE levels only.
+    score by reason. ``items_needed`` is known for INCONCLUSIVE levels only, for the level taken alone. ``adjusted``
+    holds the p-values where the policy's family adjusts them, of the requirements in ``tests``. ``early`` is what
+    looking early found, ``None`` where the policy does not look.
     """
 
     level: float
@@ -38,6 +42,9 @@ class LevelVerdict:
     items_needed: int | None = None
     unscored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     flipped: tuple[tuple[str, int, bool], ...] = ()
+    adjusted: Adjusted | None = None
+    tests: Tests | None = field(default=None, repr=False, compare=False)
+    early: EarlyStop | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for strict JSON."""
@@ -53,6 +60,8 @@ class LevelVerdict:
             "flips": {"lost": self.lost, "gained": self.gained},
             "flipped": [{"item": item, "seed": seed, "gained": gained} for item, seed, gained in self.flipped],
             "items_needed": self.items_needed,
+            "early_stop": None if self.early is None else self.early.to_json(),
+            "adjusted": None if self.adjusted is None else self.adjusted.to_json(),
             "unscored": {arm: dict(counts) for arm, counts in self.unscored.items()},
         }
 
@@ -62,7 +71,8 @@ class GateResult:
     """The verdict over all levels, with one :class:`LevelVerdict` per level of the baseline, ascending.
 
     ``certificate`` is the candidate's; ``baseline`` names the other arm (label, status of its certificate,
-    measurement key); ``family`` says how several levels were held together.
+    measurement key); ``family`` says how several levels were held together. ``early``: the items that were looked at,
+    and of how many, where the policy stops early.
     """
 
     verdict: str
@@ -72,6 +82,7 @@ class GateResult:
     certificate: Certificate
     baseline: Mapping[str, Any]
     inconclusive: str = STOP
+    early: Looks | None = None
 
     @property
     def exit_code(self) -> int:
@@ -88,6 +99,7 @@ class GateResult:
                 "reasons": self.reasons,
                 "levels": [level.to_json() for level in self.levels],
                 "family": self.family,
+                "early_stop": None if self.early is None else self.early.to_json(),
                 "certificate": self.certificate.to_json(),
                 "baseline": self.baseline,
             }

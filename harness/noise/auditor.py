@@ -8,18 +8,18 @@ attributed by ``torch.utils.module_tracker``. Eager mode only: over compiled cod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.module_tracker import ModuleTracker
+from torch.utils.hooks import RemovableHandle
 
 from harness.noise.comparing import Formula, repeated_rows
 from harness.noise.kinds import operator_of
 from harness.noise.sites import CONV1D, LINEAR, PV, QK, SDPA, is_attention
 from harness.noise.sites import SOFTMAX as SOFTMAX_SITE
+from harness.noise.watching import ModuleWatcher
 
 PRODUCTS = {
     *(
@@ -46,7 +46,7 @@ SOFTMAX = {"_softmax", "softmax", "_safe_softmax"}
 HAVE_PRODUCTS = (LINEAR, CONV1D)
 
 
-class Auditor(TorchDispatchMode):
+class Auditor(ModuleWatcher):
     """Counts products per module inside a ``with`` block.
 
     ``products[(module, operator)]`` counts calls; ``module`` is the innermost module's name under ``model``
@@ -61,7 +61,7 @@ class Auditor(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module, formula: Formula | None = None) -> None:
-        super().__init__()
+        super().__init__(model)
         self.products: Counter[tuple[str, str]] = Counter()
         self.errors: dict[str, list[float]] = {}
         self.sizes: dict[str, list[float]] = {}
@@ -69,39 +69,27 @@ class Auditor(TorchDispatchMode):
         self.repeats: Counter[str] = Counter()
         self._formula = formula
         self._mask: Tensor | None = None
-        self._model = model
-        self._tracker = ModuleTracker()
         self._results: dict[str, Any] = {}
         self._fused: set[str] = set()
         self._attention = {name: module for name, module in model.named_modules() if is_attention(module)}
         self._kinds = {name: operator_of(module) for name, module in model.named_modules()}
         self._scores: dict[str, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
-        self._hooks: list[Any] = []
 
-    def __enter__(self) -> Auditor:
-        self._hooks.append(self._model.register_forward_pre_hook(self._masked, with_kwargs=True))
+    def _hook(self) -> Iterator[RemovableHandle]:
+        yield self._model.register_forward_pre_hook(self._masked, with_kwargs=True)
         for name, module in self._model.named_modules():
             if self._kinds[name] is not None:
-                self._hooks.append(module.register_forward_hook(self._compare(name)))
+                yield module.register_forward_hook(self._compare(name))
                 if name.rpartition(".")[0] in self._attention:
-                    self._hooks.append(module.register_forward_pre_hook(self._entering(name), prepend=True))
+                    yield module.register_forward_pre_hook(self._entering(name), prepend=True)
             elif name:  # a block: what its forward gave against what all hooks made of it
-                self._hooks.append(module.register_forward_hook(self._given(name), prepend=True))
-                self._hooks.append(module.register_forward_hook(self._let_out(name)))
-        self._tracker.__enter__()
-        super().__enter__()
-        return self
+                yield module.register_forward_hook(self._given(name), prepend=True)
+                yield module.register_forward_hook(self._let_out(name))
 
-    def __exit__(self, *exc: Any) -> None:
-        try:
-            super().__exit__(*exc)
-        finally:
-            self._tracker.__exit__(*exc)
-            for hook in self._hooks:
-                hook.remove()
-            for held in (self._hooks, self._results, self._scores, self._weights):
-                held.clear()
+    def _forget(self) -> None:
+        for held in (self._results, self._scores, self._weights):
+            held.clear()
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -152,12 +140,6 @@ class Auditor(TorchDispatchMode):
         if self._formula is not None:
             expected = self._formula(product.detach()).reshape(given.shape)[visible]
             self.departures[f"{module}:{QK}"] += _different((expected * factor).to(given.dtype), used)
-
-    def _innermost(self) -> str:
-        root = type(self._model).__name__
-        names = [name for name in self._tracker.parents if name != "Global"]
-        longest = max(names, key=len, default=root)
-        return longest.removeprefix(root).removeprefix(".")
 
     def _given(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:

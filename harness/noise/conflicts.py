@@ -20,15 +20,16 @@ def check_conflicts(view: ModelView, spec: NoiseSpec, chosen: tuple[str, ...]) -
     """Refuses a selection of the paths ``chosen`` that is ambiguous.
 
     Raises :class:`NoiseSpecError` for parts of an adapter that were not asked for, a module that two patterns or two
-    paths mean, a module inside another one of the same operator, and (``at:weight``) a weight that a second module
-    uses. Adapters come first: their wrappers would be refused as nested too, with the less useful way out.
+    paths mean, a module inside another one of the same operator, and (noise ``at:weight``) a weight that a second
+    module uses: fake quantization of a tied output head gives the head a copy, and the embedding keeps its own.
+    Adapters come first: their wrappers would be refused as nested too, with the less useful way out.
     """
     _check_adapters(spec, chosen)
     _check_tiles(spec)
     _check_patterns(view, spec, chosen)
     _check_shared(view, chosen)
     _check_nested(view, chosen)
-    if spec.at == "weight":
+    if spec.at == "weight" and not isinstance(spec.error, FakeQuant):
         _check_tied(view, chosen)
 
 

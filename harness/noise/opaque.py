@@ -30,6 +30,7 @@ class _Registry:
 
     def __init__(self) -> None:
         self._sessions: weakref.WeakValueDictionary[int, NoiseSession] = weakref.WeakValueDictionary()
+        self._engines: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._numbers = itertools.count(1)
 
     def add(self, session: NoiseSession) -> int:
@@ -38,14 +39,18 @@ class _Registry:
         self._sessions[handle] = session
         return handle
 
+    def put(self, handle: int, session: Any) -> None:
+        """Keeps ``session`` under a handle of its own making, the same in every process (an engine's session)."""
+        self._engines[handle] = session
+
     def open(self) -> tuple[NoiseSession, ...]:
-        """All open sessions of this process."""
+        """All open sessions on models of this process."""
         found = (reference() for reference in self._sessions.valuerefs())
         return tuple(session for session in found if session is not None and session.is_open)
 
-    def get(self, handle: int) -> NoiseSession | None:
-        """The session, or None where it is closed."""
-        session = self._sessions.get(handle)
+    def get(self, handle: int) -> Any:
+        """The session (of a model, or of an engine), or None where it is closed."""
+        session: Any = self._sessions.get(handle) or self._engines.get(handle)
         return session if session is not None and session.is_open else None
 
 

@@ -8,15 +8,15 @@ operators. Eager mode only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.module_tracker import ModuleTracker
+from torch.utils.hooks import RemovableHandle
 
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D
+from harness.noise.watching import ModuleWatcher
 from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize
 from harness.spec.errors import FakeQuant
 from harness.spec.formats import Recipe
@@ -25,7 +25,7 @@ _LINEARS = ("linear", "mm", "addmm", "matmul")
 WEIGHT, INPUT = "weight", "input"
 
 
-class OperandAuditor(TorchDispatchMode):
+class OperandAuditor(ModuleWatcher):
     """Checks the operands of every planned linear inside a ``with`` block.
 
     ``checked[site]`` counts products seen, ``wrong[site]`` elements that are not those of the reference. Stochastic
@@ -34,35 +34,22 @@ class OperandAuditor(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module, plans: Sequence[InjectionPlan]) -> None:
-        super().__init__()
+        super().__init__(model)
         self.checked: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
         self.changed: Counter[str] = Counter()
         self.plans = tuple(plans)
-        self._model = model
-        self._tracker = ModuleTracker()
         self._sites = {(site.module, site.point): (site, plan.spec.error) for plan in plans for site in plan.sites}
         self._weights: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
-        self._hooks: list[Any] = []
 
-    def __enter__(self) -> OperandAuditor:
+    def _hook(self) -> Iterator[RemovableHandle]:
         for path in dict.fromkeys(module for module, _ in self._sites):
             module = self._model.get_submodule(path)
-            self._hooks.append(module.register_forward_pre_hook(self._remember(path), prepend=True))
-        self._tracker.__enter__()
-        super().__enter__()
-        return self
+            yield module.register_forward_pre_hook(self._remember(path), prepend=True)
 
-    def __exit__(self, *exc: Any) -> None:
-        try:
-            super().__exit__(*exc)
-        finally:
-            self._tracker.__exit__(*exc)
-            for hook in self._hooks:
-                hook.remove()
-            for held in (self._hooks, self._inputs):
-                held.clear()
+    def _forget(self) -> None:
+        self._inputs.clear()
 
     def _remember(self, path: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -80,9 +67,7 @@ class OperandAuditor(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _product(self, name: str, args: tuple[Any, ...]) -> None:
-        root = type(self._model).__name__
-        module = max((parent for parent in self._tracker.parents if parent != "Global"), key=len, default=root)
-        path = module.removeprefix(root).removeprefix(".")
+        path = self._innermost()
         given = args[1:] if name == "addmm" else args  # the bias comes first there
         if (path, INPUT) in self._sites:
             self._compare(path, INPUT, given[0].detach())

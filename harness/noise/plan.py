@@ -11,6 +11,7 @@ from torch import nn
 from harness.exceptions import NoiseSpecError
 from harness.noise.auditor import FUSED_ATTENTION
 from harness.noise.kinds import ModelView
+from harness.noise.paths import adapter_parts, matching
 from harness.noise.probe import Probe, run_probe
 from harness.noise.selection import ROUTER_REASON, left_out, select_modules
 from harness.noise.sites import (
@@ -34,6 +35,7 @@ from harness.spec.noise import NoiseSpec
 AUTO, FUNCTIONS_ONLY = "auto", "functions"
 """How operators are reached: by modules and interfaces where they have one, or all by the function mode."""
 
+_ADAPTER_REASON = "part of an adapter that runs beside its linear: left alone"
 _ROTARY_REASON = "rotary angle product: excluded by default, noise on it alone destroys a model (op:rotary reaches it)"
 _FUSED_REASON = "inside a fused attention kernel: use eager attention and profile:matmul"
 _UNKNOWN_REASON = "no site reaches this product"
@@ -62,7 +64,14 @@ class FunctionChoice:
             and self.composites.isdisjoint(path)
             and self.routers.isdisjoint(path)
             and left_out(site.module, self.spec) is None
+            and not self._beside(site.module)
         )
+
+    def _beside(self, module: str) -> bool:
+        """True in a part of an adapter that no pattern names."""
+        asking = matching(self.spec.include, module, whole=False)
+        named = {component for pattern in asking for component in pattern.split(".")}
+        return bool(parts := adapter_parts(module)) and named.isdisjoint(parts)
 
 
 @dataclass(frozen=True)
@@ -286,6 +295,8 @@ def _left_out(
             where = f"{module or 'model'}:{operator}"
             if any(module == router or module.startswith(f"{router}.") for router in view.routers):
                 excluded[where] = ROUTER_REASON
+            elif adapter_parts(module):
+                excluded[where] = left_out(module, spec) or _ADAPTER_REASON
             else:
                 uncovered[where] = left_out(module, spec) or _UNKNOWN_REASON
     return excluded, uncovered

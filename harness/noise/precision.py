@@ -1,4 +1,5 @@
-"""What fake quantization leaves in high precision unless it is named: heads, embeddings, routers, adapters."""
+"""What fake quantization leaves in high precision unless it is named: heads, embeddings, adapters. Routers are left
+out of every specification, see :mod:`harness.noise.selection`."""
 
 from __future__ import annotations
 
@@ -37,8 +38,6 @@ def kept_precise(model: nn.Module, view: ModelView, spec: NoiseSpec) -> Mapping[
 def _kind(view: ModelView, path: str, is_head: bool) -> str | None:
     if is_head:
         return "output head"
-    if path in view.routers:
-        return "router"
     if any(part != _BASE for part in adapter_parts(path)):
         return "adapter"
     if f"{path}.{_BASE}" in view.modules:

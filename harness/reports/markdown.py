@@ -30,7 +30,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += [_table(GATE_HEADER, gate_rows(gate)), "", *_bullets(reason_lines(gate)), ""]
     parts += ["## Levels", "", _table(LEVEL_HEADER, level_rows(report)), "", INTERVALS, ""]
     if report["missing_records"]:
-        parts += [f"**Unfinished: {report['missing_records']} records are missing.**", ""]
+        parts += [f"**{_incomplete(report)}**", ""]
     parts += _flipped(report["flips"])
     parts += ["## Was the noise on?", "", *_bullets(certificate_lines(report["certificate"])), ""]
     if report["ledger"]:
@@ -43,6 +43,14 @@ def markdown(report: Mapping[str, Any]) -> str:
             parts += [f"## {title}", "", *_bullets(_grouped(report["plan"][field])), ""]
     parts += ["## What the numbers depend on", "", _table(("field", "value"), list(_key_rows(report))), ""]
     return "\n".join(parts)
+
+
+def _incomplete(report: Mapping[str, Any]) -> str:
+    """Why records are missing: they were not needed, or the run is unfinished."""
+    gate, missing = report["gate"], report["missing_records"]
+    if gate is not None and gate["early_stop"] is not None and gate["early_stop"]["saved"]:
+        return f"Stopped early: {missing} records were not needed. Of no use but for this gate."
+    return f"Unfinished: {missing} records are missing."
 
 
 def _flipped(flips: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.gates import GateResult
+from harness.gates.evidence import shares_draws
 from harness.gates.pairing import pair
 from harness.gates.parts import accuracy, retention
 from harness.ledger import merge
@@ -75,7 +76,7 @@ def _flips(run: Run, gate: GateResult) -> list[dict[str, Any]]:
 def _level(run: Run, level: float) -> dict[str, Any]:
     results = [result for result in run.results if result.level == level]
     outcomes = run.arm.outcomes
-    pairs = pair(outcomes[level], outcomes.get(0.0, outcomes[level]))
+    pairs = pair(outcomes[level], outcomes.get(0.0, outcomes[level]), shares_draws(run.arm, level))
     measured = pairs.n > 0
     kept = retention(pairs, ALPHA, FLOOR) if level and 0.0 in outcomes else None
     return {

@@ -103,7 +103,7 @@ def _certify_level(
         problems.append(f"level {level:g} has no records")
     if not expected:
         problems.append("the plan names no site, so nothing was injected")
-    problems += _count_problems(expected, results, seen)
+    problems += count_problems(expected, results, seen)
     problems += _effect_problems(asked, seen, {site.name: site.least_changed for site in expected})
     problems += [problem for audit in audits for problem in audit.problems]
     if results and not any(audit.products for audit in audits):
@@ -124,9 +124,10 @@ def _certify_level(
     )
 
 
-def _count_problems(
+def count_problems(
     expected: Sequence[ExpectedSite], results: Sequence[ItemResult], seen: Mapping[str, SiteCount]
 ) -> list[str]:
+    """Where the counts ``seen`` (by site, of one level) are not those that ``results`` lead to expect, in words."""
     wrong = []
     for site in expected:
         count = seen.get(site.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ from typing import Any
 from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
 from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Outcome, SiteCount
 from harness.runs.evidence import ExpectedSite, certify
-from harness.runs.folder import MANIFEST
+from harness.runs.folder import MANIFEST, read_manifest
 from harness.runs.quantized import QuantizedPart, is_quantized, with_quantization
 from harness.runs.store import Store
 from harness.spec import ErrorModel, parse_noise
 from harness.thresholds import LEAST_CHANGED
 
 EVALUATION_KIND, EXTERNAL_KIND = "evaluation", "external"
+EARLY_STOP = "early_stop"
+"""Field of a manifest's identity: the rule by which the evaluation may stop before all items are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def is_run(path: Path) -> bool:
 
 def load_run(path: Path) -> Run:
     """The run at ``path`` with its certificate. Raises :class:`harness.exceptions.StoreError` if it is unsound."""
+    _check_kind(path)
     with Store.read(path) as store:
         manifest = store.manifest
         results, counts = store.results(), store.counts()
@@ -96,16 +99,46 @@ def load_run(path: Path) -> Run:
     return Run(path, manifest, results, counts, arm)
 
 
+def _check_kind(path: Path) -> None:
+    kind = read_manifest(path)["kind"]
+    if kind not in (EVALUATION_KIND, EXTERNAL_KIND):
+        raise StoreError(
+            f"{path} is the folder of a {kind}",
+            "it holds no answers to items, so there is nothing to judge",
+            f"give the --out of harness eval, not of harness {kind}",
+        )
+
+
 def complete_run(path: Path) -> Run:
     """As :func:`load_run`; an unfinished run may not be judged, so it raises :class:`NotComparableError`."""
     run = load_run(path)
-    if not run.complete:
-        raise NotComparableError(
-            f"run {path} lacks {run.missing} records or its positive control",
-            "an unfinished run is no evidence",
-            "resume it with harness eval",
-        )
+    check_complete(run)
     return run
+
+
+def check_complete(run: Run) -> None:
+    """Raises :class:`NotComparableError` where ``run`` is unfinished, or was stopped early."""
+    if run.complete:
+        return
+    rule = early_rule(run.manifest)
+    if rule is not None:
+        asked, found = run.manifest["identity"]["items"], {result.item for result in run.results}
+        raise NotComparableError(
+            f"run {run.path} was evaluated to stop early and holds {len(found)} of {len(asked)} items",
+            "it is evidence for a gate by its own rule only",
+            f"use harness gate --early-stop {rule['share']:g} with its baseline, or evaluate again into another --out",
+        )
+    raise NotComparableError(
+        f"run {run.path} lacks {run.missing} records or its positive control",
+        "an unfinished run is no evidence",
+        "resume it with harness eval",
+    )
+
+
+def early_rule(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The rule by which an evaluation was meant to stop early, ``None`` where it was not."""
+    rule = manifest["identity"].get(EARLY_STOP)
+    return dict(rule) if isinstance(rule, dict) else None
 
 
 def outcomes(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, Outcome]]]:

@@ -113,13 +113,23 @@ class Store:
             ) from None
 
     def add_batch(
-        self, results: Iterable[ItemResult], counts: Iterable[SiteCount] = (), audit: Audit | None = None
+        self,
+        results: Iterable[ItemResult],
+        counts: Iterable[SiteCount] = (),
+        audits: Iterable[Audit] = (),
+        passes: Mapping[float, int] | None = None,
     ) -> None:
-        """Records, ledger counts (added to those there) and audit of one batch, in one transaction.
+        """Records, ledger counts (added to those there) and audits of one batch, in one transaction.
 
-        A batch is decoded together, so that it takes as many forward passes as its longest record has steps.
+        ``passes`` says by level how often quantized weights were booked; by default a batch is decoded together, so
+        that it takes as many forward passes as its longest record has steps.
         """
         results = list(results)
+        if passes is None:
+            steps: dict[float, int] = {}
+            for result in results:
+                steps[result.level] = max(steps.get(result.level, 0), result.steps)
+            passes = steps
         with self._transaction() as transaction:
             transaction.executemany(
                 f"INSERT INTO records VALUES ({', '.join('?' * 13)})",
@@ -134,11 +144,12 @@ class Store:
             transaction.executemany(
                 "INSERT INTO forwards VALUES (?, ?) "
                 "ON CONFLICT (level) DO UPDATE SET passes = passes + excluded.passes",
-                [(level, max(r.steps for r in results if r.level == level)) for level in {r.level for r in results}],
+                list(passes.items()),
             )
-            if audit is not None:
-                row = audit.level, audit.products, json.dumps(audit.problems)
-                transaction.execute("INSERT INTO audits VALUES (?, ?, ?)", row)
+            transaction.executemany(
+                "INSERT INTO audits VALUES (?, ?, ?)",
+                [(audit.level, audit.products, json.dumps(audit.problems)) for audit in audits],
+            )
 
     def add_questions(self, questions: Mapping[str, str]) -> None:
         """The text of every item, once, so that flips can be shown without the task's data."""

@@ -4,6 +4,7 @@ Scales and levels are fractions, 0.05 is 5 % relative noise; error models whose 
 perturbed value say so.
 """
 
+from harness.spec.engine import EngineOptions
 from harness.spec.errors import ERROR_MODELS, ErrorModel, FakeQuant, RelativeGaussian, make_error
 from harness.spec.evaluation import (
     ATTENTIONS,
@@ -11,6 +12,9 @@ from harness.spec.evaluation import (
     DTYPES,
     ENGINES,
     SCORERS,
+    TRANSFORMERS,
+    VLLM,
+    VLLM_COMPILED,
     EvalSpec,
     check_levels,
     default_levels,
@@ -33,6 +37,10 @@ __all__ = [
     "PROFILES",
     "SCOPES",
     "SCORERS",
+    "TRANSFORMERS",
+    "VLLM",
+    "VLLM_COMPILED",
+    "EngineOptions",
     "ErrorModel",
     "EvalSpec",
     "FakeQuant",

@@ -17,7 +17,10 @@ from harness.spec.text import nearest
 SCORERS = ("strict", "flexible")
 ATTENTIONS = ("auto", "eager", "sdpa")
 DTYPES = ("float32", "bfloat16", "float16")
-ENGINES = ("transformers",)
+TRANSFORMERS, VLLM, VLLM_COMPILED = "transformers", "vllm", "vllm-compiled"
+ENGINES = (TRANSFORMERS, VLLM, VLLM_COMPILED)
+"""What runs the model. Compiled code is another engine: its products differ in the last bits."""
+
 DEFAULT_BATCH = 64
 """Sequences decoded together; no result depends on it."""
 
@@ -49,7 +52,7 @@ class EvalSpec:
     max_new_tokens: int | None = None
     attention: str = "auto"
     dtype: str = "float32"
-    engine: str = "transformers"
+    engine: str = TRANSFORMERS
     positive_control: bool = True
     quantization: tuple[NoiseSpec, ...] = ()
 

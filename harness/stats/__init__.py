@@ -43,7 +43,9 @@ from harness.stats.proportion import wilson
 from harness.stats.quantiles import zero_discordance
 from harness.stats.sequential import EarlyStop, e_processes, early_stop, seeded_order
 from harness.stats.significance import TestResult, mcnemar_exact, paired_t, paired_t_of, sign_flip, welch_t
+from harness.stats.tails import UNDECIDED, Tails, mean_tails, ratio_tails, tango_tails, two_way_tails
 from harness.stats.two_way import LEAST_SEEDS, TwoWayInterval, two_way_mean
+from harness.stats.two_way_ratio import two_way_ratio
 
 __all__ = [
     "DIFFERENCES",
@@ -52,6 +54,7 @@ __all__ = [
     "LEAST_SEEDS",
     "MAX_ITEMS",
     "REAL",
+    "UNDECIDED",
     "BootstrapInterval",
     "EarlyStop",
     "Family",
@@ -61,6 +64,7 @@ __all__ = [
     "ScoreError",
     "ScoreRange",
     "ScoreTable",
+    "Tails",
     "TestResult",
     "TwoWayInterval",
     "VerdictOdds",
@@ -84,6 +88,7 @@ __all__ = [
     "judge_family",
     "mcnemar_exact",
     "mean_ratio",
+    "mean_tails",
     "minimum_detectable_effect",
     "newcombe",
     "non_inferiority_binary",
@@ -94,12 +99,16 @@ __all__ = [
     "percentile_mean",
     "perplexity_ratio",
     "ratio_score",
+    "ratio_tails",
     "score_mean",
     "score_table",
     "seeded_order",
     "sign_flip",
     "tango",
+    "tango_tails",
     "two_way_mean",
+    "two_way_ratio",
+    "two_way_tails",
     "verdict_odds",
     "verdict_odds_mean",
     "welch_t",

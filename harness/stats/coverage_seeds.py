@@ -13,9 +13,10 @@ from harness.stats.continuous import continuous_mean, perplexity_ratio
 from harness.stats.coverage import ACCURACIES, ALPHA, Cell, Coverage, Effort, Setting, Stage, holds_truth, simulated
 from harness.stats.hierarchical import hierarchical_mean
 from harness.stats.interval import Interval
-from harness.stats.means import paired_mean, score_mean
+from harness.stats.means import mean_ratio, paired_mean, score_mean
 from harness.stats.naive import pooled_rows
 from harness.stats.two_way import two_way_mean
+from harness.stats.two_way_ratio import two_way_ratio
 
 SEEDS = 5
 SEED_SPREADS = (0.0, 0.02, 0.05)
@@ -24,6 +25,9 @@ SEED_SPREADS = (0.0, 0.02, 0.05)
 TRAINING_SEEDS = (3, 5, 10)
 CONCENTRATION = 1.6
 """Of the beta distribution of the items' probabilities: most items are nearly always right or wrong."""
+
+_FEW = (0.93, 1.0)
+"""Pinned coverage where few items leave the least half-width to decide."""
 
 _Method = tuple[str, Callable[[Floats], Interval | None], tuple[float, float] | None]
 """Name, interval of one simulated matrix, and its pinned coverage; ``None``: shown failing."""
@@ -80,13 +84,31 @@ def _shared(n: int, accuracy: float, spread: float, count: int) -> tuple[Coverag
             sides.append(rng.random((n, SEEDS)) < ability[:, None] + shift[None, :])
         return sides[0].astype(np.float64) - sides[1]
 
-    pinned = (0.93, 0.97) if n >= 200 else (0.93, 1.0)
+    pinned = (0.93, 0.97) if n >= 200 else _FEW
     methods: tuple[_Method, ...] = (
         ("two-way item x seed", lambda x: two_way_mean(x, ALPHA), pinned),
         ("item means (seeds fixed)", lambda x: paired_mean(x.mean(axis=1), ALPHA), None),
         ("pooled rows", lambda x: pooled_rows(x, ALPHA), None),
     )
     return _simulate(draw, 0.0, methods, Setting(n, accuracy, f"{SEEDS} shared seeds, seed sd {spread:g}"), count)
+
+
+def _retention(n: int, accuracy: float, spread: float, count: int) -> tuple[Coverage, ...]:
+    """Draws shared by all items, beside one clean outcome per item: items that are right without noise stay right with
+    probability 0.8, others become right with 0.2, and a seed shifts them all."""
+
+    def draw(rng: np.random.Generator) -> Floats:
+        clean = (rng.random(n) < accuracy).astype(np.float64)
+        shift = np.clip(rng.normal(0.0, spread, SEEDS), -0.2, 0.2)
+        noisy = rng.random((n, SEEDS)) < np.where(clean > 0, 0.8, 0.2)[:, None] + shift[None, :]
+        return np.column_stack([clean, noisy.astype(np.float64)])
+
+    truth = 0.8 + 0.2 * (1 - accuracy) / accuracy
+    methods: tuple[_Method, ...] = (
+        ("two-way retention", lambda x: two_way_ratio(x[:, 1:], x[:, 0], ALPHA), (0.93, 0.97) if n >= 200 else _FEW),
+        ("retention over items (seeds fixed)", lambda x: mean_ratio(x[:, 1:].mean(axis=1), x[:, 0], ALPHA), None),
+    )
+    return _simulate(draw, truth, methods, Setting(n, accuracy, f"retention, seed sd {spread:g}"), count)
 
 
 def seed_cells(effort: Effort) -> Stage:
@@ -97,6 +119,9 @@ def seed_cells(effort: Effort) -> Stage:
         for n in effort.sizes
         for a in (0.15, 0.75, 0.98)
         for s in SEED_SPREADS
+    ]
+    cells += [
+        partial(_retention, n, a, s, effort.matrices) for n in effort.sizes for a in (0.5, 0.9) for s in (0.0, 0.05)
     ]
     return Stage("noise seeds", tuple(cells))
 

@@ -52,12 +52,14 @@ class EarlyStop:
     @property
     def label(self) -> str:
         """One sentence for reports."""
-        ended = (
-            f"no early decision in {self.total} items"
-            if self.decision is None
-            else f"stopped after {self.items} of {self.total} items: the drop is {self.decision} the margin"
+        if self.decision is None:
+            ended = f"no early decision in {self.items} items"
+        else:
+            ended = f"stopped after {self.items} of {self.total} items: the drop is {self.decision} the margin"
+        return (
+            f"{ended} (e-value {self.e_within:.3g} for within, {self.e_beyond:.3g} for beyond, {1 / self.alpha_spent:g}"
+            f" decides); early stopping has alpha {self.alpha_spent:g}, the final test {self.alpha_left:g}"
         )
-        return f"{ended}; early stopping has alpha {self.alpha_spent:g}, the final test {self.alpha_left:g}"
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for strict JSON."""
@@ -83,35 +85,50 @@ def _wealth(excess: Floats, largest: float) -> Floats:
     return found
 
 
-def e_processes(differences: ArrayLike, margin: float) -> tuple[Floats, Floats]:
+def e_processes(differences: ArrayLike, margin: float, most: ArrayLike | None = None) -> tuple[Floats, Floats]:
     """E-values after every item (items,), against "drop >= margin" and against "drop <= margin".
 
-    ``differences`` (candidate - baseline, in [-1, 1], seeded random order), ``margin`` a fraction in [0, 1).
+    ``differences`` (candidate - baseline, in [-1, 1], seeded random order), ``margin`` a fraction in [0, 1). Where an
+    item was not fully measured, ``differences`` holds the least that its difference may be and ``most`` the greatest
+    (default: the same): each e-value then counts it against its own claim.
     Each is a non-negative supermartingale starting at 1 under its hypothesis.
     Source: Waudby-Smith and Ramdas (2024), JRSS B 86, 1-27 (hedged betting with a fixed mixture of stakes).
     """
     if not 0 <= margin < 1:
         raise ScoreError(f"margin {margin!r}", "it is a fraction, at least 0 and below 1", "write 0.03 for 3 points")
-    excess = vector(differences, "differences", DIFFERENCES) + margin
-    return _wealth(excess, 1 / (1 - margin)), _wealth(-excess, 1 / (1 + margin))
+    least = vector(differences, "differences", DIFFERENCES)
+    greatest = least if most is None else vector(most, "most", DIFFERENCES)
+    if len(greatest) != len(least):
+        raise ScoreError(f"{len(least)} differences and {len(greatest)} of most", "each item has one of both")
+    return _wealth(least + margin, 1 / (1 - margin)), _wealth(-greatest - margin, 1 / (1 + margin))
 
 
-def early_stop(differences: ArrayLike, margin: float, alpha: float = 0.05, share: float = DEFAULT_SHARE) -> EarlyStop:
+def early_stop(
+    differences: ArrayLike,
+    margin: float,
+    alpha: float = 0.05,
+    share: float = DEFAULT_SHARE,
+    *,
+    most: ArrayLike | None = None,
+    planned: int | None = None,
+) -> EarlyStop:
     """Where the items, taken in the order given, first decide whether the drop is within ``margin`` (fraction).
 
     ``share`` of the one-sided ``alpha`` is spent on looking after every item; the rest is left for the final
     test. By the union bound the probability of a wrong ``within`` (or ``beyond``), early or final, is at most alpha.
+    ``most`` is that of :func:`e_processes`; ``planned`` counts the items there would be (default: those given).
     No items: no decision. Raises :class:`ScoreError` on a difference outside [-1, 1], NaN, or a share outside (0, 1].
     """
     check_alpha(alpha)
     if not 0 < share <= 1:
         raise ScoreError(f"share {share!r}", "the share of alpha for early stopping lies in (0, 1]", "use 0.5")
-    within, beyond = e_processes(differences, margin)
-    total, spent = len(within), alpha * share
+    within, beyond = e_processes(differences, margin, most)
+    given, spent = len(within), alpha * share
     crossed = np.flatnonzero(np.maximum(within, beyond) >= 1 / spent)
-    items = int(crossed[0]) + 1 if len(crossed) else total
-    values = (float(within[items - 1]), float(beyond[items - 1])) if total else (1.0, 1.0)
+    items = int(crossed[0]) + 1 if len(crossed) else given
+    values = (float(within[items - 1]), float(beyond[items - 1])) if given else (1.0, 1.0)
     decision = None
     if len(crossed):
         decision = WITHIN if values[0] >= values[1] else BEYOND
+    total = given if planned is None else planned
     return EarlyStop(decision, items, total, *values, spent, max(0.0, alpha - spent))

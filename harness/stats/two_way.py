@@ -59,6 +59,28 @@ def mean_squares(scores: Floats) -> MeanSquares:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """The standard error of a grand mean and its degrees of freedom."""
+
+    error: float
+    freedom: float
+
+    @classmethod
+    def of(cls, squares: MeanSquares) -> Spread:
+        """From mean squares; a variance below 0 says that the cells hide both effects: the larger then stands alone."""
+        variance = squares.variance
+        if variance <= 0:
+            variance = max(squares.by_item, squares.by_seed) / (squares.items * squares.seeds)
+        return cls(math.sqrt(variance), squares.freedom)
+
+
+def over_items(table: Floats) -> Spread:
+    """The spread of the mean of ``table`` (at least 2 items, seeds) for these seeds only."""
+    items = len(table)
+    return Spread(math.sqrt(float(np.var(table.mean(axis=1), ddof=1)) / items), items - 1.0)
+
+
+@dataclass(frozen=True)
 class TwoWayInterval(Interval):
     """An interval with the variances behind it (score units squared, per item, per seed, per cell).
 
@@ -96,22 +118,17 @@ def two_way_mean(
     estimate = float(table.mean()) if table.size else math.nan
     if items < 2 or seeds < 1:
         return TwoWayInterval(estimate, limits.low, limits.high, conditional=True)
-    if seeds < max(2, least_seeds):
-        spread = float(np.var(table.mean(axis=1), ddof=1))
-        found = bounded(estimate, t_quantile(alpha, items - 1) * math.sqrt(spread / items), items, alpha, limits)
-        return TwoWayInterval(estimate, found.low, found.high, items - 1.0, spread, conditional=True)
-    squares = mean_squares(table)
-    # a variance below 0 says that the cells hide both effects; the larger of the two then stands alone
-    variance = squares.variance
-    if variance <= 0:
-        variance = max(squares.by_item, squares.by_seed) / (items * seeds)
-    half = t_quantile(alpha, squares.freedom) * math.sqrt(variance)
-    found = bounded(estimate, half, items, alpha, limits)
+    squares = None if seeds < max(2, least_seeds) else mean_squares(table)
+    spread = over_items(table) if squares is None else Spread.of(squares)
+    found = bounded(estimate, t_quantile(alpha, spread.freedom) * spread.error, items, alpha, limits)
+    if squares is None:
+        variance = items * spread.error**2
+        return TwoWayInterval(estimate, found.low, found.high, spread.freedom, variance, conditional=True)
     return TwoWayInterval(
         estimate,
         found.low,
         found.high,
-        squares.freedom,
+        spread.freedom,
         max(0.0, squares.by_item - squares.residual) / seeds,
         max(0.0, squares.by_seed - squares.residual) / items,
         squares.residual,

@@ -18,11 +18,11 @@ def fixture_model(attention: str = "sdpa") -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(FIXTURE, dtype=torch.float32, attn_implementation=attention).eval()
 
 
-def middle_model(attention: str = "sdpa") -> PreTrainedModel:
+def middle_model(attention: str = "sdpa", vocabulary: int = 1024) -> PreTrainedModel:
     """A Qwen2 shape with hidden 512 and 10 layers, random weights, fp32."""
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=1024,
+        vocab_size=vocabulary,
         hidden_size=512,
         intermediate_size=1408,
         num_hidden_layers=10,

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from harness.evaluate.run import evaluate, prepare
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
 from harness.spec import EvalSpec
 from suites.bench.models import FIXTURE
 
@@ -50,10 +51,10 @@ def patched(scale):
 PATCHED = ((torch, "matmul"), (torch, "bmm"), (functional, "linear"))
 
 
-def ancestors_way(prepared):
+def ancestors_way(prepared, path=FIXTURE):
     """Generations of one seed per level, one by one."""
     for level in LEVELS:
-        model = AutoModelForCausalLM.from_pretrained(FIXTURE, dtype=torch.float32, attn_implementation="eager").eval()
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
         with patched(level), torch.no_grad():
             for item in prepared.items:
                 ids = torch.tensor([prepared.prompts[item.key]])

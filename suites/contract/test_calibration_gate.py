@@ -95,6 +95,30 @@ def test_early_stopping_saves_items_and_keeps_the_error_rate() -> None:
     check_early(FAST)
 
 
+def check_early_gate(n: int, repetitions: int, early_stop: float = 0.5, alpha: float = 0.05) -> GateShares:
+    """The gate itself, early or at the end, at a drop equal to the margin."""
+    case = GateCase("at the margin", n, 0.1, drop=0.03, early_stop=early_stop, alpha=alpha)
+    found = simulate(case, repetitions)
+    assert found.case.predicted is None and found.problems == ()
+    assert found.observed[PASS].low <= alpha
+    return found
+
+
+@pytest.mark.contract
+def test_a_gate_that_may_stop_early_keeps_its_error_rate() -> None:
+    check_early_gate(200, 400)
+    early, late = (simulate(GateCase("planted", 200, 0.14, drop=0.12, early_stop=share), 60) for share in (0.5, 0.0))
+    assert early.observed[FAIL].estimate > 0.85 and late.observed[FAIL].estimate > 0.85
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("n", "share", "alpha"), [(200, 0.5, 0.05), (500, 0.9, 0.05), (1319, 0.5, 0.1)])
+def test_thorough_gate_that_may_stop_early(n: int, share: float, alpha: float) -> None:
+    found = check_early_gate(n, 4000, share, alpha)
+    for verdict, most in ((PASS, alpha), (FAIL, alpha + WRONG_FAIL - 0.05)):
+        assert found.observed[verdict].estimate <= most + 0.005
+
+
 @pytest.mark.contract
 def test_looking_after_every_item_alone_errs_less_than_alpha() -> None:
     """All of alpha on early stopping, the drop equal to the margin: Ville's inequality, over both sides."""

@@ -15,6 +15,10 @@ def check_seeds(effort: Effort, slack: float) -> None:
     assert min(two_way) > 0.94 - slack
     for name in ("item means (seeds fixed)", "pooled rows"):
         assert max(shares(found, name, least_n=1319, spread="seed sd 0.05")) < 0.45
+    kept = shares(found, "two-way retention", least_n=200)
+    assert 0.93 <= mean(kept) <= 0.96
+    assert min(kept) > 0.93 - slack
+    assert max(shares(found, "retention over items (seeds fixed)", least_n=1319, spread="seed sd 0.05")) < 0.6
     pooled = shares(found, "pooled rows", spread="draws by item")
     by_item = shares(found, "item means (t)")
     assert min(pooled) < 0.5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.evaluate.run import evaluate, prepare
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
 from harness.noise.kernel import Kernel
 from harness.numerics.keyed_random import DrawKey, Keys, derive_key, normals, stream_keys
 from harness.runs.loaded import load_run

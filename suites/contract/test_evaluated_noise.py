@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.evaluate import run
-from harness.evaluate.run import Batch, evaluate, prepare
+from harness.evaluate.engine import Batch
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
 from harness.record import CERTIFIED
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec, parse_noise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.evaluate.run import evaluate, prepare
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec, parse_noise
 

@@ -9,7 +9,8 @@ import sqlite3
 import pytest
 
 from harness.cli.gate_verb import default_run_folder
-from harness.evaluate.run import evaluate, prepare
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
 from harness.exceptions import StoreError
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec

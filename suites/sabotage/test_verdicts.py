@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.evaluate.run import evaluate, prepare
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
 from harness.gates import FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, gate
 from harness.noise import kernel
 from harness.runs.loaded import load_run

@@ -142,7 +142,7 @@ class RunMaker:
             for level in sorted(rows):
                 here = [result for result in results if result.level == level]
                 noise = changes if level else {}
-                store.add_batch(here, self.make_counts(here, level, **noise), Audit(level, 9, ()))
+                store.add_batch(here, self.make_counts(here, level, **noise), (Audit(level, 9, ()),))
             if control is not None:
                 store.set_control(control)
         return path

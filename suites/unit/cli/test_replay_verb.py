@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from harness.cli.replaying import _parts
-from harness.evaluate.run import evaluate, prepare
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
 from harness.evaluate.tasks import load_task
 from harness.reports.replay_view import printable
 from harness.runs.loaded import Run, load_run

@@ -11,7 +11,8 @@ import torch
 
 from harness.evaluate import run as run_module
 from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
-from harness.evaluate.run import evaluate, prepare
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
 from harness.exceptions import HarnessError
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec

@@ -10,7 +10,7 @@ import torch
 
 from harness.evaluate.checkpoint import Checkpoint, load_checkpoint
 from harness.evaluate.generation import Completion, Decoding, Prompt, greedy, left_pad
-from harness.evaluate.run import Prepared, prepare
+from harness.evaluate.prepared import Prepared, prepare
 from harness.spec import EvalSpec
 
 pytestmark = pytest.mark.unit

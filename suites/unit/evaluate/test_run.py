@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from harness.evaluate.checkpoint import fingerprint_weights
+from harness.evaluate.engine import Batch
 from harness.evaluate.generation import Prompt
-from harness.evaluate.run import Batch, Prepared, attention_for, evaluate, prepare, probe_seconds, run_batch
+from harness.evaluate.prepared import Prepared, attention_for, prepare
+from harness.evaluate.run import evaluate, probe_seconds, run_batch
 from harness.exceptions import CheckpointError, HarnessError, StoreError
 from harness.noise.session import NoiseSession
 from harness.record import CERTIFIED, ItemResult
@@ -77,7 +79,7 @@ def test_the_manifest_says_what_the_numbers_depend_on(tiny: Path, prepared: Prep
         "decoding": "greedy",
         "max_new_tokens": "4",
     }
-    assert manifest["checkpoint"] == {"path": str(tiny), "weights": fingerprint_weights(tiny)}
+    assert manifest["checkpoint"] == {"path": str(tiny), "weights": fingerprint_weights(tiny), "kind": "hf"}
     assert manifest["device"].startswith(("cpu", "cuda"))
     assert EvalSpec.from_json(manifest["spec"]) == SPEC
     assert (manifest["spec"]["noise_seeds"], manifest["spec"]["item_seed"]) == (2, 0)

@@ -206,13 +206,16 @@ def test_json_is_one_strict_object_with_the_agreed_fields(arm: Build) -> None:
     for candidate in (baseline, arm({0.0: rows(180, 200)}), arm({0.0: [1]}, key={"engine": "other"})):
         data = gate(candidate, baseline, policy).to_json()
         assert json.loads(json.dumps(data, allow_nan=False)) == data
-        assert list(data) == ["verdict", "exit_code", "reasons", "levels", "family", "certificate", "baseline"]
+        assert list(data) == [
+            *("verdict", "exit_code", "reasons", "levels", "family", "early_stop", "certificate", "baseline"),
+        ]
         assert data["baseline"]["label"] == "reference"
         assert "fixed sequence" in data["family"]
         for level in data["levels"]:
             assert set(level) == {
                 *("level", "verdict", "reasons", "n", "seeds", "accuracy", "baseline_accuracy", "difference"),
-                *("retention", "bootstrap", "flips", "flipped", "items_needed", "unscored"),
+                *("retention", "bootstrap", "flips", "flipped", "items_needed", "adjusted", "unscored"),
+                "early_stop",
             }
             assert set(level["flips"]) == {"lost", "gained"}
             for name in ("accuracy", "baseline_accuracy", "difference", "retention"):

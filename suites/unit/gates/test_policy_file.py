@@ -31,6 +31,7 @@ inconclusive = "fail"
 across = "dtype"
 bootstrap_resamples = 100
 bootstrap_seed = 7
+early_stop = 0
 """
 
 
@@ -99,6 +100,11 @@ def test_every_field_of_the_file_is_read(file: Callable[[str], Path]) -> None:
         ('[policy]\nretention_at = { "0.1" = 1.5 }', "min_retention 1.5"),
         ("[policy]\nlevels = []", "list of numbers"),
         ("[policy]\nlevels = [-0.05]", "level -0.05"),
+        ("[policy]\nearly_stop = 1.5", "early_stop 1.5; the share of alpha"),
+        ("[policy]\nearly_stop = true", "early_stop True; it is a number"),
+        ("[policy]\nearly_stop = 0.5\nmin_retention = 0.9", "only the difference has an e-process"),
+        ('[policy]\nearly_stop = 0.5\nretention_at = { "0.1" = 0.9 }', "only the difference has an e-process"),
+        ('[policy]\nearly_stop = 0.5\nfamily = "holm"', "a level that stops early has none"),
         ('[policy]\nfamily = "fixed"', "did you mean 'fixed_sequence'?"),
         ('[policy]\ninconclusive = "pass"', "inconclusive 'pass'"),
         ("[policy]\nnoise_seeds = 0", "at least 1"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.diagnostics.scan_store import ScanStore
 from harness.exceptions import NotComparableError, StoreError
 from harness.record import CERTIFIED, INVALID_EVIDENCE, Outcome
 from harness.runs.folder import checksum
@@ -48,6 +49,14 @@ def test_an_unfinished_run_loads_and_may_not_be_judged(tmp_path: Path, make_run:
     with pytest.raises(NotComparableError, match=r"lacks 9 records.*resume it with harness eval") as caught:
         complete_run(path)
     assert caught.value.exit_code == 4
+
+
+def test_the_folder_of_a_scan_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with ScanStore.open(tmp_path / "scanned", {"settings": {}}):
+        pass
+    for load in (load_run, complete_run):
+        with pytest.raises(StoreError, match=r"scanned is the folder of a scan; .* no answers .*; give the --out of"):
+            load(tmp_path / "scanned")
 
 
 def test_a_run_that_lacks_its_control_only_is_unfinished(tmp_path: Path, make_run: Any) -> None:

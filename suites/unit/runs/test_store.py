@@ -62,8 +62,8 @@ def test_everything_that_goes_in_comes_out(tmp_path: Path, manifest: dict[str, A
     control = ControlResult(1.0, 16, 15, 3, 16, ("problem",))
     with Store.create(tmp_path / "run", manifest) as store:
         store.add_questions({"i0": "q\u00e9?"})
-        store.add_batch(results, counts, Audit(0.05, 12, ("a", "b")))
-        store.add_batch([], (), Audit(0.0, 3, ()))
+        store.add_batch(results, counts, (Audit(0.05, 12, ("a", "b")),))
+        store.add_batch([], (), (Audit(0.0, 3, ()),))
         store.set_control(replace(control, clean_right=0))
         store.set_control(control)
         assert store.done() == {("i0", 0.0, 0), ("i1", 0.05, 2**63 - 1), ("i0", 1 / 3, 1)}
@@ -113,7 +113,7 @@ def test_a_failing_record_takes_its_whole_batch_with_it(
     tmp_path: Path, manifest: dict[str, Any], make_result: Any
 ) -> None:
     with Store.create(tmp_path / "run", manifest) as store:
-        store.add_batch([make_result("i0")], [SiteCount("a", "linear", 0.0, calls=1)], Audit(0.0, 1, ()))
+        store.add_batch([make_result("i0")], [SiteCount("a", "linear", 0.0, calls=1)], (Audit(0.0, 1, ()),))
         before = store.results(), store.counts(), store.audits()
         with pytest.raises(StoreError, match="UNIQUE"):
             store.add_batch(
@@ -131,7 +131,7 @@ def test_a_failing_ledger_or_audit_takes_the_records_with_it(
     counts = [SiteCount("a", "linear", 0.0), SiteCount(None if part == "ledger" else "b", "linear", 0.0)]  # type: ignore[arg-type]
     audit = Audit(None if part == "audit" else 0.0, 1, ())  # type: ignore[arg-type]
     with Store.create(tmp_path / "run", manifest) as store, pytest.raises(StoreError, match="NOT NULL"):
-        store.add_batch([make_result()], counts, audit)
+        store.add_batch([make_result()], counts, (audit,))
     assert read(tmp_path / "run")[:3] == ([], [], [])
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.cli.options import resolve_noise
-from harness.evaluate.run import attention_for
+from harness.evaluate.prepared import attention_for
 from harness.exceptions import HarnessError, NoiseSpecError
 from harness.pytest_plugin import fixture, plugin
 from harness.spec import (

@@ -81,6 +81,18 @@ def test_runs_without_any_spread_are_degenerate_and_never_significant() -> None:
         assert (found.degenerate, found.p, found.interval.high) == (True, None, math.inf)
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_arm_without_spread_leaves_that_of_the_other() -> None:
+    """Equal up to rounding, which scipy would warn of: t on the other arm's degrees of freedom."""
+    same, spread = [0.1 + 0.2, 0.3, 0.3], [0.5, 0.7, 0.4, 0.6]
+    found = welch(same, spread)
+    low, high = stats.t.interval(0.95, 3, 0.3 - np.mean(spread), stats.sem(spread))
+    assert not found.degenerate and found.freedom == pytest.approx(3)
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high), abs=1e-9)
+    assert found.p == pytest.approx(stats.ttest_1samp(spread, 0.3).pvalue, abs=1e-9)
+    assert welch(same, [0.5, 0.5]).degenerate
+
+
 @pytest.mark.parametrize(
     ("runs", "reference", "paired", "least"),
     [(3, 3, False, 0.1), (4, 4, False, 2 / 70), (2, 1, False, 2 / 3), (1, 1, False, 1.0), (5, 5, True, 2 / 32)],

@@ -60,7 +60,7 @@ def test_every_size_and_accuracy_is_simulated_in_both_efforts() -> None:
         names = {stage.name: len(stage.cells) for stage in coverage_stages(effort)}
         assert names["pairs"] == 60
         assert names["proportion"] == 20
-        assert names["noise seeds"] == 56
+        assert names["noise seeds"] == 72
 
 
 def test_stages_run_cell_by_cell_and_repeat() -> None:

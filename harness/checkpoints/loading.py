@@ -1,0 +1,113 @@
+"""Loads model and tokenizer of a Hugging Face folder strictly: nothing is guessed, filled in, unpickled or run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from harness.checkpoints.folder import read_json
+from harness.exceptions import CheckpointError
+
+LONGEST_REASON = 160
+SMALLEST_VOCABULARY_SHARE = 0.9
+"""A tokenizer may have fewer tokens than the embedding has rows (padding to a multiple), but not far fewer."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers' tables and progress bars off standard error: what matters in them is raised here."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False) -> PreTrainedModel:
+    """The causal language model in the folder ``path``, on the CPU, in evaluation mode.
+
+    An ``outline`` has names and shapes but no weights (meta device): the same checks, for an engine that loads them
+    itself.
+    ``dtype`` and ``attention`` are torch's and transformers' names. Raises :class:`CheckpointError` where it cannot be
+    loaded, or where weights are missing, left over or of another shape.
+    """
+    read_json(path / "config.json")
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are named and refused below
+            output_loading_info=True,
+            device_map="meta" if outline else None,
+        )
+    except Exception as error:  # a damaged config meets ZeroDivisionError, TypeError and validators of their own
+        raise CheckpointError(
+            f"checkpoint {path}",
+            f"not a causal language model that transformers can load ({brief(error)})",
+            "check its config",
+        ) from None
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(_entry(entry) for entry in report.get(kind, ()))
+        if names:
+            words = kind.replace("_keys", " weights")
+            raise CheckpointError(
+                f"checkpoint {path}",
+                f"{len(names)} {words}, the first is {names[0]}",
+                "config and weights must belong together",
+            )
+    return model
+
+
+def load_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerBase:
+    """The tokenizer in the folder ``path``, for an embedding of ``vocabulary`` rows. Raises :class:`CheckpointError`
+    where it is missing, damaged, of another vocabulary, or without chat template or end-of-sequence token.
+    """
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise CheckpointError(f"checkpoint {path}", "it has no tokenizer", "save the tokenizer into the same folder")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception for a corrupt file
+        raise CheckpointError(
+            f"checkpoint {path}", f"its tokenizer cannot be loaded ({brief(error)})", "save it again"
+        ) from None
+    tokens = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if not SMALLEST_VOCABULARY_SHARE * vocabulary <= tokens <= vocabulary:
+        raise CheckpointError(
+            f"checkpoint {path}",
+            f"its tokenizer has {tokens} tokens and its embedding {vocabulary}: another vocabulary",
+            "use the tokenizer the model was trained with",
+        )
+    if tokenizer.chat_template is None:
+        raise CheckpointError(
+            f"checkpoint {path}", "its tokenizer has no chat template", "add chat_template.jinja to the folder"
+        )
+    if tokenizer.eos_token_id is None:
+        raise CheckpointError(f"checkpoint {path}", "its tokenizer has no end-of-sequence token", "set eos_token")
+    return tokenizer
+
+
+def _entry(entry: str | tuple[str, torch.Size, torch.Size]) -> str:
+    """A weight of the loading report: its name, or its name with the shapes that differ."""
+    if isinstance(entry, str):
+        return entry
+    name, stored, wanted = entry
+    return f"{name} (shape {list(stored)}, the config says {list(wanted)})"
+
+
+def brief(error: Exception) -> str:
+    """Kind and beginning of an error of transformers, which may list a hundred classes."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + ' ...'}"

@@ -1,0 +1,68 @@
+"""Which engines and which pytest markers can run here, why not, and the one command that repairs it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.cli.doctor_findings import BROKEN, MISSING, TRANSFORMERS, VERL, VLLM, Ability, Finding, in_the_way
+from harness.cli.doctor_stack import SETUP, UNINSTALL, Stack
+
+ENGINES = (TRANSFORMERS, VLLM)
+TESTS = ("pytest", "hypothesis")
+BENCH = "pytest-benchmark"
+NO_DEVICE = {True: "", False: "no accelerator here", None: "nobody looked for an accelerator (--quick)"}
+
+
+@dataclass(frozen=True)
+class Repair:
+    """``command`` mends what is broken, or where nothing is (``adds``) installs what is optional and missing."""
+
+    command: str
+    adds: bool
+
+
+def abilities(findings: Sequence[Finding], stack: Stack, accelerator: bool | None) -> tuple[Ability, ...]:
+    """Engines, training and markers, in the order of the table; ``accelerator`` is None where nobody looked."""
+    whys = {name: in_the_way(findings, name) for name in (*ENGINES, VERL)}
+    base = whys[TRANSFORMERS] or _lacking(TESTS, stack)
+    heavy = base or whys[VERL] or whys[VLLM]
+    device = base or NO_DEVICE[accelerator]
+    markers = {
+        **dict.fromkeys(("unit", "contract", "thorough"), base),
+        "slow": heavy,
+        **dict.fromkeys(("gpu", "gpu_long"), device),
+        "bench": base or _lacking((BENCH,), stack),
+        "gate": base,
+    }
+    return (
+        *(Ability("engine", name, not whys[name], whys[name]) for name in ENGINES),
+        Ability("training", VERL, not whys[VERL], whys[VERL]),
+        *(Ability("marker", name, not why, why) for name, why in markers.items()),
+    )
+
+
+def repair(findings: Sequence[Finding]) -> Repair | None:
+    """The one command for what is broken or needed and missing; for what is only missing where nothing else is."""
+    broken = [each for each in findings if each.cure and (each.state == BROKEN or not each.sound)]
+    if broken:
+        return Repair(_one([each.cure for each in broken]), adds=False)
+    missing = [each.cure for each in findings if each.cure and each.state == MISSING]
+    return Repair(_one(missing), adds=True) if missing else None
+
+
+def _one(cures: Sequence[str]) -> str:
+    """The cures as one command line; ``make setup-full`` does what the smaller ones do."""
+    cures = [cure.replace("python -m", f"{shlex.quote(sys.executable)} -m") for cure in dict.fromkeys(cures)]
+    full = [cure for cure in cures if cure.endswith("setup-full")]
+    if full:
+        return max(full, key=len)
+    # removals first: what is installed afterwards must find the place empty
+    return " && ".join(sorted(cures, key=lambda cure: (UNINSTALL not in cure, cure != SETUP)))
+
+
+def _lacking(names: Sequence[str], stack: Stack) -> str:
+    absent = [name for name in names if name not in stack.versions]
+    return f"{', '.join(absent)} not installed" if absent else ""

@@ -1,0 +1,100 @@
+"""The simulations of ``harness doctor --calibrate``: what intervals, gate and early stopping promise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+SECONDS_BETWEEN_LINES = 10
+SECONDS = {"fast": "about a minute", "thorough": "about 20 minutes"}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One stage of a calibration: ``run(advance)`` calls ``advance(1)`` after each of its ``steps``."""
+
+    name: str
+    steps: int
+    run: Callable[[Callable[[int], None]], Any]
+
+
+def calibration_report(thorough: bool, console: Console | None = None) -> dict[str, Any]:
+    """Simulate everything, with the cost said beforehand and progress on ``console`` (default: standard error).
+
+    Returns JSON types: ``effort``, ``seconds``, ``coverage`` (stages with cells), ``gate``, ``early_stopping``,
+    and ``holds``. Equal calls give equal numbers, ``seconds`` apart.
+    """
+    jobs = _jobs(thorough)
+    effort = "thorough" if thorough else "fast"
+    console = console or Console(stderr=True)
+    steps = sum(job.steps for jobs_of in jobs.values() for job in jobs_of)
+    console.print(f"calibration: {steps} settings, {SECONDS[effort]} on one core", highlight=False, soft_wrap=True)
+    begun = time.perf_counter()
+    results = _run(jobs, console)
+    coverage = [
+        {"name": job.name, "cells": [cell.to_json() for cell in cells]}
+        for job, cells in zip(jobs["coverage"], results["coverage"], strict=True)
+    ]
+    gate = [case.to_json() for case in results["gate"][0]]
+    early = [case.to_json() for case in results["early"][0]]
+    holds = all(cell["holds"] for stage in coverage for cell in stage["cells"])
+    return {
+        "effort": effort,
+        "seconds": time.perf_counter() - begun,
+        "coverage": coverage,
+        "gate": gate,
+        "early_stopping": early,
+        "holds": holds and not any(case["problems"] for case in (*gate, *early)),
+    }
+
+
+def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
+    from harness.gates.calibration import gate_cases, run_cases
+    from harness.stats.calibration import FAST, THOROUGH, coverage_stages, run_stage
+    from harness.stats.coverage_sequential import early_cases, simulate_early
+
+    effort = THOROUGH if thorough else FAST
+    cases, early = gate_cases(thorough), early_cases(effort)
+
+    def run_early(advance: Callable[[int], None]) -> list[Any]:
+        found = []
+        for case, repetitions in early:
+            found.append(simulate_early(case, repetitions))
+            advance(1)
+        return found
+
+    return {
+        "coverage": [
+            _Job(stage.name, len(stage.cells), partial(run_stage, stage)) for stage in coverage_stages(effort)
+        ],
+        "gate": [_Job("gate", len(cases), partial(run_cases, cases))],
+        "early": [_Job("early stopping", len(early), run_early)],
+    }
+
+
+def _run(jobs: Mapping[str, Sequence[_Job]], console: Console) -> dict[str, list[Any]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    found: dict[str, list[Any]] = {}
+    last = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        for kind, of_kind in jobs.items():
+            found[kind] = []
+            for job in of_kind:
+                bar, done = progress.add_task(job.name, total=job.steps), 0
+
+                def advance(count: int, bar: Any = bar, job: _Job = job) -> None:
+                    nonlocal done, last
+                    done += count
+                    progress.advance(bar, count)
+                    if not console.is_terminal and time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+                        last = time.monotonic()
+                        console.print(f"{job.name}: {done} of {job.steps}", highlight=False)
+
+                found[kind].append(job.run(advance))
+    return found

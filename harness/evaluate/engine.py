@@ -1,0 +1,46 @@
+"""What the evaluation loop needs of an engine: batches go in, records with their ledger come out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.evaluate.generation import Prompt
+from harness.record import ItemResult, SiteCount
+from harness.runs.store import Audit
+from harness.spec import ErrorModel
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The prompts of one forward batch, all at one level; ``error`` replaces the error model (positive control)."""
+
+    level: float
+    prompts: tuple[Prompt, ...]
+    audited: bool = False
+    error: ErrorModel | None = None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What an engine made of one batch or several: records, what it counted meanwhile, what audits found.
+
+    ``passes`` holds, by level, how often quantized weights were booked, where that is not the number of forwards.
+    """
+
+    results: Sequence[ItemResult]
+    counts: Sequence[SiteCount]
+    audits: tuple[Audit, ...] = ()
+    passes: Mapping[float, int] | None = None
+
+
+class Engine(Protocol):
+    """Runs batches. Batches may come back merged and in another order; each comes back once."""
+
+    def stream(self, batches: Iterator[Batch]) -> Generator[Ran, None, None]:
+        """What ``batches`` gave, as soon as it is there. Closing the iterator stops the work."""
+
+
+EngineContext = contextlib.AbstractContextManager[Engine]

@@ -1,0 +1,221 @@
+"""An evaluation, loaded and checked before anything is written or run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from harness.checkpoints.source import Source, as_source
+from harness.evaluate import vllm_limits
+from harness.evaluate.attention import FUSED, choose_attention
+from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
+from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
+from harness.evaluate.generation import Decoding
+from harness.evaluate.layered import Layered, layered
+from harness.evaluate.tasks import Item, Task, load_task, select
+from harness.exceptions import CheckpointError, HarnessError
+from harness.gates.early import EarlyPlan
+from harness.noise.inject import check_apart
+from harness.noise.plan import InjectionPlan, build_plan
+from harness.runs.loaded import EARLY_STOP, EVALUATION_KIND
+from harness.runs.manifest import build_manifest, digest
+from harness.runs.quantized import WEIGHT
+from harness.spec import TRANSFORMERS, EvalSpec, quantization_text
+from harness.training_record import TrainingRecord, load_training_record
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything an evaluation needs, loaded and checked, before anything is written or run."""
+
+    spec: EvalSpec
+    task: Task
+    items: tuple[Item, ...]
+    prompts: Mapping[str, tuple[int, ...]]
+    checkpoint: Checkpoint
+    plan: InjectionPlan
+    decoding: Decoding
+    scorer: str
+    template: str
+    quantizers: tuple[InjectionPlan, ...] = ()
+    training: TrainingRecord | None = None
+    early: EarlyPlan | None = None
+
+    def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Layered]:
+        """Opens the noise and the quantization on the model."""
+        return layered(self.checkpoint.model, self.plan, self.quantizers, in_place=in_place)
+
+    @property
+    def loaded(self) -> bool:
+        """False where the model is an outline without weights: its engine loads it in a process of its own."""
+        return bool(self.checkpoint.model.device.type != OUTLINE)
+
+    @property
+    def key(self) -> dict[str, str]:
+        """The measurement key of every number of this run."""
+        return {
+            "task": self.task.name,
+            "dataset": self.task.dataset_hash(),
+            "template": self.template,
+            "scorer": self.scorer,
+            "engine": self.spec.engine,
+            "dtype": self.spec.dtype,
+            "attention": self.checkpoint.model.config._attn_implementation,
+            "quantization": quantization_text(self.spec.quantization),
+            "aqn": "off",
+            "noise": str(self.spec.noise),
+            "decoding": "greedy",
+            "max_new_tokens": str(self.decoding.max_new_tokens),
+        }
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the run."""
+        identity = {
+            "weights": self.checkpoint.fingerprint,
+            "settings": self.checkpoint.settings,
+            "measurement_key": self.key,
+            "items": [item.key for item in self.items],
+            "levels": list(self.spec.levels),
+            "noise_seeds": self.spec.noise_seeds,
+            "positive_control": self.spec.positive_control,
+        }
+        if self.early is not None:
+            identity[EARLY_STOP] = self.early.to_json()
+        details = {
+            "checkpoint": self.checkpoint.source.to_json(),
+            "training": None if self.training is None else self.training.to_json(),
+            "device": device_name(self.checkpoint.model.device) if self.loaded else "of the engines' processes",
+            "spec": self.spec.to_json(),
+            "plan": self.plan.to_json(),
+            "quantization": [_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers],
+        }
+        return build_manifest(EVALUATION_KIND, identity, self.key, details)
+
+    @property
+    def draws(self) -> int:
+        """Generations in all, the positive control left out."""
+        return len(self.items) * sum(len(self.spec.seeds_at(level)) for level in self.spec.levels)
+
+
+def _quantized_part(model: nn.Module, plan: InjectionPlan) -> dict[str, Any]:
+    """What the certificate will hold a quantizer's ledger against, and what it leaves alone."""
+    parts = [
+        {
+            "name": site.name,
+            "columns": model.get_submodule(site.module).weight.numel() if site.point == WEIGHT else site.columns,  # type: ignore[operator]
+            "last_token_only": site.last_token_only,
+        }
+        for site in plan.sites
+    ]
+    return {"text": str(plan.spec), "point": plan.spec.at, "sites": parts, "excluded": dict(plan.excluded)}
+
+
+def attention_for(spec: EvalSpec) -> str:
+    """The attention implementation to load for ``spec``: :func:`harness.evaluate.attention.choose_attention`."""
+    return choose_attention(spec.attention, (spec.noise,))
+
+
+def prepare(path: Path | Source, spec: EvalSpec, device: str | None = None, *, outline: bool = False) -> Prepared:
+    """Loads task and checkpoint and makes the plan. Raises :class:`HarnessError` for every kind of bad input.
+
+    With ``outline``, and for engines that load it themselves, the model has no weights.
+    """
+    source = as_source(path)
+    path = source.path
+    if spec.noise.at != "output":
+        raise HarnessError(
+            f"--noise {spec.noise}",
+            "the levels of an evaluation perturb results, not inputs or weights",
+            "drop at:, or quantize weights and activations with --quantize",
+        )
+    task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
+    every = task.items()
+    items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
+    checkpoint = _load(source, spec, device, outline)
+    plan = build_plan(checkpoint.model, spec.noise)
+    quantizers = tuple(build_plan(checkpoint.model, each) for each in spec.quantization)
+    check_apart((plan, *quantizers))
+    if spec.engine != TRANSFORMERS:
+        vllm_limits.check_plans((plan, *quantizers))
+    training = load_training_record(path)
+    _check_rows(spec, plan)
+    limit = spec.max_new_tokens or task.max_new_tokens
+    tokenizer = checkpoint.tokenizer
+    prompts = {
+        item.key: tuple(tokenizer(render(checkpoint, task.messages(item)), add_special_tokens=False)["input_ids"])
+        for item in items
+    }
+    if not all(prompts.values()):
+        raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
+    longest = max(prompts.values(), key=len)
+    if checkpoint.context is not None and len(longest) + limit > checkpoint.context:
+        raise HarnessError(
+            f"a prompt of {len(longest)} tokens and {limit} new ones",
+            f"the context of {path} holds {checkpoint.context}",
+            "lower --max-new-tokens or choose other items",
+        )
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
+    # over the whole split, so that it does not depend on the choice of items
+    template = digest("\0".join(render(checkpoint, task.messages(item)) for item in every))
+    scorer = spec.scorer or task.scorer
+    return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, scorer, template, quantizers, training)
+
+
+def _load(source: Source, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:
+    """The checkpoint; its outline for engines that load it in processes of their own."""
+    if spec.engine != TRANSFORMERS:
+        if device is not None:
+            raise HarnessError(f"--device {device}", f"engine {spec.engine} chooses its device itself", "drop --device")
+        vllm_limits.check_installed()
+        vllm_limits.check_source(source)
+        vllm_limits.check_noise(spec)
+        checkpoint = load_checkpoint(source, spec.dtype, FUSED, OUTLINE)
+        vllm_limits.check_model(source.path, checkpoint.model.config)
+        return checkpoint
+    if outline:
+        return load_checkpoint(source, spec.dtype, attention_for(spec), OUTLINE)
+    place = check_device(device or best_device())
+    with out_of_memory_as(f"checkpoint {source.path} on {place}", "free memory, or give a --device that has more"):
+        return load_checkpoint(source, spec.dtype, attention_for(spec), place)
+
+
+def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
+    """Refuses models that read whole rows where padded keys are part of a row: results would hang on the batch."""
+    growing = [site.name for site in plan.sites if site.grows]
+    if growing and spec.noise.error.row_statistic:
+        raise HarnessError(
+            f"--noise {spec.noise}",
+            f"{spec.noise.error.name} reads whole rows, and those of {growing[0]} hold padded keys",
+            "choose other operators or another error model",
+        )
+
+
+def render(checkpoint: Checkpoint, messages: Sequence[Mapping[str, str]]) -> str:
+    """The prompt text of ``messages`` under the checkpoint's own chat template."""
+    try:
+        text = checkpoint.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program: jinja2's errors and any other
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path}",
+            f"its chat template fails ({type(error).__name__}: {error!s:.160})",
+            "correct chat_template.jinja",
+        ) from None
+    return str(text)
+
+
+def _stop_tokens(checkpoint: Checkpoint) -> tuple[int, ...]:
+    stop = checkpoint.model.generation_config.eos_token_id
+    own = stop if isinstance(stop, list) else [stop]
+    found = {token for token in (*own, checkpoint.tokenizer.eos_token_id) if token is not None}
+    rows = checkpoint.model.config.get_text_config().vocab_size
+    if not all(isinstance(token, int) and 0 <= token < rows for token in found):
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path}", f"eos_token_id {stop!r}", f"give a token id from 0 to {rows - 1}"
+        )
+    return tuple(sorted(found))

@@ -1,0 +1,154 @@
+"""Several engines share the batches of one evaluation, over Ray: one actor each, every actor a process of its own.
+
+Ray's own pool gives a batch to whoever is free and its own restarts redo the batch of an actor that died. Nothing of a
+batch is stored before its results and counts are back together, so that a lost batch leaves no record and no count.
+Draws are keyed by item and position, so that results are bitwise the same for any number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from harness.evaluate import vllm_limits
+from harness.evaluate.engine import Batch, Ran
+from harness.evaluate.prepared import Prepared
+from harness.evaluate.ray_session import check_ray, connected
+from harness.evaluate.worker import Done, Worker, job_of
+from harness.exceptions import HarnessError
+from harness.spec import TRANSFORMERS, EngineOptions
+
+log = logging.getLogger(__name__)
+
+RESTARTS = 1
+"""How often a worker that died is started again, each time with the batch it had."""
+
+_RESUMES = "what is stored is kept: the same command resumes"
+
+
+class Workers:
+    """An engine for :func:`harness.evaluate.run.evaluate`: ``options.workers`` engines in processes of their own.
+
+    ``prepared`` may be an outline; each worker loads the checkpoint itself, on ``device``. One batch at a time is with
+    each worker. Raises :class:`HarnessError` where Ray is not installed, has too few places, where a worker dies twice
+    or none answers in ``options.timeout`` seconds, and every one that is raised in a worker, as it is there.
+    """
+
+    def __init__(self, prepared: Prepared, options: EngineOptions, device: str | None = None) -> None:
+        check_ray(options.workers)
+        self._prepared, self._options, self._device = prepared, options, device
+        self._exit = contextlib.ExitStack()
+        self._actors: list[Any] = []
+        self._processes: dict[int, int] = {}
+
+    def __enter__(self) -> Workers:
+        options = self._options
+        with contextlib.ExitStack() as stack:
+            if self._prepared.spec.engine != TRANSFORMERS:
+                vllm_limits.check_room(self._prepared, options)
+            needs = {"CPU": 1.0} | ({"GPU": 1.0} if self._on_cuda() else {})
+            stack.enter_context(connected(options.workers, needs, log.isEnabledFor(logging.DEBUG)))
+            stack.callback(self._kill)
+            self._start(needs)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    def _on_cuda(self) -> bool:
+        return torch.cuda.is_available() and (self._device is None or self._device.startswith("cuda"))
+
+    def _start(self, needs: dict[str, float]) -> None:
+        import ray
+
+        job = job_of(self._prepared, self._options, self._device)
+        remote = ray.remote(
+            num_cpus=needs["CPU"],
+            num_gpus=needs.get("GPU", 0.0),
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
+        )(Worker)
+        for number in range(1, self._options.workers + 1):
+            self._actors.append(remote.remote(number, job))
+
+    def _kill(self) -> None:
+        """At once: what they run now is not stored in any case."""
+        import ray
+
+        for actor in self._actors:
+            with contextlib.suppress(Exception):  # Ray itself may be gone
+                ray.kill(actor)
+        self._actors.clear()
+
+    def stream(self, batches: Iterator[Batch]) -> Generator[Ran, None, None]:
+        """Every batch, from whichever worker is free; closed, at most the running ones are lost."""
+        from ray.util import ActorPool
+
+        pool = ActorPool(list(self._actors))
+        for work in portions(list(batches), self._together(), self._options.workers):
+            pool.submit(lambda actor, work: actor.run.remote(work), work)
+        while pool.has_next():
+            done = self._next(pool)
+            self._note(done)
+            yield from done.ran
+
+    def _together(self) -> int:
+        """Batches that one engine takes together."""
+        if self._prepared.spec.engine == TRANSFORMERS:
+            return 1
+        from harness.evaluate.vllm_engine import CHUNK_BATCHES
+
+        return CHUNK_BATCHES
+
+    def _next(self, pool: Any) -> Done:
+        """What comes back first; the worker that gave it has its next work already."""
+        from ray.exceptions import RayError
+
+        timeout = self._options.timeout
+        try:
+            done: Done = pool.get_next_unordered(timeout=timeout)
+        except TimeoutError:
+            raise HarnessError(
+                f"--timeout {timeout:g}", "no worker gave an answer in so many seconds", f"give more; {_RESUMES}"
+            ) from None
+        except RayError as error:
+            raise error_of(error) from error
+        return done
+
+    def _note(self, done: Done) -> None:
+        """Says so where a worker has another process than before."""
+        known = self._processes.setdefault(done.worker, done.process)
+        if known != done.process:
+            self._processes[done.worker] = done.process
+            log.warning("worker %d died and was started again; its batch was done again", done.worker)
+
+
+def portions(batches: Sequence[Batch], together: int, workers: int) -> list[tuple[Batch, ...]]:
+    """What workers are given at a time: audited batches alone, of the others at most ``together`` in their order, and
+    fewer where some worker would get nothing."""
+    plain = [batch for batch in batches if not batch.audited]
+    size = max(1, min(together, -(-len(plain) // workers)))
+    alone = [(batch,) for batch in batches if batch.audited]
+    return alone + [tuple(plain[start : start + size]) for start in range(0, len(plain), size)]
+
+
+def error_of(error: Exception) -> Exception:
+    """What a user is told of an error of Ray's: the error raised in a worker as it was, or that a worker died."""
+    from ray.exceptions import RayTaskError
+
+    if isinstance(error, RayTaskError):
+        cause: Exception = error.cause if isinstance(error.cause, HarnessError) else error
+        return cause
+    return HarnessError(
+        f"a worker died {RESTARTS + 1} times ({' '.join(str(error).split()):.300})",
+        "it was started again once; a process that is killed is most often out of memory",
+        f"give fewer --workers or a smaller --batch-size; {_RESUMES}",
+    )

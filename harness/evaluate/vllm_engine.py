@@ -1,0 +1,297 @@
+"""vLLM as an engine of the evaluation: one load, all levels and seeds mixed in its batches, proof from every process.
+
+Switched off, because counts or draws would depend on it: the prefix cache (tokens that are not computed get no noise),
+asynchronous scheduling (it computes a token after the last one), CUDA graphs (they replay what Python chose once).
+Chunked prefill and preemption stay: their extra rows are perturbed alike and not counted twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, TypeVar
+
+from harness.evaluate.engine import Batch, Ran
+from harness.evaluate.generation import Prompt
+from harness.evaluate.prepared import Prepared
+from harness.evaluate.scoring import scored_result
+from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
+from harness.evaluate.vllm_limits import MULTIPROCESSING, cache_of, check_room, set_environment
+from harness.exceptions import EvidenceError, HarnessError
+from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, revision
+from harness.integrations.vllm_plugin.rows import Request
+from harness.integrations.vllm_plugin.worker import QUALIFIED_NAME, counts_of
+from harness.record import ItemResult, SiteCount
+from harness.runs.evidence import ExpectedSite, count_problems
+from harness.runs.quantized import is_quantized
+from harness.runs.store import Audit
+from harness.spec import VLLM_COMPILED, EngineOptions, ErrorModel
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CHUNK_BATCHES = 4
+"""Batches that are handed over together: the engine fills the places of finished sequences from them."""
+
+SWITCHED_OFF = "vLLM runs without prefix cache, asynchronous scheduling and CUDA graphs: they would change the counts"
+
+
+class EngineDied(Exception):
+    """The engine's process is gone, or gave no answer in time."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One generation: where it belongs, and what vLLM gave."""
+
+    prompt: Prompt
+    level: float
+    error: ErrorModel | None
+    output: Any = None
+
+
+class VllmEngine:
+    """An engine for :func:`harness.evaluate.run.evaluate`; a context manager that starts and stops vLLM.
+
+    ``overrides`` replace arguments of ``vllm.LLM``. Raises :class:`EvidenceError` where a process of vLLM cannot show
+    that it perturbs, :class:`HarnessError` where vLLM does not start or dies twice.
+    """
+
+    def __init__(self, prepared: Prepared, options: EngineOptions, overrides: Mapping[str, Any] | None = None) -> None:
+        self._prepared = prepared
+        self._options = options
+        self._overrides = dict(overrides or {})
+        self._llm: Any = None
+        self._items = {item.key: item for item in prepared.items}
+        self._expected = expected_sites(prepared)
+        self._reports: list[dict[str, Any]] = []
+
+    def __enter__(self) -> VllmEngine:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops vLLM; its processes end."""
+        llm, self._llm = self._llm, None
+        if llm is None:
+            return
+        with contextlib.suppress(Exception):  # it may be dead already
+            llm.collective_rpc("robustness_detach", timeout=10)
+        with contextlib.suppress(Exception):
+            llm.llm_engine.engine_core.shutdown()
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of ``vllm.LLM``."""
+        prepared = self._prepared
+        longest = max(len(tokens) for tokens in prepared.prompts.values()) + prepared.decoding.max_new_tokens
+        compiled = prepared.spec.engine == VLLM_COMPILED
+        from vllm.platforms import current_platform
+
+        return {
+            "model": str(prepared.checkpoint.source.folder),
+            "dtype": prepared.spec.dtype,
+            "quantization": METHOD,
+            "additional_config": {KEY: Payload.of(prepared.plan, prepared.quantizers).to_json()},
+            "worker_extension_cls": QUALIFIED_NAME,
+            "enable_prefix_caching": False,
+            "async_scheduling": False,
+            "enforce_eager": not compiled,
+            "compilation_config": {"cudagraph_mode": "NONE"} if compiled else None,
+            "max_model_len": longest,
+            "max_num_seqs": self._options.batch_size,
+            "max_num_batched_tokens": max(2048, longest),
+            "generation_config": "vllm",
+            "skip_tokenizer_init": True,
+            "kv_cache_memory_bytes": cache_of(prepared, self._options) if current_platform.is_cpu() else None,
+            "seed": 0,
+        } | self._overrides
+
+    def _start(self) -> None:
+        set_environment()
+        check_room(self._prepared, self._options)
+        from harness.integrations import vllm_plugin
+
+        vllm_plugin.register()  # this process builds the configuration that the others are sent
+        from vllm import LLM
+
+        log.debug(SWITCHED_OFF)
+        try:
+            self._llm = LLM(**{name: value for name, value in self.arguments().items() if value is not None})
+        except Exception as error:  # its start fails in as many ways as there are installations
+            raise HarnessError(
+                "vLLM did not start",
+                f"{type(error).__name__}: {' '.join(str(error).split()):.300}",
+                "its own log above says more; harness doctor checks the installation",
+            ) from error
+        self._reports = self._llm.collective_rpc("robustness_attach", timeout=self._options.timeout)
+        problems = [
+            f"vLLM process {report['process']}: {problem}"
+            for report in self._reports
+            for problem in _report_problems(report)
+        ]
+        if problems:
+            self.close()
+            raise EvidenceError(
+                "; ".join(problems), "a process that cannot show its noise proves nothing", "correct it"
+            )
+
+    def stream(self, batches: Iterator[Batch]) -> Generator[Ran, None, None]:
+        """Audited batches alone, all others mixed :data:`CHUNK_BATCHES` at a time."""
+        waiting: list[Batch] = []
+        for batch in batches:
+            if batch.audited:
+                yield self._twice((batch,))
+                continue
+            waiting.append(batch)
+            if len(waiting) == CHUNK_BATCHES:
+                yield self._twice(tuple(waiting))
+                waiting = []
+        if waiting:
+            yield self._twice(tuple(waiting))
+
+    def _twice(self, batches: Sequence[Batch]) -> Ran:
+        """Runs ``batches``; an engine that dies is started once more, because that is often an accident."""
+        try:
+            return self._run(batches)
+        except EngineDied as first:
+            log.warning("%s; it is started once more", first)
+            self.close()
+            self._start()
+            try:
+                return self._run(batches)
+            except EngineDied as second:
+                count = sum(len(batch.prompts) for batch in batches)
+                raise HarnessError(
+                    f"the vLLM engine died twice on the same {count} generations",
+                    f"{second}",
+                    "nothing stored is lost: the same command resumes; see vLLM's log above",
+                ) from None
+
+    def _run(self, batches: Sequence[Batch]) -> Ran:
+        audited = any(batch.audited for batch in batches)
+        asked = [_Work(prompt, batch.level, batch.error) for batch in batches for prompt in batch.prompts]
+        levels = sorted({work.level for work in asked})
+        works, seen, drained = self._in_time(lambda: self._exchange(asked, levels, audited))
+        results = [self._result(work) for work in works]
+        counts = [count for report in drained for count in counts_of(report["counts"])]
+        problems = self._problems(works, results, counts, drained)
+        audits = tuple(Audit(level, 0, problems) for level in levels if problems)
+        if audited:
+            work = {name: sum(report[name] for report in drained) for name in ("forwards", "body", "head")}
+            found = check_engine_audit(merge_reports(seen), self._reports, counts, work, self._asked(batches[0]))
+            audits += (found,)
+        return Ran(results, counts, audits, dict.fromkeys(levels, 1))
+
+    def _asked(self, batch: Batch) -> Asked:
+        error = batch.error or self._prepared.plan.spec.error
+        return Asked(batch.level, error.expected_relative_rms(batch.level) if batch.level else None)
+
+    def _exchange(
+        self, asked: Sequence[_Work], levels: Sequence[float], audited: bool
+    ) -> tuple[list[_Work], list[Any], list[Any]]:
+        """The generations, what the auditors saw meanwhile, and the ledger of every process."""
+        if audited:
+            self._llm.collective_rpc("robustness_audit", args=(True,))
+        works = self._generate(asked)
+        seen = self._llm.collective_rpc("robustness_audit", args=(False,)) if audited else []
+        return works, seen, self._llm.collective_rpc("robustness_drain", args=(levels,))
+
+    def _in_time(self, work: Callable[[], T]) -> T:
+        """``work()``, given up where another process does not answer in time; within one process it just runs."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            if os.environ.get(MULTIPROCESSING) == "0":
+                return work()
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(work)
+                try:
+                    return answer.result(self._options.timeout)
+                except TimeoutError:
+                    self.close()  # which ends the wait of the other thread too
+                    raise EngineDied(f"the vLLM engine gave no answer in {self._options.timeout:g} s") from None
+        except EngineDeadError as error:
+            raise EngineDied(f"the vLLM engine died ({error})") from error
+
+    def _generate(self, works: Sequence[_Work]) -> list[_Work]:
+        from vllm import SamplingParams
+
+        decoding = self._prepared.decoding
+        prompts = [{"prompt_token_ids": list(work.prompt.tokens)} for work in works]
+        parameters = [
+            SamplingParams(
+                temperature=0.0,
+                max_tokens=decoding.max_new_tokens,
+                stop_token_ids=list(decoding.stop),
+                detokenize=False,
+                extra_args={KEY: self._request(work).to_json()},
+            )
+            for work in works
+        ]
+        outputs = self._llm.generate(prompts, parameters, use_tqdm=False)
+        return [replace(work, output=output) for work, output in zip(works, outputs, strict=True)]
+
+    @staticmethod
+    def _request(work: _Work) -> Request:
+        return Request(work.prompt.item, work.prompt.seed, work.level, None if work.error is None else str(work.error))
+
+    def _result(self, work: _Work) -> ItemResult:
+        prepared, answer = self._prepared, work.output.outputs[0]
+        tokens = list(answer.token_ids)
+        ended = bool(tokens) and tokens[-1] in prepared.decoding.stop
+        kept = tokens[:-1] if ended else tokens
+        return scored_result(
+            self._items[work.prompt.item],
+            prepared.checkpoint.tokenizer.decode(kept, skip_special_tokens=True),
+            prepared.scorer,
+            level=work.level,
+            seed=work.prompt.seed,
+            truncated=not ended,
+            tokens=tuple(kept),
+            prompt_tokens=len(work.prompt.tokens),
+        )
+
+    def _problems(
+        self,
+        works: Sequence[_Work],
+        results: Sequence[ItemResult],
+        counts: Sequence[SiteCount],
+        drained: Sequence[Mapping[str, Any]],
+    ) -> tuple[str, ...]:
+        """What speaks against this chunk: counts of this process against its own answers, and what explains them."""
+        process = ", ".join(report["process"] for report in drained)
+        found = [problem for report in drained for problem in report["problems"]]
+        cached = sum(work.output.num_cached_tokens or 0 for work in works)
+        if cached:
+            found.append(f"the prefix cache answered for {cached} tokens, which got no noise")
+        noise = [count for count in counts if not is_quantized(count)]
+        if not noise and any(report["forwards"] for report in drained):
+            found.append("forwards ran and no operator was called: compiled code without noise (a stale compile cache)")
+        for level in sorted({result.level for result in results}):
+            own = [result for result in results if result.level == level]
+            found += count_problems(self._expected, own, {c.site: c for c in noise if c.level == level})
+        return tuple(f"vLLM process {process}: {problem}" for problem in found)
+
+
+def expected_sites(prepared: Prepared) -> tuple[ExpectedSite, ...]:
+    """What the plan, made on the checkpoint's configuration, leads to expect of every site."""
+    return tuple(
+        ExpectedSite(site.name, site.op, site.columns, site.last_token_only, site.grows) for site in prepared.plan.sites
+    )
+
+
+def _report_problems(report: Mapping[str, Any]) -> list[str]:
+    found = list(report["problems"])
+    if report["revision"] != revision():
+        found.append("it runs another revision of the noise code")
+    return found

@@ -1,0 +1,158 @@
+"""What is refused before vLLM is started, each with one clear error, because it would fail late or count wrongly."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.checkpoints.source import Source
+from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
+from harness.noise.plan import InjectionPlan
+from harness.noise.sites import CONV1D, LINEAR, SDPA
+from harness.spec import EngineOptions, EvalSpec
+
+if TYPE_CHECKING:
+    from harness.evaluate.prepared import Prepared
+
+REACHED = (LINEAR, CONV1D, "rms_norm", "silu", SDPA)
+"""Operators of transformers that vLLM runs as layers of their own, or whose result can be told in a fused one."""
+
+MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
+GIB = 2**30
+OVERHEAD = 2 * GIB
+"""Resident memory of an engine without a model: 1.7 GiB in one process was measured."""
+BLOCK = 128
+"""Tokens for which vLLM sets aside memory at a time on CPUs."""
+
+_TO_TRANSFORMERS = "use --engine transformers (with --attention eager for QK, PV and softmax)"
+
+
+def check_installed() -> None:
+    """Raises :class:`HarnessError` where vLLM cannot be imported."""
+    set_environment()
+    try:
+        importlib.import_module("vllm")
+    except Exception as error:  # a broken installation raises anything
+        raise HarnessError(
+            "--engine vllm",
+            f"vLLM cannot be imported here ({type(error).__name__}: {str(error).partition(chr(10))[0]:.160})",
+            "install it with make setup-full; harness doctor says what is missing",
+        ) from None
+
+
+def check_source(source: Source) -> None:
+    """Raises :class:`CheckpointError` for an adapter that runs beside its base: vLLM fuses it in kernels of its own."""
+    if source.adapter is not None:
+        raise CheckpointError(
+            f"adapter {source.path} --adapter unmerged",
+            "vLLM multiplies adapters in kernels of its own, which are not perturbed",
+            "use --adapter merged, or --engine transformers",
+        )
+
+
+def check_noise(spec: EvalSpec) -> None:
+    """Raises :class:`NoiseSpecError` for operators that vLLM's kernels hide."""
+    hidden = sorted(spec.noise.operators - set(REACHED)) if spec.noise.asked_ops else []
+    if hidden:
+        raise NoiseSpecError(f"op:{','.join(hidden)} in vLLM", "its fused kernels hide them", _TO_TRANSFORMERS)
+
+
+def check_plans(plans: Sequence[InjectionPlan]) -> None:
+    """Raises :class:`NoiseSpecError` for sites that vLLM does not have as a layer of the same kind."""
+    for plan in plans:
+        for site in plan.sites:
+            if site.op not in REACHED or (site.point != "output" and site.op != LINEAR):
+                raise NoiseSpecError(f"{site.name} ({site.op}) in vLLM", "no layer of it can be told", _TO_TRANSFORMERS)
+
+
+def check_model(path: Path, config: Any) -> None:
+    """Raises :class:`CheckpointError` for head sizes that vLLM's attention does not have here, and for checkpoints
+    that are quantized already."""
+    text = config.get_text_config()
+    if getattr(config, "quantization_config", None) is not None:
+        raise CheckpointError(
+            f"checkpoint {path}",
+            "it is quantized already, and vLLM takes one quantization",
+            "give its weights in float32, bfloat16 or float16",
+        )
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    supported = _head_sizes()
+    if supported and size not in supported:
+        raise CheckpointError(
+            f"checkpoint {path} with head size {size}",
+            f"vLLM's attention here has {', '.join(str(each) for each in supported)}",
+            "use --engine transformers",
+        )
+
+
+def _head_sizes() -> Sequence[int]:
+    """Those of vLLM's attention on this platform; empty where it takes any."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return ()
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    return tuple(CPUAttentionBackend.get_supported_head_sizes())
+
+
+def cache_bytes(config: Any, dtype_bytes: int, sequences: int, tokens: int) -> int:
+    """Bytes of keys and values of ``sequences`` sequences of ``tokens`` tokens."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * size * dtype_bytes * sequences * tokens)
+
+
+def cache_of(prepared: Prepared, options: EngineOptions) -> int:
+    """Bytes of keys and values that one engine needs to run a whole batch of the longest answers; at least 1 GiB."""
+    longest = max(len(tokens) for tokens in prepared.prompts.values()) + prepared.decoding.max_new_tokens
+    rounded = -(-longest // BLOCK) * BLOCK
+    size = next(prepared.checkpoint.model.parameters()).element_size()
+    return max(GIB, cache_bytes(prepared.checkpoint.model.config, size, options.batch_size, rounded))
+
+
+def check_room(prepared: Prepared, options: EngineOptions) -> None:
+    """:func:`check_memory` for all engines of an evaluation, from the outline of its model."""
+    weights = sum(weight.numel() * weight.element_size() for weight in prepared.checkpoint.model.parameters())
+    check_memory(prepared.checkpoint.path, weights, cache_of(prepared, options), options.workers)
+
+
+def check_memory(path: Path, weights: int, cache: int, workers: int) -> None:
+    """Raises :class:`HarnessError` where weights, cache and overhead of all workers exceed the free memory.
+
+    On a machine with an accelerator vLLM measures its memory itself and says so.
+    """
+    import psutil
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    needed, free = workers * (weights + cache + OVERHEAD), psutil.virtual_memory().available
+    if needed > free:
+        raise HarnessError(
+            f"checkpoint {path} on {workers} vLLM engines needs about {needed / GIB:.1f} GiB of memory",
+            f"{free / GIB:.1f} GiB are free (weights {weights / GIB:.1f}, cache {cache / GIB:.1f}, overhead "
+            f"{OVERHEAD / GIB:.0f} GiB each)",
+            "give fewer --workers, a smaller --batch-size, or a machine with more",
+        )
+
+
+def set_environment() -> None:
+    """What vLLM reads from the environment, where the user has not set it already.
+
+    Needed before vLLM is imported: no network, no threads that spin against each other, the model runner that says
+    which rows belong to which request.
+    """
+    for name, value in {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+    }.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,116 @@
+"""The levels of a gate as one family of hypotheses: which of them PASS or FAIL once many are looked at.
+
+A level PASSes if every requirement is met, so its p for PASS is the largest of theirs (an intersection-union test:
+Berger 1982, Technometrics 24, 295-300), and the levels are adjusted by the policy's family. A level FAILs if any
+requirement is missed, so every requirement of every level is an alarm of its own; alarms are always adjusted by Holm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.gates.pairing import Pairs
+from harness.gates.parts import Part
+from harness.gates.policy import BENJAMINI_HOCHBERG, HOLM
+from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS
+from harness.stats import multiplicity
+
+KINDS = {HOLM: multiplicity.HOLM, BENJAMINI_HOCHBERG: multiplicity.BENJAMINI_HOCHBERG}
+"""Families of a policy that adjust p-values -> their names in :mod:`harness.stats`."""
+
+NAMES = {HOLM: "Holm", BENJAMINI_HOCHBERG: "Benjamini-Hochberg"}
+
+
+@dataclass(frozen=True)
+class Tests:
+    """The requirements of one level: as measured, and with every unmeasured outcome counted as lost or as gained."""
+
+    measured: tuple[Part, ...]
+    lost: tuple[Part, ...]
+    gained: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, pairings: Sequence[Pairs], parts: Callable[[Sequence[Pairs]], tuple[Part, ...]]) -> Tests:
+        """From the pairings that gate; ``parts`` judges them."""
+        measured = parts(pairings)
+        if all(pairs.n == pairs.total for pairs in pairings):
+            return cls(measured, measured, measured)
+        lost, gained = (parts([pairs.filled(*ends) for pairs in pairings]) for ends in ((0.0, 1.0), (1.0, 0.0)))
+        return cls(measured, lost, gained)
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """One-sided p-values of one level before and after its family.
+
+    ``levels`` hypotheses were adjusted together for PASS, ``requirements`` for FAIL, the latter by Holm. ``p_fail`` is
+    the smallest of the level's requirements.
+    """
+
+    family: str
+    levels: int
+    requirements: int
+    p_pass: float
+    adjusted_pass: float
+    p_fail: float
+    adjusted_fail: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for strict JSON; the family and that of the alarms are named."""
+        return {
+            "family": self.family,
+            "alarms": HOLM,
+            "pass": {"p": self.p_pass, "adjusted": self.adjusted_pass, "hypotheses": self.levels},
+            "fail": {"p": self.p_fail, "adjusted": self.adjusted_fail, "hypotheses": self.requirements},
+        }
+
+    @property
+    def sentence(self) -> str:
+        """Both p-values with the family, for reasons."""
+        return (
+            f"p for PASS {self.p_pass:.3g}, adjusted {self.adjusted_pass:.3g} by {NAMES[self.family]} over"
+            f" {self.levels} levels; alarms are adjusted by Holm over {self.requirements} requirements: p for FAIL"
+            f" {self.p_fail:.3g}, adjusted {self.adjusted_fail:.3g}"
+        )
+
+
+def judge_levels(family: str, parts: Mapping[float, Sequence[Part]], alpha: float) -> dict[float, tuple[str, Adjusted]]:
+    """level -> (verdict, p-values) of ``parts`` (level -> requirements) as one of :data:`KINDS`, one-sided ``alpha``.
+
+    A requirement without evidence (INVALID) counts with p = 1 for PASS and raises no alarm; unless another one FAILs
+    its level is INVALID.
+    """
+    passing = {f"{level!r}": max(part.p_pass for part in own) for level, own in parts.items()}
+    alarms = {
+        f"{level!r} {index}": part.p_fail
+        for level, own in parts.items()
+        for index, part in enumerate(own)
+        if part.verdict != INVALID
+    }
+    passed = multiplicity.judge_family(KINDS[family], passing, alpha)
+    alarmed = multiplicity.judge_family(multiplicity.HOLM, alarms, alpha)
+    found = {}
+    for level, own in parts.items():
+        names = [f"{level!r} {index}" for index, part in enumerate(own) if part.verdict != INVALID]
+        name = f"{level!r}"
+        adjusted = Adjusted(
+            family,
+            len(passing),
+            len(alarms),
+            passing[name],
+            passed.adjusted[name],
+            min((alarms[each] for each in names), default=1.0),
+            min((alarmed.adjusted[each] for each in names), default=1.0),
+        )
+        found[level] = _verdict(own, adjusted, alpha), adjusted
+    return found
+
+
+def _verdict(parts: Sequence[Part], adjusted: Adjusted, alpha: float) -> str:
+    if adjusted.adjusted_fail <= alpha:
+        return FAIL
+    if any(part.verdict == INVALID for part in parts):
+        return INVALID
+    return PASS if adjusted.adjusted_pass <= alpha else INCONCLUSIVE

@@ -1,0 +1,101 @@
+"""What the evaluating process tells the engine's processes: which sites to perturb and what to quantize.
+
+Travels as JSON in vLLM's ``additional_config``, so that it is part of the key of vLLM's compile cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harness.noise.plan import InjectionPlan
+from harness.noise.sites import SDPA, Site
+from harness.numerics.keyed_random import derive_key
+from harness.spec import NoiseSpec, parse_noise
+
+KEY = "robustness_harness"
+"""Where the payload lies in ``additional_config``, and the key of ``SamplingParams.extra_args``."""
+
+METHOD = "robustness_harness"
+"""The name under which the quantization configuration is registered."""
+
+_SITE = ("name", "module", "op", "columns", "last_token_only", "way", "point", "occurrence", "arranged")
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The noise and the quantizations with their sites, by the names that transformers gives modules.
+
+    ``run`` tells runs apart: engines of one process with equal payloads would share their operators.
+    """
+
+    noise: NoiseSpec
+    sites: tuple[Site, ...]
+    quantizers: tuple[tuple[NoiseSpec, tuple[Site, ...]], ...] = ()
+    run: str = ""
+
+    @classmethod
+    def of(cls, plan: InjectionPlan, quantizers: Sequence[InjectionPlan], run: str = "") -> Payload:
+        """The payload of plans made outside, on a model without weights."""
+        return cls(plan.spec, plan.sites, tuple((each.spec, each.sites) for each in quantizers), run)
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``additional_config``. Holds a digest of the code that perturbs, so that compiled code of another
+        revision is never reused."""
+        return {
+            "revision": revision(),
+            "run": self.run,
+            "noise": str(self.noise),
+            "sites": [_site_json(site) for site in self.sites],
+            "quantizers": [
+                {"spec": str(spec), "sites": [_site_json(site) for site in sites]} for spec, sites in self.quantizers
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Payload:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            parse_noise(data["noise"]),
+            tuple(Site(**site) for site in data["sites"]),
+            tuple(
+                (parse_noise(each["spec"]), tuple(Site(**site) for site in each["sites"]))
+                for each in data["quantizers"]
+            ),
+            data["run"],
+        )
+
+    @property
+    def handle(self) -> int:
+        """Names the session in the operators' arguments, which compiled code keeps: the same in every process."""
+        return derive_key("engine", str(sorted(self.to_json().items())))
+
+
+def site_number(name: str) -> int:
+    """What names a site in the operators' arguments: a hash of its name, the same in every process and run."""
+    return derive_key("engine site", name)
+
+
+def module_of_attention(site: Site) -> str | None:
+    """The attention block whose output ``site`` perturbs, None for other sites."""
+    return site.module if site.op == SDPA else None
+
+
+@functools.cache
+def revision() -> str:
+    """16 hex digits over the sources that decide what is injected."""
+    digest = hashlib.sha256()
+    for package in ("harness.numerics", "harness.noise", "harness.integrations.vllm_plugin"):
+        folder = Path(str(resources.files(package)))
+        for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.c"), *folder.rglob("*.h")]):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _site_json(site: Site) -> dict[str, Any]:
+    return {name: getattr(site, name) for name in _SITE}

@@ -1,0 +1,163 @@
+"""The token rows of one forward pass of a batching engine: whose they are, where they stand, what noise they get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.exceptions import EvidenceError
+from harness.noise.frames import Frame, Rows, row_bases
+from harness.numerics.keyed_random import counter_keys
+from harness.spec import ErrorModel, parse_noise
+
+ON = 1.0
+"""The strength of a quantization."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a request carries: its item hash, noise seed and level; ``error`` replaces the error model, if given."""
+
+    item: str
+    seed: int
+    level: float
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the extra arguments of sampling parameters."""
+        return {"item": self.item, "seed": self.seed, "level": self.level, "error": self.error}
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """One request in a forward: ``computed`` tokens lie in its cache, ``tokens`` more are fed now, its prompt has
+    ``prompt`` tokens. ``known`` positions were fed before: a preempted request is fed them again."""
+
+    request: Request
+    computed: int
+    tokens: int
+    prompt: int
+    known: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one level and error model. ``indices`` picks them out of all rows, None where they are all."""
+
+    level: float
+    frame: Frame
+    indices: Tensor | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward pass: its rows as the layers see them, and as the output head does (one for each request)."""
+
+    tokens: int
+    requests: int
+    body: tuple[Group, ...]
+    head: tuple[Group, ...]
+
+    @property
+    def uncounted(self) -> tuple[int, int]:
+        """Rows of layers and of the head that are computed again or for nothing, so that they do not count."""
+
+        def counted(groups: tuple[Group, ...]) -> int:
+            return sum(group.frame.rows.count for group in groups if group.frame.rows is not None)
+
+        return self.tokens - counted(self.body), self.requests - counted(self.head)
+
+    def rows(self, head: bool) -> int:
+        """How many rows a result must have: one for each token, or for each request at the head."""
+        return self.requests if head else self.tokens
+
+
+class Bases:
+    """The key of every request's rows, made once."""
+
+    def __init__(self, key_mode: str) -> None:
+        self._key_mode = key_mode
+        self._known: dict[tuple[str, int], int] = {}
+
+    def of(self, request: Request) -> int:
+        """The int64 key of (seed, item)."""
+        wanted = request.item, request.seed
+        if wanted not in self._known:
+            self._known[wanted] = int(row_bases([request.item], [request.seed], self._key_mode)[0])
+        return self._known[wanted]
+
+
+def build_step(
+    scheduled: Sequence[Scheduled], default: ErrorModel, bases: Bases, device: torch.device | str = "cpu"
+) -> Step:
+    """The rows of ``scheduled``, in the order in which the engine lays them out.
+
+    Rows that were fed before (after a preemption), and logits of a prompt that is fed in chunks, are perturbed but not
+    counted, so that the counts are those of an engine that does neither.
+    """
+    sizes = torch.tensor([each.tokens for each in scheduled])
+    keys = torch.tensor([bases.of(each.request) for each in scheduled])
+    starts = torch.tensor([each.computed for each in scheduled])
+    known = torch.tensor([each.known for each in scheduled])
+    prompts = torch.tensor([each.prompt for each in scheduled])
+    owner = torch.repeat_interleave(torch.arange(len(scheduled)), sizes)
+    first = torch.cumsum(sizes, 0) - sizes
+    positions = torch.arange(int(sizes.sum())) - first[owner] + starts[owner]
+    real = positions >= known[owner]
+    last = starts + sizes - 1
+    counted = (last >= known) & (last >= prompts - 1)
+    kinds = [(each.request.level, each.request.error) for each in scheduled]
+    body: list[Group] = []
+    head: list[Group] = []
+    for kind in dict.fromkeys(kinds):
+        mine = torch.tensor([other == kind for other in kinds])
+        level, error = kind[0], default if kind[1] is None else parse_noise(kind[1]).error
+        rows = mine[owner]
+        seed = _common(each.request.seed for each, of in zip(scheduled, kinds, strict=True) if of == kind)
+        for found, chosen, all_keys, all_positions, all_real in (
+            (body, rows, keys[owner], positions, real),
+            (head, mine, keys, last, counted),
+        ):
+            indices = None if bool(chosen.all()) else chosen.nonzero()[:, 0]
+            frame = _frame(
+                *(t if indices is None else t[indices] for t in (all_keys, all_positions, all_real)),
+                applied=(level, error, seed),
+                device=device,
+            )
+            found.append(Group(level, frame, None if indices is None else indices.to(device)))
+    return Step(len(positions), len(scheduled), tuple(body), tuple(head))
+
+
+def _common(seeds: Iterable[int]) -> int | None:
+    found = set(seeds)
+    return found.pop() if len(found) == 1 else None
+
+
+def _frame(
+    bases: Tensor,
+    positions: Tensor,
+    real: Tensor,
+    *,
+    applied: tuple[float, ErrorModel, int | None],
+    device: torch.device | str,
+) -> Frame:
+    """A frame whose rows are one sequence: a batching engine lays all tokens out in one dimension."""
+    level, error, seed = applied
+    count = int(real.sum())
+    bases, positions, real = (t.to(device)[None] for t in (bases, positions, real))
+    rows = Rows(counter_keys(bases, positions), positions, positions, real, count, 0)
+    return Frame(0, torch.tensor(0), rows, True, error, level, True, "", (), seed)
+
+
+def request_of(arguments: Mapping[str, Any] | None, key: str, name: str) -> Request:
+    """The request that its sampling parameters describe. Raises :class:`EvidenceError` where they do not."""
+    given = (arguments or {}).get(key)
+    if not isinstance(given, Mapping):
+        raise EvidenceError(
+            f"request {name}", "it names no item, seed and level", f"give them in extra_args[{key!r}] of its parameters"
+        )
+    return Request(str(given["item"]), int(given["seed"]), float(given["level"]), given["error"])

@@ -1,0 +1,246 @@
+"""The noise session of one engine process: perturbs what the layers compute, row by row as the requests ask.
+
+Shares kernel, keys and ledger with :class:`harness.noise.session.NoiseSession`, so that an element gets the same draw
+in both engines. Imports no vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from harness.exceptions import EvidenceError
+from harness.integrations.vllm_plugin.payload import Payload, site_number
+from harness.integrations.vllm_plugin.rows import ON, Bases, Group, Request, Scheduled, Step, build_step
+from harness.noise.frames import Frame
+from harness.noise.injector import Injector
+from harness.noise.kernel import Kernel
+from harness.noise.layout import VALUE
+from harness.noise.ledger import Ledger
+from harness.noise.opaque import SESSIONS
+from harness.noise.sites import CONV1D, LINEAR, Site
+from harness.record import SiteCount
+from harness.runs.quantized import quantized_op
+from harness.spec import NoiseSpec
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The columns ``start`` to ``stop`` of a layer's result that belong to ``site``."""
+
+    site: Site
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """What one call of the operator perturbs: the result (or input) of a layer, which may hold several sites' columns.
+
+    ``name`` identifies it in every process. ``shared`` slices are the same columns for several sites: the input of
+    a fused layer, perturbed once and booked for each. ``quantizer`` is the number of the quantization it belongs to.
+    """
+
+    name: str
+    slices: tuple[Slice, ...]
+    head: bool = False
+    shared: bool = False
+    quantizer: int | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Forward passes, and the rows in them that layers and head computed without counting (see :class:`Step`)."""
+
+    forwards: int = 0
+    body: int = 0
+    head: int = 0
+
+
+class EngineSession:
+    """Perturbs and counts inside an engine process, as soon as :meth:`open` was called and a step was begun.
+
+    Before that (while the engine measures its memory and compiles) its operators return what they are given.
+    """
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
+        self.handle = payload.handle
+        self.is_open = False
+        self.products: dict[str, Product] = {}
+        self.work = Work()
+        self._numbers: dict[int, Product] = {}
+        self._step: Step | None = None
+        self._bases = Bases(payload.noise.key)
+        self._fed: dict[str, int] = {}
+        self._ledgers: dict[tuple[int | None, float], Ledger] = {}
+        self._injectors: dict[tuple[int | None, float], Injector] = {}
+        self._kernel = Kernel()
+        self._weights: list[tuple[int, Site, SiteCount]] = []
+        self._problems: list[str] = []
+
+    def open(self) -> None:
+        """Starts perturbing. Raises :class:`EvidenceError` where another engine of this process has this handle."""
+        other = SESSIONS.get(self.handle)
+        if other is not None and other is not self:
+            raise EvidenceError("two engines in one process", "their operators would be mixed up", "close the first")
+        SESSIONS.put(self.handle, self)
+        self.is_open = True
+
+    def close(self) -> None:
+        """Stops perturbing."""
+        self.is_open = False
+        self._step = None
+
+    def register(self, product: Product) -> int:
+        """The number that names ``product`` in the operator's arguments; called while the model is built."""
+        number = site_number(product.name)
+        other = self._numbers.get(number)
+        if other is not None and other.name != product.name:
+            raise EvidenceError(f"{product.name} and {other.name}", "they have the same number", "rename a module")
+        self.products[product.name] = product
+        self._numbers[number] = product
+        return number
+
+    def site(self, number: int) -> Product:
+        """What the operator with that number perturbs: nothing, where compiled code names what was never built here."""
+        found = self._numbers.get(number)
+        if found is None:
+            self._note("compiled code names an operator that this process did not build: a stale compile cache")
+            return Product("", ())
+        return found
+
+    def _note(self, problem: str) -> None:
+        """Keeps ``problem`` for :meth:`troubles`: an exception here would only kill the engine, unexplained."""
+        if problem not in self._problems:
+            self._problems.append(problem)
+
+    def troubles(self) -> list[str]:
+        """What went wrong since the last call; each makes the run INVALID."""
+        found, self._problems = self._problems, []
+        return found
+
+    def frame_of(self, token: int) -> Step | None:
+        """The forward that runs now. Engines run one at a time, so ``token`` says nothing."""
+        return self._step
+
+    def begin(self, scheduled: Sequence[tuple[str, Request, int, int, int]], device: torch.device | str) -> None:
+        """Starts a forward over (name, request, computed, tokens, prompt tokens), in the order of its rows."""
+        self.flush()
+        rows = [
+            Scheduled(request, computed, tokens, prompt, self._fed.get(name, 0))
+            for name, request, computed, tokens, prompt in scheduled
+        ]
+        self._step = build_step(rows, self.payload.noise.error, self._bases, device)
+        body, head = self._step.uncounted
+        self.work = Work(self.work.forwards + 1, self.work.body + body, self.work.head + head)
+        for name, _, computed, tokens, _ in scheduled:
+            self._fed[name] = max(self._fed.get(name, 0), computed + tokens)
+
+    def end(self) -> None:
+        """No forward runs: what is computed now belongs to no request."""
+        self._step = None
+
+    def forget(self, alive: Sequence[str]) -> None:
+        """Drops what is known of all requests but ``alive``."""
+        self._fed = {name: fed for name, fed in self._fed.items() if name in set(alive)}
+
+    def inject(self, product: Product, part: str, y: Tensor, step: Step | None) -> Tensor:
+        """``y`` (rows, columns) with the noise that each row's request asks for, counted by level."""
+        if step is None or y.numel() == 0 or not product.slices:
+            return y
+        flat = y.reshape(-1, y.shape[-1])
+        if flat.shape[0] != step.rows(product.head):
+            self._note(
+                f"{product.name} computed {flat.shape[0]} rows in a forward of {step.rows(product.head)}, so that they"
+                " cannot be told apart"
+            )
+            return y
+        groups = step.head if product.head else step.body
+        pieces = product.slices[:1] if product.shared else product.slices
+        if len(groups) == 1 and len(pieces) == 1 and pieces[0].stop - pieces[0].start == flat.shape[1]:
+            return self._apply(product, pieces[0], flat, groups[0]).reshape(y.shape)
+        after = flat.clone() if pieces[-1].stop < flat.shape[1] else torch.empty_like(flat)
+        for piece in pieces:
+            columns = flat[:, piece.start : piece.stop]
+            for group in groups:
+                if group.indices is None:
+                    after[:, piece.start : piece.stop] = self._apply(product, piece, columns, group)
+                else:
+                    after[group.indices, piece.start : piece.stop] = self._apply(
+                        product, piece, columns[group.indices], group
+                    )
+        return after.reshape(y.shape)
+
+    def _apply(self, product: Product, piece: Slice, y: Tensor, group: Group) -> Tensor:
+        """One group of rows. Sites that share an input quantize the same numbers, and each books its own."""
+        injector = self._injector(product.quantizer, group.level)
+        frame = group.frame
+        if product.quantizer is not None:
+            frame = replace(frame, error=self._quantization(product.quantizer).error, level=ON)
+        if product.shared:
+            for other in product.slices[1:]:
+                injector.inject(other.site, "", y, frame)
+        return injector.inject(piece.site, "", y, frame)
+
+    def _injector(self, quantizer: int | None, level: float) -> Injector:
+        wanted = quantizer, level
+        if wanted not in self._injectors:
+            self._ledgers[wanted] = Ledger()
+            self._injectors[wanted] = Injector(self._ledgers[wanted], self._kernel)
+        return self._injectors[wanted]
+
+    def _quantization(self, number: int) -> NoiseSpec:
+        return self.payload.quantizers[number][0]
+
+    def quantize_weight(self, number: int, site: Site, weight: Tensor) -> Tensor:
+        """``weight`` (out, in) of ``site`` under quantization ``number``; measured once, when the engine loads."""
+        ledger = Ledger()
+        error = self._quantization(number).error
+        frame = Frame(0, torch.tensor(0), None, True, error, ON, True, "", (), 0)
+        after = Injector(ledger, self._kernel).inject(site, VALUE, weight.detach(), frame)
+        self._weights += [(number, site, count) for count in ledger.drain(ON).values()]
+        return after
+
+    def flush(self) -> None:
+        """Adds up what the last forward counted."""
+        for ledger in self._ledgers.values():
+            ledger.flush()
+
+    def drain(self, levels: Sequence[float]) -> list[SiteCount]:
+        """Everything counted since the last call, by level; the quantized weights once for each of ``levels``."""
+        counts: list[SiteCount] = []
+        for (quantizer, level), ledger in self._ledgers.items():
+            for count in ledger.drain(level).values():
+                op = count.op if quantizer is None else quantized_op(count.op, self._quantization(quantizer).at)
+                counts.append(replace(count, op=op))
+        for number, _, count in self._weights:
+            op = quantized_op(count.op, self._quantization(number).at)
+            counts += [replace(count, level=level, op=op) for level in levels]
+        return counts
+
+    def take_work(self) -> Work:
+        """What was done since the last call."""
+        done, self.work = self.work, Work()
+        return done
+
+    def linears(self, head: bool) -> list[str]:
+        """One site of every linear layer whose result is perturbed: the output head, or all others."""
+        found = [product for product in self.products.values() if product.quantizer is None]
+        return [product.slices[0].site.name for product in found if product.head is head and _multiplies(product)]
+
+    def missing(self) -> list[str]:
+        """Sites of the payload that no layer of this engine perturbs."""
+        found = {piece.site.name for product in self.products.values() for piece in product.slices}
+        found |= {site.name for _, site, _ in self._weights}
+        return [site.name for sites in self._asked().values() for site in sites if site.name not in found]
+
+    def _asked(self) -> Mapping[int | None, Sequence[Site]]:
+        return {None: self.payload.sites} | {number: sites for number, (_, sites) in enumerate(self.payload.quantizers)}
+
+
+def _multiplies(product: Product) -> bool:
+    return all(piece.site.op in (LINEAR, CONV1D) for piece in product.slices)

@@ -1,0 +1,164 @@
+"""What vLLM's workers answer to: opens the session of a built model, tells it of every forward, gives its ledger.
+
+A worker extension (``worker_extension_cls``): its methods are called by name through ``collective_rpc`` and exchange
+plain lists and dictionaries, so that no pickling has to be allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from harness.exceptions import HarnessError
+from harness.integrations.vllm_plugin.payload import KEY, revision
+from harness.integrations.vllm_plugin.rows import request_of
+from harness.noise.ledger import process_name
+from harness.record import SiteCount
+
+QUALIFIED_NAME = "harness.integrations.vllm_plugin.worker.RobustnessWorker"
+
+
+class RobustnessWorker:
+    """Mixed into vLLM's worker class."""
+
+    model_runner: Any
+    vllm_config: Any
+
+    def robustness_attach(self) -> dict[str, Any]:
+        """Opens the session; what this process has to say of itself. Problems are returned, not raised, and named."""
+        from harness.integrations import vllm_plugin
+
+        problems = list(vllm_plugin.STATUS.problems)
+        if not vllm_plugin.STATUS.calls:
+            problems.append("vLLM did not load the plugin in this process")
+        report = {"process": process_name(), "revision": revision(), "problems": problems}
+        config = self.vllm_config.quant_config
+        session = getattr(config, "_session", None)
+        if session is None:
+            problems.append(
+                f"the model was built by {type(config).__name__}, without the noise of this run"
+                if type(config).__name__ != "RobustnessConfig"
+                else "the model was built outside this process, so that nothing in it is perturbed"
+            )
+            return report
+        try:
+            problems += self._open(session)
+        except HarnessError as error:
+            problems.append(str(error))
+        return report | {
+            "compiled": self.vllm_config.compilation_config.mode.name,
+            "runner": type(self.model_runner).__name__,
+            "layers": self._linear_layers(),
+            "linears": session.linears(head=False),
+            "heads": session.linears(head=True),
+        }
+
+    def _linear_layers(self) -> int:
+        """Layers that multiply once in a forward, by vLLM's own classes."""
+        from vllm.model_executor.layers.linear import LinearBase
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+        return sum(
+            isinstance(module, LinearBase | ParallelLMHead) for module in self.model_runner.get_model().modules()
+        )
+
+    def _open(self, session: Any) -> list[str]:
+        from vllm.model_executor.layers.attention import Attention
+
+        from harness.integrations.vllm_plugin.attention import attention_number
+
+        runner, model = self.model_runner, self.model_runner.get_model()
+        if not hasattr(runner, "input_batch") or not hasattr(runner, "query_start_loc"):
+            return [f"model runner {type(runner).__name__} does not say which rows belong to which request"]
+        problems = []
+        for name, module in model.named_modules():
+            if isinstance(module, Attention):
+                attention_number(session, module.layer_name)
+            named = getattr(module, "named", None)
+            site = getattr(named, "site", None)
+            if site is not None and not _same_module(site.module, name):
+                problems.append(f"layer {name} took the noise of {site.name}: vLLM makes its layers in another order")
+        missing = session.missing()
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            problems.append(f"vLLM's {type(model).__name__} has no layer for {missing[0]}{more}")
+        session.open()
+        self._handles = [
+            model.register_forward_pre_hook(lambda module, args: self._begin(session)),
+        ]
+        return problems
+
+    def _begin(self, session: Any) -> None:
+        """Tells the session of the forward that starts; a forward without requests (a warm-up) is none of ours."""
+        runner = self.model_runner
+        batch = runner.input_batch
+        count = batch.num_reqs
+        if count == 0 or not _is_real():
+            session.end()
+            return
+        starts = runner.query_start_loc.np[: count + 1]
+        session.begin(
+            [
+                (
+                    name,
+                    request_of(runner.requests[name].sampling_params.extra_args, KEY, name),
+                    int(batch.num_computed_tokens_cpu[place]),
+                    int(starts[place + 1] - starts[place]),
+                    int(batch.num_prompt_tokens[place]),
+                )
+                for place, name in enumerate(batch.req_ids[:count])
+            ],
+            runner.device,
+        )
+
+    def robustness_drain(self, levels: list[float]) -> dict[str, Any]:
+        """The ledger since the last call as lists of values, with the forwards there were; ``levels`` are those of the
+        chunk."""
+        session = self.vllm_config.quant_config.session
+        session.end()
+        counts = [list(asdict(count).values()) for count in session.drain(levels)]
+        session.forget(list(self.model_runner.requests))
+        return {
+            "process": process_name(),
+            "counts": counts,
+            **asdict(session.take_work()),
+            "problems": session.troubles(),
+        }
+
+    def robustness_audit(self, on: bool) -> dict[str, Any]:
+        """Starts or ends an independent count of products at PyTorch's dispatcher; ending returns what it saw."""
+        from harness.integrations.vllm_plugin.auditor import EngineAuditor
+
+        if on:
+            self._auditor = EngineAuditor(self.vllm_config.quant_config.session.handle)
+            self._auditor.__enter__()
+            return {}
+        self._auditor.__exit__(None, None, None)
+        return self._auditor.report()
+
+    def robustness_detach(self) -> None:
+        """Closes the session and removes the hook."""
+        for handle in getattr(self, "_handles", ()):
+            handle.remove()
+        session = getattr(self.vllm_config.quant_config, "_session", None)
+        if session is not None:
+            session.close()
+
+
+def _same_module(planned: str, name: str) -> bool:
+    """True where vLLM's module ``name`` computes transformers' module ``planned``; act_fn of one is that of the
+    other."""
+    return planned == name or (planned.rpartition(".")[0] == name.rpartition(".")[0] and planned.endswith("act_fn"))
+
+
+def _is_real() -> bool:
+    """False in warm-up forwards, which have no attention metadata."""
+    from vllm.forward_context import get_forward_context, is_forward_context_available
+
+    return is_forward_context_available() and bool(get_forward_context().attn_metadata)
+
+
+def counts_of(rows: list[list[Any]]) -> list[SiteCount]:
+    """The inverse of what :meth:`RobustnessWorker.robustness_drain` makes of counts."""
+    names = [field.name for field in fields(SiteCount)]
+    return [SiteCount(**dict(zip(names, row, strict=True))) for row in rows]

@@ -1,0 +1,64 @@
+"""Tests of the vLLM engine: skipped, with a reason, where vLLM is not installed."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from harness.evaluate.engine import Batch
+from harness.evaluate.generation import Prompt
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import TransformersEngine
+from harness.spec import TRANSFORMERS, VLLM, EngineOptions, EvalSpec, parse_noise, parse_quantization
+
+
+@pytest.fixture(scope="session")
+def vllm_here():
+    """Skips without vLLM."""
+    return pytest.importorskip("vllm", reason="vLLM is not installed: make setup-full")
+
+
+@pytest.fixture
+def in_process(vllm_here, monkeypatch):
+    """Engines in this process: they start in seconds, and their session can be looked into."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+
+def spec_of(engine=VLLM, noise=None, quantize=None, items=8, **more):
+    """An evaluation of the shipped checkpoint."""
+    given = {"noise": parse_noise(noise)} if noise else {}
+    if quantize:
+        given["quantization"] = parse_quantization(quantize)
+    return EvalSpec("arith", items=items, noise_seeds=more.pop("noise_seeds", 1), engine=engine, **given, **more)
+
+
+@contextlib.contextmanager
+def running(path, spec, batch_size=64, overrides=None):
+    """(prepared, open engine)."""
+    from harness.evaluate.vllm_engine import VllmEngine
+
+    prepared = prepare(path, spec)
+    made = (
+        TransformersEngine(prepared)
+        if spec.engine == TRANSFORMERS
+        else VllmEngine(prepared, EngineOptions(batch_size, timeout=300), overrides)
+    )
+    with made as engine:
+        yield prepared, engine
+
+
+def batch_of(prepared, level, audited=False, items=None, seed=0):
+    """All items (or ``items``) at one level."""
+    chosen = prepared.items if items is None else items
+    return Batch(level, tuple(Prompt(item.key, seed, prepared.prompts[item.key]) for item in chosen), audited)
+
+
+def answers(engine, *batches):
+    """((item, level, seed) -> tokens, every problem that was found, everything counted)."""
+    found, problems, counts = {}, [], []
+    for ran in engine.stream(iter(batches)):
+        found |= {(result.item, result.level, result.seed): result.tokens for result in ran.results}
+        problems += [problem for audit in ran.audits for problem in audit.problems]
+        counts += ran.counts
+    return found, problems, counts

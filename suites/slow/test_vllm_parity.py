@@ -1,0 +1,130 @@
+"""fp32: noisy vLLM gives the tokens of noisy transformers, and its own tokens whatever the batch."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from harness.ledger import merge
+from harness.record import FORWARD
+from suites.slow.conftest import answers, batch_of, running, spec_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
+LEVELS = (0.0, 0.05, 0.10)
+
+
+def by_site(counts):
+    """(level, site, op) -> (rows, elements, changed), over all processes."""
+    merged = merge(counts, across_processes=True)
+    assert all(count.direction == FORWARD for count in merged)
+    return {(count.level, count.site, count.op): (count.rows, count.elements, count.changed) for count in merged}
+
+
+def test_tokens_and_counts_are_those_of_transformers(shipped):
+    given = {}
+    for engine_name in ("transformers", "vllm"):
+        with running(shipped, spec_of(engine_name, items=64)) as (prepared, engine):
+            given[engine_name] = answers(engine, *(batch_of(prepared, level, audited=True) for level in LEVELS))
+    (theirs, no_problems, counts), (ours, problems, found) = given["transformers"], given["vllm"]
+    assert len(ours) == 64 * len(LEVELS)
+    assert ours == theirs
+    assert problems == no_problems == []
+    assert by_site(found) == by_site(counts)
+    clean, ten = ({key[0]: tokens for key, tokens in ours.items() if key[1] == level} for level in (0.0, 0.10))
+    assert sum(clean[item] != ten[item] for item in clean) > 5  # the noise was there to be agreed upon
+
+
+@pytest.mark.parametrize(
+    ("noise", "quantize", "max_new"),
+    [
+        ("relative_gaussian @ op:linear,rms_norm,silu,sdpa", None, None),
+        ("relative_gaussian @ op:linear layers:1-2", None, 24),
+        ("spike @ op:sdpa", None, 24),
+        ("relative_gaussian @ op:linear", "weights=mxfp4,activations=mxfp8", None),
+        ("relative_gaussian @ op:linear", "weights=nvfp4", 24),
+        ("relative_gaussian @ op:linear", "fake_quant(mxfp4) @ op:linear at:weight include:lm_head", 24),
+        (
+            "relative_gaussian @ op:linear",
+            "fake_quant(mxfp8, rounding=stochastic) @ op:linear at:weight;fake_quant(nvfp4) @ op:linear at:input",
+            24,
+        ),
+    ],
+)
+def test_other_operators_and_quantization_agree(shipped, noise, quantize, max_new):
+    given = {}
+    for engine_name in ("transformers", "vllm"):
+        spec = spec_of(engine_name, noise, quantize, items=16, max_new_tokens=max_new)
+        with running(shipped, spec) as (prepared, engine):
+            given[engine_name] = answers(engine, *(batch_of(prepared, level) for level in (0.0, 0.10)))
+    (theirs, _, counts), (ours, problems, found) = given["transformers"], given["vllm"]
+    assert ours == theirs
+    assert problems == []
+    ours_by_site, theirs_by_site = by_site(found), by_site(counts)
+    assert ours_by_site.keys() == theirs_by_site.keys()
+    # transformers books a quantized weight in every forward, vLLM once for every chunk
+    products = {key for key in ours_by_site if not key[2].endswith(":weight")}
+    assert {key: ours_by_site[key][:2] for key in products} == {key: theirs_by_site[key][:2] for key in products}
+    if quantize:
+        assert any(changed for (_, _, op), (_, _, changed) in ours_by_site.items() if ":" in op)
+
+
+def test_batched_single_and_shuffled_agree(shipped):
+    with running(shipped, spec_of(items=24), batch_size=16) as (prepared, engine):
+        together, _, _ = answers(engine, batch_of(prepared, 0.10))
+        shuffled = list(prepared.items)
+        random.Random(3).shuffle(shuffled)
+        mixed, _, _ = answers(engine, batch_of(prepared, 0.10, items=shuffled))
+        single = {}
+        for item in prepared.items[:8]:
+            single |= answers(engine, batch_of(prepared, 0.10, items=[item]))[0]
+    assert mixed == together
+    assert single == {key: together[key] for key in single}
+
+
+def test_mixed_levels_and_seeds_equal_separate_runs(shipped):
+    with running(shipped, spec_of(items=12, noise_seeds=2)) as (prepared, engine):
+        cells = [(0.0, 0), (0.05, 0), (0.05, 1), (0.10, 1)]
+        mixed, problems, counts = answers(engine, *(batch_of(prepared, level, seed=seed) for level, seed in cells))
+        apart, other_counts = {}, []
+        for level, seed in cells:
+            found, _, more = answers(engine, batch_of(prepared, level, seed=seed))
+            apart |= found
+            other_counts += more
+    assert mixed == apart
+    assert problems == []
+    assert by_site(counts) == by_site(other_counts)
+    assert {key[1:] for key in mixed} == set(cells)
+    seeds = [{k[0]: v for k, v in mixed.items() if k[1:] == cell} for cell in ((0.05, 0), (0.05, 1))]
+    assert seeds[0] != seeds[1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "happened"),
+    [
+        ({"max_num_batched_tokens": 48, "max_num_seqs": 16}, "chunks"),
+        ({"num_gpu_blocks_override": 20, "block_size": 32}, "preempted"),
+    ],
+)
+def test_chunked_prefill_and_preemption_keep_tokens_and_counts(shipped, monkeypatch, overrides, happened):
+    from harness.integrations.vllm_plugin.session import EngineSession
+
+    seen = {"chunks": 0, "preempted": 0}
+    honest = EngineSession.begin
+
+    def watched(self, scheduled, device):
+        for name, _, computed, tokens, prompt in scheduled:
+            seen["chunks"] += computed < prompt and computed + tokens < prompt
+            seen["preempted"] += computed < self._fed.get(name, 0)
+        return honest(self, scheduled, device)
+
+    monkeypatch.setattr(EngineSession, "begin", watched)
+    with running(shipped, spec_of(items=16), overrides={"max_num_batched_tokens": 8192}) as (prepared, engine):
+        wanted, _, counts = answers(engine, batch_of(prepared, 0.05))
+    assert seen == {"chunks": 0, "preempted": 0}
+    with running(shipped, spec_of(items=16), batch_size=16, overrides=overrides) as (prepared, engine):
+        found, problems, others = answers(engine, batch_of(prepared, 0.05))
+    assert seen[happened] > 0
+    assert found == wanted
+    assert problems == []
+    assert by_site(others) == by_site(counts)

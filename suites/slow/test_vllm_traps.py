@@ -1,0 +1,170 @@
+"""Every way in which noise silently missed vLLM before, planted: each is INVALID, and named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from harness.evaluate.vllm_engine import VllmEngine
+from harness.exceptions import EvidenceError, HarnessError
+from harness.integrations.vllm_plugin import quantization
+from harness.record import INVALID_EVIDENCE
+from harness.runs.loaded import load_run
+from suites.slow.conftest import answers, batch_of, running, spec_of
+from suites.slow.test_vllm_modes import harness
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_here")]
+
+
+def test_a_worker_without_the_plugin_is_named(shipped, tmp_path):
+    arguments = ("eval", shipped, "--items", 4, "--engine", "vllm", "--out", tmp_path / "run")
+    done = harness(*arguments, VLLM_PLUGINS="none_of_these")
+    assert done.returncode == 4, done.stderr[-2000:]
+    assert "vLLM did not load the plugin in this process" in done.stderr
+
+
+def test_a_swallowed_error_of_the_plugin_is_named(shipped, tmp_path):
+    """Another package registers a norm of its own first, so that ours is refused by vLLM."""
+    (tmp_path / "aaa_first.py").write_text(
+        "def register():\n"
+        "    from vllm.model_executor.layers.layernorm import RMSNorm\n"
+        "    @RMSNorm.register_oot\n"
+        "    class Other(RMSNorm):\n"
+        "        pass\n"
+    )
+    info = tmp_path / "aaa_first-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aaa-first\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vllm.general_plugins]\naaa_first = aaa_first:register\n")
+    arguments = ("eval", shipped, "--items", 4, "--engine", "vllm", "--out", tmp_path / "run")
+    done = harness(*arguments, PYTHONPATH=str(tmp_path), VLLM_PLUGINS="aaa_first,robustness_harness")
+    assert done.returncode == 4, done.stderr[-2000:]
+    assert "Duplicate" in done.stderr and "vLLM process" in done.stderr
+
+
+def test_prefix_cache_hits_are_named(shipped, in_process):
+    with running(shipped, spec_of(items=4), overrides={"enable_prefix_caching": True, "block_size": 32}) as given:
+        prepared, engine = given
+        _, clean, _ = answers(engine, batch_of(prepared, 0.0))
+        _, noisy, _ = answers(engine, batch_of(prepared, 0.10))
+    assert clean == []
+    assert any("the prefix cache answered for" in problem for problem in noisy)
+    assert any("wrong injection count" in problem for problem in noisy)
+
+
+def test_a_stale_compile_cache_is_named(shipped, in_process, monkeypatch, tmp_path):
+    """Compiled code of a plugin that perturbed nothing, found again under the key of one that does."""
+    from harness.integrations.vllm_plugin import payload
+
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    monkeypatch.setattr(payload, "revision", lambda: "the same")
+    monkeypatch.setattr("harness.evaluate.vllm_engine.revision", lambda: "the same")
+    monkeypatch.setattr("harness.integrations.vllm_plugin.worker.revision", lambda: "the same")
+    honest = quantization.LinearMethod.apply
+    monkeypatch.setattr(
+        quantization.LinearMethod,
+        "apply",
+        lambda self, layer, x, bias=None: super(quantization.LinearMethod, self).apply(layer, x, bias),
+    )
+    spec = spec_of("vllm-compiled", items=4, max_new_tokens=8)
+    with running(shipped, spec) as (prepared, engine):
+        _, problems, _ = answers(engine, batch_of(prepared, 0.10))
+    assert any("wrong injection count" in problem for problem in problems)
+    monkeypatch.setattr(quantization.LinearMethod, "apply", honest)
+    with running(shipped, spec) as (prepared, engine):
+        found, problems, _ = answers(engine, batch_of(prepared, 0.10))
+    assert found
+    assert any("wrong injection count" in problem for problem in problems)
+    assert any("stale compile cache" in problem for problem in problems)
+
+
+def test_weights_quantized_after_packing_are_caught(shipped, in_process, monkeypatch):
+    """vLLM packs weights when it loads them; a quantizer that comes later changes nothing and says nothing."""
+    monkeypatch.setattr(quantization._Sites, "quantized", lambda self, weight: None)
+    with pytest.raises(EvidenceError, match=r"has no layer for model\.layers\.0"):
+        running(shipped, spec_of(items=4, quantize="weights=mxfp4")).__enter__()
+
+
+def test_layers_in_another_order_are_refused(shipped, in_process, monkeypatch):
+    from harness.integrations.vllm_plugin import layers
+
+    honest = layers.Named.__init__
+
+    def swapped(self, op):
+        honest(self, op)
+        if self.site is not None and self.site.module.endswith("layers.1.input_layernorm"):
+            self.site = next(site for site in self.session.payload.sites if site.op == op)
+
+    monkeypatch.setattr(layers.Named, "__init__", swapped)
+    with pytest.raises(EvidenceError, match="another order"):
+        running(shipped, spec_of(items=4, noise="relative_gaussian @ op:rms_norm")).__enter__()
+
+
+def test_an_engine_that_dies_is_started_once_more(shipped, monkeypatch, caplog):
+    """The first death costs a restart, the second stops the run."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    with running(shipped, spec_of(items=8)) as (prepared, engine):
+        wanted, _, _ = answers(engine, batch_of(prepared, 0.05))
+        pid = int(engine._reports[0]["process"].rpartition(":")[2])
+        threading.Thread(target=_kill, args=(pid,)).start()
+        found, problems, _ = answers(engine, *(batch_of(prepared, 0.05, seed=seed) for seed in (0, 1, 2)))
+        assert int(engine._reports[0]["process"].rpartition(":")[2]) != pid
+        assert {key: found[key] for key in wanted} == wanted
+        assert problems == []
+        assert "it is started once more" in caplog.text
+        honest = VllmEngine._start
+
+        def doomed(self):
+            honest(self)
+            os.kill(int(self._reports[0]["process"].rpartition(":")[2]), signal.SIGKILL)
+            time.sleep(1)
+
+        monkeypatch.setattr(VllmEngine, "_start", doomed)
+        os.kill(int(engine._reports[0]["process"].rpartition(":")[2]), signal.SIGKILL)
+        time.sleep(1)
+        with pytest.raises(HarnessError, match=r"died twice .* the same command resumes"):
+            answers(engine, batch_of(prepared, 0.05))
+
+
+def _kill(pid):
+    time.sleep(0.3)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_an_interrupted_evaluation_resumes(shipped, tmp_path):
+    """A run whose last chunk never came back is finished by the same command, with exact counts."""
+    out = tmp_path / "run"
+    arguments = ("eval", shipped, "--items", 6, "--noise-seeds", 1, "--engine", "vllm", "--out", out, "--batch-size", 2)
+    import subprocess
+    import sys
+
+    environment = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "harness.cli.main", *(str(argument) for argument in arguments)]
+    running_now = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    database = out / "records.sqlite"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not (database.exists() and _records(out)):
+        time.sleep(0.1)
+    running_now.send_signal(signal.SIGINT)
+    running_now.wait(120)
+    before = _records(out)
+    assert 0 < before < 18
+    done = harness(*arguments, multiprocessing="0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = load_run(out)
+    assert run.complete and run.arm.certificate.status != INVALID_EVIDENCE
+    assert len({(r.item, r.level, r.seed) for r in run.results}) == len(run.results) == 18
+
+
+def _records(out):
+    import sqlite3
+
+    try:
+        with sqlite3.connect(f"file:{out / 'records.sqlite'}?mode=ro", uri=True) as connection:
+            return connection.execute("SELECT count(*) FROM records").fetchone()[0]
+    except sqlite3.Error:
+        return 0

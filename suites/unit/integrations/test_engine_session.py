@@ -1,0 +1,234 @@
+"""The session inside an engine process, without an engine: rows, keys, levels and counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
+from harness.exceptions import EvidenceError
+from harness.integrations.vllm_plugin.payload import Payload, site_number
+from harness.integrations.vllm_plugin.rows import Bases, Request, Scheduled, build_step, request_of
+from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, Work
+from harness.noise import NoiseSession, build_plan
+from harness.noise.opaque import SESSIONS, perturb
+from harness.spec import RelativeGaussian, parse_noise
+
+pytestmark = pytest.mark.unit
+Q, K, HEAD = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj", "lm_head"
+
+
+@pytest.fixture
+def model(toy):
+    return toy()
+
+
+@pytest.fixture
+def plan(model):
+    return build_plan(model, parse_noise("relative_gaussian @ op:linear"))
+
+
+@pytest.fixture
+def session(plan):
+    """A session of a fused layer of q and k and of the head; closed afterwards."""
+    made = EngineSession(Payload.of(plan, ()))
+    sites = {site.name: site for site in plan.sites}
+    made.register(Product("qk", (Slice(sites[Q], 0, 32), Slice(sites[K], 32, 48))))
+    made.register(Product("lm_head", (Slice(sites[HEAD], 0, 64),), head=True))
+    made.open()
+    yield made
+    made.close()
+
+
+def request(item="a", seed=0, level=0.1, error=None):
+    return Request(item, seed, level, error)
+
+
+def reference(model, plan, site, rows):
+    """What the session of a loaded model makes of the result ``rows`` (tokens, columns) of ``site`` for item a."""
+    chosen = next(each for each in plan.sites if each.name == site)
+    with NoiseSession(model, plan) as noisy, noisy.batch(["a"], [0], 0.1):
+        noisy.begin((1, len(rows)), None, 0, torch.device("cpu"))
+        return noisy.inject(chosen, "", rows[None], noisy.frame(chosen))[0]
+
+
+def test_a_fused_layer_gets_the_draws_of_its_products(model, plan, session):
+    y = torch.randn(5, 48)
+    session.begin([("r1", request(), 0, 5, 5)], "cpu")
+    after = session.inject(session.products["qk"], "", y, session.frame_of(0))
+    assert torch.equal(after[:, :32], reference(model, plan, Q, y[:, :32]))
+    assert torch.equal(after[:, 32:], reference(model, plan, K, y[:, 32:]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.lists(st.sampled_from([0.0, 0.05, 0.1]), min_size=4, max_size=4),
+)
+def test_rows_do_not_depend_on_their_neighbours(lengths, levels):
+    """Each request in a mixed batch gets what it gets alone, whatever the levels of the others."""
+    specs = [Scheduled(request(f"i{n}", n, levels[n]), 3 * n, size, 4, 0) for n, size in enumerate(lengths)]
+    bases = Bases("item")
+    together = build_step(specs, RelativeGaussian(), bases)
+    keys = torch.zeros(sum(lengths), dtype=torch.int64)
+    for group in together.body:
+        rows = torch.arange(together.tokens) if group.indices is None else group.indices
+        keys[rows] = group.frame.rows.keys[0]
+        assert group.frame.level == group.level
+    start = 0
+    for spec in specs:
+        alone = build_step([spec], RelativeGaussian(), bases)
+        assert torch.equal(alone.body[0].frame.rows.keys[0], keys[start : start + spec.tokens])
+        start += spec.tokens
+
+
+def test_levels_and_seeds_of_one_batch_are_counted_apart(session):
+    y = torch.randn(6, 48)
+    work = [
+        ("r1", request("a", 0, 0.0), 0, 2, 2),
+        ("r2", request("b", 1, 0.1), 0, 3, 3),
+        ("r3", request("c", 0, 0.1), 0, 1, 1),
+    ]
+    session.begin(work, "cpu")
+    after = session.inject(session.products["qk"], "", y, session.frame_of(0))
+    assert torch.equal(after[:2], y[:2])
+    assert not torch.equal(after[2:], y[2:])
+    counts = {(count.site, count.level): count for count in session.drain([0.0, 0.1])}
+    assert counts[Q, 0.0].rows == 2 and counts[Q, 0.0].changed == 0
+    assert counts[Q, 0.1].rows == 4 and counts[Q, 0.1].elements == 4 * 32 and counts[K, 0.1].elements == 4 * 16
+    assert session.drain([0.0, 0.1]) == [] or all(count.rows == 0 for count in session.drain([0.1]))
+
+
+def test_preempted_rows_and_unfinished_prompts_do_not_count(session):
+    y, logits = torch.randn(4, 48), torch.randn(1, 64)
+    qk, head = session.products["qk"], session.products["lm_head"]
+    first = {}
+    for computed, tokens in (
+        (0, 4),
+        (4, 2),
+        (0, 4),
+        (4, 2),
+        (6, 1),
+    ):  # two chunks, taken from the cache, again, decoding
+        session.begin([("r1", request(), computed, tokens, 6)], "cpu")
+        noisy = session.inject(qk, "", y[:tokens], session.frame_of(0))
+        session.inject(head, "", logits, session.frame_of(0))
+        assert torch.equal(first.setdefault(computed, noisy), noisy)  # perturbed alike, counted once
+    counts = {count.site: count for count in session.drain([0.1])}
+    assert counts[Q].rows == 7
+    assert counts[HEAD].rows == 2  # the end of the prompt and the token after it
+    assert session.take_work() == Work(5, 6, 3)
+    session.forget(["r1"])
+    session.begin([("r1", request(), 0, 2, 6)], "cpu")
+    assert session.frame_of(0).uncounted[0] == 2
+    session.forget([])
+    session.begin([("r1", request(), 0, 2, 6)], "cpu")
+    assert session.frame_of(0).uncounted[0] == 0
+
+
+def test_the_operator_reaches_the_session_by_its_handle(session):
+    y = torch.randn(2, 48)
+    token = torch.zeros((), dtype=torch.int64)
+    number = site_number("qk")
+    assert torch.equal(perturb(y, token, session.handle, number, ""), y)  # no forward has begun: a warm-up
+    session.begin([("r1", request(), 0, 2, 2)], "cpu")
+    assert not torch.equal(perturb(y, token, session.handle, number, ""), y)
+    assert session not in SESSIONS.open()  # that is for sessions on models
+    session.close()
+    assert torch.equal(perturb(y, token, session.handle, number, ""), y)
+
+
+def test_compiled_code_of_another_build_is_named(session):
+    y = torch.randn(2, 48)
+    session.begin([("r1", request(), 0, 2, 2)], "cpu")
+    assert torch.equal(perturb(y, torch.zeros((), dtype=torch.int64), session.handle, 12345, ""), y)
+    assert ["stale compile cache" in problem for problem in session.troubles()] == [True]
+    assert session.troubles() == []
+
+
+def test_rows_that_cannot_be_told_apart_are_named(session):
+    session.begin([("r1", request(), 0, 2, 2)], "cpu")
+    y = torch.randn(3, 48)
+    assert torch.equal(session.inject(session.products["qk"], "", y, session.frame_of(0)), y)
+    assert "computed 3 rows in a forward of 2" in session.troubles()[0]
+
+
+def test_another_error_model_for_one_request(session):
+    y = torch.randn(2, 48)
+    session.begin([("r1", request(error="systematic_bias"), 0, 2, 2)], "cpu")
+    after = session.inject(session.products["qk"], "", y, session.frame_of(0))
+    assert torch.allclose((after - y).abs(), torch.full_like(y, 0.1))
+
+
+def test_requests_without_a_name_are_refused():
+    with pytest.raises(EvidenceError, match="request r1; it names no item"):
+        request_of(None, "key", "r1")
+    assert request_of({"key": request().to_json()}, "key", "r1") == request()
+
+
+def test_two_engines_in_one_process_are_refused(plan, session):
+    with pytest.raises(EvidenceError, match="two engines"):
+        EngineSession(session.payload).open()
+    EngineSession(replace(session.payload, run="another")).open()
+
+
+def test_sites_without_a_layer_are_missing(session, plan):
+    assert len(session.missing()) == len(plan.sites) - 3
+    assert Q not in session.missing()
+
+
+def test_a_payload_survives_json(plan):
+    payload = Payload.of(plan, (build_plan(toy_again(), parse_noise("fake_quant(mxfp4) @ op:linear at:weight")),))
+    assert Payload.from_json(payload.to_json()) == payload
+    assert payload.handle == Payload.from_json(payload.to_json()).handle
+    assert payload.handle != replace(payload, noise=parse_noise("relative_gaussian @ op:linear key:shared")).handle
+
+
+def toy_again():
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    return Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2)).eval()
+
+
+SEEN = {"products": 6, "matched": 4, "rows": 20, "squared": 1000 * 0.01, "nonzero": 1000, "changed": 999}
+REPORTS = [{"layers": 3, "linears": ["a"], "heads": ["b"]}]
+
+
+def audited(level=0.1, relative=0.1, **change):
+    from harness.record import SiteCount
+
+    counts = [SiteCount("a", "linear", 0.1, rows=12), SiteCount("b", "linear", 0.1, rows=5)]
+    work = {"forwards": 2, "body": 2, "head": 1}
+    return check_engine_audit(SEEN | change, REPORTS, counts, work, Asked(level, relative)).problems
+
+
+def test_an_audit_that_agrees_has_no_problem():
+    assert audited() == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"products": 5}, "5 products ran, expected 6"),
+        ({"matched": 3}, "3 products went through the operator, expected 4"),
+        ({"rows": 19}, "19 rows of them went through it, expected 20"),
+        ({"squared": 1.0}, "relative error of 0.0316, 0.1 was asked for"),
+        ({"nonzero": 0}, "relative error of 0, 0.1 was asked for"),
+        ({"level": 0.0, "relative": None}, "999 elements differ from their product in the clean arm"),
+    ],
+)
+def test_an_audit_that_disagrees_says_where(change, words):
+    (problem,) = audited(**change)
+    assert words in problem
+
+
+def test_reports_of_several_processes_add_up():
+    assert merge_reports([{"products": 2, "squared": 0.5}, {"products": 3, "squared": 0.25}]) == {
+        "products": 5,
+        "squared": 0.75,
+    }
