@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from harness.checkpoints.base_record import BASE_FIELD, recorded_base
 from harness.checkpoints.cache import cache_folder, content_key, kept
@@ -81,9 +81,30 @@ def resolve(path: Path, *, base: Path | None = None, adapter: str = MERGED, cach
     return Source(path, HF, path, path, fingerprint_weights(path), fingerprint_settings(path))
 
 
-def as_source(checkpoint: Path | Source) -> Source:
-    """``checkpoint`` itself, or what :func:`resolve` makes of a path without options."""
-    return checkpoint if isinstance(checkpoint, Source) else resolve(checkpoint)
+@dataclass(frozen=True)
+class Named:
+    """A checkpoint as the command line names it, with the options of :func:`resolve`: nothing is read yet."""
+
+    path: Path
+    base: Path | None = None
+    adapter: str = MERGED
+
+
+AnyCheckpoint: TypeAlias = Path | Named | Source
+"""A checkpoint named by its path alone, with options, or resolved."""
+
+
+def path_of(checkpoint: AnyCheckpoint) -> Path:
+    """The folder that was asked for."""
+    return checkpoint if isinstance(checkpoint, Path) else checkpoint.path
+
+
+def as_source(checkpoint: AnyCheckpoint) -> Source:
+    """``checkpoint`` itself where it is resolved, else what :func:`resolve` makes of it."""
+    if isinstance(checkpoint, Source):
+        return checkpoint
+    named = Named(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+    return resolve(named.path, base=named.base, adapter=named.adapter)
 
 
 def resolve_again(stored: Mapping[str, Any], path: Path | None = None) -> Source:

@@ -28,10 +28,10 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
     """
     options.set_up_logging(given["verbose"])
     spec = options.build_spec(given)
-    from harness.checkpoints.source import resolve
+    from harness.checkpoints.source import Named
     from harness.cli.evaluation import evaluate_with_progress
 
-    source = resolve(checkpoint, base=given["base"], adapter=given["adapter"])
+    source = Named(checkpoint, given["base"], given["adapter"])
     run = evaluate_with_progress(source, spec, out, options=options.engine_options_of(given), device=given["device"])
     from harness.cli.output import show_run
 

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from harness.checkpoints.source import Source
+from harness.checkpoints.source import AnyCheckpoint
 from harness.cli.costs import cost_line, duration
 from harness.evaluate.early import EarlyStopping
 from harness.evaluate.prepared import Prepared, prepare
@@ -38,7 +38,7 @@ _COLUMNS = (
 
 
 def evaluate_with_progress(
-    checkpoint: Path | Source,
+    checkpoint: AnyCheckpoint,
     spec: EvalSpec,
     out: Path,
     *,

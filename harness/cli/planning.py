@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints.source import resolve
+from harness.checkpoints.source import Named
 from harness.cli.calibration import BATCH, Calibration, calibrate
 from harness.cli.expected import Expected, Width, expected_counts
 from harness.cli.shares import product_share
@@ -36,11 +36,11 @@ class Source:
 
 def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
     """The checkpoint at ``path``, loaded as an evaluation would. Raises :class:`HarnessError`."""
-    checkpoint = resolve(path, base=given["base"], adapter=given["adapter"])
     place = check_device(given["device"] or best_device())
     attention = choose_attention(given["attention"], noises)
+    named = Named(path, given["base"], given["adapter"])
     with out_of_memory_as(f"checkpoint {path} on {place}", "give its config alone: --config"):
-        model = load_checkpoint(checkpoint, given["dtype"], attention, place).model
+        model = load_checkpoint(named, given["dtype"], attention, place).model
     return Source(CHECKPOINT, path, model, given["dtype"], place)
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoints.source import resolve_again
-from harness.evaluate.device import device_name, out_of_memory_as
+from harness.evaluate.device import out_of_memory_as
 from harness.evaluate.engine import Batch
 from harness.evaluate.generation import Prompt
 from harness.evaluate.prepared import Prepared, prepare, render
-from harness.evaluate.run import run_batch
+from harness.evaluate.run import engine_of
 from harness.exceptions import CheckpointError, NotComparableError
 from harness.record import ItemResult, SiteCount
 from harness.reports.run_report import ledger_report
 from harness.runs.loaded import Run
-from harness.spec import EvalSpec
+from harness.spec import EngineOptions, EvalSpec
 
 _SHOWN = 40
 
@@ -75,7 +75,7 @@ def replay(
         "run": str(run.path),
         "checkpoint": str(prepared.checkpoint.path),
         "noise": str(prepared.spec.noise.at_level(level)),
-        "device": device_name(prepared.checkpoint.model.device),
+        "device": prepared.device,
         "stored_device": run.manifest["device"],
         "certificate": run.arm.certificate.status,
         "item": item,
@@ -97,15 +97,14 @@ def _generate(
 ) -> tuple[list[ItemResult], list[SiteCount]]:
     results: list[ItemResult] = []
     counts: list[SiteCount] = []
-    place = f"one item on {prepared.checkpoint.model.device}"
+    batches = [Batch(level, (Prompt(item, seed, prepared.prompts[item]),)) for level, seed in wanted]
     with (
-        out_of_memory_as(place, "give a --device that has more"),
-        prepared.session() as session,
+        out_of_memory_as(f"one item on {prepared.device}", "give a --device that has more"),
+        engine_of(prepared, EngineOptions(batch_size=1)) as engine,
     ):
-        for level, seed in wanted:
-            found, _ = run_batch(prepared, session, Batch(level, (Prompt(item, seed, prepared.prompts[item]),)))
-            results += found
-            counts += session.drain(level)
+        for ran in engine.stream(iter(batches)):
+            results += ran.results
+            counts += ran.counts
     return results, counts
 
 

@@ -10,7 +10,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from harness.checkpoints.beside import attach
 from harness.checkpoints.folder import fingerprint_settings, fingerprint_weights, weight_files
 from harness.checkpoints.loading import load_model, load_tokenizer, quiet
-from harness.checkpoints.source import Source, as_source
+from harness.checkpoints.source import AnyCheckpoint, Source, as_source
 
 __all__ = ["Checkpoint", "fingerprint_settings", "fingerprint_weights", "load_checkpoint", "weight_files"]
 
@@ -48,7 +48,7 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    checkpoint: Path | Source, dtype: str = "float32", attention: str = "sdpa", device: str = "cpu"
+    checkpoint: AnyCheckpoint, dtype: str = "float32", attention: str = "sdpa", device: str = "cpu"
 ) -> Checkpoint:
     """Loads model and tokenizer; ``dtype`` and ``attention`` are torch's and transformers' names.
 

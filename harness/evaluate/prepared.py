@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from harness.checkpoints.source import Source, as_source
+from harness.checkpoints.source import AnyCheckpoint, as_source, path_of
 from harness.evaluate import vllm_limits
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
@@ -26,6 +26,7 @@ from harness.runs.loaded import EARLY_STOP, EVALUATION_KIND
 from harness.runs.manifest import build_manifest, digest
 from harness.runs.quantized import WEIGHT
 from harness.spec import TRANSFORMERS, EvalSpec, quantization_text
+from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
 
 
@@ -54,6 +55,11 @@ class Prepared:
     def loaded(self) -> bool:
         """False where the model is an outline without weights: its engine loads it in a process of its own."""
         return bool(self.checkpoint.model.device.type != OUTLINE)
+
+    @property
+    def device(self) -> str:
+        """The name of the device, where this process has the model."""
+        return device_name(self.checkpoint.model.device) if self.loaded else "of the engines' processes"
 
     @property
     def key(self) -> dict[str, str]:
@@ -89,7 +95,7 @@ class Prepared:
         details = {
             "checkpoint": self.checkpoint.source.to_json(),
             "training": None if self.training is None else self.training.to_json(),
-            "device": device_name(self.checkpoint.model.device) if self.loaded else "of the engines' processes",
+            "device": self.device,
             "spec": self.spec.to_json(),
             "plan": self.plan.to_json(),
             "quantization": [_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers],
@@ -120,13 +126,12 @@ def attention_for(spec: EvalSpec) -> str:
     return choose_attention(spec.attention, (spec.noise,))
 
 
-def prepare(path: Path | Source, spec: EvalSpec, device: str | None = None, *, outline: bool = False) -> Prepared:
+def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, outline: bool = False) -> Prepared:
     """Loads task and checkpoint and makes the plan. Raises :class:`HarnessError` for every kind of bad input.
 
     With ``outline``, and for engines that load it themselves, the model has no weights.
     """
-    source = as_source(path)
-    path = source.path
+    path = path_of(named)
     if spec.noise.at != "output":
         raise HarnessError(
             f"--noise {spec.noise}",
@@ -136,7 +141,8 @@ def prepare(path: Path | Source, spec: EvalSpec, device: str | None = None, *, o
     task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
     every = task.items()
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
-    checkpoint = _load(source, spec, device, outline)
+    checkpoint = _load(named, spec, device, outline)
+    check_carried(spec)
     plan = build_plan(checkpoint.model, spec.noise)
     quantizers = tuple(build_plan(checkpoint.model, each) for each in spec.quantization)
     check_apart((plan, *quantizers))
@@ -167,22 +173,36 @@ def prepare(path: Path | Source, spec: EvalSpec, device: str | None = None, *, o
     return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, scorer, template, quantizers, training)
 
 
-def _load(source: Source, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:
+def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:
     """The checkpoint; its outline for engines that load it in processes of their own."""
     if spec.engine != TRANSFORMERS:
         if device is not None:
             raise HarnessError(f"--device {device}", f"engine {spec.engine} chooses its device itself", "drop --device")
         vllm_limits.check_installed()
+        source = as_source(named)
         vllm_limits.check_source(source)
         vllm_limits.check_noise(spec)
         checkpoint = load_checkpoint(source, spec.dtype, FUSED, OUTLINE)
         vllm_limits.check_model(source.path, checkpoint.model.config)
         return checkpoint
     if outline:
-        return load_checkpoint(source, spec.dtype, attention_for(spec), OUTLINE)
+        return load_checkpoint(named, spec.dtype, attention_for(spec), OUTLINE)
     place = check_device(device or best_device())
-    with out_of_memory_as(f"checkpoint {source.path} on {place}", "free memory, or give a --device that has more"):
-        return load_checkpoint(source, spec.dtype, attention_for(spec), place)
+    with out_of_memory_as(f"checkpoint {path_of(named)} on {place}", "free memory, or give a --device that has more"):
+        return load_checkpoint(named, spec.dtype, attention_for(spec), place)
+
+
+def check_carried(spec: EvalSpec) -> None:
+    """Raises :class:`HarnessError` for a level that the dtype cannot carry: rounding would swallow the noise."""
+    least = LEAST_RELATIVE.get(spec.dtype, 0.0)
+    for level in spec.levels:
+        relative = spec.noise.error.expected_relative_rms(level) if level else None
+        if relative is not None and relative < least:
+            raise HarnessError(
+                f"noise level {level:g} in {spec.dtype}",
+                f"it cannot carry a relative error of {relative:g}: rounding swallows what is below about {least:g}",
+                "raise the level or use --dtype float32",
+            )
 
 
 def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -60,10 +61,30 @@ def connected(workers: int, needs: Mapping[str, float], verbose: bool = False) -
                 given = {"address": "local", **_local(workers, folder), **quiet}
             else:
                 given = {"address": address, **quiet}
+            stack.enter_context(_kept_from_stdout(verbose))
             stack.callback(ray.shutdown)
             _start(given, f"--workers {workers}" + (f" with {ADDRESS}={address}" if address else ""))
         check_room(workers, needs, ray.cluster_resources())
         yield
+
+
+@contextlib.contextmanager
+def _kept_from_stdout(verbose: bool) -> Iterator[None]:
+    """Ray prints what it has to say about processes that died to standard output, also without ``log_to_driver``.
+
+    That belongs to the results: it goes to standard error where asked for, else nowhere.
+    """
+    if verbose:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        return
+    printing = importlib.import_module("ray._private.worker")  # its own debugger switches it off in the same way
+    before = getattr(printing, "_worker_logs_enabled", True)
+    printing.__dict__["_worker_logs_enabled"] = False
+    try:
+        yield
+    finally:
+        printing.__dict__["_worker_logs_enabled"] = before
 
 
 def _local(workers: int, folder: str) -> dict[str, Any]:

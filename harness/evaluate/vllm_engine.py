@@ -23,7 +23,7 @@ from harness.evaluate.scoring import scored_result
 from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
 from harness.evaluate.vllm_limits import MULTIPROCESSING, cache_of, check_room, set_environment
 from harness.exceptions import EvidenceError, HarnessError
-from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, revision
+from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole, revision
 from harness.integrations.vllm_plugin.rows import Request
 from harness.integrations.vllm_plugin.worker import QUALIFIED_NAME, counts_of
 from harness.record import ItemResult, SiteCount
@@ -117,14 +117,17 @@ class VllmEngine:
         } | self._overrides
 
     def _start(self) -> None:
+        check_whole(self._overrides.get("tensor_parallel_size", 1) * self._overrides.get("pipeline_parallel_size", 1))
         set_environment()
         check_room(self._prepared, self._options)
         from harness.integrations import vllm_plugin
 
         vllm_plugin.register()  # this process builds the configuration that the others are sent
+        if vllm_plugin.STATUS.problems:
+            raise EvidenceError("; ".join(vllm_plugin.STATUS.problems), "the plugin works nowhere", "correct it")
         from vllm import LLM
 
-        log.debug(SWITCHED_OFF)
+        log.info(SWITCHED_OFF)
         try:
             self._llm = LLM(**{name: value for name, value in self.arguments().items() if value is not None})
         except Exception as error:  # its start fails in as many ways as there are installations

@@ -15,18 +15,18 @@ import pytest
 from harness.evaluate import scale_out
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import engine_of, evaluate
-from harness.evaluate.worker import Worker, job_of
-from harness.exceptions import CheckpointError, EvidenceError, HarnessError
+from harness.exceptions import CheckpointError, HarnessError, StoreError
 from harness.ledger import merge
 from harness.runs.loaded import load_run
-from harness.runs.store import Store
+from harness.runs.store import DATABASE, Store
 from harness.spec import VLLM, EngineOptions
+from harness.thresholds import CONTROL_ITEMS
 from suites.slow.conftest import spec_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: make setup-full")
 pytestmark = pytest.mark.slow
 
-SPEC = spec_of("transformers", items=16, levels=(0.0, 0.1), noise_seeds=2)
+SPEC = spec_of("transformers", items=20, levels=(0.0, 0.1), noise_seeds=1)
 BATCH = 4
 TWO = EngineOptions(BATCH, workers=2, timeout=300)
 
@@ -55,30 +55,35 @@ def alone(shipped, tmp_path_factory):
 
 
 def counted(run):
-    """(site, level) -> what was counted there over all processes, the energies left out: sums of floats."""
+    """(site, level) -> calls, rows, elements, changed over all processes; energies are sums of floats."""
     merged = merge(run.counts, across_processes=True)
     return {(each.site, each.level): (each.calls, each.rows, each.elements, each.changed) for each in merged}
+
+
+def rows_and_elements(run):
+    """What does not depend on how batches are cut, as calls do, and the last bit of a few results."""
+    return {key: numbers[1:3] for key, numbers in counted(run).items()}
 
 
 def processes(counts):
     return {count.process for count in counts}
 
 
-def halves(prepared, store):
-    """One half of the items after the other, as early stopping does."""
-    middle = len(prepared.items) // 2
-    yield replace(prepared, items=prepared.items[:middle])
-    assert {item for item, _, _ in store.done()} == {item.key for item in prepared.items[:middle]}
-    yield replace(prepared, items=prepared.items[middle:])
+def parts(prepared, store):
+    """Some items after the others, as early stopping does."""
+    first, rest = prepared.items[:CONTROL_ITEMS], prepared.items[CONTROL_ITEMS:]
+    yield replace(prepared, items=first)
+    assert {item for item, _, _ in store.done()} == {item.key for item in first}
+    yield replace(prepared, items=rest)
 
 
 @pytest.mark.usefixtures("users_ray")
 def test_two_workers_store_what_one_stores(shipped, alone, tmp_path):
     prepared = prepare(shipped, SPEC, outline=True)
-    evaluate(prepared, tmp_path / "run", BATCH, engine=engine_of(prepared, TWO, "cpu"), parts=halves)
+    evaluate(prepared, tmp_path / "run", BATCH, engine=engine_of(prepared, TWO, "cpu"), parts=parts)
     run = load_run(tmp_path / "run")
     assert run.results == alone.results
-    assert counted(run) == counted(alone)
+    assert rows_and_elements(run) == rows_and_elements(alone)
     assert run.arm.certificate.status == "certified"
     assert run.arm.certificate.control == alone.arm.certificate.control
     found = processes(run.counts)
@@ -108,7 +113,7 @@ def test_the_batch_of_a_killed_worker_is_done_again(shipped, alone, tmp_path, ca
 
 
 @pytest.mark.usefixtures("users_ray")
-def test_workers_that_cannot_go_on_give_one_line_and_a_resumable_run(shipped, alone, tmp_path, monkeypatch):
+def test_workers_that_cannot_go_on_give_one_line_and_store_nothing(shipped, tmp_path, monkeypatch):
     out = tmp_path / "run"
     prepared = prepare(shipped, SPEC, outline=True)
 
@@ -142,34 +147,18 @@ def test_workers_that_cannot_go_on_give_one_line_and_a_resumable_run(shipped, al
     assert str(refused(Hanging, timeout=3.0)).startswith("--timeout 3; no worker gave an answer")
     with Store.read(out) as store:
         assert not store.done() and not store.counts()
-    evaluate(prepare(shipped, SPEC, "cpu"), out, BATCH)
-    assert load_run(out).results == alone.results
-
-
-@pytest.mark.usefixtures("users_ray")
-def test_a_worker_that_would_measure_something_else_is_refused(shipped, tmp_path, monkeypatch):
-    def other(prepared, options, device):
-        job = job_of(prepared, options, device)
-        return replace(job, shared={**job.shared, "revision": "another"})
-
-    monkeypatch.setattr(scale_out, "job_of", other)
-    prepared = prepare(shipped, SPEC, outline=True)
-    with pytest.raises(EvidenceError, match=r"^worker \d of 2 has another revision;") as caught:
-        evaluate(prepared, tmp_path / "run", BATCH, engine=engine_of(prepared, TWO, "cpu"))
-    assert caught.value.exit_code == 4
-    assert issubclass(Worker, object)
 
 
 @pytest.mark.usefixtures("users_ray")
 def test_more_workers_than_places_are_refused(shipped, tmp_path):
     prepared = prepare(shipped, SPEC, outline=True)
-    with pytest.raises(HarnessError, match="--workers 3; Ray has 2 CPU here .*give at most --workers 2"):
+    with pytest.raises(HarnessError, match=r"--workers 3; Ray has 2 CPU here .*give at most --workers 2"):
         evaluate(prepared, tmp_path / "run", BATCH, engine=engine_of(prepared, replace(TWO, workers=3), "cpu"))
 
 
 def test_ctrl_c_stops_every_process_and_the_run_resumes_with_one(shipped, alone, tmp_path):
     out = tmp_path / "run"
-    options = f"--items 16 --noise-levels 0,0.1 --noise-seeds 2 --batch-size {BATCH} --device cpu --workers 2"
+    options = f"--items 20 --noise-levels 0,0.1 --noise-seeds 1 --batch-size {BATCH} --device cpu --workers 2"
     command = [sys.executable, "-m", "harness.cli.main", "eval", str(shipped), "--out", str(out), *options.split()]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
@@ -196,17 +185,20 @@ def test_ctrl_c_stops_every_process_and_the_run_resumes_with_one(shipped, alone,
 
 
 def recorded(out):
-    if not (out / "run.sqlite").is_file():
+    if not (out / DATABASE).is_file():
         return 0
-    with Store.read(out) as store:
-        return len(store.done())
+    try:
+        with Store.read(out) as store:
+            return len(store.done())
+    except StoreError:  # it is being made
+        return 0
 
 
 @pytest.mark.usefixtures("users_ray")
 def test_two_vllm_workers_store_what_one_stores(shipped, tmp_path, monkeypatch):
     pytest.importorskip("vllm", reason="vLLM is not installed: make setup-full")
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    spec = spec_of(VLLM, items=8, levels=(0.0, 0.1), noise_seeds=2)
+    spec = spec_of(VLLM, items=8, levels=(0.0, 0.1), max_new_tokens=32, positive_control=False)
     runs = []
     for workers in (2, 1):
         prepared, out = prepare(shipped, spec, outline=workers > 1), tmp_path / f"{workers}"
@@ -214,8 +206,6 @@ def test_two_vllm_workers_store_what_one_stores(shipped, tmp_path, monkeypatch):
         runs.append(load_run(out))
     two, one = runs
     assert two.results == one.results
-    assert {key: numbers[1:] for key, numbers in counted(two).items()} == {
-        key: numbers[1:] for key, numbers in counted(one).items()
-    }, "calls depend on how vLLM fills its batches"
+    assert rows_and_elements(two) == rows_and_elements(one)
     assert [run.arm.certificate.status for run in runs] == ["certified", "certified"]
     assert len(processes(two.counts)) == 2

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from harness.exceptions import EvidenceError
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import SDPA, Site
 from harness.numerics.keyed_random import derive_key
@@ -74,6 +75,16 @@ class Payload:
     def handle(self) -> int:
         """Names the session in the operators' arguments, which compiled code keeps: the same in every process."""
         return derive_key("engine", str(sorted(self.to_json().items())))
+
+
+def check_whole(devices: int) -> None:
+    """Raises :class:`EvidenceError` for a model that is split over several ``devices``."""
+    if devices > 1:
+        raise EvidenceError(
+            f"a model split over {devices} devices",
+            "noise on the partial sums of a split product is another error model",
+            "give each worker a whole model (--workers)",
+        )
 
 
 def site_number(name: str) -> int:

@@ -13,7 +13,7 @@ from vllm.model_executor.layers.quantization.base_config import QuantizationConf
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, UnquantizedEmbeddingMethod
 
 from harness.exceptions import EvidenceError
-from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload
+from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole
 from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice
 from harness.noise.opaque import RESULT, perturb
 from harness.noise.sites import Site
@@ -67,12 +67,7 @@ class RobustnessConfig(QuantizationConfig):
                 raise EvidenceError(
                     f"quantization={METHOD!r}", "the engine was given no payload", f"give additional_config[{KEY!r}]"
                 )
-            if config.parallel_config.tensor_parallel_size > 1 or config.parallel_config.pipeline_parallel_size > 1:
-                raise EvidenceError(
-                    "a model split over several devices",
-                    "noise on the partial sums of a split product is another error model",
-                    "give each worker a whole model (--workers)",
-                )
+            check_whole(config.parallel_config.world_size)
             self._session = EngineSession(Payload.from_json(data))
         return self._session
 

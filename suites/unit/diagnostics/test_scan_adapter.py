@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from scan_models import build, save
 from transformers import AutoModelForCausalLM
 
-from harness.diagnostics.adapter import WEIGHT_FILE, beside, merge_into, read_adapter
+from harness.checkpoints.lora import WEIGHT_FILE
+from harness.checkpoints.modes import UNMERGED
+from harness.diagnostics.adapter import beside, merge_into, read_adapter
 from harness.diagnostics.loaded import quantized_places
 from harness.diagnostics.places import find_places
-from harness.diagnostics.scan_spec import UNMERGED, parse_recipes
+from harness.diagnostics.scan_spec import parse_recipes
 from harness.diagnostics.stored import tensor_digest
 from harness.diagnostics.weights import open_source
 from harness.exceptions import CheckpointError, HarnessError

@@ -85,6 +85,6 @@ def test_an_evaluation_out_of_memory_stops_and_resumes(
 def test_a_checkpoint_that_does_not_fit_is_one_line(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(run_module, "load_checkpoint", raising(ERRORS[1]))
+    monkeypatch.setattr("harness.evaluate.prepared.load_checkpoint", raising(ERRORS[1]))
     text = refusal(prepare, tiny, EvalSpec("arith", items=1))
     assert f"checkpoint {tiny} on " in text and "out of memory (CUDA out of memory" in text

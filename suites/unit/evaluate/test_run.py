@@ -158,7 +158,8 @@ def test_another_specification_or_checkpoint_is_refused_and_nothing_is_touched(
     before = {entry.name: entry.read_bytes() for entry in finished.iterdir()}
     more = replace(prepared, spec=replace(SPEC, noise_seeds=3))
     assert "noise_seeds (2 there, 3 now)" in refusal(evaluate, more, finished, kind=StoreError)
-    other = replace(prepared, checkpoint=replace(prepared.checkpoint, fingerprint="0" * 64))
+    strange = replace(prepared.checkpoint, source=replace(prepared.checkpoint.source, weights="0" * 64))
+    other = replace(prepared, checkpoint=strange)
     assert "another evaluation: weights (" in refusal(evaluate, other, finished, kind=StoreError)
     template = replace(prepared, template="other")
     assert f"template ({prepared.template} there, other now)" in refusal(evaluate, template, finished, kind=StoreError)
