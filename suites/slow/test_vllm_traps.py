@@ -11,13 +11,20 @@ import pytest
 
 from harness.evaluate.vllm_engine import VllmEngine
 from harness.exceptions import EvidenceError, HarnessError
-from harness.integrations.vllm_plugin import quantization
 from harness.record import INVALID_EVIDENCE
 from harness.runs.loaded import load_run
 from suites.slow.conftest import answers, batch_of, running, spec_of
 from suites.slow.test_vllm_modes import harness
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_here")]
+
+
+@pytest.fixture
+def sites(vllm_here):
+    """The class through which every layer of vLLM registers and perturbs."""
+    from harness.integrations.vllm_plugin.quantization import _Sites
+
+    return _Sites
 
 
 def test_a_worker_without_the_plugin_is_named(shipped, tmp_path):
@@ -50,19 +57,19 @@ def test_prefix_cache_hits_are_named(shipped, in_process):
     assert any("wrong injection count" in problem for problem in noisy)
 
 
-def test_compiled_code_without_the_operator_is_named(shipped, in_process, monkeypatch, tmp_path):
+def test_compiled_code_without_the_operator_is_named(shipped, in_process, sites, monkeypatch, tmp_path):
     """What a stale compile cache gives: the sites are registered, and the code that runs was traced without them.
 
     vLLM found the cache of such code under the same key in another process, and only failed to load it.
     """
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
-    honest = quantization._Sites.build
+    honest = sites.build
 
     def silent(self, *given, **more):
         honest(self, *given, **more)
         self._result = None
 
-    monkeypatch.setattr(quantization._Sites, "build", silent)
+    monkeypatch.setattr(sites, "build", silent)
     spec = spec_of("vllm-compiled", items=4, max_new_tokens=8)
     with running(shipped, spec) as (prepared, engine):
         found, problems, _ = answers(engine, batch_of(prepared, 0.10))
@@ -71,9 +78,9 @@ def test_compiled_code_without_the_operator_is_named(shipped, in_process, monkey
     assert any("stale compile cache" in problem for problem in problems)
 
 
-def test_weights_quantized_after_packing_are_caught(shipped, in_process, monkeypatch):
+def test_weights_quantized_after_packing_are_caught(shipped, in_process, sites, monkeypatch):
     """vLLM packs weights when it loads them; a quantizer that comes later changes nothing and says nothing."""
-    monkeypatch.setattr(quantization._Sites, "quantized", lambda self, weight: None)
+    monkeypatch.setattr(sites, "quantized", lambda self, weight: None)
     with pytest.raises(EvidenceError, match=r"has no layer for model\.layers\.0"):
         running(shipped, spec_of(items=4, quantize="weights=mxfp4")).__enter__()
 
