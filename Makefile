@@ -40,9 +40,9 @@ eval: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -p no:benchmark -m "not slow and not thorough and not bench" suites
 
-# vLLM starts processes of its own and two cores are few: one test at a time
+# Files go to workers as a whole: engines within a process start faster after the first
 test-slow: setup-full
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark -m slow suites
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -p no:benchmark -m slow suites
 
 unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -p no:benchmark -m unit suites

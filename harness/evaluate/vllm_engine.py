@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
@@ -210,19 +211,24 @@ class VllmEngine:
         return works, seen, self._llm.collective_rpc("robustness_drain", args=(levels,))
 
     def _in_time(self, work: Callable[[], T]) -> T:
-        """``work()``, given up where another process does not answer in time; within one process it just runs."""
+        """``work()``, given up where another process does not answer in time; within one process it just runs.
+
+        The thread is a daemon: neither Ctrl-C nor the end of this process waits for an engine that hangs.
+        """
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
             if os.environ.get(MULTIPROCESSING) == "0":
                 return work()
-            with ThreadPoolExecutor(1) as pool:
-                answer = pool.submit(work)
-                try:
-                    return answer.result(self._options.timeout)
-                except TimeoutError:
-                    self.close()  # which ends the wait of the other thread too
-                    raise EngineDied(f"the vLLM engine gave no answer in {self._options.timeout:g} s") from None
+            answer: Future[T] = Future()
+            threading.Thread(target=_fulfil, args=(answer, work), daemon=True).start()
+            try:
+                return answer.result(self._options.timeout)
+            except TimeoutError:
+                if answer.done():
+                    raise
+                self.close()
+                raise EngineDied(f"the vLLM engine gave no answer in {self._options.timeout:g} s") from None
         except EngineDeadError as error:
             raise EngineDied(f"the vLLM engine died ({error})") from error
 
@@ -284,6 +290,14 @@ class VllmEngine:
             own = [result for result in results if result.level == level]
             found += count_problems(self._expected, own, {c.site: c for c in noise if c.level == level})
         return tuple(f"vLLM process {process}: {problem}" for problem in found)
+
+
+def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:
+    """Puts what ``work`` gives or raises into ``answer``."""
+    try:
+        answer.set_result(work())
+    except BaseException as error:  # raised again on the caller's thread
+        answer.set_exception(error)
 
 
 def expected_sites(prepared: Prepared) -> tuple[ExpectedSite, ...]:

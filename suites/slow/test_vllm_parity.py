@@ -99,6 +99,32 @@ def test_mixed_levels_and_seeds_equal_separate_runs(shipped):
     assert seeds[0] != seeds[1]
 
 
+def test_requests_that_name_nothing_take_what_was_set_by_rpc(shipped):
+    """As a rollout server's do, whose requests come from elsewhere."""
+    from vllm import SamplingParams
+
+    from harness.integrations.vllm_plugin.rows import prompt_item
+
+    with running(shipped, spec_of(items=4)) as (prepared, engine):
+        prompts = [{"prompt_token_ids": list(prepared.prompts[item.key])} for item in prepared.items]
+        plain = SamplingParams(temperature=0.0, max_tokens=24, detokenize=False)
+        llm = engine._llm
+
+        def tokens():
+            return [list(output.outputs[0].token_ids) for output in llm.generate(prompts, plain, use_tqdm=False)]
+
+        given = []
+        for level, seed in ((0.0, 0), (0.2, 0), (0.2, 1), (0.2, 0)):
+            llm.collective_rpc("robustness_set", args=(level, seed))
+            given.append(tokens())
+        (drained,) = llm.collective_rpc("robustness_drain", args=([0.0, 0.2],))
+    clean, noisy, other, again = given
+    assert noisy == again
+    assert len({str(each) for each in (clean, noisy, other)}) == 3
+    assert {row[2] for row in drained["counts"]} == {0.0, 0.2}
+    assert prompt_item(prompts[0]["prompt_token_ids"]) != prompt_item(prompts[1]["prompt_token_ids"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "happened"),
     [

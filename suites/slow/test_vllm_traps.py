@@ -9,10 +9,12 @@ import time
 
 import pytest
 
+from harness.evaluate.prepared import prepare
 from harness.evaluate.vllm_engine import VllmEngine
 from harness.exceptions import EvidenceError, HarnessError
 from harness.record import INVALID_EVIDENCE
 from harness.runs.loaded import load_run
+from harness.spec import EngineOptions
 from suites.slow.conftest import answers, batch_of, running, spec_of
 from suites.slow.test_vllm_modes import harness
 
@@ -124,6 +126,32 @@ def test_an_engine_that_dies_is_started_once_more(shipped, monkeypatch, caplog):
         time.sleep(1)
         with pytest.raises(HarnessError, match=r"died twice .* the same command resumes"):
             answers(engine, batch_of(prepared, 0.05))
+
+
+def test_an_engine_that_hangs_is_given_up(shipped, monkeypatch):
+    """Twice no answer in time: the run stops, resumable, and nobody waits for the engine."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    prepared = prepare(shipped, spec_of(items=2))
+    started = []
+
+    def start(self):
+        started.append(self)
+
+    monkeypatch.setattr(VllmEngine, "_start", start)
+    monkeypatch.setattr(VllmEngine, "_exchange", lambda self, *given: time.sleep(60))
+    begun = time.monotonic()
+    with (
+        VllmEngine(prepared, EngineOptions(2, timeout=0.2)) as engine,
+        pytest.raises(HarnessError, match=r"died twice .* no answer in 0\.2 s.* resumes"),
+    ):
+        answers(engine, batch_of(prepared, 0.05))
+    assert len(started) == 2
+    assert time.monotonic() - begun < 50
+
+
+def test_a_split_model_is_refused(shipped):
+    with pytest.raises(EvidenceError, match="split over 2 devices"):
+        running(shipped, spec_of(items=2), overrides={"tensor_parallel_size": 2}).__enter__()
 
 
 def _kill(pid):

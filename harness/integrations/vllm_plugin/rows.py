@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -153,11 +154,26 @@ def _frame(
     return Frame(0, torch.tensor(0), rows, True, error, level, True, "", (), seed)
 
 
-def request_of(arguments: Mapping[str, Any] | None, key: str, name: str) -> Request:
-    """The request that its sampling parameters describe. Raises :class:`EvidenceError` where they do not."""
+def prompt_item(tokens: Sequence[int]) -> str:
+    """The item of a request that names none: a digest of its prompt's token ids."""
+    return hashlib.sha256(",".join(map(str, tokens)).encode()).hexdigest()
+
+
+def request_of(
+    arguments: Mapping[str, Any] | None, key: str, name: str, prompt: Sequence[int] = (), default: Request | None = None
+) -> Request:
+    """The request that its sampling parameters describe.
+
+    Where they do not, it has level, seed and error of ``default``, and the digest of ``prompt`` for its item. Raises
+    :class:`EvidenceError` where there is no default either.
+    """
     given = (arguments or {}).get(key)
     if not isinstance(given, Mapping):
+        if default is not None:
+            return replace(default, item=prompt_item(prompt))
         raise EvidenceError(
-            f"request {name}", "it names no item, seed and level", f"give them in extra_args[{key!r}] of its parameters"
+            f"request {name}",
+            "it names no item, seed and level",
+            f"give them in extra_args[{key!r}] of its parameters, or set them for all",
         )
     return Request(str(given["item"]), int(given["seed"]), float(given["level"]), given["error"])

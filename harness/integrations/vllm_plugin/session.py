@@ -72,6 +72,7 @@ class EngineSession:
         self.is_open = False
         self.products: dict[str, Product] = {}
         self.work = Work()
+        self.default: Request | None = None
         self._numbers: dict[int, Product] = {}
         self._step: Step | None = None
         self._bases = Bases(payload.noise.key)

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.integrations.vllm_plugin.payload import KEY, revision
-from harness.integrations.vllm_plugin.rows import request_of
+from harness.integrations.vllm_plugin.rows import Request, request_of
 from harness.noise.ledger import process_name
 from harness.record import SiteCount
 
@@ -101,7 +101,13 @@ class RobustnessWorker:
             [
                 (
                     name,
-                    request_of(runner.requests[name].sampling_params.extra_args, KEY, name),
+                    request_of(
+                        runner.requests[name].sampling_params.extra_args,
+                        KEY,
+                        name,
+                        runner.requests[name].prompt_token_ids or (),
+                        session.default,
+                    ),
                     int(batch.num_computed_tokens_cpu[place]),
                     int(starts[place + 1] - starts[place]),
                     int(batch.num_prompt_tokens[place]),
@@ -110,6 +116,14 @@ class RobustnessWorker:
             ],
             runner.device,
         )
+
+    def robustness_set(self, level: float | None, seed: int = 0, error: str | None = None) -> None:
+        """Level, noise seed and error model of every request that names none; ``None`` refuses such requests again.
+
+        Their item is the digest of the prompt. The error model is written as in a noise specification.
+        """
+        session = self.vllm_config.quant_config.session
+        session.default = None if level is None else Request("", seed, level, error)
 
     def robustness_drain(self, levels: list[float]) -> dict[str, Any]:
         """The ledger since the last call as lists of values, with the forwards there were; ``levels`` are those of the

@@ -170,6 +170,13 @@ def test_requests_without_a_name_are_refused():
     assert request_of({"key": request().to_json()}, "key", "r1") == request()
 
 
+def test_requests_without_a_name_take_what_was_set_for_all():
+    found = [request_of(None, "key", "r", tokens, request("", 3, 0.2)) for tokens in ([1, 2], [12], [1, 2])]
+    assert [(each.seed, each.level) for each in found] == [(3, 0.2)] * 3
+    assert found[0].item == found[2].item != found[1].item
+    assert request_of({"key": request().to_json()}, "key", "r", [1], request("", 3, 0.2)) == request()
+
+
 def test_two_engines_in_one_process_are_refused(plan, session):
     with pytest.raises(EvidenceError, match="two engines"):
         EngineSession(session.payload).open()
