@@ -20,30 +20,34 @@ def cost_line(prepared: Prepared, left: int, options: EngineOptions) -> str:
     """What the ``left`` generations will cost and what the run can tell, in one line."""
     items, levels = len(prepared.items), len(prepared.spec.levels)
     effect = minimum_detectable_effect(ASSUMED_DISCORDANCE**0.5, items)
-    seconds, how = _seconds(prepared, left, options)
+    seconds, bound, how = _seconds(prepared, left, options)
     quantized = "".join(f"; {plan.spec} on {len(plan.sites)} sites" for plan in prepared.quantizers)
     workers = f" on {options.workers} workers" if options.workers > 1 else ""
     return (
         f"{left} of {prepared.draws} generations to do: {items} items x {levels} levels, {prepared.spec.noise_seeds} "
         f"noise seeds above level 0, at most {prepared.decoding.max_new_tokens} new tokens; {prepared.spec.noise} on "
-        f"{len(prepared.plan.sites)} sites{quantized}; at most {duration(seconds / options.workers)}{workers} ({how}); "
+        f"{len(prepared.plan.sites)} sites{quantized}; {bound} {duration(seconds / options.workers)}{workers} ({how}); "
         f"minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
         f"if {100 * ASSUMED_DISCORDANCE:.0f} % of the pairs disagree)"
     )
 
 
-def _seconds(prepared: Prepared, left: int, options: EngineOptions) -> tuple[float, str]:
-    """Seconds on one worker if every answer were as long as allowed, and how they were found."""
+def _seconds(prepared: Prepared, left: int, options: EngineOptions) -> tuple[float, str, str]:
+    """Seconds on one worker if every answer were as long as allowed, whether that is a bound, and how it was found."""
     if prepared.spec.engine == TRANSFORMERS and prepared.loaded:
         batches = -(-left // options.batch_size)
-        return probe_seconds(prepared, options.batch_size) * batches, "measured on a probe batch"
+        return probe_seconds(prepared, options.batch_size) * batches, "at most", "measured on a probe batch"
     speed = calibrate([prepared.plan.spec.error], prepared.spec.dtype, "cpu")
     longest = max(len(tokens) for tokens in prepared.prompts.values()) + prepared.decoding.max_new_tokens
     products = 2 * sum(weight.numel() for weight in prepared.checkpoint.model.parameters()) / speed.gflops
     noise = sum(site.columns for site in prepared.plan.sites) * max(speed.nanoseconds.values())
     forwards = -(-left // options.batch_size) * prepared.decoding.max_new_tokens
     seconds = left * longest * (products + noise) * 1e-9 + forwards * SECONDS_PER_FORWARD
-    return seconds, f"estimated from this CPU's rates, and about {SECONDS_TO_START} s until the engine has started"
+    return (
+        seconds,
+        "about",
+        f"estimated from this CPU's rates; another {SECONDS_TO_START} s until the engine has started",
+    )
 
 
 def duration(seconds: float) -> str:
