@@ -1,0 +1,72 @@
+"""What is refused before vLLM is started; vLLM itself is not needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.checkpoints.source import Source
+from harness.evaluate import vllm_limits
+from harness.evaluate.prepared import check_carried
+from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
+from harness.noise.plan import build_plan
+from harness.spec import EvalSpec, parse_noise
+
+pytestmark = pytest.mark.unit
+
+
+def spec_of(noise, **more):
+    return EvalSpec("arith", noise=parse_noise(noise), engine="vllm", **more)
+
+
+@pytest.mark.parametrize("operators", ["qk", "pv", "softmax", "rotary", "linear,qk"])
+def test_operators_inside_fused_kernels_are_refused_with_the_way_out(operators):
+    with pytest.raises(NoiseSpecError, match=r"fused kernels hide them.*--attention eager"):
+        vllm_limits.check_noise(spec_of(f"relative_gaussian @ op:{operators}"))
+
+
+@pytest.mark.parametrize(
+    "noise", ["relative_gaussian @ op:linear,rms_norm,silu,sdpa", "relative_gaussian @ profile:linear"]
+)
+def test_layers_of_their_own_are_not(noise):
+    vllm_limits.check_noise(spec_of(noise))
+
+
+def test_sites_without_a_layer_of_their_kind_are_refused(toy):
+    with pytest.raises(NoiseSpecError, match=r"model\.embed_tokens .*no layer of it can be told"):
+        vllm_limits.check_plans([build_plan(toy(), parse_noise("relative_gaussian @ op:embedding"))])
+    vllm_limits.check_plans([build_plan(toy(), parse_noise("fake_quant(mxfp4) @ op:linear at:input"))])
+
+
+def test_an_adapter_beside_its_base_is_refused():
+    source = Source(Path("lora"), "lora", Path("base"), Path("base"), "w", "s", adapter=Path("lora"))
+    with pytest.raises(CheckpointError, match="use --adapter merged"):
+        vllm_limits.check_source(source)
+
+
+def test_a_quantized_checkpoint_is_refused():
+    config = SimpleNamespace(quantization_config={"quant_method": "awq"}, get_text_config=lambda: None)
+    with pytest.raises(CheckpointError, match="quantized already"):
+        vllm_limits.check_model(Path("folder"), config)
+
+
+def test_head_sizes_that_vllm_lacks_are_refused(monkeypatch):
+    monkeypatch.setattr(vllm_limits, "_head_sizes", lambda: (32, 64))
+    text = SimpleNamespace(hidden_size=64, num_attention_heads=4)
+    config = SimpleNamespace(get_text_config=lambda: text)
+    with pytest.raises(CheckpointError, match=r"head size 16; .*has 32, 64; use --engine transformers"):
+        vllm_limits.check_model(Path("folder"), config)
+    text.head_dim = 32
+    vllm_limits.check_model(Path("folder"), config)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_a_level_that_the_dtype_cannot_carry_is_refused(engine):
+    given = {"noise": parse_noise("relative_gaussian @ op:linear"), "engine": engine}
+    for dtype, level in (("bfloat16", 0.001), ("float16", 1e-4)):
+        with pytest.raises(HarnessError, match=f"{dtype}; it cannot carry a relative error"):
+            check_carried(EvalSpec("arith", dtype=dtype, levels=(0.0, level), **given))
+    check_carried(EvalSpec("arith", dtype="float32", levels=(0.0, 1e-6), **given))
+    check_carried(EvalSpec("arith", dtype="bfloat16", levels=(0.0, 0.01), **given))
