@@ -180,7 +180,8 @@ def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: boo
             raise HarnessError(f"--device {device}", f"engine {spec.engine} chooses its device itself", "drop --device")
         vllm_limits.check_installed()
         source = as_source(named)
-        vllm_limits.check_source(source)
+        if source.adapter is not None:
+            vllm_limits.check_adapter(source.adapter)
         vllm_limits.check_noise(spec)
         checkpoint = load_checkpoint(source, spec.dtype, FUSED, OUTLINE)
         vllm_limits.check_model(source.path, checkpoint.model.config)

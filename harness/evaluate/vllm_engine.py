@@ -22,7 +22,7 @@ from harness.evaluate.generation import Prompt
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
-from harness.evaluate.vllm_limits import MULTIPROCESSING, cache_of, check_room, set_environment
+from harness.evaluate.vllm_limits import MULTIPROCESSING, cache_of, check_adapter, check_room, set_environment
 from harness.exceptions import EvidenceError, HarnessError
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole, revision
 from harness.integrations.vllm_plugin.rows import Request
@@ -115,7 +115,24 @@ class VllmEngine:
             "skip_tokenizer_init": True,
             "kv_cache_memory_bytes": cache_of(prepared, self._options) if current_platform.is_cpu() else None,
             "seed": 0,
+            **self._adapter_arguments(),
         } | self._overrides
+
+    def _adapter_arguments(self) -> dict[str, Any]:
+        """What lets vLLM run an adapter beside its base: the noise falls on the base's products, the update is exact."""
+        adapter = self._prepared.checkpoint.source.adapter
+        if adapter is None:
+            return {}
+        return {"enable_lora": True, "max_loras": 1, "max_lora_rank": check_adapter(adapter)}
+
+    def _lora_request(self) -> Any:
+        """The adapter of every request, None where there is none."""
+        adapter = self._prepared.checkpoint.source.adapter
+        if adapter is None:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest("adapter", 1, str(adapter))
 
     def _start(self) -> None:
         check_whole(self._overrides.get("tensor_parallel_size", 1) * self._overrides.get("pipeline_parallel_size", 1))
@@ -247,7 +264,7 @@ class VllmEngine:
             )
             for work in works
         ]
-        outputs = self._llm.generate(prompts, parameters, use_tqdm=False)
+        outputs = self._llm.generate(prompts, parameters, use_tqdm=False, lora_request=self._lora_request())
         return [replace(work, output=output) for work, output in zip(works, outputs, strict=True)]
 
     @staticmethod

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.checkpoints.source import Source
+from harness.checkpoints.lora import read_config, read_updates
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D, LINEAR, SDPA
@@ -27,6 +27,9 @@ OVERHEAD = 2 * GIB
 BLOCK = 128
 """Tokens for which vLLM sets aside memory at a time on CPUs."""
 
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks of adapters that vLLM has room for."""
+
 _TO_TRANSFORMERS = "use --engine transformers (with --attention eager for QK, PV and softmax)"
 
 
@@ -43,14 +46,22 @@ def check_installed() -> None:
         ) from None
 
 
-def check_source(source: Source) -> None:
-    """Raises :class:`CheckpointError` for an adapter that runs beside its base: vLLM fuses it in kernels of its own."""
-    if source.adapter is not None:
+def check_adapter(adapter: Path) -> int:
+    """The least rank that vLLM must make room for to run ``adapter`` beside its base.
+
+    Raises :class:`CheckpointError` for what vLLM would run otherwise than peft: ranks above its largest, and scalings
+    that differ from module to module (vLLM knows one).
+    """
+    updates = read_updates(adapter, read_config(adapter))
+    rank = max(update.a.shape[0] for update in updates.values())
+    room = next((each for each in RANKS if each >= rank), None)
+    if room is None or len({update.scaling for update in updates.values()}) > 1:
         raise CheckpointError(
-            f"adapter {source.path} --adapter unmerged",
-            "vLLM multiplies adapters in kernels of its own, which are not perturbed",
+            f"adapter {adapter} of rank {rank} --adapter unmerged",
+            f"vLLM runs one scaling for all modules, and ranks up to {RANKS[-1]}",
             "use --adapter merged, or --engine transformers",
         )
+    return room
 
 
 def check_noise(spec: EvalSpec) -> None:

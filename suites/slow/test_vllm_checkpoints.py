@@ -13,6 +13,7 @@ from harness.checkpoints.source import resolve
 from harness.evaluate.prepared import prepare
 from harness.exceptions import CheckpointError
 from suites.slow.conftest import answers, batch_of, running, spec_of
+from suites.slow.test_vllm_parity import by_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
@@ -34,21 +35,18 @@ def adapter(shipped, tmp_path, monkeypatch):
     return tmp_path / "adapter"
 
 
-def test_a_merged_adapter_gives_the_tokens_of_transformers(adapter, shipped):
+@pytest.mark.parametrize("mode", ["merged", "unmerged"])
+def test_an_adapter_gives_the_tokens_of_transformers(adapter, shipped, mode):
     given = {}
     for engine_name in ("transformers", "vllm"):
-        with running(resolve(adapter), spec_of(engine_name, items=12)) as (prepared, engine):
-            given[engine_name] = answers(engine, batch_of(prepared, 0.0), batch_of(prepared, 0.10))
+        with running(resolve(adapter, adapter=mode), spec_of(engine_name, items=12)) as (prepared, engine):
+            given[engine_name] = answers(engine, batch_of(prepared, 0.0, True), batch_of(prepared, 0.10, True))
     assert given["vllm"][0] == given["transformers"][0]
     assert given["vllm"][1] == []
+    assert by_site(given["vllm"][2]) == by_site(given["transformers"][2])
     with running(shipped, spec_of(items=12)) as (prepared, engine):
         base, _, _ = answers(engine, batch_of(prepared, 0.0), batch_of(prepared, 0.10))
     assert base != given["vllm"][0]
-
-
-def test_an_unmerged_adapter_is_refused_before_vllm_starts(adapter):
-    with pytest.raises(CheckpointError, match="use --adapter merged"):
-        prepare(resolve(adapter, adapter="unmerged"), spec_of())
 
 
 def test_an_unsupported_head_size_is_refused_before_vllm_starts(shipped, tmp_path):

@@ -49,6 +49,7 @@ class RobustnessWorker:
             "compiled": self.vllm_config.compilation_config.mode.name,
             "runner": type(self.model_runner).__name__,
             "layers": self._linear_layers(),
+            "adapters": self.vllm_config.lora_config is not None,
             "linears": session.linears(head=False),
             "heads": session.linears(head=True),
         }

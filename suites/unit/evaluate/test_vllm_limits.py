@@ -6,8 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from harness.checkpoints.source import Source
+from harness.checkpoints.lora import Update
 from harness.evaluate import vllm_limits
 from harness.evaluate.prepared import check_carried
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
@@ -40,10 +41,22 @@ def test_sites_without_a_layer_of_their_kind_are_refused(toy):
     vllm_limits.check_plans([build_plan(toy(), parse_noise("fake_quant(mxfp4) @ op:linear at:input"))])
 
 
-def test_an_adapter_beside_its_base_is_refused():
-    source = Source(Path("lora"), "lora", Path("base"), Path("base"), "w", "s", adapter=Path("lora"))
-    with pytest.raises(CheckpointError, match="use --adapter merged"):
-        vllm_limits.check_source(source)
+def adapter_of(monkeypatch, *updates):
+    """An adapter with (rank, scaling) for each module."""
+    found = {f"m{n}": Update(torch.zeros(r, 4), torch.zeros(4, r), s) for n, (r, s) in enumerate(updates)}
+    monkeypatch.setattr(vllm_limits, "read_config", lambda path: {})
+    monkeypatch.setattr(vllm_limits, "read_updates", lambda path, config: found)
+    return Path("adapter")
+
+
+def test_vllm_makes_room_for_the_largest_rank_of_an_adapter(monkeypatch):
+    assert vllm_limits.check_adapter(adapter_of(monkeypatch, (4, 2.0), (9, 2.0))) == 16
+
+
+@pytest.mark.parametrize("updates", [((513, 1.0),), ((4, 1.0), (4, 2.0))])
+def test_adapters_that_vllm_would_run_otherwise_are_refused(monkeypatch, updates):
+    with pytest.raises(CheckpointError, match=r"one scaling for all modules, .* use --adapter merged"):
+        vllm_limits.check_adapter(adapter_of(monkeypatch, *updates))
 
 
 def test_a_quantized_checkpoint_is_refused():

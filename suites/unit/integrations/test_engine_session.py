@@ -203,7 +203,7 @@ def toy_again():
 
 
 SEEN = {"products": 6, "matched": 4, "rows": 20, "squared": 1000 * 0.01, "nonzero": 1000, "changed": 999}
-REPORTS = [{"layers": 3, "linears": ["a"], "heads": ["b"]}]
+REPORTS = [{"adapters": False, "layers": 3, "linears": ["a"], "heads": ["b"]}]
 
 
 def audited(level=0.1, relative=0.1, **change):
