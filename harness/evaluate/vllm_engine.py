@@ -119,7 +119,7 @@ class VllmEngine:
         } | self._overrides
 
     def _adapter_arguments(self) -> dict[str, Any]:
-        """What lets vLLM run an adapter beside its base: the noise falls on the base's products, the update is exact."""
+        """What lets vLLM run an adapter beside its base: noise falls on the base's products, the update is exact."""
         adapter = self._prepared.checkpoint.source.adapter
         if adapter is None:
             return {}
