@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from vllm.config import get_current_vllm_config_or_none
 from vllm.platforms import current_platform
@@ -13,8 +12,7 @@ from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_b
 
 from harness.integrations.vllm_plugin.payload import module_of_attention
 from harness.integrations.vllm_plugin.quantization import RobustnessConfig
-from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice
-from harness.noise.opaque import RESULT, perturb
+from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, operated
 
 SUFFIX = ".attn"
 """vLLM's attention layer lies one level below the attention block of transformers."""
@@ -47,8 +45,7 @@ class NoisyCPUAttentionImpl(CPUAttentionBackendImpl):
         if number is None:
             return output
         flat = output.view(output.shape[0], -1)
-        noisy = perturb(flat, torch.zeros((), dtype=torch.int64), self._session.handle, number, RESULT)
-        output.copy_(noisy.view(output.shape))
+        output.copy_(operated(flat, self._session, number).view(output.shape))
         return output
 
 

@@ -14,9 +14,8 @@ from vllm.config import get_current_vllm_config_or_none
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 
-from harness.integrations.vllm_plugin.quantization import RobustnessConfig, _token
-from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice
-from harness.noise.opaque import RESULT, perturb
+from harness.integrations.vllm_plugin.quantization import RobustnessConfig
+from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, operated
 from harness.noise.sites import Site
 
 NORM, ACTIVATION = "rms_norm", "silu"
@@ -40,10 +39,7 @@ class Named:
 
     def after(self, y: Tensor) -> Tensor:
         """``y`` with the noise of the site."""
-        if self.session is None:
-            return y
-        noisy: Tensor = perturb(y, _token(), self.session.handle, self.number, RESULT)
-        return noisy
+        return y if self.session is None else operated(y, self.session, self.number)
 
 
 class NoisyRMSNorm(RMSNorm):

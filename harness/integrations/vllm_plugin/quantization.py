@@ -14,8 +14,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, 
 
 from harness.exceptions import EvidenceError
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole
-from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice
-from harness.noise.opaque import RESULT, perturb
+from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, operated
 from harness.noise.sites import Site
 from harness.runs.quantized import INPUT, WEIGHT
 
@@ -136,15 +135,14 @@ class _Sites:
     def before(self, x: Tensor) -> Tensor:
         """The input as its quantizers leave it."""
         for number in self._inputs:
-            x = perturb(x, _token(), self.session.handle, number, RESULT)
+            x = operated(x, self.session, number)
         return x
 
     def after(self, y: Tensor) -> Tensor:
         """The result with its noise."""
         if self._result is None:
             return y
-        noisy: Tensor = perturb(y, _token(), self.session.handle, self._result, RESULT)
-        return noisy
+        return operated(y, self.session, self._result)
 
     def quantized(self, weight: Tensor) -> Tensor | None:
         """A copy of ``weight`` (out, in) with every quantized product's rows replaced; None where there are none.
@@ -168,11 +166,6 @@ def _bounds(widths: list[int]) -> tuple[list[int], list[int]]:
 
 def _is(site: Site, path: str, point: str) -> bool:
     return site.module == path and site.point == point
-
-
-def _token() -> Tensor:
-    """The operator wants a tensor that names the forward; an engine runs one at a time."""
-    return torch.zeros((), dtype=torch.int64, device="cpu")
 
 
 class LinearMethod(UnquantizedLinearMethod):

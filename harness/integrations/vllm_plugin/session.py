@@ -20,7 +20,7 @@ from harness.noise.injector import Injector
 from harness.noise.kernel import Kernel
 from harness.noise.layout import VALUE
 from harness.noise.ledger import Ledger
-from harness.noise.opaque import SESSIONS
+from harness.noise.opaque import RESULT, SESSIONS, perturb
 from harness.noise.sites import CONV1D, LINEAR, Site
 from harness.record import SiteCount
 from harness.runs.quantized import quantized_op
@@ -241,6 +241,16 @@ class EngineSession:
 
     def _asked(self) -> Mapping[int | None, Sequence[Site]]:
         return {None: self.payload.sites} | {number: sites for number, (_, sites) in enumerate(self.payload.quantizers)}
+
+
+def operated(y: Tensor, session: EngineSession, number: int) -> Tensor:
+    """``y`` through the one opaque operator, at the product with that number.
+
+    The operator wants a tensor that names the forward; an engine runs one at a time.
+    """
+    token = torch.zeros((), dtype=torch.int64, device="cpu")
+    noisy: Tensor = perturb(y, token, session.handle, number, RESULT)
+    return noisy
 
 
 def _multiplies(product: Product) -> bool:
