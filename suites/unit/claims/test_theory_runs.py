@@ -32,7 +32,7 @@ def stored(tmp_path: Path, make_run: Any) -> Callable[..., Path]:
             for level, count in zip(levels, right, strict=True):
                 rows = [make_run.make_result(item, level, 0, index < count) for index, item in enumerate(items)]
                 store.add_batch(
-                    rows, make_run.make_counts(rows, level, **(ledger if level else {})), Audit(level, 9, ())
+                    rows, make_run.make_counts(rows, level, **(ledger if level else {})), (Audit(level, 9, ()),)
                 )
             from harness.record import ControlResult
 

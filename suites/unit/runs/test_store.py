@@ -117,7 +117,7 @@ def test_a_failing_record_takes_its_whole_batch_with_it(
         before = store.results(), store.counts(), store.audits()
         with pytest.raises(StoreError, match="UNIQUE"):
             store.add_batch(
-                [make_result("i1"), make_result("i0")], [SiteCount("a", "linear", 0.0, calls=1)], Audit(0.0, 1, ())
+                [make_result("i1"), make_result("i0")], [SiteCount("a", "linear", 0.0, calls=1)], (Audit(0.0, 1, ()),)
             )
         assert (store.results(), store.counts(), store.audits()) == before
         store.add_batch([make_result("i1")])
