@@ -54,6 +54,7 @@ def check_engine_audit(
         ("products ran", seen["products"] if least is None else least, layers * forwards),
         ("products went through the operator", seen["matched"], len(linears) * forwards),
         ("rows of them went through it", seen["rows"], booked),
+        ("elements differ in columns that the plan leaves alone", seen["strays"], 0),
     ):
         if found != wanted:
             problems.append(f"audit: {found} {what}, expected {wanted}")

@@ -22,7 +22,14 @@ from harness.evaluate.generation import Prompt
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
-from harness.evaluate.vllm_limits import MULTIPROCESSING, cache_of, check_adapter, check_room, set_environment
+from harness.evaluate.vllm_limits import (
+    MULTIPROCESSING,
+    cache_of,
+    check_adapter,
+    check_room,
+    set_environment,
+    starting_environment,
+)
 from harness.exceptions import EvidenceError, HarnessError
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole, revision
 from harness.integrations.vllm_plugin.rows import Request
@@ -42,8 +49,22 @@ CHUNK_BATCHES = 4
 SWITCHED_OFF = "vLLM runs without prefix cache, asynchronous scheduling and CUDA graphs: they would change the counts"
 
 
+FINISHED = ("stop", "length")
+"""Why an answer may end; an engine that is stopped gives others back."""
+
+
 class EngineDied(Exception):
-    """The engine's process is gone, or gave no answer in time."""
+    """The engine's process is gone."""
+
+
+def within_this_process() -> bool:
+    """True where vLLM runs in this process, so that nobody can be given up."""
+    return os.environ.get(MULTIPROCESSING) == "0"
+
+
+def payload_of(prepared: Prepared) -> Payload:
+    """What the engine's processes are told."""
+    return Payload.of(prepared.checkpoint.model, prepared.plan, prepared.quantizers)
 
 
 @dataclass(frozen=True)
@@ -82,14 +103,17 @@ class VllmEngine:
         self.close()
 
     def close(self) -> None:
-        """Stops vLLM; its processes end."""
+        """Stops vLLM; its processes end. Nothing is asked of them, because they may never answer."""
         llm, self._llm = self._llm, None
         if llm is None:
             return
-        with contextlib.suppress(Exception):  # it may be dead already
-            llm.collective_rpc("robustness_detach", timeout=10)
-        with contextlib.suppress(Exception):
-            llm.llm_engine.engine_core.shutdown()
+        try:
+            if within_this_process():
+                with contextlib.suppress(Exception):  # it may be broken already
+                    llm.collective_rpc("robustness_detach")
+        finally:
+            with contextlib.suppress(Exception):
+                llm.llm_engine.engine_core.shutdown()
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of ``vllm.LLM``."""
@@ -102,7 +126,7 @@ class VllmEngine:
             "model": str(prepared.checkpoint.source.folder),
             "dtype": prepared.spec.dtype,
             "quantization": METHOD,
-            "additional_config": {KEY: Payload.of(prepared.plan, prepared.quantizers).to_json()},
+            "additional_config": {KEY: payload_of(prepared).to_json()},
             "worker_extension_cls": QUALIFIED_NAME,
             "enable_prefix_caching": False,
             "async_scheduling": False,
@@ -146,22 +170,32 @@ class VllmEngine:
         from vllm import LLM
 
         log.info(SWITCHED_OFF)
+        given = {name: value for name, value in self.arguments().items() if value is not None}
         try:
-            self._llm = LLM(**{name: value for name, value in self.arguments().items() if value is not None})
+            with starting_environment(self._options.timeout):
+                self._llm = LLM(**given)
         except Exception as error:  # its start fails in as many ways as there are installations
             raise HarnessError(
                 "vLLM did not start",
                 f"{type(error).__name__}: {' '.join(str(error).split()):.300}",
                 "its own log above says more; harness doctor checks the installation",
             ) from error
-        self._reports = self._llm.collective_rpc("robustness_attach", timeout=self._options.timeout)
+        try:
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self) -> None:
+        """Opens the session of every process, each of which must show that it perturbs."""
+        llm = self._llm
+        self._reports = self._in_time(lambda: llm.collective_rpc("robustness_attach"))
         problems = [
             f"vLLM process {report['process']}: {problem}"
             for report in self._reports
             for problem in _report_problems(report)
         ]
         if problems:
-            self.close()
             raise EvidenceError(
                 "; ".join(problems), "a process that cannot show its noise proves nothing", "correct it"
             )
@@ -221,35 +255,37 @@ class VllmEngine:
         self, asked: Sequence[_Work], levels: Sequence[float], audited: bool
     ) -> tuple[list[_Work], list[Any], list[Any]]:
         """The generations, what the auditors saw meanwhile, and the ledger of every process."""
+        llm = self._llm  # a thread that was given up must not reach the next engine
         if audited:
-            self._llm.collective_rpc("robustness_audit", args=(True,))
-        works = self._generate(asked)
-        seen = self._llm.collective_rpc("robustness_audit", args=(False,)) if audited else []
-        return works, seen, self._llm.collective_rpc("robustness_drain", args=(levels,))
+            llm.collective_rpc("robustness_audit", args=(True,))
+        works = self._generate(llm, asked)
+        seen = llm.collective_rpc("robustness_audit", args=(False,)) if audited else []
+        return works, seen, llm.collective_rpc("robustness_drain", args=(levels,))
 
     def _in_time(self, work: Callable[[], T]) -> T:
         """``work()``, given up where another process does not answer in time; within one process it just runs.
 
         The thread is a daemon: neither Ctrl-C nor the end of this process waits for an engine that hangs.
         """
-        from vllm.v1.engine.exceptions import EngineDeadError
-
+        if within_this_process():
+            return work()
+        answer: Future[T] = Future()
+        threading.Thread(target=_fulfil, args=(answer, work), daemon=True).start()
         try:
-            if os.environ.get(MULTIPROCESSING) == "0":
-                return work()
-            answer: Future[T] = Future()
-            threading.Thread(target=_fulfil, args=(answer, work), daemon=True).start()
-            try:
-                return answer.result(self._options.timeout)
-            except TimeoutError:
-                if answer.done():
-                    raise
-                self.close()
-                raise EngineDied(f"the vLLM engine gave no answer in {self._options.timeout:g} s") from None
-        except EngineDeadError as error:
-            raise EngineDied(f"the vLLM engine died ({error})") from error
+            return answer.result(self._options.timeout)
+        except (HarnessError, EngineDied):
+            raise
+        except TimeoutError:
+            self.close()
+            raise HarnessError(
+                f"the vLLM engine gave no answer in {self._options.timeout:g} s",
+                "it hangs, or what it was given at once takes longer",
+                "the same command resumes: give a longer --timeout or a smaller --batch-size",
+            ) from None
+        except Exception as error:  # a process that ends says so in many ways
+            raise EngineDied(f"the vLLM engine died ({type(error).__name__}: {error})") from error
 
-    def _generate(self, works: Sequence[_Work]) -> list[_Work]:
+    def _generate(self, llm: Any, works: Sequence[_Work]) -> list[_Work]:
         from vllm import SamplingParams
 
         decoding = self._prepared.decoding
@@ -264,7 +300,10 @@ class VllmEngine:
             )
             for work in works
         ]
-        outputs = self._llm.generate(prompts, parameters, use_tqdm=False, lora_request=self._lora_request())
+        outputs = llm.generate(prompts, parameters, use_tqdm=False, lora_request=self._lora_request())
+        broken = [output for output in outputs if output.outputs[0].finish_reason not in FINISHED]
+        if broken:
+            raise EngineDied(f"vLLM gave {len(broken)} of {len(outputs)} answers back unfinished")
         return [replace(work, output=output) for work, output in zip(works, outputs, strict=True)]
 
     @staticmethod

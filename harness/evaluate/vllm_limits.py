@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,15 +156,33 @@ def check_memory(path: Path, weights: int, cache: int, workers: int) -> None:
 def set_environment() -> None:
     """What vLLM reads from the environment, where the user has not set it already.
 
-    Needed before vLLM is imported: no network, no threads that spin against each other, the model runner that says
-    which rows belong to which request.
+    Needed before vLLM is imported: no network, no binding of threads to cores, the model runner that says which rows
+    belong to which request.
     """
     for name, value in {
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_USE_V2_MODEL_RUNNER": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
     }.items():
         os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def starting_environment(timeout: float) -> Iterator[None]:
+    """What the processes of an engine inherit and no other child of this one may: threads, and vLLM's own time limit.
+
+    One thread for two logical cores, unless the user says otherwise: more of them spin against each other.
+    """
+    given = {
+        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // 2)),
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": str(max(1, int(timeout))),
+    }
+    added = [name for name in given if name not in os.environ]
+    os.environ.update({name: given[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -60,7 +60,7 @@ def job_of(prepared: Prepared, options: EngineOptions, device: str | None) -> Jo
 
 def shared_by(prepared: Prepared) -> dict[str, Any]:
     """What must be equal in all processes of a run, as JSON: what is measured, and what is injected by which code."""
-    return {**prepared.key, **Payload.of(prepared.plan, prepared.quantizers).to_json()}
+    return {**prepared.key, **Payload.of(prepared.checkpoint.model, prepared.plan, prepared.quantizers).to_json()}
 
 
 class Worker:

@@ -40,6 +40,8 @@ def test_tokens_and_counts_are_those_of_transformers(shipped):
     [
         ("relative_gaussian @ op:linear,rms_norm,silu,sdpa", None, None),
         ("relative_gaussian @ op:linear layers:1-2", None, 24),
+        ("relative_gaussian @ op:linear exclude:q_proj,gate_proj", None, 24),
+        ("relative_gaussian @ op:rms_norm,silu layers:1-2", None, 24),
         ("spike @ op:sdpa", None, 24),
         ("relative_gaussian @ op:linear", "weights=mxfp4,activations=mxfp8", None),
         ("relative_gaussian @ op:linear", "weights=nvfp4", 24),

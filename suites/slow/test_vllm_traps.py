@@ -94,8 +94,8 @@ def test_layers_in_another_order_are_refused(shipped, in_process, monkeypatch):
 
     def swapped(self, op):
         honest(self, op)
-        if self.site is not None and self.site.module.endswith("layers.1.input_layernorm"):
-            self.site = next(site for site in self.session.payload.sites if site.op == op)
+        if self.site is not None and self.module.endswith("layers.1.input_layernorm"):
+            self.module = "model.layers.0.input_layernorm"
 
     monkeypatch.setattr(layers.Named, "__init__", swapped)
     with pytest.raises(EvidenceError, match="another order"):
@@ -129,7 +129,7 @@ def test_an_engine_that_dies_is_started_once_more(shipped, monkeypatch, caplog):
 
 
 def test_an_engine_that_hangs_is_given_up(shipped, monkeypatch):
-    """Twice no answer in time: the run stops, resumable, and nobody waits for the engine."""
+    """No answer in time: the run stops, resumable, and nobody waits for the engine."""
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     prepared = prepare(shipped, spec_of(items=2))
     started = []
@@ -142,10 +142,10 @@ def test_an_engine_that_hangs_is_given_up(shipped, monkeypatch):
     begun = time.monotonic()
     with (
         VllmEngine(prepared, EngineOptions(2, timeout=0.2)) as engine,
-        pytest.raises(HarnessError, match=r"died twice .* no answer in 0\.2 s.* resumes"),
+        pytest.raises(HarnessError, match=r"no answer in 0\.2 s.* resumes: give a longer --timeout"),
     ):
         answers(engine, batch_of(prepared, 0.05))
-    assert len(started) == 2
+    assert len(started) == 1
     assert time.monotonic() - begun < 50
 
 

@@ -8,7 +8,7 @@ because that calls the same operators.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,16 +28,18 @@ class EngineAuditor(TorchDispatchMode):
 
     ``products`` counts calls by operator; ``matched`` the calls of the perturbing operator whose input was the
     result of the product just before, and ``matched_rows`` their rows; for those ``squared`` adds up
-    ((out - in) / in)^2 over ``nonzero`` elements, ``changed`` the elements that differ.
+    ((out - in) / in)^2 over ``nonzero`` elements of the ``columns`` that the plan names, ``changed`` those of them that
+    differ, and ``strays`` elements of other columns that do.
     """
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, columns: Callable[[int], tuple[tuple[int, int], ...]]) -> None:
         super().__init__()
         self.products: Counter[str] = Counter()
         self.matched = self.matched_rows = 0
         self.squared = 0.0
         self.nonzero = self.changed = 0
-        self._handle = handle
+        self.strays = 0
+        self._handle, self._columns = handle, columns
         self._last: tuple[int, Tensor] | None = None
 
     def __torch_dispatch__(
@@ -48,24 +50,30 @@ class EngineAuditor(TorchDispatchMode):
         if name in OWN_PRODUCTS or name in PRODUCTS:
             self._product(name, result if isinstance(result, Tensor) else args[0])
         elif name == PERTURB and args[2] == self._handle:
-            self._perturbed(args[0], result)
+            self._perturbed(args[0], result, self._columns(args[3]))
         return result
 
     def _product(self, name: str, result: Tensor) -> None:
         self.products[name] += 1
         self._last = result.data_ptr(), result
 
-    def _perturbed(self, before: Tensor, after: Tensor) -> None:
+    def _perturbed(self, before: Tensor, after: Tensor, columns: Sequence[tuple[int, int]]) -> None:
         if self._last is None or before.data_ptr() != self._last[0]:
             return
         self.matched += 1
         self.matched_rows += before.numel() // max(1, before.shape[-1])
         wide = before.double()
         error = after.double() - wide
-        kept = wide != 0
-        self.nonzero += int(kept.sum())
-        self.changed += int((error != 0).sum())
-        self.squared += float(((error / torch.where(kept, wide, 1.0)) ** 2)[kept].sum())
+        different = int((error != 0).sum())
+        for start, stop in columns:
+            own, wrong = wide[..., start:stop], error[..., start:stop]
+            kept = own != 0
+            self.nonzero += int(kept.sum())
+            self.squared += float(((wrong / torch.where(kept, own, 1.0)) ** 2)[kept].sum())
+            changed = int((wrong != 0).sum())
+            self.changed += changed
+            different -= changed
+        self.strays += different
 
     def report(self) -> dict[str, Any]:
         """What was seen, as plain values."""
@@ -76,4 +84,5 @@ class EngineAuditor(TorchDispatchMode):
             "squared": self.squared,
             "nonzero": self.nonzero,
             "changed": self.changed,
+            "strays": self.strays,
         }

@@ -1,6 +1,6 @@
 """Normalization and activation layers of vLLM with noise on their results, by its registry of out-of-tree layers.
 
-vLLM does not tell these layers their names. They take the names of the plan in the order in which the model makes them;
+vLLM does not tell these layers their names. They take those of transformers in the order in which the model makes them;
 the worker extension compares with the names of the built model and refuses another order.
 """
 
@@ -14,27 +14,27 @@ from vllm.config import get_current_vllm_config_or_none
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 
+from harness.integrations.vllm_plugin.payload import ACTIVATION, NORM
 from harness.integrations.vllm_plugin.quantization import RobustnessConfig
 from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, operated
 from harness.noise.sites import Site
 
-NORM, ACTIVATION = "rms_norm", "silu"
-
 
 class Named:
-    """The site that a layer took, and the operator's number for it."""
+    """The module that a layer took for itself, its site if it is perturbed, and the operator's number for it."""
 
     def __init__(self, op: str) -> None:
         self.session: EngineSession | None = None
+        self.module: str | None = None
         self.site: Site | None = None
         config = get_current_vllm_config_or_none()
         if config is None or not isinstance(config.quant_config, RobustnessConfig):
             return
         session = config.quant_config.session
-        taken = {piece.site.name for product in session.products.values() for piece in product.slices}
-        free = [site for site in session.payload.sites if site.op == op and site.name not in taken]
-        if free:
-            self.session, self.site = session, free[0]
+        self.module = session.next_name(op)
+        found = [site for site in session.payload.sites if site.op == op and site.module == self.module]
+        if found:
+            self.session, self.site = session, found[0]
             self.number = session.register(Product(self.site.name, (Slice(self.site, 0, self.site.columns),)))
 
     def after(self, y: Tensor) -> Tensor:

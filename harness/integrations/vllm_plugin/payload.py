@@ -8,14 +8,16 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from harness.exceptions import EvidenceError
 from harness.noise.plan import InjectionPlan
-from harness.noise.sites import SDPA, Site
+from harness.noise.sites import SDPA, Site, find_sites
 from harness.numerics.keyed_random import derive_key
 from harness.spec import NoiseSpec, parse_noise
 
@@ -25,6 +27,10 @@ KEY = "robustness_harness"
 METHOD = "robustness_harness"
 """The name under which the quantization configuration is registered."""
 
+NORM, ACTIVATION = "rms_norm", "silu"
+NAMELESS = (NORM, ACTIVATION)
+"""Operators whose layers vLLM does not tell their names."""
+
 _SITE = ("name", "module", "op", "columns", "last_token_only", "way", "point", "occurrence", "arranged")
 
 
@@ -32,18 +38,25 @@ _SITE = ("name", "module", "op", "columns", "last_token_only", "way", "point", "
 class Payload:
     """The noise and the quantizations with their sites, by the names that transformers gives modules.
 
-    ``run`` tells runs apart: engines of one process with equal payloads would share their operators.
+    ``run`` tells runs apart: engines of one process with equal payloads would share their operators. ``order`` lists,
+    for operators whose layers vLLM gives no names, all modules of the model that compute them.
     """
 
     noise: NoiseSpec
     sites: tuple[Site, ...]
     quantizers: tuple[tuple[NoiseSpec, tuple[Site, ...]], ...] = ()
     run: str = ""
+    order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, plan: InjectionPlan, quantizers: Sequence[InjectionPlan], run: str = "") -> Payload:
-        """The payload of plans made outside, on a model without weights."""
-        return cls(plan.spec, plan.sites, tuple((each.spec, each.sites) for each in quantizers), run)
+    def of(cls, model: nn.Module, plan: InjectionPlan, quantizers: Sequence[InjectionPlan], run: str = "") -> Payload:
+        """The payload of plans made outside, on ``model``, which need not have weights."""
+        order: dict[str, list[str]] = {op: [] for op in NAMELESS}
+        for site in find_sites(model):
+            if site.op in order:
+                order[site.op].append(site.module)
+        names = {op: tuple(modules) for op, modules in order.items()}
+        return cls(plan.spec, plan.sites, tuple((each.spec, each.sites) for each in quantizers), run, names)
 
     def to_json(self) -> dict[str, Any]:
         """For ``additional_config``. Holds a digest of the code that perturbs, so that compiled code of another
@@ -51,6 +64,7 @@ class Payload:
         return {
             "revision": revision(),
             "run": self.run,
+            "order": {op: list(names) for op, names in self.order.items()},
             "noise": str(self.noise),
             "sites": [_site_json(site) for site in self.sites],
             "quantizers": [
@@ -69,6 +83,7 @@ class Payload:
                 for each in data["quantizers"]
             ),
             data["run"],
+            {op: tuple(names) for op, names in data["order"].items()},
         )
 
     @property

@@ -82,6 +82,7 @@ class EngineSession:
         self._kernel = Kernel()
         self._weights: list[tuple[int, Site, SiteCount]] = []
         self._problems: list[str] = []
+        self._taken: dict[str, int] = {}
 
     def open(self) -> None:
         """Starts perturbing. Raises :class:`EvidenceError` where another engine of this process has this handle."""
@@ -95,6 +96,18 @@ class EngineSession:
         """Stops perturbing."""
         self.is_open = False
         self._step = None
+
+    def next_name(self, op: str) -> str | None:
+        """The module that the next layer of ``op`` is, in the order in which transformers has them."""
+        taken = self._taken.get(op, 0)
+        self._taken[op] = taken + 1
+        names = self.payload.order.get(op, ())
+        return names[taken] if taken < len(names) else None
+
+    def columns(self, number: int) -> tuple[tuple[int, int], ...]:
+        """The columns that the operator with that number perturbs, as (start, stop)."""
+        found = self._numbers.get(number)
+        return tuple((piece.start, piece.stop) for piece in found.slices) if found is not None else ()
 
     def register(self, product: Product) -> int:
         """The number that names ``product`` in the operator's arguments; called while the model is built."""
@@ -153,7 +166,8 @@ class EngineSession:
         """``y`` (rows, columns) with the noise that each row's request asks for, counted by level."""
         if step is None or y.numel() == 0 or not product.slices:
             return y
-        flat = y.reshape(-1, y.shape[-1])
+        # a row is a token, also where a layer sees its heads apart: (tokens, heads, width)
+        flat = y.reshape(y.shape[0], -1)
         if flat.shape[0] != step.rows(product.head):
             self._note(
                 f"{product.name} computed {flat.shape[0]} rows in a forward of {step.rows(product.head)}, so that they"
@@ -164,7 +178,8 @@ class EngineSession:
         pieces = product.slices[:1] if product.shared else product.slices
         if len(groups) == 1 and len(pieces) == 1 and pieces[0].stop - pieces[0].start == flat.shape[1]:
             return self._apply(product, pieces[0], flat, groups[0]).reshape(y.shape)
-        after = flat.clone() if pieces[-1].stop < flat.shape[1] else torch.empty_like(flat)
+        whole = sum(piece.stop - piece.start for piece in pieces) == flat.shape[1]
+        after = torch.empty_like(flat) if whole else flat.clone()
         for piece in pieces:
             columns = flat[:, piece.start : piece.stop]
             for group in groups:

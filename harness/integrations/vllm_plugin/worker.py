@@ -23,6 +23,7 @@ class RobustnessWorker:
 
     model_runner: Any
     vllm_config: Any
+    _auditor: Any = None
 
     def robustness_attach(self) -> dict[str, Any]:
         """Opens the session; what this process has to say of itself. Problems are returned, not raised, and named."""
@@ -66,19 +67,20 @@ class RobustnessWorker:
     def _open(self, session: Any) -> list[str]:
         from vllm.model_executor.layers.attention import Attention
 
-        from harness.integrations.vllm_plugin.attention import attention_number
+        from harness.integrations.vllm_plugin.attention import NoisyCPUAttentionImpl, attention_number
 
         runner, model = self.model_runner, self.model_runner.get_model()
         if not hasattr(runner, "input_batch") or not hasattr(runner, "query_start_loc"):
             return [f"model runner {type(runner).__name__} does not say which rows belong to which request"]
         problems = []
         for name, module in model.named_modules():
-            if isinstance(module, Attention):
+            if isinstance(module, Attention) and isinstance(module.impl, NoisyCPUAttentionImpl):
                 attention_number(session, module.layer_name)
-            named = getattr(module, "named", None)
-            site = getattr(named, "site", None)
-            if site is not None and not _same_module(site.module, name):
-                problems.append(f"layer {name} took the noise of {site.name}: vLLM makes its layers in another order")
+            named: Any = getattr(module, "named", None)
+            if getattr(named, "site", None) is not None and not _same_module(named.module, name):
+                problems.append(
+                    f"layer {name} took the noise of {named.module}: vLLM makes its layers in another order"
+                )
         missing = session.missing()
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -145,16 +147,22 @@ class RobustnessWorker:
         from harness.integrations.vllm_plugin.auditor import EngineAuditor
 
         if on:
-            self._auditor = EngineAuditor(self.vllm_config.quant_config.session.handle)
+            session = self.vllm_config.quant_config.session
+            self._auditor = EngineAuditor(session.handle, session.columns)
             self._auditor.__enter__()
             return {}
-        self._auditor.__exit__(None, None, None)
-        return self._auditor.report()
+        auditor, self._auditor = self._auditor, None
+        auditor.__exit__(None, None, None)
+        report: dict[str, Any] = auditor.report()
+        return report
 
     def robustness_detach(self) -> None:
         """Closes the session and removes the hook."""
         for handle in getattr(self, "_handles", ()):
             handle.remove()
+        auditor, self._auditor = self._auditor, None
+        if auditor is not None:  # its batch was broken off
+            auditor.__exit__(None, None, None)
         session = getattr(self.vllm_config.quant_config, "_session", None)
         if session is not None:
             session.close()

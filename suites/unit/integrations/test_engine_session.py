@@ -33,9 +33,9 @@ def plan(model):
 
 
 @pytest.fixture
-def session(plan):
+def session(model, plan):
     """A session of a fused layer of q and k and of the head; closed afterwards."""
-    made = EngineSession(Payload.of(plan, ()))
+    made = EngineSession(Payload.of(model, plan, ()))
     sites = {site.name: site for site in plan.sites}
     made.register(Product("qk", (Slice(sites[Q], 0, 32), Slice(sites[K], 32, 48))))
     made.register(Product("lm_head", (Slice(sites[HEAD], 0, 64),), head=True))
@@ -150,6 +150,50 @@ def test_compiled_code_of_another_build_is_named(session):
     assert session.troubles() == []
 
 
+@pytest.mark.parametrize("left_out", [Q, K])
+def test_columns_of_products_that_are_left_alone_stay_as_they_are(model, plan, left_out):
+    kept = [
+        Slice(site, *bounds)
+        for site in plan.sites
+        for name, bounds in ((Q, (0, 32)), (K, (32, 48)))
+        if site.name == name != left_out
+    ]
+    made = EngineSession(Payload.of(model, plan, (), run=left_out))
+    made.register(Product("qk", tuple(kept)))
+    made.open()
+    y = torch.randn(3, 48)
+    made.begin([("r1", request(), 0, 3, 3)], "cpu")
+    after = made.inject(made.products["qk"], "", y, made.frame_of(0))
+    noisy = torch.zeros(48, dtype=torch.bool)
+    noisy[kept[0].start : kept[0].stop] = True
+    assert torch.equal(after[:, ~noisy], y[:, ~noisy])
+    assert (after[:, noisy] != y[:, noisy]).float().mean() > 0.9
+    assert made.columns(site_number("qk")) == ((kept[0].start, kept[0].stop),)
+    made.close()
+
+
+def test_a_layer_that_sees_its_heads_apart_has_a_row_for_each_token(session):
+    y = torch.randn(2, 3, 16)
+    session.begin([("r1", request(), 0, 2, 2)], "cpu")
+    after = session.inject(session.products["qk"], "", y, session.frame_of(0))
+    session.begin([("r1", request(), 2, 2, 2)], "cpu")
+    session.forget([])
+    session.begin([("r2", request(), 0, 2, 2)], "cpu")
+    assert torch.equal(
+        after.reshape(2, 48), session.inject(session.products["qk"], "", y.reshape(2, 48), session.frame_of(0))
+    )
+    assert session.troubles() == []
+
+
+def test_layers_without_a_name_take_those_of_the_model_in_order(model, plan):
+    made = EngineSession(Payload.of(model, plan, ()))
+    names = [made.next_name("rms_norm") for _ in range(6)]
+    assert names[:3] == [
+        f"model.layers.{n}" for n in ("0.input_layernorm", "0.post_attention_layernorm", "1.input_layernorm")
+    ]
+    assert names[4:] == ["model.norm", None]
+
+
 def test_rows_that_cannot_be_told_apart_are_named(session):
     session.begin([("r1", request(), 0, 2, 2)], "cpu")
     y = torch.randn(3, 48)
@@ -188,8 +232,10 @@ def test_sites_without_a_layer_are_missing(session, plan):
     assert Q not in session.missing()
 
 
-def test_a_payload_survives_json(plan):
-    payload = Payload.of(plan, (build_plan(toy_again(), parse_noise("fake_quant(mxfp4) @ op:linear at:weight")),))
+def test_a_payload_survives_json(model, plan):
+    payload = Payload.of(
+        model, plan, (build_plan(toy_again(), parse_noise("fake_quant(mxfp4) @ op:linear at:weight")),)
+    )
     assert Payload.from_json(payload.to_json()) == payload
     assert payload.handle == Payload.from_json(payload.to_json()).handle
     assert payload.handle != replace(payload, noise=parse_noise("relative_gaussian @ op:linear key:shared")).handle
@@ -202,7 +248,7 @@ def toy_again():
     return Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2)).eval()
 
 
-SEEN = {"products": 6, "matched": 4, "rows": 20, "squared": 1000 * 0.01, "nonzero": 1000, "changed": 999}
+SEEN = {"products": 6, "matched": 4, "rows": 20, "squared": 1000 * 0.01, "nonzero": 1000, "changed": 999, "strays": 0}
 REPORTS = [{"adapters": False, "layers": 3, "linears": ["a"], "heads": ["b"]}]
 
 
@@ -225,6 +271,7 @@ def test_an_audit_that_agrees_has_no_problem():
         ({"matched": 3}, "3 products went through the operator, expected 4"),
         ({"rows": 19}, "19 rows of them went through it, expected 20"),
         ({"squared": 1.0}, "relative error of 0.0316, 0.1 was asked for"),
+        ({"strays": 2}, "2 elements differ in columns that the plan leaves alone, expected 0"),
         ({"nonzero": 0}, "relative error of 0, 0.1 was asked for"),
         ({"level": 0.0, "relative": None}, "999 elements differ from their product in the clean arm"),
     ],
