@@ -10,9 +10,9 @@ import time
 
 import pytest
 
+from harness.exceptions import StoreError
 from harness.ledger import merge
 from harness.runs.loaded import load_run
-from harness.exceptions import StoreError
 from harness.runs.store import DATABASE, Store
 
 pytestmark = pytest.mark.contract

@@ -1,7 +1,7 @@
 """A TOML file, one line and Python objects say the same; what is wrong in a file is named with its table."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.exceptions import NoiseSpecError
@@ -88,7 +88,6 @@ def test_three_ways_to_say_the_same(write):
     assert load_noises(str(write(DUMPED))) == OBJECTS
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_round_trip(specs, write, data):
     several = tuple(dict.fromkeys(data.draw(st.lists(specs, min_size=1, max_size=3))))
