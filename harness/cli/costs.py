@@ -38,11 +38,10 @@ def _seconds(prepared: Prepared, left: int, options: EngineOptions) -> tuple[flo
         batches = -(-left // options.batch_size)
         return probe_seconds(prepared, options.batch_size) * batches, "at most", "measured on a probe batch"
     speed = calibrate([prepared.plan.spec.error], prepared.spec.dtype, "cpu")
-    longest = max(len(tokens) for tokens in prepared.prompts.values()) + prepared.decoding.max_new_tokens
     products = 2 * sum(weight.numel() for weight in prepared.checkpoint.model.parameters()) / speed.gflops
     noise = sum(site.columns for site in prepared.plan.sites) * max(speed.nanoseconds.values())
     forwards = -(-left // options.batch_size) * prepared.decoding.max_new_tokens
-    seconds = left * longest * (products + noise) * 1e-9 + forwards * SECONDS_PER_FORWARD
+    seconds = left * prepared.longest * (products + noise) * 1e-9 + forwards * SECONDS_PER_FORWARD
     return (
         seconds,
         "about",

@@ -101,7 +101,7 @@ def greedy(
         ids = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
         positions = positions[:, -1:] + 1
-    return [_completion(tokens, decoding.stop) for tokens in generated]
+    return [completed(tokens, decoding.stop) for tokens in generated]
 
 
 def _forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
@@ -118,6 +118,7 @@ def _forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tenso
     return logits.float().argmax(-1)
 
 
-def _completion(tokens: list[int], stop: tuple[int, ...]) -> Completion:
+def completed(tokens: Sequence[int], stop: tuple[int, ...]) -> Completion:
+    """The completion of the generated ``tokens``, at least one, ended by any of ``stop`` or cut."""
     ended = tokens[-1] in stop
     return Completion(tuple(tokens[:-1] if ended else tokens), len(tokens), not ended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ from harness.evaluate import vllm_limits
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
-from harness.evaluate.generation import Decoding
+from harness.evaluate.generation import Completion, Decoding, Prompt
 from harness.evaluate.layered import Layered, layered
+from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
 from harness.noise.inject import check_apart
 from harness.noise.plan import InjectionPlan, build_plan
+from harness.record import ItemResult
 from harness.runs.loaded import EARLY_STOP, EVALUATION_KIND
 from harness.runs.manifest import build_manifest, digest
 from harness.runs.quantized import WEIGHT
@@ -101,6 +104,28 @@ class Prepared:
             "quantization": [_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers],
         }
         return build_manifest(EVALUATION_KIND, identity, self.key, details)
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and the longest answer together."""
+        return max(len(tokens) for tokens in self.prompts.values()) + self.decoding.max_new_tokens
+
+    @functools.cached_property
+    def _items(self) -> dict[str, Item]:
+        return {item.key: item for item in self.items}
+
+    def result(self, prompt: Prompt, completion: Completion, level: float) -> ItemResult:
+        """The record of ``completion``, what an engine made of ``prompt`` at ``level``."""
+        return scored_result(
+            self._items[prompt.item],
+            self.checkpoint.tokenizer.decode(completion.tokens, skip_special_tokens=True),
+            self.scorer,
+            level=level,
+            seed=prompt.seed,
+            truncated=completion.truncated,
+            tokens=completion.tokens,
+            prompt_tokens=len(prompt.tokens),
+        )
 
     @property
     def draws(self) -> int:

@@ -11,11 +11,9 @@ from pathlib import Path
 
 from harness.evaluate.device import out_of_memory_as
 from harness.evaluate.engine import Batch, Engine, EngineContext, Ran
-from harness.evaluate.generation import Completion, Prompt, greedy
+from harness.evaluate.generation import Prompt, greedy
 from harness.evaluate.layered import Injecting
 from harness.evaluate.prepared import Prepared
-from harness.evaluate.scoring import scored_result
-from harness.evaluate.tasks import Item
 from harness.noise.audit import check_audit
 from harness.noise.auditor import Auditor
 from harness.noise.comparing import formula_of
@@ -163,9 +161,8 @@ def run_batch(prepared: Prepared, session: Injecting, batch: Batch) -> tuple[lis
     seeds = [prompt.seed for prompt in batch.prompts]
     with session.batch(items, seeds, batch.level, error):
         completions = greedy(model, batch.prompts, prepared.decoding, session, auditors)
-    known = {item.key: item for item in prepared.items}
     results = [
-        _result(prepared, known[prompt.item], prompt, completion, batch.level)
+        prepared.result(prompt, completion, batch.level)
         for prompt, completion in zip(batch.prompts, completions, strict=True)
     ]
     if auditor is None:
@@ -174,20 +171,6 @@ def run_batch(prepared: Prepared, session: Injecting, batch: Batch) -> tuple[lis
     if operands is not None:
         problems += check_operands(operands)
     return results, Audit(batch.level, sum(auditor.products.values()), problems)
-
-
-def _result(prepared: Prepared, item: Item, prompt: Prompt, completion: Completion, level: float) -> ItemResult:
-    text = prepared.checkpoint.tokenizer.decode(completion.tokens, skip_special_tokens=True)
-    return scored_result(
-        item,
-        text,
-        prepared.scorer,
-        level=level,
-        seed=prompt.seed,
-        truncated=completion.truncated,
-        tokens=completion.tokens,
-        prompt_tokens=len(prompt.tokens),
-    )
 
 
 def probe_seconds(prepared: Prepared, batch_size: int) -> float:

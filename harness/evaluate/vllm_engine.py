@@ -18,9 +18,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from harness.evaluate.engine import Batch, Ran
-from harness.evaluate.generation import Prompt
+from harness.evaluate.generation import Prompt, completed
 from harness.evaluate.prepared import Prepared
-from harness.evaluate.scoring import scored_result
 from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
 from harness.evaluate.vllm_limits import (
     MULTIPROCESSING,
@@ -47,7 +46,6 @@ CHUNK_BATCHES = 4
 """Batches that are handed over together: the engine fills the places of finished sequences from them."""
 
 SWITCHED_OFF = "vLLM runs without prefix cache, asynchronous scheduling and CUDA graphs: they would change the counts"
-
 
 FINISHED = ("stop", "length")
 """Why an answer may end; an engine that is stopped gives others back."""
@@ -89,7 +87,6 @@ class VllmEngine:
         self._options = options
         self._overrides = dict(overrides or {})
         self._llm: Any = None
-        self._items = {item.key: item for item in prepared.items}
         self._expected = expected_sites(prepared)
         self._reports: list[dict[str, Any]] = []
 
@@ -118,7 +115,6 @@ class VllmEngine:
     def arguments(self) -> dict[str, Any]:
         """The arguments of ``vllm.LLM``."""
         prepared = self._prepared
-        longest = max(len(tokens) for tokens in prepared.prompts.values()) + prepared.decoding.max_new_tokens
         compiled = prepared.spec.engine == VLLM_COMPILED
         from vllm.platforms import current_platform
 
@@ -132,9 +128,9 @@ class VllmEngine:
             "async_scheduling": False,
             "enforce_eager": not compiled,
             "compilation_config": {"cudagraph_mode": "NONE"} if compiled else None,
-            "max_model_len": longest,
+            "max_model_len": prepared.longest,
             "max_num_seqs": self._options.batch_size,
-            "max_num_batched_tokens": max(2048, longest),
+            "max_num_batched_tokens": max(2048, prepared.longest),
             "generation_config": "vllm",
             "skip_tokenizer_init": True,
             "kv_cache_memory_bytes": cache_of(prepared, self._options) if current_platform.is_cpu() else None,
@@ -237,7 +233,11 @@ class VllmEngine:
         asked = [_Work(prompt, batch.level, batch.error) for batch in batches for prompt in batch.prompts]
         levels = sorted({work.level for work in asked})
         works, seen, drained = self._in_time(lambda: self._exchange(asked, levels, audited))
-        results = [self._result(work) for work in works]
+        stop = self._prepared.decoding.stop
+        results = [
+            self._prepared.result(work.prompt, completed(work.output.outputs[0].token_ids, stop), work.level)
+            for work in works
+        ]
         counts = [count for report in drained for count in counts_of(report["counts"])]
         problems = self._problems(works, results, counts, drained)
         audits = tuple(Audit(level, 0, problems) for level in levels if problems)
@@ -310,22 +310,6 @@ class VllmEngine:
     def _request(work: _Work) -> Request:
         return Request(work.prompt.item, work.prompt.seed, work.level, None if work.error is None else str(work.error))
 
-    def _result(self, work: _Work) -> ItemResult:
-        prepared, answer = self._prepared, work.output.outputs[0]
-        tokens = list(answer.token_ids)
-        ended = bool(tokens) and tokens[-1] in prepared.decoding.stop
-        kept = tokens[:-1] if ended else tokens
-        return scored_result(
-            self._items[work.prompt.item],
-            prepared.checkpoint.tokenizer.decode(kept, skip_special_tokens=True),
-            prepared.scorer,
-            level=work.level,
-            seed=work.prompt.seed,
-            truncated=not ended,
-            tokens=tuple(kept),
-            prompt_tokens=len(work.prompt.tokens),
-        )
-
     def _problems(
         self,
         works: Sequence[_Work],
@@ -358,9 +342,7 @@ def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:
 
 def expected_sites(prepared: Prepared) -> tuple[ExpectedSite, ...]:
     """What the plan, made on the checkpoint's configuration, leads to expect of every site."""
-    return tuple(
-        ExpectedSite(site.name, site.op, site.columns, site.last_token_only, site.grows) for site in prepared.plan.sites
-    )
+    return tuple(ExpectedSite(**site) for site in prepared.plan.to_json()["sites"])
 
 
 def _report_problems(report: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checkpoints.lora import read_config, read_updates
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
+from harness.integrations.vllm_plugin.payload import NAMELESS
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D, LINEAR, SDPA
 from harness.spec import EngineOptions, EvalSpec
@@ -18,7 +19,7 @@ from harness.spec import EngineOptions, EvalSpec
 if TYPE_CHECKING:
     from harness.evaluate.prepared import Prepared
 
-REACHED = (LINEAR, CONV1D, "rms_norm", "silu", SDPA)
+REACHED = (LINEAR, CONV1D, *NAMELESS, SDPA)
 """Operators of transformers that vLLM runs as layers of their own, or whose result can be told in a fused one."""
 
 MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
@@ -121,8 +122,7 @@ def cache_bytes(config: Any, dtype_bytes: int, sequences: int, tokens: int) -> i
 
 def cache_of(prepared: Prepared, options: EngineOptions) -> int:
     """Bytes of keys and values that one engine needs to run a whole batch of the longest answers; at least 1 GiB."""
-    longest = max(len(tokens) for tokens in prepared.prompts.values()) + prepared.decoding.max_new_tokens
-    rounded = -(-longest // BLOCK) * BLOCK
+    rounded = -(-prepared.longest // BLOCK) * BLOCK
     size = next(prepared.checkpoint.model.parameters()).element_size()
     return max(GIB, cache_bytes(prepared.checkpoint.model.config, size, options.batch_size, rounded))
 

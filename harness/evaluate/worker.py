@@ -15,9 +15,9 @@ from harness.checkpoints.source import Source
 from harness.evaluate.device import out_of_memory_as
 from harness.evaluate.engine import Batch, Engine, Ran
 from harness.evaluate.prepared import Prepared, prepare
+from harness.evaluate.vllm_engine import payload_of
 from harness.evaluate.vllm_limits import MULTIPROCESSING
 from harness.exceptions import EvidenceError
-from harness.integrations.vllm_plugin.payload import Payload
 from harness.noise import environment
 from harness.spec import EngineOptions, EvalSpec
 
@@ -60,7 +60,7 @@ def job_of(prepared: Prepared, options: EngineOptions, device: str | None) -> Jo
 
 def shared_by(prepared: Prepared) -> dict[str, Any]:
     """What must be equal in all processes of a run, as JSON: what is measured, and what is injected by which code."""
-    return {**prepared.key, **Payload.of(prepared.checkpoint.model, prepared.plan, prepared.quantizers).to_json()}
+    return {**prepared.key, **payload_of(prepared).to_json()}
 
 
 class Worker:

@@ -31,7 +31,7 @@ Scored = Callable[[str, float], bool]
 
 def plant(monkeypatch: pytest.MonkeyPatch, right: Scored) -> None:
     """Has the model answer as ``right(item, level)`` says, and wrong in the positive control: it never learned."""
-    from harness.evaluate import run as module
+    from harness.evaluate import prepared as module
 
     honest = module.scored_result
 
