@@ -34,7 +34,7 @@ from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check
 from harness.integrations.vllm_plugin.rows import Request
 from harness.integrations.vllm_plugin.worker import QUALIFIED_NAME, counts_of
 from harness.record import ItemResult, SiteCount
-from harness.runs.evidence import ExpectedSite, count_problems
+from harness.runs.evidence import ExpectedSite, Fed, count_problems
 from harness.runs.quantized import is_quantized
 from harness.runs.store import Audit
 from harness.spec import VLLM_COMPILED, EngineOptions, ErrorModel
@@ -327,7 +327,7 @@ class VllmEngine:
         if not noise and any(report["forwards"] for report in drained):
             found.append("forwards ran and no operator was called: compiled code without noise (a stale compile cache)")
         for level in sorted({result.level for result in results}):
-            own = [result for result in results if result.level == level]
+            own = Fed.of(result for result in results if result.level == level)
             found += count_problems(self._expected, own, {c.site: c for c in noise if c.level == level})
         return tuple(f"vLLM process {process}: {problem}" for problem in found)
 

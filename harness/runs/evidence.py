@@ -26,6 +26,28 @@ MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
+class Fed:
+    """What the records of one level have fed through the model, summed once for all sites.
+
+    ``tokens`` were fed, ``steps`` generated; ``seen`` are (token, key) pairs: a token sees itself and all before it.
+    """
+
+    tokens: int
+    steps: int
+    seen: int
+
+    @classmethod
+    def of(cls, results: Iterable[ItemResult]) -> Fed:
+        """The sums over ``results``."""
+        lengths = [(result.fed, result.steps) for result in results]
+        return cls(
+            sum(fed for fed, _ in lengths),
+            sum(steps for _, steps in lengths),
+            sum(fed * (fed + 1) // 2 for fed, _ in lengths),
+        )
+
+
+@dataclass(frozen=True)
 class ExpectedSite:
     """One site of the plan: ``columns`` output elements per row; ``last_token_only`` for the head; ``grows`` for QK,
     whose elements per row are ``columns`` (heads) times the keys a query sees; ``least_changed`` is the least share
@@ -38,17 +60,13 @@ class ExpectedSite:
     grows: bool
     least_changed: float = 0.0
 
-    def rows(self, results: Iterable[ItemResult]) -> int:
-        """Token rows this site must have seen for ``results``."""
-        if self.last_token_only:
-            return sum(result.steps for result in results)
-        return sum(result.fed for result in results)
+    def rows(self, fed: Fed) -> int:
+        """Token rows this site must have seen."""
+        return fed.steps if self.last_token_only else fed.tokens
 
-    def elements(self, results: Iterable[ItemResult]) -> int:
-        """Output elements this site must have perturbed for ``results``."""
-        if self.grows:
-            return sum(result.fed * (result.fed + 1) // 2 for result in results) * self.columns
-        return self.rows(results) * self.columns
+    def elements(self, fed: Fed) -> int:
+        """Output elements this site must have perturbed."""
+        return (fed.seen if self.grows else self.rows(fed)) * self.columns
 
 
 def certify(
@@ -68,8 +86,11 @@ def certify(
     """
     entries = []
     merged = merge(counts, across_processes=True)
+    by_level: dict[float, list[ItemResult]] = {}
+    for result in results:
+        by_level.setdefault(result.level, []).append(result)
     for level, relative in levels.items():
-        measured = [result for result in results if result.level == level]
+        measured = by_level.get(level, [])
         seen = {count.label: count for count in merged if count.level == level}
         audited = [audit for audit in audits if audit.level == level]
         entries.append(_certify_level(_Level(level, relative), expected, measured, seen, audited))
@@ -97,13 +118,13 @@ def _certify_level(
     seen: Mapping[str, SiteCount],
     audits: Sequence[Audit],
 ) -> LevelCertificate:
-    level = asked.value
+    level, fed = asked.value, Fed.of(results)
     problems: list[str] = []
     if not results:
         problems.append(f"level {level:g} has no records")
     if not expected:
         problems.append("the plan names no site, so nothing was injected")
-    problems += count_problems(expected, results, seen)
+    problems += count_problems(expected, fed, seen)
     problems += _effect_problems(asked, seen, {site.name: site.least_changed for site in expected})
     problems += [problem for audit in audits for problem in audit.problems]
     if results and not any(audit.products for audit in audits):
@@ -113,7 +134,7 @@ def _certify_level(
     return LevelCertificate(
         level=level,
         sites=len(seen),
-        expected_rows=sum(site.rows(results) for site in expected),
+        expected_rows=sum(site.rows(fed) for site in expected),
         counted_rows=sum(count.rows for count in seen.values()),
         elements=sum(count.elements for count in seen.values()),
         changed=sum(count.changed for count in seen.values()),
@@ -124,15 +145,13 @@ def _certify_level(
     )
 
 
-def count_problems(
-    expected: Sequence[ExpectedSite], results: Sequence[ItemResult], seen: Mapping[str, SiteCount]
-) -> list[str]:
-    """Where the counts ``seen`` (by site, of one level) are not those that ``results`` lead to expect, in words."""
+def count_problems(expected: Sequence[ExpectedSite], fed: Fed, seen: Mapping[str, SiteCount]) -> list[str]:
+    """Where the counts ``seen`` (by site, of one level) are not those that ``fed`` leads to expect, in words."""
     wrong = []
     for site in expected:
         count = seen.get(site.name)
         rows, elements = (count.rows, count.elements) if count else (0, 0)
-        wanted = site.rows(results), site.elements(results)
+        wanted = site.rows(fed), site.elements(fed)
         if (rows, elements) != wanted:
             wrong.append(
                 f"{site.name} counted {rows} rows and {elements} elements, expected {wanted[0]} and {wanted[1]}"

@@ -9,6 +9,7 @@ from typing import Any
 from harness.ledger import merge
 from harness.quant_error import sqnr_db
 from harness.record import CERTIFIED, INVALID_EVIDENCE, Certificate, ItemResult, LevelCertificate, SiteCount
+from harness.runs.evidence import Fed
 
 WEIGHT, INPUT = "weight", "input"
 
@@ -45,11 +46,11 @@ class QuantizedPart:
         """Of a manifest. Raises KeyError and TypeError for what is damaged."""
         return cls(data["text"], data["point"], tuple(QuantizedSite(**site) for site in data["sites"]))
 
-    def wanted(self, site: QuantizedSite, results: Iterable[ItemResult], forwards: int) -> int:
+    def wanted(self, site: QuantizedSite, fed: Fed, forwards: int) -> int:
         """Elements that ``site`` must have quantized: its weight in every forward, or every row that was fed."""
         if self.point == WEIGHT:
             return forwards * site.columns
-        return sum(result.steps if site.last_token_only else result.fed for result in results) * site.columns
+        return (fed.steps if site.last_token_only else fed.tokens) * site.columns
 
 
 def with_quantization(
@@ -71,7 +72,7 @@ def with_quantization(
     levels = []
     for entry in certificate.levels:
         seen = {count.site: count for count in merged if count.level == entry.level}
-        own = [result for result in results if result.level == entry.level]
+        own = Fed.of(result for result in results if result.level == entry.level)
         levels.append(_level(entry, parts, own, forwards.get(entry.level, 0), seen))
     valid = certificate.status == CERTIFIED and all(entry.valid for entry in levels)
     return replace(certificate, status=CERTIFIED if valid else INVALID_EVIDENCE, levels=tuple(levels))
@@ -80,14 +81,14 @@ def with_quantization(
 def _level(
     entry: LevelCertificate,
     parts: Sequence[QuantizedPart],
-    results: Sequence[ItemResult],
+    fed: Fed,
     forwards: int,
     seen: Mapping[str, SiteCount],
 ) -> LevelCertificate:
     problems, shown = list(entry.problems), []
     for part in parts:
         counts = [seen[site.name] for site in part.sites if site.name in seen]
-        problems += _wrong_counts(part, results, forwards, seen)
+        problems += _wrong_counts(part, fed, forwards, seen)
         changed, elements = sum(count.changed for count in counts), sum(count.elements for count in counts)
         broken = sum(count.nonfinite for count in counts)
         if broken:
@@ -99,13 +100,11 @@ def _level(
     return replace(entry, problems=tuple(problems), quantization=tuple(shown))
 
 
-def _wrong_counts(
-    part: QuantizedPart, results: Sequence[ItemResult], forwards: int, seen: Mapping[str, SiteCount]
-) -> list[str]:
+def _wrong_counts(part: QuantizedPart, fed: Fed, forwards: int, seen: Mapping[str, SiteCount]) -> list[str]:
     wrong = []
     for site in part.sites:
         found = seen[site.name].elements if site.name in seen else 0
-        wanted = part.wanted(site, results, forwards)
+        wanted = part.wanted(site, fed, forwards)
         if found != wanted:
             wrong.append(f"{site.name} quantized {found} elements, expected {wanted}")
     more = f", and {len(wrong) - 1} more sites" if len(wrong) > 1 else ""

@@ -13,7 +13,7 @@ import pytest
 
 from harness.exceptions import HarnessError
 from harness.record import RIGHT, WRONG, ControlResult, ItemResult, SiteCount
-from harness.runs.evidence import ExpectedSite
+from harness.runs.evidence import ExpectedSite, Fed
 from harness.runs.loaded import EVALUATION_KIND
 from harness.runs.manifest import build_manifest
 from harness.runs.store import Audit, Store
@@ -74,7 +74,7 @@ def make_counts() -> Callable[..., list[SiteCount]]:
     def build(
         results: Iterable[ItemResult], level: float, sites: Sequence[ExpectedSite] = SITES, **changes: Any
     ) -> Any:
-        here = [result for result in results if result.level == level]
+        here = Fed.of(result for result in results if result.level == level)
         found = []
         for site in sites:
             rows, elements = site.rows(here), site.elements(here)

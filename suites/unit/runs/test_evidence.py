@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.record import CERTIFIED, INVALID_EVIDENCE, Certificate, ControlResult, ItemResult, SiteCount
-from harness.runs.evidence import ExpectedSite, certify, judge_control
+from harness.runs.evidence import ExpectedSite, Fed, certify, judge_control
 from harness.runs.store import Audit
 
 pytestmark = pytest.mark.unit
@@ -65,12 +65,13 @@ def problem(found: Certificate, level: float = 0.05) -> str:
 def test_expected_counts_are_those_of_a_greedy_loop_with_a_cache(make_result: Callable[..., ItemResult]) -> None:
     ended = make_result(prompt_tokens=3, tokens=(7, 8), truncated=False)  # 3 steps; feeds 3 + 2 tokens
     cut = make_result(prompt_tokens=4, tokens=(7, 8), truncated=True)  # 2 steps; feeds 4 + 1 tokens
-    assert (UP.rows([ended]), UP.rows([cut]), UP.rows([ended, cut])) == (5, 5, 10)
-    assert (HEAD.rows([ended]), HEAD.rows([cut])) == (3, 2)
-    assert (UP.elements([ended]), HEAD.elements([ended, cut])) == (200, 250)
+    one, other, both = Fed.of([ended]), Fed.of([cut]), Fed.of([ended, cut])
+    assert (UP.rows(one), UP.rows(other), UP.rows(both)) == (5, 5, 10)
+    assert (HEAD.rows(one), HEAD.rows(other)) == (3, 2)
+    assert (UP.elements(one), HEAD.elements(both)) == (200, 250)
     products = ExpectedSite("qk", "qk", 2, last_token_only=False, grows=True)
-    assert products.elements([ended]) == 2 * (1 + 2 + 3 + 4 + 5)
-    assert products.elements([ended, cut]) == 2 * 2 * 15
+    assert products.elements(one) == 2 * (1 + 2 + 3 + 4 + 5)
+    assert products.elements(both) == 2 * 2 * 15
 
 
 def test_a_sound_run_is_certified_with_its_numbers(results: list[ItemResult], ledger: Any) -> None:
