@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from harness.exceptions import NoiseSpecError
 from harness.spec.errors import ErrorModel, RelativeGaussian
 from harness.spec.operators import OPS, PROFILES, SCOPES, selected
+from harness.spec.selectors import LISTS, PLACES, SELECTORS, print_noise
 from harness.spec.text import nearest
 
 KEY_MODES = ("item", "shared")
@@ -17,30 +16,6 @@ POINTS = ("output", "input", "weight")
 DIRECTIONS = ("forward", "backward", "both")
 PHASES = ("rollout", "training", "validation")
 SOFTMAXES = ("as_drawn", "renormalised")
-SELECTORS: Mapping[str, str] = MappingProxyType(
-    {
-        "op": "ops",
-        "profile": "profile",
-        "scope": "scope",
-        "module": "modules",
-        "class": "classes",
-        "at": "at",
-        "layers": "layers",
-        "include": "include",
-        "exclude": "exclude",
-        "when": "when",
-        "phase": "phases",
-        "softmax": "softmax",
-        "key": "key",
-        "seed": "seed",
-    }
-)
-"""Name in the one-line and the TOML form -> field of :class:`NoiseSpec`, in the order in which they are printed."""
-
-PLACES = ("op", "profile", "scope", "module", "class")
-LISTS = ("op", "module", "class", "layers", "include", "exclude", "phase")
-"""Selectors that take several values; the others take one."""
-
 _PATTERN = re.compile(r"[A-Za-z0-9_*?\[\]!.-]+")
 _BOUND = 2**63
 
@@ -198,8 +173,6 @@ class NoiseSpec:
         return replace(self, error=self.error.at(level))
 
     def __str__(self) -> str:
-        from harness.spec.oneline import print_noise
-
         return print_noise(self)
 
 

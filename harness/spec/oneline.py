@@ -1,7 +1,7 @@
 """The one-line form of a specification: ``ERROR[(args)] [@ selector:value ...]``, both ways.
 
 ``spike(0.001, magnitude=20) @ op:linear,matmul layers:0,14-17 key:shared``. The selectors and the order in which they
-are printed are those of :data:`harness.spec.noise.SELECTORS`.
+are printed are those of :data:`harness.spec.selectors.SELECTORS`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, get_args, get_type_hints
 
 from harness.exceptions import NoiseSpecError
 from harness.spec.errors import ERROR_MODELS, ErrorModel, make_error
-from harness.spec.noise import LISTS, SELECTORS, NoiseSpec
+from harness.spec.noise import NoiseSpec
+from harness.spec.selectors import LISTS, SELECTORS
 from harness.spec.text import nearest
 
 _NUMBERS = ((int, "an integer"), (float, "a number"))
@@ -54,25 +55,6 @@ def parse_noises(text: str) -> tuple[NoiseSpec, ...]:
     if not all(parts):
         raise NoiseSpecError(f"noise {text!r}", "no specification between semicolons may be empty", "drop the ;")
     return distinct(parse_noise(part) for part in parts)
-
-
-def print_noise(spec: NoiseSpec) -> str:
-    """One line that :func:`parse_noise` reads back: the place, and what differs from the default."""
-    words = (
-        f"{selector}:{','.join(value) if isinstance(value, tuple) else value}"
-        for selector, value in selector_values(spec).items()
-    )
-    return f"{spec.error} @ {' '.join(words)}"
-
-
-def selector_values(spec: NoiseSpec) -> dict[str, str | int | tuple[str, ...]]:
-    """Selector -> value of what differs from the default, the place always; layers as ``("0", "14-17")``."""
-    found = {}
-    for selector, name in SELECTORS.items():
-        value = getattr(spec, name)
-        if value != getattr(NoiseSpec, name):
-            found[selector] = tuple(map(_layers_text, value)) if selector == "layers" else value
-    return found
 
 
 def spec_of(error: ErrorModel, given: Mapping[str, Any]) -> NoiseSpec:
@@ -175,8 +157,3 @@ def _layers(entry: object) -> tuple[int, int]:
         )
     first, last = match.groups(default=match[1])
     return int(first), int(last)
-
-
-def _layers_text(layers: tuple[int, int]) -> str:
-    first, last = layers
-    return str(first) if first == last else f"{first}-{last}"

@@ -19,8 +19,9 @@ from typing import Any
 
 from harness.exceptions import NoiseSpecError
 from harness.spec.errors import ErrorModel, make_error
-from harness.spec.noise import SELECTORS, NoiseSpec
-from harness.spec.oneline import distinct, selector_values, spec_of
+from harness.spec.noise import NoiseSpec
+from harness.spec.oneline import distinct, spec_of
+from harness.spec.selectors import SELECTORS, selector_values
 from harness.spec.text import nearest, number_text
 
 TABLE = "noise"

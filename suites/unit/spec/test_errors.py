@@ -9,8 +9,8 @@ import torch
 from harness.exceptions import NoiseSpecError
 from harness.spec import ERROR_MODELS, OPS, PROFILES, SCOPES, FakeQuant, NoiseSpec, RelativeGaussian, make_error
 from harness.spec.errors import BitFlip, Nondeterministic, Spike, StuckAt
-from harness.spec.noise import LISTS, PLACES, SELECTORS
 from harness.spec.operators import selected
+from harness.spec.selectors import LISTS, PLACES, SELECTORS
 
 pytestmark = pytest.mark.unit
 NO_NUMBERS = (math.nan, math.inf, -math.inf, "0.1", True, 10**400, (0.1,))
