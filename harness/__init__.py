@@ -3,6 +3,6 @@
 import os
 
 if "HARNESS_NOISE" in os.environ:  # see harness.noise.environment; without it nothing is imported here
-    from harness.noise.environment import switch_on
+    from harness.noise.switch import switch_on
 
     switch_on()

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from harness.noise.plan import InjectionPlan
-from harness.noise.probe import PROBE_TOKENS
+from harness.noise.plan import PROBE_TOKENS, InjectionPlan
 from harness.noise.sites import (
     ANGLE,
     ATTENTION,

@@ -16,7 +16,8 @@ from harness.evaluate.checkpoint import load_checkpoint
 from harness.evaluate.device import best_device, check_device, out_of_memory_as
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.noise.meta import fused_linears, load_config, meta_model
-from harness.noise.plan import InjectionPlan, build_plan
+from harness.noise.plan import InjectionPlan
+from harness.noise.planner import build_plan
 from harness.spec import NoiseSpec
 from harness.thresholds import LEAST_RELATIVE
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from harness.noise.plan import InjectionPlan
-from harness.noise.probe import Probe
+from harness.noise.plan import InjectionPlan, Probe
 from harness.noise.sites import CONV1D, FUNCTION, LINEAR, MATMUL, MODULE, PV, QK, ROTARY, SDPA, Site, is_attention
 
 WHOLE = (LINEAR, CONV1D, SDPA, ROTARY)

@@ -23,7 +23,8 @@ from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
 from harness.noise.inject import check_apart
-from harness.noise.plan import InjectionPlan, build_plan
+from harness.noise.plan import InjectionPlan
+from harness.noise.planner import build_plan
 from harness.record import ItemResult
 from harness.runs.loaded import EARLY_STOP, EVALUATION_KIND
 from harness.runs.manifest import build_manifest, digest

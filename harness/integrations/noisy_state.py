@@ -250,7 +250,7 @@ class NoisyOps:
         self._exit.close()
 
     def _open(self, settings: Settings, models: Sequence[nn.Module]) -> None:
-        from harness.noise.plan import build_plan
+        from harness.noise.planner import build_plan
         from harness.noise.session import NoiseSession
 
         if settings.layers is not None and not models:

@@ -11,7 +11,7 @@ from typing import Any
 _HOMES = {
     "InjectionPlan": "harness.noise.plan",
     "NoiseSession": "harness.noise.session",
-    "build_plan": "harness.noise.plan",
+    "build_plan": "harness.noise.planner",
     "noisy": "harness.noise.inject",
     "phase": "harness.noise.phases",
 }

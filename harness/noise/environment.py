@@ -2,8 +2,8 @@
 
 For processes that nobody can hand a session: workers and engines that a framework starts. Importing ``harness`` reads
 the variable at once (a wrong text stops the process), says so on standard error with the process id, and from then on
-every model that is called is perturbed for the life of the process (:mod:`harness.noise.everywhere`). At exit one more
-line says what was injected, or that nothing was. Without the variable none of this is imported.
+every model that is called is perturbed for the life of the process (:mod:`harness.noise.process_noise`). At exit one
+more line says what was injected, or that nothing was. Without the variable none of this is imported.
 """
 
 from __future__ import annotations
@@ -12,35 +12,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.exceptions import HarnessError, NoiseSpecError
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import parse_noises
 
-if TYPE_CHECKING:
-    from harness.noise.session import NoiseSession
-    from harness.record import SiteCount
-
 VARIABLE = "HARNESS_NOISE"
 _COMMAND, _MODULE = "harness", "harness.cli.main"
-
-
-def switch_on(environment: Mapping[str, str] = os.environ) -> None:
-    """What ``import harness`` does where the variable is set; does nothing more where the noise is on already.
-
-    Raises :class:`NoiseSpecError` for a wrong text. In the ``harness`` command that is one line and exit code 2.
-    """
-    try:
-        specs = parse(environment[VARIABLE])
-    except NoiseSpecError as error:
-        if not _is_command():
-            raise
-        say(str(error))
-        raise SystemExit(error.exit_code) from None
-    from harness.noise.everywhere import PROCESS  # imports torch
-
-    PROCESS.switch_on(specs)
 
 
 def parse(text: str) -> tuple[NoiseSpec, ...]:
@@ -65,8 +43,8 @@ def parse(text: str) -> tuple[NoiseSpec, ...]:
 
 def is_on(environment: Mapping[str, str] = os.environ) -> bool:
     """True where the variable is set, or the noise of this process is on."""
-    everywhere = sys.modules.get("harness.noise.everywhere")
-    return VARIABLE in environment or (everywhere is not None and bool(everywhere.PROCESS.specs))
+    process_noise = sys.modules.get("harness.noise.process_noise")
+    return VARIABLE in environment or (process_noise is not None and bool(process_noise.PROCESS.specs))
 
 
 def refuse(what: str) -> None:
@@ -79,20 +57,6 @@ def refuse(what: str) -> None:
         )
 
 
-def sessions() -> tuple[NoiseSession, ...]:
-    """The open sessions of this process, one for each model and specification; their ``ledger`` holds the counts."""
-    from harness.noise.everywhere import PROCESS
-
-    return PROCESS.sessions()
-
-
-def counts() -> tuple[SiteCount, ...]:
-    """Everything counted in this process so far, models that are gone included."""
-    from harness.noise.everywhere import PROCESS
-
-    return PROCESS.counts()
-
-
 def say(line: str) -> None:
     """One line on standard error; a process that has none (a detached one) stays silent."""
     if sys.stderr is not None:
@@ -100,6 +64,6 @@ def say(line: str) -> None:
         sys.stderr.flush()
 
 
-def _is_command() -> bool:
+def is_command() -> bool:
     """True in the ``harness`` command, however it is started: its own code does not run before this package's."""
     return Path(sys.argv[0]).stem == _COMMAND or ("-m" in sys.orig_argv and _MODULE in sys.orig_argv)

@@ -10,7 +10,8 @@ from torch import nn
 
 from harness.exceptions import NoiseSpecError
 from harness.ledger import require
-from harness.noise.plan import AUTO, InjectionPlan, build_plan
+from harness.noise.plan import InjectionPlan
+from harness.noise.planner import AUTO, build_plan
 from harness.noise.session import NoiseSession
 from harness.record import SiteCount
 from harness.spec.noise import NoiseSpec

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.exceptions import EvidenceError
+from harness.noise.frames import Frame
+from harness.noise.protocol import Session
 from harness.noise.sites import Site
-
-if TYPE_CHECKING:
-    from harness.noise.frames import Frame
-    from harness.noise.session import NoiseSession
 
 RESULT = ""
 """The part of a call that is its result; gradients are named by their operand."""
@@ -29,11 +27,11 @@ class _Registry:
     """Open sessions by handle. An operator's arguments can only be tensors and numbers, so it needs a way back."""
 
     def __init__(self) -> None:
-        self._sessions: weakref.WeakValueDictionary[int, NoiseSession] = weakref.WeakValueDictionary()
+        self._sessions: weakref.WeakValueDictionary[int, Session] = weakref.WeakValueDictionary()
         self._engines: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._numbers = itertools.count(1)
 
-    def add(self, session: NoiseSession) -> int:
+    def add(self, session: Session) -> int:
         """A handle for ``session``, never used before in this process."""
         handle = next(self._numbers)
         self._sessions[handle] = session
@@ -43,7 +41,7 @@ class _Registry:
         """Keeps ``session`` under a handle of its own making, the same in every process (an engine's session)."""
         self._engines[handle] = session
 
-    def open(self) -> tuple[NoiseSession, ...]:
+    def open(self) -> tuple[Session, ...]:
         """All open sessions on models of this process."""
         found = (reference() for reference in self._sessions.valuerefs())
         return tuple(session for session in found if session is not None and session.is_open)

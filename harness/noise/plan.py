@@ -1,45 +1,39 @@
-"""What a specification will perturb in a model, what it will not, and how often: decided before anything runs."""
+"""What a specification will perturb in a model, what it will not, and how often: the data of a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
-
-from harness.exceptions import NoiseSpecError
-from harness.noise.auditor import FUSED_ATTENTION
-from harness.noise.kinds import ModelView
 from harness.noise.paths import adapter_parts, matching
-from harness.noise.probe import Probe, run_probe
-from harness.noise.selection import ROUTER_REASON, left_out, select_modules
-from harness.noise.sites import (
-    ANGLE,
-    ATTENTION,
-    FUNCTION,
-    MODULE,
-    PV,
-    QK,
-    ROTARY,
-    SDPA,
-    SOFTMAX,
-    WEIGHT,
-    Site,
-    find_sites,
-    is_rotary,
-    output_width,
-)
+from harness.noise.selection import left_out
+from harness.noise.sites import Site
 from harness.spec.noise import NoiseSpec
 
-AUTO, FUNCTIONS_ONLY = "auto", "functions"
-"""How operators are reached: by modules and interfaces where they have one, or all by the function mode."""
+PROBE_TOKENS = 3
+"""Tokens of the one forward that shows what a model runs."""
 
-_ADAPTER_REASON = "part of an adapter that runs beside its linear: left alone"
-_ROTARY_REASON = "rotary angle product: excluded by default, noise on it alone destroys a model (op:rotary reaches it)"
-_FUSED_REASON = "inside a fused attention kernel: use eager attention and profile:matmul"
-_UNKNOWN_REASON = "no site reaches this product"
-_HIDDEN_BY_FUSION = (QK, PV, SOFTMAX)
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operator of the table: its site, the path of modules it ran in, outermost first."""
+
+    site: Site
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """``products[(module, dispatcher name)]`` counts matrix products; ``calls`` are the operators' calls in order;
+    ``flops[module]`` the floating-point operations of its products in one forward of ``tokens`` tokens, and
+    ``widths[module]`` the elements of one token in the tensor it gave (absent where that has no rows of tokens)."""
+
+    products: Mapping[tuple[str, str], int]
+    calls: tuple[Call, ...]
+    flops: Mapping[str, int]
+    widths: Mapping[str, int]
+    tokens: int = PROBE_TOKENS
 
 
 @dataclass(frozen=True)
@@ -107,196 +101,3 @@ class InjectionPlan:
             "excluded": dict(self.excluded),
             "uncovered": dict(self.uncovered),
         }
-
-
-def build_plan(model: nn.Module | None, spec: NoiseSpec, way: str = AUTO) -> InjectionPlan:
-    """Finds the sites of ``spec`` in ``model`` and runs one probe forward of three tokens for the rest.
-
-    ``model=None`` plans for bare function calls outside any model. Raises :class:`NoiseSpecError` where an
-    operator of the specification matches nothing, is hidden by a fused kernel, or is a module that does not run.
-    """
-    if model is None:
-        return _without_model(spec)
-    probe = run_probe(model)
-    if not spec.asked_ops or spec.at != "output":
-        plan = _plan_of_modules(model, spec, probe)
-    else:
-        plan = _plan_of_operators(model, spec, probe, way)
-    return replace(plan, sites=tuple(_measured(site, probe) for site in plan.sites))
-
-
-def _measured(site: Site, probe: Probe) -> Site:
-    """``site`` as wide as the probe found it: classes do not say it of activations, blocks and norms of heads."""
-    if site.way != MODULE or site.point != "output":
-        return site
-    return replace(site, columns=probe.widths.get(site.module, site.columns))
-
-
-def _without_model(spec: NoiseSpec) -> InjectionPlan:
-    if not spec.asked_ops or spec.at != "output" or spec.layers or spec.include or spec.exclude:
-        raise NoiseSpecError(f"{spec} without a model", "only op: and profile: have a meaning there", "give the model")
-    return InjectionPlan(spec, (), {}, {}, FunctionChoice(spec, spec.operators))
-
-
-def _plan_of_modules(model: nn.Module, spec: NoiseSpec, probe: Probe) -> InjectionPlan:
-    """Modules by class, glob or scope, or operators' modules at their input or weight."""
-    selection = select_modules(model, spec)
-    if spec.at == "weight":
-        for path in selection.modules:
-            if model.get_submodule(path)._parameters.get("weight") is None:
-                raise NoiseSpecError(f"at:weight of {path}", "it has no weight of its own", f"exclude:{path}")
-    view = ModelView.of(model)
-    every = find_sites(model)
-    suffix = "" if spec.at == "output" else f":{spec.at}"
-    head = {site.name for site in every if site.last_token_only}
-    sites = tuple(
-        Site(
-            f"{path}{suffix}",
-            path,
-            view.kinds.get(path) or type(model.get_submodule(path)).__name__,
-            _width(model.get_submodule(path), spec.at),
-            path in head,
-            WEIGHT if spec.at == "weight" else MODULE,
-            spec.at,
-        )
-        for path in selection.modules
-    )
-    _check_ran(probe, sites)
-    taken = {site.module for site in sites}
-    products, uncovered = _left_out(probe, [site for site in every if site.module not in taken], taken, view, spec)
-    return InjectionPlan(spec, sites, {**products, **selection.excluded}, uncovered, probe=probe)
-
-
-def _width(module: nn.Module, point: str) -> int:
-    if point == "output":
-        return output_width(module)
-    width = getattr(module, "in_features", None) or getattr(module, "nx", None)
-    return width if isinstance(width, int) else output_width(module)
-
-
-def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str) -> InjectionPlan:
-    every = find_sites(model)
-    selection = select_modules(model, spec)
-    chosen, reasons = _chosen(model, spec, every, selection.modules)
-    spelled = {call.site.name for call in probe.calls}
-    if way == FUNCTIONS_ONLY:
-        chosen = tuple(site for site in chosen if site.way == ANGLE or site.name not in spelled)
-    view = ModelView.of(model)
-    functions = FunctionChoice(
-        spec,
-        spec.operators,
-        frozenset((site.module, site.op) for site in chosen),
-        frozenset(site.module for site in chosen if site.way == MODULE and site.name not in spelled)
-        | frozenset(path for path, module in view.modules.items() if is_rotary(module)),
-        frozenset(path for path in view.routers if not _asked(path, selection.modules)),
-    )
-    called = {call.site.name: call.site for call in probe.calls if functions.takes(call.site, call.path)}
-    sites = (*chosen, *called.values())
-    _check_found(model, spec, every, sites)
-    _check_ran(probe, sites)
-    names = {site.name for site in sites}
-    products, uncovered = _left_out(probe, every, {site.module for site in sites}, view, spec)
-    excluded = {**products, **{name: why for name, why in reasons.items() if name not in names}, **selection.excluded}
-    excluded = {name: why for name, why in excluded.items() if name not in names and name not in uncovered}
-    return InjectionPlan(spec, sites, excluded, uncovered, functions if called else None, probe)
-
-
-def _chosen(
-    model: nn.Module, spec: NoiseSpec, every: Sequence[Site], modules: Sequence[str]
-) -> tuple[tuple[Site, ...], dict[str, str]]:
-    """Sites of modules, attention and rotary embedding that are meant, and why the others of their kind are not."""
-    fused = getattr(getattr(model, "config", None), "_attn_implementation", "eager") != "eager"
-    kept = set(modules)
-    chosen, reasons = [], {}
-    for site in every:
-        if site.op not in spec.operators:
-            continue
-        if site.way == MODULE:
-            if site.module in kept:
-                chosen.append(site)
-            continue
-        reason = left_out(site.module, spec)
-        if site.way == ATTENTION and site.op in _HIDDEN_BY_FUSION and fused:
-            if spec.profile is None or site.op in (QK, PV):
-                _refuse_fused(model, spec)
-            reason = _FUSED_REASON
-        if reason is None:
-            if site.way == ATTENTION and site.op in _HIDDEN_BY_FUSION:
-                _refuse_capped(model, site)
-            chosen.append(site)
-        else:
-            reasons[site.name] = reason
-    return tuple(chosen), reasons
-
-
-def _refuse_fused(model: nn.Module, spec: NoiseSpec) -> None:
-    hidden = [op for op in _HIDDEN_BY_FUSION if op in spec.operators]
-    used = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    raise NoiseSpecError(
-        f"op:{','.join(hidden)} with attention {used!r}",
-        "a fused attention kernel hides both products",
-        "load the model with attention 'eager' (--attention eager)",
-    )
-
-
-def _refuse_capped(model: nn.Module, site: Site) -> None:
-    """The exposed attention is plain softmax attention; another one would be replaced by it, not perturbed."""
-    module = model.get_submodule(site.module)
-    if getattr(module, "attn_logit_softcapping", None) is not None or hasattr(module, "sinks"):
-        raise NoiseSpecError(
-            f"op:{site.op} in {type(module).__name__}", "soft-capping and sinks are not supported", "use profile:linear"
-        )
-
-
-def _asked(router: str, modules: Sequence[str]) -> bool:
-    return any(path == router or path.startswith(f"{router}.") for path in modules)
-
-
-def _check_found(model: nn.Module, spec: NoiseSpec, every: Sequence[Site], sites: Sequence[Site]) -> None:
-    """Every operator that was named must have a site; a profile needs one at all."""
-    found = {site.op for site in sites}
-    missing = [op for op in spec.ops if not found & replace(spec, ops=(op,), profile=None).operators]
-    if missing or not sites:
-        present = sorted({site.op for site in every})
-        raise NoiseSpecError(
-            f"op:{missing[0] if missing else spec.profile} matches nothing in {type(model).__name__}",
-            f"operators with sites here: {', '.join(present) or 'none'}",
-            "choose one of those",
-        )
-
-
-def _check_ran(probe: Probe, sites: Sequence[Site]) -> None:
-    """A site in a module that the model never calls would count nothing."""
-    ran = {module for module, _ in probe.products} | {name for call in probe.calls for name in call.path}
-    silent = [site.name for site in sites if site.way != FUNCTION and site.module not in ran]
-    if silent:
-        raise NoiseSpecError(f"{silent[0]} ({len(silent)} in all) did not run in a probe forward", "a site must run")
-
-
-def _left_out(
-    probe: Probe, every: Sequence[Site], taken: set[str], view: ModelView, spec: NoiseSpec
-) -> tuple[dict[str, str], dict[str, str]]:
-    """(excluded, uncovered) products with reasons, every one that ran in a module that is not in ``taken``, or whose
-    operator has no site there."""
-    excluded, uncovered = {}, {}
-    by_module: dict[str, list[Site]] = {}
-    for site in every:
-        if site.op != SOFTMAX:  # not a product
-            by_module.setdefault(site.module, []).append(site)
-    for module, operator in probe.products:
-        fused = FUSED_ATTENTION in operator
-        for site in by_module.get(module, ()):
-            if fused and site.op in _HIDDEN_BY_FUSION:
-                uncovered[site.name] = _FUSED_REASON
-            elif fused or site.op != SDPA:
-                reason = _ROTARY_REASON if site.op == ROTARY else f"op:{site.op} was not asked for"
-                excluded[site.name] = left_out(site.module, spec) or reason
-        if module not in by_module and module not in taken:
-            where = f"{module or 'model'}:{operator}"
-            if any(module == router or module.startswith(f"{router}.") for router in view.routers):
-                excluded[where] = ROUTER_REASON
-            elif adapter_parts(module):
-                excluded[where] = left_out(module, spec) or _ADAPTER_REASON
-            else:
-                uncovered[where] = left_out(module, spec) or _UNKNOWN_REASON
-    return excluded, uncovered

@@ -10,7 +10,7 @@ import contextvars
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,33 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.noise.auditor import Auditor
 from harness.noise.opaque import SESSIONS
-from harness.noise.sites import BY_HEADS, BY_SCORES, Site
+from harness.noise.plan import PROBE_TOKENS, Call, Probe
+from harness.noise.sites import BY_HEADS, BY_SCORES
 from harness.noise.ways.functions import Where, site_of, watched
 from harness.spec.operators import Operator
 
-PROBE_TOKENS = 3
 _PROBING: contextvars.ContextVar[bool] = contextvars.ContextVar("robustness_harness_probing", default=False)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of an operator of the table: its site, the path of modules it ran in, outermost first."""
-
-    site: Site
-    path: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """``products[(module, dispatcher name)]`` counts matrix products; ``calls`` are the operators' calls in order;
-    ``flops[module]`` the floating-point operations of its products in one forward of ``tokens`` tokens, and
-    ``widths[module]`` the elements of one token in the tensor it gave (absent where that has no rows of tokens)."""
-
-    products: Mapping[tuple[str, str], int]
-    calls: tuple[Call, ...]
-    flops: Mapping[str, int]
-    widths: Mapping[str, int]
-    tokens: int = PROBE_TOKENS
 
 
 def run_probe(model: nn.Module) -> Probe:

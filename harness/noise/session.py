@@ -54,7 +54,7 @@ pass holds the frame of its forward itself."""
 class NoiseSession:
     """The injector. Use as a context manager; restores hooks, functions and attention in ``finally``; nests.
 
-    ``plan`` names the sites (from :func:`harness.noise.plan.build_plan`). ``ledger`` holds the counts.
+    ``plan`` names the sites (from :func:`harness.noise.planner.build_plan`). ``ledger`` holds the counts.
     ``compiled=False`` keeps the kernel to plain tensor operators; the bits are the same. With ``checked`` leaving the
     block normally raises :class:`EvidenceError` where a strength above 0 was asked for and nothing was changed.
     ``in_place`` lets the results of linears be overwritten where no gradient is taken and no dispatch mode looks on:

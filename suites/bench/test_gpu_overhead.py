@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from harness.noise.plan import build_plan
+from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.numerics import triton_kernel
 from harness.numerics.keyed_random import derive_key, stream_keys

@@ -15,7 +15,7 @@ from harness.evaluate.run import run_batch
 from harness.noise import frames, injector
 from harness.noise import session as session_module
 from harness.noise.kernel import Kernel
-from harness.noise.plan import build_plan
+from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.numerics.keyed_random import derive_key, normals
 from harness.spec import EvalSpec, parse_noise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.noise.plan import build_plan
+from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.spec import parse_noise
 from harness.thresholds import effect_bounds

@@ -22,7 +22,7 @@ from harness.checkpoints.source import resolve
 from harness.cli.main import main
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.exceptions import CheckpointError
-from harness.noise.plan import build_plan
+from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.spec import parse_noise
 

@@ -10,17 +10,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from harness.noise.protocol import Session
 from harness.noise.sites import ANGLE, ATTENTION, FUNCTION, MODULE, WEIGHT, Site
 from harness.noise.ways import attention, checkpointing, functions, modules, rotary, weights
 
-if TYPE_CHECKING:
-    from harness.noise.session import NoiseSession
-
-WayIn = Callable[[Any, Sequence[Site], "NoiseSession"], AbstractContextManager[None]]
+WayIn = Callable[[Any, Sequence[Site], Session], AbstractContextManager[None]]
 
 _WAYS: tuple[tuple[str, WayIn], ...] = (
     (WEIGHT, weights.perturbed),
@@ -31,7 +29,7 @@ _WAYS: tuple[tuple[str, WayIn], ...] = (
 )
 
 
-def attach(stack: contextlib.ExitStack, session: NoiseSession) -> None:
+def attach(stack: contextlib.ExitStack, session: Session) -> None:
     """Opens every way that the plan of ``session`` has sites for, on ``stack``."""
     plan, model = session.plan, session.model
     if isinstance(model, nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,8 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.models.qwen2.modeling_qwen2 import repeat_kv
 
 from harness.exceptions import NoiseSpecError
+from harness.noise.protocol import Session
 from harness.noise.sites import PV, QK, SDPA, SOFTMAX, Site
-
-if TYPE_CHECKING:
-    from harness.noise.session import NoiseSession
 
 EAGER, FUSED = "harness_noise", "harness_noise_sdpa"
 """Names of the two registered attentions."""
@@ -30,11 +28,11 @@ EAGER, FUSED = "harness_noise", "harness_noise_sdpa"
 _BASE = {"eager": EAGER, "sdpa": FUSED}
 _ATTRIBUTE = "_robustness_harness_attention"
 
-Attached = tuple[tuple["NoiseSession", dict[str, Site]], ...]
+Attached = tuple[tuple[Session, dict[str, Site]], ...]
 
 
 @contextlib.contextmanager
-def perturbed(model: PreTrainedModel, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
+def perturbed(model: PreTrainedModel, sites: Sequence[Site], session: Session) -> Iterator[None]:
     """Switches ``model`` to the perturbed attention for ``sites``, and back. Sessions nest."""
     wanted: dict[str, dict[str, Site]] = {}
     for site in sites:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from harness.exceptions import EvidenceError
-
-if TYPE_CHECKING:
-    from harness.noise.session import NoiseSession
+from harness.noise.protocol import Session
 
 _FUNCTION = "_gradient_checkpointing_func"
 
 
 @contextlib.contextmanager
-def bound(model: nn.Module, session: NoiseSession) -> Iterator[None]:
+def bound(model: nn.Module, session: Session) -> Iterator[None]:
     """Has every layer that transformers checkpoints remember which forward it belongs to.
 
     Works for both kinds of checkpointing, whatever ran between forward and backward.
@@ -38,7 +36,7 @@ def bound(model: nn.Module, session: NoiseSession) -> Iterator[None]:
                 module.__dict__[_FUNCTION] = before
 
 
-def _checkpoint(original: Callable[..., Any], session: NoiseSession, function: Any, *args: Any, **kwargs: Any) -> Any:
+def _checkpoint(original: Callable[..., Any], session: Session, function: Any, *args: Any, **kwargs: Any) -> Any:
     if torch.compiler.is_compiling():  # there the number of the forward is an input of the recomputed region
         return original(function, *args, **kwargs)
     frame = session.frame(None)

@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,9 @@ from torch.overrides import TorchFunctionMode
 
 from harness.exceptions import NoiseSpecError
 from harness.noise.kinds import operator_of
+from harness.noise.protocol import Session
 from harness.noise.sites import FUNCTION, MATMUL, PV, QK, SOFTMAX, Site, attention_heads, is_attention
 from harness.spec.operators import OPS, Operator
-
-if TYPE_CHECKING:
-    from harness.noise.session import NoiseSession
-
 
 _BACKWARD = (Tensor.backward, torch.autograd.backward)
 
@@ -210,7 +207,7 @@ def site_of(operator: Operator, where: Where, columns: int = 0) -> Site:
 
 
 @contextlib.contextmanager
-def perturbed(model: nn.Module | None, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
+def perturbed(model: nn.Module | None, sites: Sequence[Site], session: Session) -> Iterator[None]:
     """Perturbs every call of the operators of the plan that no other way has; ``sites`` are those found by a probe.
 
     Calls that the probe did not meet (experts that no token chose, say) are perturbed and counted like the others.
@@ -219,7 +216,7 @@ def perturbed(model: nn.Module | None, sites: Sequence[Site], session: NoiseSess
         yield
 
 
-def _perturb(session: NoiseSession, operator: Operator, where: Where, func: Any, args: Any, kwargs: Any) -> Any:
+def _perturb(session: Session, operator: Operator, where: Where, func: Any, args: Any, kwargs: Any) -> Any:
     if session.is_paused:
         return func(*args, **kwargs)
     chosen = session.plan.functions
@@ -234,7 +231,7 @@ def _perturb(session: NoiseSession, operator: Operator, where: Where, func: Any,
         return _perturb_call(session, site, func, args, kwargs)
 
 
-def _perturb_call(session: NoiseSession, site: Site, func: Any, args: Any, kwargs: Any) -> Any:
+def _perturb_call(session: Session, site: Site, func: Any, args: Any, kwargs: Any) -> Any:
     if site.op == SOFTMAX and session.plan.spec.softmax == "renormalised":
         _check_dimension(site, args, kwargs)
     target = kwargs.get("out", _written(func, args, kwargs))
@@ -277,7 +274,7 @@ def _check_dimension(site: Site, args: Any, kwargs: Any) -> None:
         )
 
 
-def _with_operands(session: NoiseSession, site: Site, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+def _with_operands(session: Session, site: Site, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     operator, shift = spellings()[func]
     args, kwargs = list(args), dict(kwargs)
     if operator.name == "einsum":
@@ -294,7 +291,7 @@ def _with_operands(session: NoiseSession, site: Site, func: Any, args: Any, kwar
     return tuple(args), kwargs
 
 
-def _einsum_operands(session: NoiseSession, site: Site, args: list[Any]) -> tuple[Any, ...]:
+def _einsum_operands(session: Session, site: Site, args: list[Any]) -> tuple[Any, ...]:
     """``einsum(equation, a, b)`` and ``einsum(equation, [a, b])``."""
     if len(args) == 2 and isinstance(args[1], list | tuple):
         given = [session.operand(site, x, f"operand{n}") for n, x in enumerate(args[1])]

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
+from harness.noise.protocol import Session
 from harness.noise.sites import Site
 from harness.noise.ways.shadow import shadow, shown, unshadow
 from harness.spec.operators import OPS
-
-if TYPE_CHECKING:
-    from harness.noise.session import NoiseSession
-
 
 _IN_PLACE = "inplace"
 """What an activation calls its option to write into its input."""
 
 
 @contextlib.contextmanager
-def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
+def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iterator[None]:
     """Hooks every module of ``sites``."""
     with contextlib.ExitStack() as stack:
         for site in sites:
@@ -46,7 +43,7 @@ def _fields(site: Site, module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in names if module._parameters.get(name) is not None)
 
 
-def _before(site: Site, session: NoiseSession, fields: tuple[str, ...]) -> Callable[..., tuple[Any, Any]]:
+def _before(site: Site, session: Session, fields: tuple[str, ...]) -> Callable[..., tuple[Any, Any]]:
     """At ``input``: the input itself is perturbed. At ``output``: its gradient and those of the ``fields`` are."""
 
     def change(x: Any) -> Any:
@@ -70,7 +67,7 @@ def _before(site: Site, session: NoiseSession, fields: tuple[str, ...]) -> Calla
     return hook
 
 
-def _unshadow(session: NoiseSession, fields: tuple[str, ...]) -> Callable[..., None]:
+def _unshadow(session: Session, fields: tuple[str, ...]) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         for name in fields:
             unshadow(module, name, session.handle)
@@ -78,7 +75,7 @@ def _unshadow(session: NoiseSession, fields: tuple[str, ...]) -> Callable[..., N
     return hook
 
 
-def _after(site: Site, session: NoiseSession) -> Callable[..., Any]:
+def _after(site: Site, session: Session) -> Callable[..., Any]:
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
             return session.result(site, output)

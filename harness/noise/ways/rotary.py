@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from harness.noise.protocol import Session
 from harness.noise.sites import Site
-
-if TYPE_CHECKING:
-    from harness.noise.session import NoiseSession
 
 _PRODUCTS = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm)
 
@@ -21,7 +19,7 @@ _PRODUCTS = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.b
 class _AngleMode(TorchFunctionMode):
     """Perturbs (batch, frequencies, tokens) products while the rotary module runs."""
 
-    def __init__(self, site: Site, session: NoiseSession) -> None:
+    def __init__(self, site: Site, session: Session) -> None:
         super().__init__()
         self._site = site
         self._session = session
@@ -40,7 +38,7 @@ class _AngleMode(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
+def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iterator[None]:
     """Wraps the forward of every rotary module of ``sites`` so that its matrix product is perturbed."""
     with contextlib.ExitStack() as stack:
         for site in sites:
@@ -49,7 +47,7 @@ def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) ->
 
 
 @contextlib.contextmanager
-def _wrapped(module: nn.Module, site: Site, session: NoiseSession) -> Iterator[None]:
+def _wrapped(module: nn.Module, site: Site, session: Session) -> Iterator[None]:
     original = module.forward
     shadowed = module.__dict__.get("forward")
 

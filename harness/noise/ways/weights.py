@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from harness.noise.protocol import Session
 from harness.noise.sites import Site
 from harness.noise.ways.shadow import shadow, shown, unshadow
-
-if TYPE_CHECKING:
-    from harness.noise.session import NoiseSession
 
 FIELD = "weight"
 
 
 @contextlib.contextmanager
-def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) -> Iterator[None]:
+def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iterator[None]:
     """Shadows the weight of every module of ``sites`` while it runs."""
     with contextlib.ExitStack() as stack:
         for site in sites:
@@ -34,14 +32,14 @@ def perturbed(model: nn.Module, sites: Sequence[Site], session: NoiseSession) ->
         yield
 
 
-def _before(site: Site, session: NoiseSession) -> Callable[..., None]:
+def _before(site: Site, session: Session) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any) -> None:
         shadow(module, FIELD, session.weight(site, shown(module, FIELD)), session.handle)
 
     return hook
 
 
-def _after(session: NoiseSession) -> Callable[..., None]:
+def _after(session: Session) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         unshadow(module, FIELD, session.handle)
 

@@ -12,7 +12,7 @@ from harness.checkpoints.lora import Update
 from harness.evaluate import vllm_limits
 from harness.evaluate.prepared import check_carried
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
-from harness.noise.plan import build_plan
+from harness.noise.planner import build_plan
 from harness.spec import EvalSpec, parse_noise
 
 pytestmark = pytest.mark.unit

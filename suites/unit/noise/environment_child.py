@@ -9,7 +9,7 @@ import sys
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from harness.noise import environment
+from harness.noise import switch
 
 IDS = torch.arange(6)[None]
 MASK = torch.tensor([[0, 1, 1, 1, 1, 1]])
@@ -26,7 +26,7 @@ def build() -> Qwen2ForCausalLM:
 
 def counted() -> dict[str, tuple[int, int, int]]:
     """Label -> (calls, rows, changed) of everything so far."""
-    return {count.label: (count.calls, count.rows, count.changed) for count in environment.counts()}
+    return {count.label: (count.calls, count.rows, count.changed) for count in switch.counts()}
 
 
 def say(**found: object) -> None:
@@ -55,7 +55,7 @@ def main() -> None:
         rng_kept=rng_kept,
         draws=[tensor.double().sum().item() for tensor in (*logits, *gradients)],
         generated=model.generate(IDS, max_new_tokens=3, do_sample=False, pad_token_id=0).tolist(),
-        sessions=len(environment.sessions()),
+        sessions=len(switch.sessions()),
         calls=sum(calls for calls, _, _ in counted().values()),
     )
     child = os.fork()

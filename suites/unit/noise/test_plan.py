@@ -10,7 +10,7 @@ from harness.noise.audit import check_audit
 from harness.noise.auditor import Auditor
 from harness.noise.comparing import formula_of
 from harness.noise.kernel import Kernel
-from harness.noise.plan import build_plan
+from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.spec import parse_noise
 

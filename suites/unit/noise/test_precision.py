@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, Qwen2Config
 from harness.exceptions import NoiseSpecError
 from harness.noise import noisy
 from harness.noise.meta import meta_model
-from harness.noise.plan import build_plan
+from harness.noise.planner import build_plan
 from harness.noise.precision import BY_DEFAULT
 from harness.noise.selection import select_modules
 from harness.numerics import fake_quantize

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness.exceptions import NoiseSpecError
-from harness.noise.plan import build_plan
+from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.noise.ways.attention import EAGER
 from harness.spec import parse_noise

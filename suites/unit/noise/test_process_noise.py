@@ -12,7 +12,7 @@ from torch import nn
 from harness.exceptions import NoiseSpecError
 from harness.noise import build_plan, noisy
 from harness.noise.environment import parse
-from harness.noise.everywhere import ProcessNoise, _compile_after
+from harness.noise.process_noise import ProcessNoise, _compile_after
 from harness.spec import parse_noise
 
 pytestmark = pytest.mark.contract
