@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.exits import Ended
 from harness.exceptions import HarnessError, StoreError
 from harness.gates.arms import Replicate, ReplicatedArm
 from harness.gates.compare import compare_arms
@@ -34,7 +35,7 @@ def command(arms: tuple[str, ...], factor: str | None, alpha: float, as_json: bo
         click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
         print_comparison(found.to_json())
-    raise SystemExit(found.exit_code)
+    raise Ended(found.exit_code)
 
 
 def _arm(text: str) -> ReplicatedArm:

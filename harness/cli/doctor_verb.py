@@ -7,6 +7,7 @@ import json
 import click
 
 from harness.cli import options
+from harness.cli.exits import Ended
 from harness.exceptions import HarnessError
 
 HEADER = ("part", "state", "needed", "detail")
@@ -34,9 +35,7 @@ def command(need: tuple[str, ...], quick: bool, calibrate: bool, thorough: bool,
     for name, wanted in (("--need", need), ("--quick", quick)):
         if wanted and calibrate:
             raise HarnessError(name, "it does not belong to --calibrate", "leave one of the two out")
-    raise SystemExit(
-        0 if (_calibrate(thorough, cells, as_json) if calibrate else _examine(need, quick, as_json)) else 2
-    )
+    raise Ended(0 if (_calibrate(thorough, cells, as_json) if calibrate else _examine(need, quick, as_json)) else 2)
 
 
 def _examine(need: tuple[str, ...], quick: bool, as_json: bool) -> bool:

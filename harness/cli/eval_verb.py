@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from harness.cli import options
+from harness.cli.exits import Ended
 from harness.record import INVALID_EVIDENCE
 
 
@@ -36,4 +37,4 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
     from harness.cli.output import show_run
 
     if show_run(run, as_json, ledger).status == INVALID_EVIDENCE:
-        raise SystemExit(4)
+        raise Ended(4)

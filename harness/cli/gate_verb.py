@@ -13,6 +13,7 @@ import click
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline, dump
 from harness.cli import options
+from harness.cli.exits import Ended
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID, gate
 from harness.gates.early import EarlyPlan, check_independent, plan_of
@@ -90,7 +91,7 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
     else:
         if not as_json:
             click.echo(f"report: {run.path / 'report.md'}")
-    raise SystemExit(result.exit_code)
+    raise Ended(result.exit_code)
 
 
 def _no_evidence(error: NotComparableError, baseline: Baseline) -> dict[str, Any]:

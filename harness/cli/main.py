@@ -1,19 +1,24 @@
 """``harness``: finds the verb, runs it, and turns every expected error into one line and an exit code.
 
 Exit codes: 0 PASS or done, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID,
-130 stopped by Ctrl-C, 141 the reader of the output went away (never a verdict's code).
+70 an error that nobody foresaw, 130 stopped by Ctrl-C, 141 the reader of the output went away (the last three are never
+a verdict's code).
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
+from harness.cli.crash import error_line, keep_log, traceback_of
+from harness.cli.exits import BAD_INPUT, CRASHED, INTERRUPTED, PASS, PIPE_CLOSED, Ended
 from harness.exceptions import HarnessError
 
 VERBS = {
@@ -28,7 +33,9 @@ VERBS = {
     "scan": "Judge a checkpoint by number formats: weights, activations, answers.",
     "score": "Score completions produced elsewhere.",
 }
-INTERRUPTED, PIPE_CLOSED = 130, 141
+VERBOSE = ("-v", "--verbose")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors of the file system that name no file."""
 
 
 class _Verbs(click.Group):
@@ -53,37 +60,73 @@ class _Verbs(click.Group):
             raise click.UsageError(f"no verb {args[0]!r}; {nearest(args[0], VERBS)}", ctx)
         return super().resolve_command(ctx, args)
 
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        with _closed_pipe():
+            return super().make_context(info_name, args, *rest, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _closed_pipe():
             return super().invoke(ctx)
-        except BrokenPipeError:  # click would exit with 1, which is FAIL here
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
-            raise SystemExit(PIPE_CLOSED) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(sorted(VERBS.items()))
 
 
+@contextlib.contextmanager
+def _closed_pipe() -> Iterator[None]:
+    """The end with code 141 where the reader of the output went away: click would give 1, which is FAIL here."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise Ended(PIPE_CLOSED) from None
+
+
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="robustness-harness", prog_name="harness")
+@click.option(*VERBOSE, is_flag=True, expose_value=False, help="Show the traceback of an error that nobody foresaw.")
 def command() -> None:
     """Evaluate LLM checkpoints under proven numerical noise. No evidence, no verdict.
 
-    Exit codes: 0 PASS, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
+    Exit codes: 0 PASS, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID, 70 unforeseen error.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``harness`` command."""
+    given = list(arguments) if arguments is not None else sys.argv[1:]
+    sys.exit(_run(given))
+
+
+def _run(given: Sequence[str]) -> int:
+    """Runs the verb of the command line ``given`` and returns its exit code, whatever happens."""
     try:
-        code = command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        code = _foreseen(given)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a reader that went away shows here, not after the exit code is known
+    except BrokenPipeError:
+        code = PIPE_CLOSED
+    except KeyboardInterrupt:  # a second one, while the first is being reported
+        code = INTERRUPTED
+    except BaseException as error:  # Rust's panics are no Exception, and a library may end the program
+        code = _crashed(error, given)
+    if code == PIPE_CLOSED:
+        _drop_output()
+    return code
+
+
+def _foreseen(given: Sequence[str]) -> int:
+    """The exit code of every end that was foreseen, its error reported in one line."""
+    try:
+        code = command.main(args=list(given), standalone_mode=False)
+    except Ended as end:
+        code = end.code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        code = 2
+        code = BAD_INPUT
     except click.ClickException as error:
         click.echo(f"harness: {' '.join(error.format_message().split())}{_where_to_look(error)}", err=True)
-        code = 2
+        code = BAD_INPUT
     except HarnessError as error:
         click.echo(f"harness: {error}", err=True)
         code = error.exit_code
@@ -91,9 +134,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("harness: stopped; what was finished is kept, the same command resumes", err=True)
         code = INTERRUPTED
     except OSError as error:
+        if error.filename is None and error.errno not in _DISK:
+            raise
         click.echo(f"harness: {' '.join(str(error).split())}; check the paths given", err=True)
-        code = 2
-    sys.exit(code if isinstance(code, int) else 0)
+        code = BAD_INPUT
+    return code if isinstance(code, int) else PASS
+
+
+def _crashed(error: BaseException, given: Sequence[str]) -> int:
+    """Reports ``error`` in one line, with its traceback where asked for; nothing that fails here changes the code."""
+    with contextlib.suppress(Exception):
+        log = keep_log(error, given)
+        where = "no folder took its log: -v shows its traceback" if log is None else f"its traceback is in {log}"
+        if any(option in given for option in VERBOSE):
+            click.echo(traceback_of(error), err=True, nl=False)
+        click.echo(f"harness: {error_line(error)}; an error that nobody foresaw, no verdict; {where}", err=True)
+    return CRASHED
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _where_to_look(error: click.ClickException) -> str:

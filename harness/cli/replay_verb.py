@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from harness.cli import options
+from harness.cli.exits import Ended
 from harness.exceptions import HarnessError, StoreError
 from harness.runs.loaded import EXTERNAL_KIND, Run, load_run
 from harness.spec import EvalSpec
@@ -49,7 +50,7 @@ def command(run: Path, item: str, level: float, seed: int, ledger: bool, as_json
             print_sums(report["ledger"])
             print_ledger(counts)
     if not report["reproduced"]:
-        raise SystemExit(4)
+        raise Ended(4)
 
 
 def choose(run: Run, item: str, level: float, seed: int) -> tuple[str, float, int]:
