@@ -14,10 +14,10 @@ from harness.evaluate.engine import Batch, Engine, EngineContext, Ran
 from harness.evaluate.generation import Prompt, greedy
 from harness.evaluate.layered import Injecting
 from harness.evaluate.prepared import Prepared
-from harness.noise.audit import check_audit
-from harness.noise.auditor import Auditor
-from harness.noise.comparing import formula_of
-from harness.noise.operand_auditor import OperandAuditor, check_operands
+from harness.noise.audit.auditor import Auditor
+from harness.noise.audit.check import check_audit
+from harness.noise.audit.comparing import formula_of
+from harness.noise.audit.operands import OperandAuditor, check_operands
 from harness.record import ERROR, ControlResult, ItemResult
 from harness.runs.evidence import judge_control
 from harness.runs.store import Audit, Store

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from harness.exceptions import NoiseSpecError
-from harness.noise.auditor import FUSED_ATTENTION
+from harness.noise.audit.auditor import FUSED_ATTENTION
 from harness.noise.kinds import ModelView
 from harness.noise.paths import adapter_parts
 from harness.noise.plan import FunctionChoice, InjectionPlan, Probe

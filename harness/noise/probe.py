@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.noise.auditor import Auditor
+from harness.noise.audit.auditor import Auditor
 from harness.noise.opaque import SESSIONS
 from harness.noise.plan import PROBE_TOKENS, Call, Probe
 from harness.noise.sites import BY_HEADS, BY_SCORES

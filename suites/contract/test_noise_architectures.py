@@ -26,8 +26,8 @@ from noise_models import (
 
 from harness.exceptions import NoiseSpecError
 from harness.noise import NoiseSession, build_plan, noisy
-from harness.noise.audit import check_audit
-from harness.noise.auditor import Auditor
+from harness.noise.audit.auditor import Auditor
+from harness.noise.audit.check import check_audit
 from harness.record import BACKWARD, FORWARD
 from harness.spec import parse_noise
 

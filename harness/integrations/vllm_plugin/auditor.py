@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.noise.auditor import PRODUCTS
+from harness.noise.audit.auditor import PRODUCTS
 
 OWN_PRODUCTS = ("onednn_mm", "onednn_scaled_mm", "weight_packed_linear", "cpu_gemm_wna16", "cutlass_scaled_mm")
 """Further products, which vLLM has operators of its own for."""

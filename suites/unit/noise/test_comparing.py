@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.noise.comparing import (
+from harness.noise.audit.comparing import (
     LEAST_CHANGED,
     SEQUENCES,
     TOKENS,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.noise import kernel
-from harness.noise.auditor import Auditor
+from harness.noise.audit.auditor import Auditor
 from harness.noise.kernel import Kernel
 from harness.numerics import compiled_c, native
 from harness.numerics.error_models import perturb

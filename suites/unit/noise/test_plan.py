@@ -6,9 +6,9 @@ from torch import nn
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from harness.exceptions import NoiseSpecError
-from harness.noise.audit import check_audit
-from harness.noise.auditor import Auditor
-from harness.noise.comparing import formula_of
+from harness.noise.audit.auditor import Auditor
+from harness.noise.audit.check import check_audit
+from harness.noise.audit.comparing import formula_of
 from harness.noise.kernel import Kernel
 from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from harness.noise.comparing import Formula, repeated_rows
+from harness.noise.audit.comparing import Formula, repeated_rows
+from harness.noise.audit.watching import ModuleWatcher
 from harness.noise.kinds import operator_of
 from harness.noise.sites import CONV1D, LINEAR, PV, QK, SDPA, is_attention
 from harness.noise.sites import SOFTMAX as SOFTMAX_SITE
-from harness.noise.watching import ModuleWatcher
 
 PRODUCTS = {
     *(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.noise.auditor import HAVE_PRODUCTS, Auditor
-from harness.noise.comparing import draws_per_element, expected_rms, expected_share
+from harness.noise.audit.auditor import HAVE_PRODUCTS, Auditor
+from harness.noise.audit.comparing import draws_per_element, expected_rms, expected_share
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import ATTENTION, BY_SCORES, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
 from harness.spec.errors import ErrorModel

@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from harness.noise.audit.watching import ModuleWatcher
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D
-from harness.noise.watching import ModuleWatcher
 from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize
 from harness.spec.errors import FakeQuant
 from harness.spec.formats import Recipe
