@@ -21,6 +21,7 @@ from harness.runs.loaded import load_run
 from harness.runs.store import DATABASE, Store
 from harness.spec import VLLM, EngineOptions
 from harness.thresholds import CONTROL_ITEMS
+from suites.agreeing import apart
 from suites.slow.conftest import spec_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: make setup-full")
@@ -54,15 +55,9 @@ def alone(shipped, tmp_path_factory):
     return load_run(out)
 
 
-def counted(run):
-    """(site, level) -> calls, rows, elements, changed over all processes; energies are sums of floats."""
-    merged = merge(run.counts, across_processes=True)
-    return {(each.site, each.level): (each.calls, each.rows, each.elements, each.changed) for each in merged}
-
-
-def rows_and_elements(run):
-    """What does not depend on how batches are cut, as calls do, and the last bit of a few results."""
-    return {key: numbers[1:3] for key, numbers in counted(run).items()}
+def calls(run):
+    """(site, level) -> calls over all processes, which depend on how batches are cut."""
+    return {(each.site, each.level): each.calls for each in merge(run.counts, across_processes=True)}
 
 
 def processes(counts):
@@ -83,7 +78,7 @@ def test_two_workers_store_what_one_stores(shipped, alone, tmp_path):
     evaluate(prepared, tmp_path / "run", BATCH, engine=engine_of(prepared, TWO, "cpu"), parts=parts)
     run = load_run(tmp_path / "run")
     assert run.results == alone.results
-    assert rows_and_elements(run) == rows_and_elements(alone)
+    assert apart(run.counts, alone.counts) == []
     assert run.arm.certificate.status == "certified"
     assert run.arm.certificate.control == alone.arm.certificate.control
     found = processes(run.counts)
@@ -106,7 +101,8 @@ def test_the_batch_of_a_killed_worker_is_done_again(shipped, alone, tmp_path, ca
     evaluate(prepared, out, BATCH, kill_once, engine=engine_of(prepared, TWO, "cpu"))
     run = load_run(out)
     assert run.results == alone.results
-    assert counted(run) == counted(alone)
+    assert apart(run.counts, alone.counts) == []
+    assert calls(run) == calls(alone)
     assert run.arm.certificate.status == "certified"
     assert len(killed) == 1 and len(processes(run.counts)) == 3, "the worker that was killed, the other, the new one"
     assert [record.message for record in caplog.records if "started again" in record.message]
@@ -180,7 +176,8 @@ def test_ctrl_c_stops_every_process_and_the_run_resumes_with_one(shipped, alone,
     evaluate(prepare(shipped, SPEC, "cpu"), out, BATCH)
     run = load_run(out)
     assert run.results == alone.results
-    assert counted(run) == counted(alone)
+    assert apart(run.counts, alone.counts) == []
+    assert calls(run) == calls(alone)
     assert run.arm.certificate.status == "certified"
 
 
@@ -206,6 +203,6 @@ def test_two_vllm_workers_store_what_one_stores(shipped, tmp_path, monkeypatch):
         runs.append(load_run(out))
     two, one = runs
     assert two.results == one.results
-    assert rows_and_elements(two) == rows_and_elements(one)
+    assert apart(two.counts, one.counts) == []
     assert [run.arm.certificate.status for run in runs] == ["certified", "certified"]
     assert len(processes(two.counts)) == 2

@@ -13,6 +13,7 @@ from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.record import CERTIFIED
 from harness.runs.loaded import load_run
+from suites.agreeing import apart
 from suites.slow.conftest import spec_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_here")]
@@ -48,6 +49,5 @@ def test_counts_are_exact_and_records_those_of_transformers(shipped, reference, 
         (r.item, r.level, r.seed, r.tokens, r.score) for r in reference.results
     ]
     assert all(level.audited for level in run.arm.certificate.levels)
-    found = {(count.level, count.site): (count.rows, count.elements) for count in run.counts}
-    assert found == {(count.level, count.site): (count.rows, count.elements) for count in reference.counts}
+    assert apart(run.counts, reference.counts) == []
     assert json.loads(done.stdout)["certificate"]["status"] == CERTIFIED
