@@ -6,11 +6,16 @@ where it is a difference); token counts are integers; energies are sums of squar
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-SCHEMA_VERSION = 2
+from harness.coverage import Coverage
+
+SCHEMA_VERSION = 3
+"""Of run folders. Version 2 had no checksums of its tables, no coverage and no code identity."""
 
 RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR = "right", "wrong", "unparsed", "truncated", "error"
 REASONS = (RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR)
@@ -181,12 +186,18 @@ CERTIFIED, EXTERNAL, INVALID_EVIDENCE = "certified", "external, uncertified", "i
 
 @dataclass(frozen=True)
 class Certificate:
-    """The evidence a run carries. ``status`` is one of certified / external, uncertified / invalid."""
+    """The evidence a run carries. ``status`` is one of certified / external, uncertified / invalid.
+
+    ``notes`` are what every report says in its first lines; they speak against no verdict. ``coverage`` is None for
+    external runs and for those of older versions.
+    """
 
     status: str
     levels: tuple[LevelCertificate, ...] = ()
     control: ControlResult | None = None
     problems: tuple[str, ...] = ()
+    coverage: Coverage | None = None
+    notes: tuple[str, ...] = ()
 
     def problems_at(self, level: float) -> tuple[str, ...]:
         """Everything that speaks against ``level``: problems of the whole run and of the level itself."""
@@ -203,6 +214,9 @@ class Certificate:
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for JSON; levels at which nothing is quantized say nothing of it."""
         found = asdict(self)
+        for name in ("coverage", "notes"):
+            if not found[name]:
+                del found[name]
         for level in found["levels"]:
             if not level["quantization"]:
                 del level["quantization"]
@@ -221,7 +235,30 @@ class Certificate:
             levels=levels,
             control=ControlResult(**{**control, "problems": tuple(control["problems"])}) if control else None,
             problems=tuple(data.get("problems", ())),
+            coverage=Coverage.from_json(data["coverage"]) if data.get("coverage") else None,
+            notes=tuple(data.get("notes", ())),
         )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made the records of an arm, as far as it is known.
+
+    ``weights`` and ``settings`` are the checkpoint's digests (empty: unknown), ``code`` every version of the code that
+    wrote, ``answers[level][item][seed]`` the :func:`answer_digest` of what was generated.
+    """
+
+    weights: str = ""
+    settings: str = ""
+    code: tuple[Mapping[str, Any], ...] = ()
+    answers: Mapping[float, Mapping[str, Mapping[int, str]]] = field(default_factory=dict)
+
+
+def answer_digest(result: ItemResult) -> str:
+    """12 bits, as two characters, over the tokens of a record and how it ended: enough to count records that differ,
+    small enough for a baseline file."""
+    digest = hashlib.sha256(repr((result.tokens, result.truncated)).encode()).digest()
+    return base64.urlsafe_b64encode(digest[:3]).decode()[:2]
 
 
 MeasurementKey = Mapping[str, str]
@@ -240,3 +277,4 @@ class Arm:
     outcomes: Mapping[float, Mapping[str, Mapping[int, Outcome]]]
     certificate: Certificate
     questions: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.evaluate.answers import judge, score_text
+from harness.answers import judge, score_text
 from harness.evaluate.tasks import Item
 from harness.record import ItemResult
 

@@ -18,6 +18,8 @@ from harness.record import SCHEMA_VERSION
 MANIFEST, DATABASE, LOCK = "manifest.json", "records.sqlite", ".lock"
 _FIELDS = {"kind": str, "identity": dict, "measurement_key": dict, "environment": dict}
 _SHOWN = 40
+READABLE = (2, SCHEMA_VERSION)
+"""Schema versions of run folders that are read; only the last one is written."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -47,8 +49,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = error if isinstance(error, OSError | ValueError) else "it has no schema_version"
         raise StoreError(f"run {path}", f"its {MANIFEST} is unreadable ({why})", way_out) from None
-    if version != SCHEMA_VERSION:
-        raise StoreError(f"run {path}", f"schema version {version}, this harness reads {SCHEMA_VERSION}", way_out)
+    if version not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise StoreError(f"run {path}", f"schema version {version}, this harness reads {known}", way_out)
     for name, kind in _FIELDS.items():
         if not isinstance(manifest.get(name), kind):
             raise StoreError(f"run {path}", f"its {MANIFEST} is damaged: {name} is missing or no {kind}", way_out)
@@ -71,7 +74,9 @@ def establish(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         write_atomically(path / MANIFEST, json.dumps(signed, indent=2, sort_keys=True) + "\n")
         return manifest
     stored = read_manifest(path)
-    differing = _differences(stored["identity"], manifest["identity"])
+    differing = differences(stored["identity"], manifest["identity"])
+    if stored["schema_version"] != manifest["schema_version"]:
+        differing.insert(0, f"schema version {stored['schema_version']} there, {manifest['schema_version']} now")
     if differing:
         raise StoreError(
             f"run {path}", f"it belongs to another evaluation: {', '.join(differing)}", "use another --out"
@@ -108,7 +113,7 @@ def guarded(path: Path) -> Iterator[None]:
         raise StoreError(f"run {path}", f"{error.strerror or error}", way_out) from None
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """``name (value there, value now)`` of every field that differs; those of a nested object by their own names."""
     found = []
     for name in sorted({*old, *new}):
@@ -116,7 +121,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after)
+            found += differences(before, after)
         elif name == "items" and isinstance(before, list) and isinstance(after, list):
             found.append(f"items ({len(before)} there, {len(after)}{' others' * (len(before) == len(after))} now)")
         else:

@@ -1,7 +1,8 @@
 """The crash-safe store of a run: SQLite in WAL mode, one transaction per batch.
 
 A run folder holds ``manifest.json`` (written once, before the first record) and ``records.sqlite``. A batch's
-records, ledger counts and audit go in together or not at all.
+records, ledger counts and audit go in together or not at all, and the checksums of all tables with them
+(:mod:`harness.runs.sums`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.exceptions import StoreError
-from harness.record import IDENTITY_FIELDS, ControlResult, ItemResult, SiteCount
-from harness.runs.folder import DATABASE, LOCK, check_empty, establish, guarded, read_manifest
+from harness.exceptions import NotComparableError, StoreError
+from harness.record import IDENTITY_FIELDS, SCHEMA_VERSION, ControlResult, ItemResult, SiteCount
+from harness.runs import sums
+from harness.runs.folder import DATABASE, LOCK, check_empty, checksum, differences, establish, guarded, read_manifest
+from harness.runs.snapshot import snapshot
 
 _COUNTS = [f.name for f in fields(SiteCount)[IDENTITY_FIELDS:]]
 _LEDGER_KEY = "level, site, direction, operand, phase, process"
@@ -39,7 +42,9 @@ CREATE TABLE IF NOT EXISTS ledger (
 CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS forwards (level REAL PRIMARY KEY, passes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS control (result TEXT NOT NULL, sha256 TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS questions (item TEXT PRIMARY KEY, question TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS questions (item TEXT PRIMARY KEY, question TEXT NOT NULL, reference TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS writers (manifest TEXT NOT NULL, code TEXT NOT NULL, PRIMARY KEY (manifest, code))
+    WITHOUT ROWID;
 """
 
 
@@ -55,18 +60,27 @@ class Audit:
 class Store:
     """A run folder. :meth:`create` opens one for writing, :meth:`read` a finished or partial one for reading."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], connection: sqlite3.Connection) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: dict[str, Any],
+        connection: sqlite3.Connection,
+        code: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self._connection = connection
+        self._code = code
 
     @classmethod
     @contextlib.contextmanager
-    def create(cls, path: Path, manifest: dict[str, Any]) -> Iterator[Store]:
+    def create(cls, path: Path, manifest: dict[str, Any], mixed_code: bool = False) -> Iterator[Store]:
         """Opens ``path`` for one writer, new or to be resumed.
 
         ``manifest["identity"]`` is compared with the one already there: another checkpoint or specification
-        raises :class:`StoreError` naming the fields, and nothing is touched.
+        raises :class:`StoreError` naming the fields, and nothing is touched. Where other code (``manifest["code"]``)
+        has written before, :class:`NotComparableError` is raised before anything is added, unless ``mixed_code``
+        allows and records it: see :meth:`check_code`.
         """
         fresh = not path.exists()
         with _locked(path):
@@ -78,9 +92,14 @@ class Store:
                     _remove(path)
                 raise
             with _connected(path / DATABASE) as connection:
-                with guarded(path):
-                    connection.executescript(_SCHEMA)
-                yield cls(path, stored, connection)
+                store = cls(path, stored, connection, None if mixed_code else manifest.get("code", {}))
+                with guarded(path), store._decoding():
+                    if sums.table_columns(connection):
+                        sums.check(connection, whole=False)
+                    connection.executescript(f"BEGIN; {_SCHEMA} {sums.SCHEMA} COMMIT;")
+                    sums.prepare(connection)
+                store._sign(manifest.get("code", {}), mixed_code)
+                yield store
 
     @classmethod
     @contextlib.contextmanager
@@ -89,12 +108,56 @@ class Store:
         manifest = read_manifest(path)
         if not (path / DATABASE).is_file():
             raise StoreError(f"run {path}", f"it has no {DATABASE}", "run the evaluation again: it resumes")
-        with _connected(path / DATABASE) as connection:
-            yield cls(path, manifest, connection)
+        with snapshot(path) as connection:
+            store = cls(path, manifest, connection)
+            if manifest["schema_version"] == SCHEMA_VERSION:
+                with guarded(path), store._decoding():
+                    sums.check(connection)
+                store._check_manifest()
+            yield store
+
+    def _sign(self, code: Mapping[str, Any], mixed_code: bool) -> None:
+        """Says that these records belong to this manifest and are written by ``code``."""
+        if self.codes():
+            self._check_manifest()
+            if not mixed_code:
+                return
+        with guarded(self.path), self._connection:
+            row = checksum(self.manifest), json.dumps(code, sort_keys=True)
+            self._connection.execute("INSERT OR IGNORE INTO writers VALUES (?, ?)", row)
+
+    def _check_manifest(self) -> None:
+        if {row[0] for row in self._rows("SELECT manifest FROM writers")} != {checksum(self.manifest)}:
+            raise StoreError(
+                f"run {self.path}",
+                "its records were written under another manifest: one of the two files is a copy from elsewhere",
+                "copy the whole folder again, or evaluate again into another one",
+            )
+
+    def codes(self) -> tuple[dict[str, Any], ...]:
+        """Every version of the code that has written here; empty in runs of older versions."""
+        if "writers" not in sums.table_columns(self._connection):
+            return ()
+        with self._decoding():
+            return tuple(json.loads(row[0]) for row in self._rows("SELECT code FROM writers ORDER BY code"))
+
+    def check_code(self) -> None:
+        """Raises :class:`NotComparableError` where code that differs from this one has written here before."""
+        if self._code is None:
+            return
+        for other in self.codes():
+            differing = differences(other, self._code)
+            if differing:
+                raise NotComparableError(
+                    f"run {self.path} was made by other code: {', '.join(differing)}",
+                    "records of two versions are not one measurement",
+                    "evaluate into another --out, or give --allow-mixed-code, which every report will say",
+                )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing goes in."""
+        self.check_code()
         with guarded(self.path), self._connection:
             yield self._connection
 
@@ -151,10 +214,15 @@ class Store:
                 [(audit.level, audit.products, json.dumps(audit.problems)) for audit in audits],
             )
 
-    def add_questions(self, questions: Mapping[str, str]) -> None:
-        """The text of every item, once, so that flips can be shown without the task's data."""
+    def add_questions(self, questions: Mapping[str, str], references: Mapping[str, str] | None = None) -> None:
+        """The text of every item and its right answer, once: flips are shown and scores recomputed without the
+        task's data."""
+        there, right = self.questions(), references or {}
+        rows = [(item, text, right.get(item)) for item, text in questions.items() if item not in there]
+        if not rows:
+            return
         with self._transaction() as transaction:
-            transaction.executemany("INSERT OR IGNORE INTO questions VALUES (?, ?)", questions.items())
+            transaction.executemany("INSERT INTO questions VALUES (?, ?, ?)", rows)
 
     def set_control(self, result: ControlResult) -> None:
         """The outcome of the positive control, once per run."""
@@ -203,6 +271,12 @@ class Store:
     def questions(self) -> dict[str, str]:
         """Item hash -> question text."""
         return dict(self._rows("SELECT item, question FROM questions"))
+
+    def references(self) -> dict[str, str]:
+        """Item hash -> right answer, of the items whose answer was stored."""
+        if "reference" not in sums.table_columns(self._connection).get("questions", ()):
+            return {}
+        return dict(self._rows("SELECT item, reference FROM questions WHERE reference IS NOT NULL"))
 
 
 @contextlib.contextmanager

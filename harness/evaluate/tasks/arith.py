@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-from harness.evaluate.answers import STRICT
+from harness.answers import STRICT
 from harness.evaluate.tasks.base import Item, hash_items, item_key
 
 DATA_SEED = 20261121

@@ -40,7 +40,7 @@ class Task(Protocol):
 
     @property
     def scorer(self) -> str:
-        """The default scorer, ``"strict"`` or ``"flexible"`` (``harness.evaluate.answers``)."""
+        """The default scorer, ``"strict"`` or ``"flexible"`` (``harness.answers``)."""
 
     @property
     def floor(self) -> float:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.evaluate.answers import MARKER, STRICT, canonical_number, strict_answer
+from harness.answers import MARKER, STRICT, canonical_number, strict_answer
 from harness.evaluate.tasks.base import Item, hash_items, item_key, read_bytes, read_json_lines, shown, unique_items
 from harness.exceptions import HarnessError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.evaluate.answers import (
+from harness.answers import (
     SCORERS,
     Scored,
     canonical_number,

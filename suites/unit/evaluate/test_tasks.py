@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.evaluate.answers import score_text
+from harness.answers import score_text
 from harness.evaluate.tasks import TASKS, ArithTask, Gsm8kTask, Item, load_task, select
 from harness.evaluate.tasks.arith import DATA_SEED, generate
 from harness.evaluate.tasks.base import hash_items, item_key, read_json_lines, unique_items

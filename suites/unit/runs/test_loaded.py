@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from harness.diagnostics.scan_store import ScanStore
 from harness.exceptions import NotComparableError, StoreError
 from harness.record import CERTIFIED, INVALID_EVIDENCE, Outcome
+from harness.runs import sums
 from harness.runs.folder import checksum
 from harness.runs.loaded import complete_run, is_run, load_run
 from harness.runs.store import Store
@@ -19,6 +22,16 @@ from harness.runs.store import Store
 pytestmark = pytest.mark.unit
 
 ROWS = {0.0: [[1], ["truncated"]], 0.05: [[1, 0], ["unparsed", "error"]]}
+
+
+def rewrite(path: Path, manifest: dict[str, Any]) -> None:
+    """Puts another manifest in place and repairs every checksum: damage that none of them can see."""
+    manifest["sha256"] = checksum(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with closing(sqlite3.connect(path / "records.sqlite")) as connection:
+        sums.prepare(connection)
+        with connection:
+            connection.execute("UPDATE writers SET manifest = ?", (manifest["sha256"],))
 
 
 def test_a_run_comes_back_as_an_arm(tmp_path: Path, make_run: Any) -> None:
@@ -88,6 +101,5 @@ def test_a_manifest_with_a_damaged_part_is_one_line(
         del manifest["identity"]["positive_control"]
     else:
         manifest["identity"][part] = "x" if part == "levels" else None
-    manifest["sha256"] = checksum(manifest)  # damage that a checksum cannot see
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(path, manifest)
     assert "its manifest.json is damaged" in refusal(load_run, path, kind=StoreError)

@@ -23,7 +23,7 @@ def test_a_digest_is_the_beginning_of_sha256() -> None:
 def test_a_manifest_keeps_what_it_is_given_apart() -> None:
     identity, key = {"weights": "w", "items": ["a"]}, {"task": "arith"}
     found = build_manifest("evaluation", identity, key, {"plan": {"sites": []}, "checkpoint": None})
-    assert found["schema_version"] == 2
+    assert found["schema_version"] == 3
     assert (found["kind"], found["identity"], found["measurement_key"]) == ("evaluation", identity, key)
     assert (found["plan"], found["checkpoint"]) == ({"sites": []}, None)
     assert set(found["environment"]) == {"python", "packages", "machine", "processor", "cores", "git_commit"}
