@@ -16,10 +16,11 @@ import json
 import re
 from pathlib import Path
 
-from harness.checkpoints.folder import fingerprint_weights, read_json
+from harness.checkpoints.folder import fingerprint_weights
 from harness.checkpoints.lora import CONFIG_FILE
 from harness.exceptions import CheckpointError
 from harness.runs.folder import write_atomically
+from harness.strict import read_object
 from harness.training_record import FILE as TRAINING_FILE
 from harness.training_record import load_training_record
 
@@ -35,7 +36,7 @@ def recorded_base(adapter: Path) -> str | None:
 
     Raises :class:`CheckpointError` for one that is no SHA-256, and for places that disagree.
     """
-    found: dict[str, object] = {CONFIG_FILE: read_json(adapter / CONFIG_FILE).get(BASE_FIELD)}
+    found: dict[str, object] = {CONFIG_FILE: read_object(adapter / CONFIG_FILE).get(BASE_FIELD)}
     training = load_training_record(adapter)
     found[TRAINING_FILE] = None if training is None else training.config.get(BASE_FIELD)
     found[CARD] = _in_card(adapter / CARD)
@@ -57,7 +58,7 @@ def recorded_base(adapter: Path) -> str | None:
 
 def record_base(adapter: Path, base: Path) -> str:
     """Writes the fingerprint of the checkpoint ``base`` into the adapter's configuration, and returns it."""
-    config = read_json(adapter / CONFIG_FILE)
+    config = read_object(adapter / CONFIG_FILE)
     config[BASE_FIELD] = fingerprint_weights(base)
     write_atomically(adapter / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")
     return str(config[BASE_FIELD])

@@ -18,8 +18,9 @@ from typing import Any
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from harness.checkpoints.folder import fingerprint_settings, fingerprint_weights, read_json
+from harness.checkpoints.folder import fingerprint_settings, fingerprint_weights
 from harness.exceptions import CheckpointError
+from harness.strict import read_object
 
 VARIABLE = "HARNESS_CACHE"
 """The environment variable that names another folder for converted checkpoints."""
@@ -59,7 +60,7 @@ def kept(
             with FileLock(cache / f"{name}.lock"):
                 if not (target / NOTE).is_file():  # another process may have made it meanwhile
                     _make(target, make, weights)
-    note = read_json(target / NOTE)
+    note = read_object(target / NOTE)
     if note.get("fingerprints") != _fingerprints(target, weights):
         raise CheckpointError(
             f"converted checkpoint {target}", "it is not what was put there", f"remove {target}: it is made again"

@@ -2,131 +2,154 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-
+from harness.checkpoints.tensors import StoredTensors, fingerprint_of
 from harness.exceptions import CheckpointError
+from harness.strict import read_object
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
-TOKENIZER = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json")
-CHAT_TEMPLATE, GENERATION = ("chat_template*",), ("generation_config.json",)
-SETTINGS = ("config.json", *GENERATION, *CHAT_TEMPLATE, *TOKENIZER)
+TOKENIZER = (
+    *("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "tekken.json"),
+    *("*.model", "*.spm", "*.tiktoken", "*_vocab.json", "word_*.json", "emoji.json", "byte_maps.json"),
+    *("normalizer.json", "bpe.codes", "dict.txt", "prophetnet.tokenizer"),
+)
+"""Every file that a tokenizer of transformers reads."""
+
+TEMPLATE_FOLDER = "additional_chat_templates"
+CHAT_TEMPLATE = ("chat_template*", f"{TEMPLATE_FOLDER}/*.jinja")
+GENERATION = ("generation_config.json",)
+QUANTIZATION = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+SETTINGS = ("config.json", *GENERATION, *CHAT_TEMPLATE, *TOKENIZER, *QUANTIZATION)
 """Globs of the files beside the weights that change an output."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
+_NUMBERED = "model-*-of-*.safetensors"
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:
-    """The safetensors files of the checkpoint folder ``path``. Raises :class:`CheckpointError` naming what is wrong."""
-    if not path.exists():
-        raise CheckpointError(f"checkpoint {path}", "no such folder", "give a folder in Hugging Face format")
-    if not path.is_dir():
-        raise CheckpointError(f"checkpoint {path}", "this is a file, not a folder", "give the folder that holds it")
-    if not (path / "config.json").is_file():
-        raise CheckpointError(f"checkpoint {path}", "there is no config.json in it", "give a Hugging Face folder")
-    if (path / INDEX_FILE).is_file():
-        shards = read_json(path / INDEX_FILE).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-            raise CheckpointError(f"file {path / INDEX_FILE}", "its weight_map is damaged", "copy it again")
-        files = tuple(path / name for name in sorted(set(shards.values())))
-    elif (path / SINGLE_FILE).is_file():
-        files = (path / SINGLE_FILE,)
+    """Return the safetensors files that are loaded from the checkpoint folder ``path``.
+
+    Raises :class:`CheckpointError` naming what is wrong: also two layouts in one folder, of which programs load
+    different ones, and shards that no index names.
+    """
+    _check_folder(path)
+    single, shards = path / SINGLE_FILE, indexed(path)
+    if shards is None:
+        files: tuple[Path, ...] = (single,) if single.is_file() else ()
     else:
-        pickles = sorted(found.name for pattern in PICKLES for found in path.glob(pattern))
-        if pickles:
+        files = tuple(path / name for name in sorted(set(shards.values())))
+        if single.is_file() and files != (single,):
             raise CheckpointError(
                 f"checkpoint {path}",
-                f"its weights are a pickle ({pickles[0]}), which is never loaded because it can run code",
-                "convert it with save_pretrained(safe_serialization=True)",
+                f"it holds {SINGLE_FILE} and {INDEX_FILE}, two sets of weights",
+                "remove the one that is not meant",
             )
-        raise CheckpointError(f"checkpoint {path}", "it has a config but no weights", f"add {SINGLE_FILE}")
+    stray = sorted(file.name for file in path.glob(_NUMBERED) if file not in files)
+    if stray:
+        raise CheckpointError(
+            f"checkpoint {path}",
+            f"it holds the shard {stray[0]}, which {INDEX_FILE if shards is not None else 'no index'} names "
+            f"({len(stray)} in all)" + ("" if shards is None and not files else ": two sets of weights"),
+            f"copy its {INDEX_FILE}, or remove the shards that are not meant",
+        )
+    if not files:
+        raise _no_weights(path)
     for file in files:
         if file.parent != path or not file.is_file():
             raise CheckpointError(f"checkpoint {path}", f"shard {file.name} is missing", "copy all its files")
     return files
 
 
+def unread_weights(path: Path) -> tuple[str, ...]:
+    """Return the names of safetensors files in ``path`` that are not loaded, such as ``consolidated.safetensors``."""
+    loaded = weight_files(path)
+    return tuple(sorted(file.name for file in path.glob("*.safetensors") if file not in loaded))
+
+
+def indexed(path: Path) -> dict[str, str] | None:
+    """Return the map of the index in ``path``, name of a tensor to name of its file; None where there is no index."""
+    file = path / INDEX_FILE
+    if not file.is_file():
+        return None
+    shards = read_object(file).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise CheckpointError(f"file {file}", "its weight_map is damaged", "copy it again")
+    return shards
+
+
+def stored_tensors(path: Path) -> StoredTensors:
+    """Return the tensors that are loaded from the checkpoint folder ``path``; none is read.
+
+    Raises :class:`CheckpointError`.
+    """
+    return StoredTensors(f"checkpoint {path}", weight_files(path), indexed(path))
+
+
 def fingerprint_weights(path: Path) -> str:
-    """SHA-256 over (name, dtype, shape, bytes) of every tensor in name order, whatever the sharding.
+    """Return SHA-256 over (name, dtype, shape, bytes) of every tensor in name order, whatever the sharding.
 
     Reads one tensor at a time and checks each for NaN and infinity on the way.
     """
-    return fingerprint_tensors(f"checkpoint {path}", weight_files(path))
-
-
-def fingerprint_tensors(what: str, files: Sequence[Path]) -> str:
-    """:func:`fingerprint_weights` of the safetensors ``files``, which errors call ``what``."""
-    digest = hashlib.sha256()
-    for name, tensor in _tensors(what, files):
-        bad = _not_finite(tensor)
-        if bad:
-            raise CheckpointError(
-                what,
-                f"tensor {name} holds {bad} NaN or infinite values of {tensor.numel()}",
-                "evaluate a checkpoint that trained without overflow",
-            )
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _not_finite(tensor: torch.Tensor) -> int:
-    """How many elements are NaN or infinite."""
-    if not tensor.is_floating_point():
-        return 0
-    wide = tensor.float() if tensor.element_size() == 1 else tensor  # isfinite does not know the 8-bit formats
-    return int(tensor.numel() - torch.isfinite(wide).sum())
+    return fingerprint_of(f"checkpoint {path}", stored_tensors(path))
 
 
 def fingerprint_settings(path: Path) -> str:
-    """SHA-256 over the files beside the weights that change an output: configs, tokenizer, chat template."""
+    """Return SHA-256 over the files beside the weights that change an output: configs, tokenizer, chat template."""
     digest = hashlib.sha256()
     for file in settings_files(path):
         content = file.read_bytes()
-        digest.update(f"{file.name}|{len(content)}|".encode())
+        digest.update(f"{file.relative_to(path).as_posix()}|{len(content)}|".encode())
         digest.update(content)
     return digest.hexdigest()
 
 
 def settings_files(path: Path, globs: Sequence[str] = SETTINGS) -> tuple[Path, ...]:
-    """The files of the folder ``path`` that ``globs`` name, in the order of their names."""
-    return tuple(sorted({file for pattern in globs for file in path.glob(pattern) if file.is_file()}))
+    """Return the files of the folder ``path`` that ``globs`` name, in the order of their names.
+
+    Raises :class:`CheckpointError` for a link whose target is gone: programs take the file for absent.
+    """
+    there = [file for folder in (path, path / TEMPLATE_FOLDER) if folder.is_dir() for file in folder.iterdir()]
+    names = {file.relative_to(path).as_posix(): file for file in there if not file.is_dir()}
+    found = [names[name] for name in sorted(names) if any(fnmatch.fnmatchcase(name, pattern) for pattern in globs)]
+    for file in found:
+        check_link(file)
+    return tuple(found)
 
 
-def _tensors(what: str, files: Sequence[Path]) -> Iterator[tuple[str, torch.Tensor]]:
-    owner: dict[str, Path] = {}
-    for file in files:
-        with opened(file) as handle:
-            owner.update(dict.fromkeys(handle.keys(), file))
-    if not owner:
-        raise CheckpointError(what, "its weight files hold no tensor", "save the model again")
-    for name in sorted(owner):
-        with opened(owner[name]) as handle:
-            yield name, handle.get_tensor(name)
+def check_link(file: Path) -> None:
+    """Raise :class:`CheckpointError` where ``file`` is a link whose target is gone."""
+    if file.is_symlink() and not file.exists():
+        raise CheckpointError(f"file {file}", "it is a link whose target is gone", "copy the checkpoint with its files")
 
 
-def opened(file: Path) -> Any:
-    """The safetensors file, opened. Raises :class:`CheckpointError` where it is damaged."""
-    try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"weight file {file}", f"truncated or not safetensors ({error})", "copy or save it again"
-        ) from None
+def _check_folder(path: Path) -> None:
+    if not path.exists():
+        raise CheckpointError(f"checkpoint {path}", "no such folder", "give a folder in Hugging Face format")
+    if not path.is_dir():
+        raise CheckpointError(f"checkpoint {path}", "this is a file, not a folder", "give the folder that holds it")
+    for name in ("config.json", SINGLE_FILE, INDEX_FILE):
+        check_link(path / name)
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"checkpoint {path}", "there is no config.json in it", "give a Hugging Face folder")
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in ``file``. Raises :class:`CheckpointError`."""
-    try:
-        data = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"file {file}", f"unreadable JSON ({error})", "copy it again") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"file {file}", "a JSON object was expected", "copy it again")
-    return data
+def _no_weights(path: Path) -> CheckpointError:
+    pickles = sorted(found.name for pattern in PICKLES for found in path.glob(pattern))
+    if pickles:
+        return CheckpointError(
+            f"checkpoint {path}",
+            f"its weights are a pickle ({pickles[0]}), which is never loaded because it can run code",
+            "convert it with save_pretrained(safe_serialization=True)",
+        )
+    others = sorted(found.name for found in path.glob("*.safetensors"))
+    if others:
+        return CheckpointError(
+            f"checkpoint {path}",
+            f"it holds {others[0]}, but neither {SINGLE_FILE} nor {INDEX_FILE}, which are what is loaded",
+            "save it again with save_pretrained",
+        )
+    return CheckpointError(f"checkpoint {path}", "it has a config but no weights", f"add {SINGLE_FILE}")

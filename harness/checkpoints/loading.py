@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from jinja2 import TemplateSyntaxError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from harness.checkpoints.folder import read_json
 from harness.exceptions import CheckpointError
 
 LONGEST_REASON = 160
@@ -38,7 +38,6 @@ def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False)
     ``dtype`` and ``attention`` are torch's and transformers' names. Raises :class:`CheckpointError` where it cannot be
     loaded, or where weights are missing, left over or of another shape.
     """
-    read_json(path / "config.json")
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -94,9 +93,22 @@ def load_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerBase:
         raise CheckpointError(
             f"checkpoint {path}", "its tokenizer has no chat template", "add chat_template.jinja to the folder"
         )
+    _check_template(path, tokenizer)
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"checkpoint {path}", "its tokenizer has no end-of-sequence token", "set eos_token")
     return tokenizer
+
+
+def _check_template(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A template that is cut off is no program; whether it takes the messages of a task shows with the task."""
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise CheckpointError(
+            f"checkpoint {path}", f"its chat template is damaged ({brief(error)})", "copy its chat_template.jinja again"
+        ) from None
+    except Exception:  # it may need other messages
+        return
 
 
 def _entry(entry: str | tuple[str, torch.Size, torch.Size]) -> str:

@@ -6,7 +6,6 @@ Everything that is more, or other, than W + scaling * B A on a linear is refused
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.checkpoints.folder import fingerprint_tensors, opened
+from harness.checkpoints.tensors import StoredTensors, fingerprint_of, opened
 from harness.exceptions import CheckpointError
+from harness.strict import read_object
 
 CONFIG_FILE, WEIGHT_FILE = "adapter_config.json", "adapter_model.safetensors"
 PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
@@ -70,13 +70,9 @@ def is_adapter(path: Path) -> bool:
 def read_config(path: Path) -> Mapping[str, Any]:
     """The configuration of the adapter in the folder ``path``. Raises :class:`CheckpointError` for another kind than
     plain LoRA, and for a damaged file."""
-    file = path / CONFIG_FILE
-    try:
-        config = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"file {file}", f"unreadable JSON ({error})", "copy it again") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise _other_kind(path, f"peft_type {config.get('peft_type') if isinstance(config, dict) else config!r}")
+    config = read_object(path / CONFIG_FILE)
+    if config.get("peft_type") != "LORA":
+        raise _other_kind(path, f"peft_type {config.get('peft_type')!r}")
     odd = [name for name in _OTHER_KINDS if config.get(name)]
     if odd:
         raise _other_kind(path, f"{odd[0]} {config[odd[0]]!r}")
@@ -85,7 +81,44 @@ def read_config(path: Path) -> Mapping[str, Any]:
     start = config.get("init_lora_weights")
     if start not in _PLAIN_STARTS:
         raise _other_kind(path, f"init_lora_weights {start!r}, which changes the base")
+    _check_types(path / CONFIG_FILE, config)
     return config
+
+
+def _check_types(file: Path, config: Mapping[str, Any]) -> None:
+    """What decides the scaling of an update and where it belongs has the type that peft writes."""
+    sound = {
+        "r": _is_number(config.get("r")),
+        "lora_alpha": _is_number(config.get("lora_alpha")),
+        "use_rslora": isinstance(config.get("use_rslora", False), bool | None),
+        "target_modules": _is_text_or_list(config.get("target_modules")),
+        "base_model_name_or_path": isinstance(config.get("base_model_name_or_path"), str | None),
+        **{name: _is_patterns(config.get(name)) for name in ("rank_pattern", "alpha_pattern")},
+    }
+    wrong = next((name for name, good in sound.items() if not good), None)
+    if wrong is not None:
+        what = f"{wrong} {config.get(wrong)!r:.80} in file {file}"
+        raise CheckpointError(what, "it has another type than peft writes", "copy it again")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text_or_list(value: object) -> bool:
+    return isinstance(value, str | None) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _is_patterns(value: object) -> bool:
+    """None, or an object of regular expressions with a number each."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not all(_is_number(each) for each in value.values()):
+        return False
+    try:
+        return all(re.compile(pattern) for pattern in value)
+    except re.error:
+        return False
 
 
 def find_base(path: Path, config: Mapping[str, Any], base: Path | None = None) -> Path:
@@ -139,6 +172,7 @@ def read_updates(path: Path, config: Mapping[str, Any]) -> dict[str, Update]:
                 f"the factors of {module} have shapes {tuple(a.shape)} and {tuple(b.shape)}, which do not fit together",
                 "save it again",
             )
+        _check_rank(path, config, module, a.shape[0])
         updates[module] = Update(a, b, _scaling(config, module, path))
     if not updates:
         raise CheckpointError(f"adapter {path}", "it holds no update", "train it first")
@@ -150,7 +184,8 @@ def fingerprint_adapter(path: Path, updates: Mapping[str, Update]) -> str:
 
     Raises :class:`CheckpointError` for NaN and infinite values.
     """
-    tensors = fingerprint_tensors(f"adapter {path}", (weight_file(path),))
+    what = f"adapter {path}"
+    tensors = fingerprint_of(what, StoredTensors(what, (weight_file(path),)))
     scalings = "".join(f"|{module}={update.scaling!r}" for module, update in sorted(updates.items()))
     return hashlib.sha256((tensors + scalings).encode()).hexdigest()
 
@@ -166,8 +201,19 @@ def _scaling(config: Mapping[str, Any], module: str, path: Path) -> float:
         rank = _of_pattern(config.get("rank_pattern") or {}, module, config["r"])
         alpha = _of_pattern(config.get("alpha_pattern") or {}, module, config["lora_alpha"])
         return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
-    except (KeyError, TypeError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"file {path / CONFIG_FILE}", f"r or lora_alpha: {error!r}", "copy it again") from None
+
+
+def _check_rank(path: Path, config: Mapping[str, Any], module: str, stored: int) -> None:
+    """The rank is part of the scaling: another one than the factors have would scale the update otherwise."""
+    said = _of_pattern(config.get("rank_pattern") or {}, module, config.get("r"))
+    if said and said != stored:
+        raise CheckpointError(
+            f"adapter {path}",
+            f"its factors of {module} have rank {stored}, {CONFIG_FILE} says {said}",
+            "copy its files again: they belong together",
+        )
 
 
 def _of_pattern(patterns: Mapping[str, Any], module: str, usual: Any) -> Any:

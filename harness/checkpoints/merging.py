@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.checkpoints.folder import opened, settings_files, weight_files
+from harness.checkpoints.folder import settings_files, weight_files
 from harness.checkpoints.loading import brief, load_model, quiet
 from harness.checkpoints.settings import compose_settings
+from harness.checkpoints.tensors import opened
 from harness.exceptions import CheckpointError, HarnessError
 
 log = logging.getLogger(__name__)

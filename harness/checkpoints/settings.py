@@ -9,7 +9,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from harness.checkpoints.folder import CHAT_TEMPLATE, GENERATION, TOKENIZER, read_json, settings_files
+from harness.checkpoints.folder import CHAT_TEMPLATE, GENERATION, TOKENIZER, settings_files
+from harness.strict import read_object
 
 MODEL = ("config.json",)
 TEMPLATE_FILE = "chat_template.jinja"
@@ -47,10 +48,12 @@ def _has_tokenizer(folder: Path) -> bool:
 def _inline_template(folder: Path) -> str | None:
     """A single template in the tokenizer's configuration; a list of named ones goes with its own tokenizer."""
     file = folder / _TOKENIZER_CONFIG
-    template = read_json(file).get("chat_template") if file.is_file() else None
+    template = read_object(file).get("chat_template") if file.is_file() else None
     return template if isinstance(template, str) else None
 
 
 def _copy(source: Path, globs: tuple[str, ...], into: Path) -> None:
     for file in settings_files(source, globs):
-        shutil.copyfile(file, into / file.name)
+        target = into / file.relative_to(source)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, target)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.checkpoints.folder import read_json, settings_files
+from harness.checkpoints.checking import check_settings
+from harness.checkpoints.folder import settings_files
 from harness.exceptions import CheckpointError
+from harness.strict import read_object
 
 FSDP_CONFIG, LORA_META, HF_FOLDER, ACTOR = "fsdp_config.json", "lora_train_meta.json", "huggingface", "actor"
 LATEST = "latest_checkpointed_iteration.txt"
@@ -63,7 +65,7 @@ def _read(folder: Path) -> Shards:
     what = f"FSDP checkpoint {folder}"
     if not (folder / FSDP_CONFIG).is_file():
         raise CheckpointError(what, f"there is no {FSDP_CONFIG} in it, as verl writes it beside its shards", _COPY)
-    size = read_json(folder / FSDP_CONFIG).get("world_size")
+    size = read_object(folder / FSDP_CONFIG).get("world_size")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise CheckpointError(f"file {folder / FSDP_CONFIG}", f"world_size {size!r} is no number from 1 up", _COPY)
     found = [match for file in sorted(folder.glob("model_*.pt")) if (match := _SHARD.fullmatch(file.name))]
@@ -81,4 +83,5 @@ def _read(folder: Path) -> Shards:
             raise CheckpointError(f"shard {file}", "it is cut short, or no file of torch.save", "copy it again")
     if not (folder / HF_FOLDER / "config.json").is_file():
         raise CheckpointError(what, f"there is no {HF_FOLDER}/config.json in it", _COPY)
+    check_settings(folder / HF_FOLDER)  # verl's merger takes a damaged one for none
     return Shards(folder, size, files)

@@ -11,9 +11,17 @@ from typing import Any, TypeAlias
 
 from harness.checkpoints.base_record import BASE_FIELD, recorded_base
 from harness.checkpoints.cache import cache_folder, content_key, kept
+from harness.checkpoints.checking import check_settings
 from harness.checkpoints.fitting import check_fit, linears_of
-from harness.checkpoints.folder import INDEX_FILE, SINGLE_FILE, fingerprint_settings, fingerprint_weights
-from harness.checkpoints.lora import find_base, fingerprint_adapter, is_adapter, read_config, read_updates
+from harness.checkpoints.folder import (
+    INDEX_FILE,
+    SINGLE_FILE,
+    check_link,
+    fingerprint_settings,
+    fingerprint_weights,
+    unread_weights,
+)
+from harness.checkpoints.lora import CONFIG_FILE, find_base, fingerprint_adapter, is_adapter, read_config, read_updates
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED, UNMERGED
 from harness.checkpoints.settings import compose_settings, own_settings
 from harness.checkpoints.shards import Shards, find_shards
@@ -71,6 +79,7 @@ def resolve(path: Path, *, base: Path | None = None, adapter: str = MERGED, cach
         known = ", ".join(ADAPTER_MODES)
         raise HarnessError(f"--adapter {adapter}", f"it is one of {known}", nearest(adapter, ADAPTER_MODES))
     where = cache if cache is not None else cache_folder()
+    check_link(path / CONFIG_FILE)
     if is_adapter(path):
         _check_one_kind(path)
         return _adapted(path, base, adapter, where)
@@ -78,6 +87,7 @@ def resolve(path: Path, *, base: Path | None = None, adapter: str = MERGED, cach
     if shards is not None:
         return _from_shards(path, shards, base, adapter, where)
     _check_no_option(path, base, adapter, "it is no adapter: there is no adapter_config.json in it")
+    _check_folder(path)
     return Source(path, HF, path, path, fingerprint_weights(path), fingerprint_settings(path))
 
 
@@ -117,6 +127,14 @@ def resolve_again(stored: Mapping[str, Any], path: Path | None = None) -> Source
     return resolve(path or Path(stored["path"]), base=base if known else None, adapter=lora["mode"])
 
 
+def _check_folder(path: Path) -> None:
+    """A full model: its weight files and all of its settings."""
+    others = unread_weights(path)
+    if others:
+        log.warning("checkpoint %s holds %s as well, which is not loaded", path, ", ".join(others))
+    check_settings(path)
+
+
 def _check_one_kind(path: Path) -> None:
     full = next((name for name in (SINGLE_FILE, INDEX_FILE) if (path / name).is_file()), None)
     if full is not None:
@@ -139,6 +157,8 @@ def _adapted(path: Path, base: Path | None, mode: str, cache: Path) -> Source:
     folder = find_base(path, config, base)
     if is_adapter(folder):
         raise CheckpointError(f"adapter {path}", f"its base {folder} is an adapter too", "merge that one first")
+    check_settings(path)
+    _check_folder(folder)
     recorded = recorded_base(path)
     base_weights = fingerprint_weights(folder)
     if recorded is None:

@@ -11,7 +11,8 @@ from harness.checkpoints.source import resolve_again
 from harness.evaluate.device import out_of_memory_as
 from harness.evaluate.engine import Batch
 from harness.evaluate.generation import Prompt
-from harness.evaluate.prepared import Prepared, prepare, render
+from harness.evaluate.prepared import Prepared, prepare
+from harness.evaluate.rendering import render
 from harness.evaluate.run import engine_of
 from harness.exceptions import CheckpointError, NotComparableError
 from harness.record import ItemResult, SiteCount

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoints.lora import CONFIG_FILE, Update, find_base, is_adapter, read_config, read_updates, weight_file
+from harness.checkpoints.tensors import StoredTensors
 from harness.diagnostics.places import Place
-from harness.diagnostics.stored import StoredTensors
 from harness.exceptions import CheckpointError
 
 __all__ = ["Adapter", "Update", "beside", "is_adapter", "merge_into", "read_adapter"]
@@ -54,7 +54,7 @@ def read_adapter(path: Path, base: Path | None = None) -> Adapter:
     """
     config = read_config(path)
     where = find_base(path, config, base)
-    stored = StoredTensors(path, (weight_file(path),))
+    stored = StoredTensors(f"adapter {path}", (weight_file(path),))
     return Adapter(path, where, read_updates(path, config), stored)
 
 

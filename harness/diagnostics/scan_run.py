@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from harness.checkpoints.folder import fingerprint_settings
+from harness.checkpoints.tensors import Fingerprint
 from harness.diagnostics.activations import scan_activations
 from harness.diagnostics.effect import Effects
 from harness.diagnostics.gaussian import Yardstick, gaussian
@@ -19,7 +20,6 @@ from harness.diagnostics.loaded import Loaded, adapted, load
 from harness.diagnostics.scan_result import LayerEffect, ModuleScan, ScanResult
 from harness.diagnostics.scan_spec import ACTIVATIONS, WEIGHTS, ScanSpec
 from harness.diagnostics.scan_store import ScanStore
-from harness.diagnostics.stored import Fingerprint
 from harness.diagnostics.weights import Source, open_source, scan_weights
 from harness.evaluate.device import device_name, out_of_memory_as
 from harness.evaluate.generation import Decoding, Prompt, greedy

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.checkpoints.folder import stored_tensors
 from harness.checkpoints.modes import MERGED, UNMERGED
+from harness.checkpoints.tensors import Fingerprint, StoredTensors
 from harness.diagnostics.adapter import Adapter, is_adapter, read_adapter
 from harness.diagnostics.gaussian import Yardstick
 from harness.diagnostics.measuring import Measurement
@@ -18,7 +20,7 @@ from harness.diagnostics.places import Place, find_places, matrices
 from harness.diagnostics.scan_result import ModuleScan
 from harness.diagnostics.scan_spec import WEIGHTS
 from harness.diagnostics.skeleton import Match, build_skeleton, match_names
-from harness.diagnostics.stored import Fingerprint, StoredTensors, header_digest, tensor_digest
+from harness.diagnostics.stored import header_digest, tensor_digest
 from harness.exceptions import CheckpointError, HarnessError
 from harness.spec.formats import Recipe
 
@@ -90,7 +92,7 @@ def open_source(path: Path, include: Sequence[str] = (), adapter: str = MERGED, 
             "drop the option",
         )
     folder = path if lora is None else lora.base
-    tensors = StoredTensors(folder)
+    tensors = stored_tensors(folder)
     skeleton = build_skeleton(folder)
     places = find_places(skeleton, include)
     if lora is not None:

@@ -8,9 +8,12 @@ from pathlib import Path
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.checkpoints.beside import attach
-from harness.checkpoints.folder import fingerprint_settings, fingerprint_weights, weight_files
+from harness.checkpoints.checking import check_settings
+from harness.checkpoints.folder import GENERATION, fingerprint_settings, fingerprint_weights, weight_files
 from harness.checkpoints.loading import load_model, load_tokenizer, quiet
 from harness.checkpoints.source import AnyCheckpoint, Source, as_source
+from harness.exceptions import CheckpointError
+from harness.strict import read_object
 
 __all__ = ["Checkpoint", "fingerprint_settings", "fingerprint_weights", "load_checkpoint", "weight_files"]
 
@@ -62,7 +65,26 @@ def load_checkpoint(
         tokenizer = load_tokenizer(source.settings_folder, model.config.get_text_config().vocab_size)
         if source.settings_folder != source.folder and (source.settings_folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(source.settings_folder)
+    _check_in_force(source, model.generation_config)
     if source.adapter is not None:
         attach(model, source.adapter)
     model.eval()
     return Checkpoint(model if device == OUTLINE else model.to(device), tokenizer, source)
+
+
+def _check_in_force(source: Source, generation: GenerationConfig) -> None:
+    """The settings that were loaded are those that were read strictly: transformers takes others without a word."""
+    folder = source.settings_folder
+    check_settings(folder)
+    if fingerprint_settings(folder) != source.settings:
+        raise CheckpointError(
+            f"checkpoint {source.path}", f"a settings file in {folder} changed while it was loaded", "try again"
+        )
+    file = folder / GENERATION[0]
+    stop = read_object(file).get("eos_token_id") if file.is_file() else None
+    if stop is not None and generation.eos_token_id != stop:
+        raise CheckpointError(
+            f"eos_token_id {stop!r} in file {file}",
+            f"transformers did not take it (it has {generation.eos_token_id!r})",
+            "correct the file's other fields",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
 from harness.evaluate.generation import Completion, Decoding, Prompt
 from harness.evaluate.layered import Layered, layered
+from harness.evaluate.rendering import check_distinct, render_items
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.exceptions import CheckpointError, HarnessError
@@ -178,12 +179,13 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     _check_rows(spec, plan)
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
-    prompts = {
-        item.key: tuple(tokenizer(render(checkpoint, task.messages(item)), add_special_tokens=False)["input_ids"])
-        for item in items
-    }
+    # every item of the split, so that neither the template's hash nor its checks depend on the choice of items
+    asked = {item.key: task.messages(item) for item in every}
+    texts = render_items(checkpoint, asked, spec.data or f"task {task.name}")
+    prompts = {item.key: tuple(tokenizer(texts[item.key], add_special_tokens=False)["input_ids"]) for item in items}
     if not all(prompts.values()):
         raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
+    check_distinct(checkpoint, asked, prompts, "token ids")
     longest = max(prompts.values(), key=len)
     if checkpoint.context is not None and len(longest) + limit > checkpoint.context:
         raise HarnessError(
@@ -193,8 +195,7 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
-    # over the whole split, so that it does not depend on the choice of items
-    template = digest("\0".join(render(checkpoint, task.messages(item)) for item in every))
+    template = digest("\0".join(texts.values()))
     scorer = spec.scorer or task.scorer
     return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, scorer, template, quantizers, training)
 
@@ -208,6 +209,7 @@ def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: boo
         source = as_source(named)
         if source.adapter is not None:
             vllm_limits.check_adapter(source.adapter)
+        vllm_limits.check_files(source.folder)
         vllm_limits.check_noise(spec)
         checkpoint = load_checkpoint(source, spec.dtype, FUSED, OUTLINE)
         vllm_limits.check_model(source.path, checkpoint.model.config)
@@ -243,26 +245,13 @@ def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
         )
 
 
-def render(checkpoint: Checkpoint, messages: Sequence[Mapping[str, str]]) -> str:
-    """The prompt text of ``messages`` under the checkpoint's own chat template."""
-    try:
-        text = checkpoint.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # a template is a program: jinja2's errors and any other
-        raise CheckpointError(
-            f"checkpoint {checkpoint.path}",
-            f"its chat template fails ({type(error).__name__}: {error!s:.160})",
-            "correct chat_template.jinja",
-        ) from None
-    return str(text)
-
-
 def _stop_tokens(checkpoint: Checkpoint) -> tuple[int, ...]:
     stop = checkpoint.model.generation_config.eos_token_id
     own = stop if isinstance(stop, list) else [stop]
-    found = {token for token in (*own, checkpoint.tokenizer.eos_token_id) if token is not None}
+    found = [token for token in (*own, checkpoint.tokenizer.eos_token_id) if token is not None]
     rows = checkpoint.model.config.get_text_config().vocab_size
     if not all(isinstance(token, int) and 0 <= token < rows for token in found):
         raise CheckpointError(
             f"checkpoint {checkpoint.path}", f"eos_token_id {stop!r}", f"give a token id from 0 to {rows - 1}"
         )
-    return tuple(sorted(found))
+    return tuple(sorted(set(found)))

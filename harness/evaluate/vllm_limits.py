@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.checkpoints.folder import unread_weights
 from harness.checkpoints.lora import read_config, read_updates
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.integrations.vllm_plugin.payload import NAMELESS
@@ -64,6 +65,17 @@ def check_adapter(adapter: Path) -> int:
             "use --adapter merged, or --engine transformers",
         )
     return room
+
+
+def check_files(folder: Path) -> None:
+    """Raises :class:`CheckpointError` for safetensors files that transformers leaves alone: vLLM may load them too."""
+    others = unread_weights(folder)
+    if others:
+        raise CheckpointError(
+            f"checkpoint {folder}",
+            f"it holds {others[0]} besides what transformers loads, and vLLM may load that",
+            "move it out of the folder, or use --engine transformers",
+        )
 
 
 def check_noise(spec: EvalSpec) -> None:

@@ -132,13 +132,17 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "missing shard": (lambda f: (f / sorted(shards(f).values())[0]).unlink(), "00001-of-00002.safetensors is missing"),
     "shard elsewhere": (
-        lambda f: (f / f"{WEIGHTS}.index.json").write_text('{"weight_map": {"a": "../checkpoint/model.safetensors"}}'),
+        lambda f: (
+            unlink(WEIGHTS)(f),
+            write(f"{WEIGHTS}.index.json", '{"weight_map": {"a": "../checkpoint/model.safetensors"}}')(f),
+        ),
         "is missing",
     ),
     "garbage index": (lambda f: (shards(f), write(f"{WEIGHTS}.index.json", "{")(f)), "unreadable JSON"),
     "index without map": (write(f"{WEIGHTS}.index.json", '{"weight_map": [1]}'), "weight_map is damaged"),
     "no tokenizer": (unlink("tokenizer.json", "tokenizer_config.json"), "has no tokenizer"),
-    "garbage tokenizer": (write("tokenizer.json", "{"), "its tokenizer cannot be loaded"),
+    "garbage tokenizer": (write("tokenizer.json", "{"), "tokenizer.json; unreadable JSON"),
+    "tokenizer of nothing": (write("tokenizer.json", '{"model": {}}'), "its tokenizer cannot be loaded"),
     "larger vocabulary": (
         another_vocabulary(300),
         "tokenizer has 300 tokens and its embedding 260: another vocabulary",

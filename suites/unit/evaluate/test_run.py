@@ -213,8 +213,9 @@ def test_a_broken_chat_template_and_end_token_are_one_line(
     path = Path(shutil.copytree(tiny, tmp_path / "checkpoint"))
     (path / "generation_config.json").write_text('{"eos_token_id": "end"}')
     assert "eos_token_id 'end'" in refusal(prepare, path, SPEC, kind=CheckpointError)
+    shutil.copy(tiny / "generation_config.json", path)
     (path / "chat_template.jinja").write_text("{% for")
-    assert "its chat template fails" in refusal(prepare, path, SPEC, kind=CheckpointError)
+    assert "its chat template is damaged" in refusal(prepare, path, SPEC, kind=CheckpointError)
 
 
 def test_attention_follows_the_noise_unless_it_is_given() -> None:
