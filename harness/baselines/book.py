@@ -12,6 +12,7 @@ from typing import Any
 from harness.baselines.file import SUFFIX, Baseline, dump, load
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
+from harness.installed import shipped
 from harness.record import INVALID_EVIDENCE, Arm, Outcome
 from harness.runs.folder import write_atomically
 from harness.runs.loaded import EVALUATION_KIND, complete_run
@@ -34,7 +35,10 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def find(folder: Path, name: str) -> Path:
-    """The file of ``name``: a path to a file, or a name under ``folder``. Raises with the nearest name."""
+    """The file of ``name``: a path to a file, a name under ``folder``, or of a baseline that comes with the package.
+
+    Raises with the nearest name.
+    """
     direct = Path(name)
     if direct.is_file():
         return direct
@@ -42,6 +46,9 @@ def find(folder: Path, name: str) -> Path:
         raise HarnessError(f"baseline {name}", "no such file", "harness baseline list shows those there are")
     path = path_of(folder, name)
     if not path.is_file():
+        along = path_of(shipped(), name)
+        if along.is_file():
+            return along
         known = [entry for entry, _ in listed(folder)]
         hint = nearest(name, known) if known else "accept a run with harness baseline accept"
         raise HarnessError(f"baseline {name!r}", f"there is none under {folder}", hint)

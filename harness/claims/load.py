@@ -17,6 +17,7 @@ from harness.claims.model import Experiment, Registry
 from harness.claims.parse_claims import check_claim, parse_claim, parse_fact, parse_theory
 from harness.claims.parse_experiments import Defaults, parse_defaults, parse_evaluation, parse_experiment
 from harness.exceptions import HarnessError
+from harness.installed import shipped
 from harness.spec.text import nearest
 
 DEFAULT_FOLDER = Path("baselines") / "published"
@@ -24,9 +25,8 @@ KEYS = ("section", "title", "defaults", "sources", "experiment", "evaluation", "
 
 
 def default_folder() -> Path:
-    """``baselines/published`` of the working directory, else the one that lies beside the package."""
-    beside = Path(__file__).resolve().parents[2] / DEFAULT_FOLDER
-    return DEFAULT_FOLDER if DEFAULT_FOLDER.is_dir() or not beside.is_dir() else beside
+    """``baselines/published`` of the working directory, else the one that comes with the package."""
+    return DEFAULT_FOLDER if DEFAULT_FOLDER.is_dir() else shipped() / DEFAULT_FOLDER.name
 
 
 def load_registry(folder: Path | None = None) -> Registry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from harness.cli.exits import Ended
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID, gate
 from harness.gates.early import EarlyPlan, check_independent, plan_of
-from harness.gates.policy import AXES, GatePolicy
+from harness.gates.policy import GatePolicy
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
 from harness.runs.loaded import Run, is_run
@@ -30,31 +31,29 @@ if TYPE_CHECKING:
     from harness.checkpoints.source import Source
 
 RUNS = Path("runs")
+CHANGES = ("data", "engine", "dtype", "attention", "quantize")
+"""What a gate may evaluate otherwise than its baseline was."""
 
 
 @click.command("gate")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--baseline", "name", required=True, help="Name under --baselines-dir, or a file.")
+@options.shared("baseline", required=True)
 @options.folder_option
 @options.policy_options
-@click.option("--min-retention", default=None, type=float, help="Least accepted accuracy under noise / clean accuracy.")
-@click.option(
-    "--early-stop",
-    default=None,
-    type=float,
-    metavar="SHARE",
-    help="Stop once every level is decided, on this share of alpha: 0.5. Items come in random order.",
-)
-@click.option("--from-records", is_flag=True, help="Recompute a run's verdict and compare it with the stored one.")
-@click.option("--across", default=None, help=f"Compare along this axis: {', '.join(AXES)}.")
+@options.shared("min-retention")
+@options.shared("early-stop")
+@options.shared("from-records")
+@options.shared("across")
 @options.quantize_option
 @options.adapter_options
-@click.option("--data", default=None, metavar="FILE", help="The task's data, where TARGET is a checkpoint.")
-@click.option("--out", default=None, type=click.Path(path_type=Path), help="Run folder of a checkpoint's evaluation.")
-@click.option("--engine", default=None, help="Another engine than the baseline's, with --across engine.")
+@options.data_option
+@options.shared("out")
+@options.shared("engine", default=None, help="Another engine than the baseline's, with --across engine.")
+@options.shared("dtype", default=None, help="Another dtype than the baseline's, with --across dtype.")
+@options.shared("attention", default=None, help="Another attention than the baseline's, with --across attention.")
 @options.engine_options
 @options.json_option
-def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given: Any) -> None:
+def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **given: Any) -> None:
     """Judge TARGET, a run folder or a checkpoint, against a baseline, level by level.
 
     A checkpoint is evaluated first with the baseline's own specification; with --quantize it is quantized as well, and
@@ -64,17 +63,17 @@ def command(target: Path, name: str, baselines_dir: Path, as_json: bool, **given
     """
     options.set_up_logging(given["verbose"])
     policy = options.build_policy(given, ("min_retention", "across", "early_stop"))
-    baseline = load_named(baselines_dir, name)
-    plan = early_plan(policy, baseline)
+    held = load_named(baselines_dir, baseline)
+    plan = early_plan(policy, held)
     try:
-        run = _stored(target, baseline, plan, given) if is_run(target) else _evaluate(target, baseline, plan, given)
+        run = _stored(target, held, plan, given) if is_run(target) else _evaluate(target, held, plan, given)
     except NotComparableError as error:
         if as_json:
-            click.echo(json.dumps(_no_evidence(error, baseline), indent=2))
+            click.echo(json.dumps(_no_evidence(error, held), indent=2))
         raise
-    result = gate(run.arm, baseline.arm, policy, order_seed_of(baseline))
+    result = gate(run.arm, held.arm, policy, order_seed_of(held))
     found = result.to_json()
-    kept = verdict_file(run.path, dump(baseline), repr(policy))
+    kept = verdict_file(run.path, dump(held), repr(policy))
     known = check_verdict(kept, found)
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -107,16 +106,15 @@ def _no_evidence(error: NotComparableError, baseline: Baseline) -> dict[str, Any
     }
 
 
-def baseline_spec(baseline: Baseline, data: str | None) -> EvalSpec:
-    """The baseline's own evaluation specification, with ``data`` in place of its path if given."""
+def baseline_spec(baseline: Baseline) -> EvalSpec:
+    """The baseline's own evaluation specification."""
     if baseline.spec is None:
         raise NotComparableError(
             f"baseline {baseline.name} is external, uncertified",
             "it holds no evaluation specification to repeat",
             "score the checkpoint's completions with harness score and gate that run",
         )
-    spec = EvalSpec.from_json(dict(baseline.spec))
-    return spec if data is None else replace(spec, data=data)
+    return EvalSpec.from_json(dict(baseline.spec))
 
 
 def order_seed_of(baseline: Baseline) -> int:
@@ -152,14 +150,25 @@ def default_run_folder(
     return folder / f"gate-{source.path.resolve().name}-{label}"
 
 
-def _stored(target: Path, baseline: Baseline, plan: EarlyPlan | None, given: dict[str, Any]) -> Run:
-    """A finished run; its verdict needs nothing but its records."""
+def refuse_changes(target: Path, given: Mapping[str, Any], names: Sequence[str] = ("base", *CHANGES)) -> None:
+    """Raise :class:`HarnessError` where ``given`` asks ``target``, a finished run, for another evaluation."""
+    for name in names:
+        if given[name] is not None:
+            option = f"--{name.replace('_', '-')} {given[name]}"
+            raise HarnessError(option, f"{target} is a run, made as it was made", "give the checkpoint")
+
+
+def changed(spec: EvalSpec, given: Mapping[str, Any]) -> EvalSpec:
+    """``spec`` with what ``given`` says of :data:`CHANGES` in place of its own."""
+    changes = {name: given[name] for name in CHANGES if name != "quantize" and given[name] is not None}
     if given["quantize"] is not None:
-        raise HarnessError(
-            f"--quantize {given['quantize']}", f"{target} is a run, made as it was made", "give the checkpoint"
-        )
-    if given["base"] is not None:
-        raise HarnessError(f"--base {given['base']}", f"{target} is a run, made as it was made", "give the checkpoint")
+        changes["quantization"] = parse_quantization(given["quantize"])
+    return replace(spec, **changes)
+
+
+def _stored(target: Path, baseline: Baseline, plan: EarlyPlan | None, given: Mapping[str, Any]) -> Run:
+    """A finished run; its verdict needs nothing but its records."""
+    refuse_changes(target, given)
     return run_to_judge(target, plan, baseline.arm)
 
 
@@ -170,11 +179,7 @@ def _evaluate(target: Path, baseline: Baseline, plan: EarlyPlan | None, given: d
     from harness.cli.evaluation import evaluate_with_progress
     from harness.evaluate.early import EarlyStopping
 
-    spec = baseline_spec(baseline, given["data"])
-    if given["quantize"] is not None:
-        spec = replace(spec, quantization=parse_quantization(given["quantize"]))
-    if given["engine"] is not None:
-        spec = replace(spec, engine=given["engine"])
+    spec = changed(baseline_spec(baseline), given)
     source = resolve(target, base=given["base"], adapter=given["adapter"])
     out = given["out"] or default_run_folder(source, spec, plan=plan)
     early = None if plan is None else EarlyStopping(plan, baseline.arm)

@@ -9,17 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
-from harness.baselines.book import DEFAULT_FOLDER
-from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.exceptions import HarnessError
+from harness.gate_options import LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
 from harness.gates.policy import GatePolicy
 from harness.gates.policy_file import load_policy
 from harness.spec import (
-    ATTENTIONS,
-    DEFAULT_BATCH,
-    DTYPES,
-    ENGINES,
-    SCORERS,
     EngineOptions,
     EvalSpec,
     NoiseSpec,
@@ -31,7 +25,6 @@ from harness.spec import (
     parse_noises,
     parse_quantization,
 )
-from harness.spec.engine import DEFAULT_TIMEOUT
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
 
@@ -49,74 +42,52 @@ def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Func
     return decorate
 
 
-quantize_option = click.option(
-    "--quantize",
-    default=None,
-    metavar="PART=FORMAT,...",
-    help="weights=mxfp4, activations=nvfp4, or both; on at every level. Or fake_quant specifications.",
-)
+def shared(name: str, **other: Any) -> Callable[[Function], Function]:
+    """The option ``name`` of the table of gate options as one of this verb; ``other`` replaces what differs here."""
+    found = row(name)
+    given: dict[str, Any] = {"help": found.help, "default": found.default}
+    if found.kind == SWITCH:
+        given["is_flag"] = True
+    else:
+        given |= {"type": _TYPES[found.kind], "metavar": found.metavar, "show_default": found.default is not None}
+    return click.option(f"--{found.name}", **(given | other))
+
+
+_TYPES: dict[str, Any] = {TEXT: str, LEVELS: str, WHOLE: int, NUMBER: float, PATH: click.Path(path_type=Path)}
+
+quantize_option = shared("quantize")
+data_option = shared("data")
 task_options = apply(
-    click.option("--task", default="arith", show_default=True, help="arith, gsm8k"),
-    click.option("--data", default=None, metavar="FILE", help="JSONL or Parquet of the task's items."),
-    click.option("--scorer", default=None, help=f"{', '.join(SCORERS)}; default: the task's own."),
+    shared("task"),
+    data_option,
+    shared("scorer"),
 )
-model_options = apply(
-    click.option("--attention", default="auto", show_default=True, help=", ".join(ATTENTIONS)),
-    click.option("--dtype", default="float32", show_default=True, help=", ".join(DTYPES)),
-)
+model_options = apply(shared("attention"), shared("dtype"))
 spec_options = apply(
     task_options,
-    click.option("--items", default=200, show_default=True, help="Items, chosen in a seeded order; 0 is an error."),
+    shared("items", help="Items, chosen in a seeded order; 0 is an error."),
     click.option("--all-items", is_flag=True, help="Every item of the task."),
-    click.option("--item-seed", default=0, show_default=True, help="Seed of the choice of items."),
-    click.option(
-        "--noise",
-        default=DEFAULT_NOISE,
-        show_default=True,
-        help="Noise specification, or a .toml file with one.",
-    ),
+    shared("item-seed"),
+    shared("noise", default=DEFAULT_NOISE, show_default=True),
     quantize_option,
-    click.option(
-        "--noise-levels", default=None, metavar="L,L,...", help="Fractions, 0 among them.  [default: 0,0.05,0.1]"
-    ),
-    click.option("--noise-seeds", default=5, show_default=True, help="Noise seeds per level above 0."),
-    click.option("--max-new-tokens", default=None, type=int, help="Longest answer; default: the task's own."),
+    shared("noise-levels"),
+    shared("noise-seeds"),
+    shared("max-new-tokens"),
     model_options,
-    click.option("--engine", default="transformers", show_default=True, help=", ".join(ENGINES)),
+    shared("engine"),
     click.option("--no-positive-control", is_flag=True, help="Skip the lethal-noise control of the injection."),
 )
-adapter_options = apply(
-    click.option(
-        "--base",
-        default=None,
-        type=click.Path(path_type=Path),
-        help="Base checkpoint of a LoRA adapter; default: its config's.",
-    ),
-    click.option(
-        "--adapter", default=MERGED, show_default=True, help=f"A LoRA adapter's weights: {', '.join(ADAPTER_MODES)}."
-    ),
-)
+adapter_options = apply(shared("base"), shared("adapter"))
 engine_options = apply(
-    click.option("--batch-size", default=DEFAULT_BATCH, show_default=True, help="Sequences per batch."),
-    click.option("--workers", default=1, show_default=True, help="Engines that share the items, over Ray."),
-    click.option(
-        "--timeout", default=DEFAULT_TIMEOUT, show_default=True, help="Seconds to wait for an engine's answer."
-    ),
-    click.option("--device", default=None, help="cpu, cuda, ...; default: the accelerator, else cpu."),
-    click.option("-v", "--verbose", is_flag=True, help="Log every batch."),
+    shared("batch-size"),
+    shared("workers"),
+    shared("timeout"),
+    shared("device"),
+    click.option("-v", "--verbose", is_flag=True, help=row("verbose").help),
 )
-policy_options = apply(
-    click.option("--margin", type=float, help="Accepted drop at every level (fraction).  [default: 0.03]"),
-    click.option("--policy", type=click.Path(path_type=Path), help="TOML file with a table [policy] instead."),
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-folder_option = click.option(
-    "--baselines-dir",
-    default=DEFAULT_FOLDER,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder of the baselines.",
-)
+policy_options = apply(shared("margin"), shared("policy"))
+json_option = click.option("--json", "as_json", is_flag=True, help=row("json").help)
+folder_option = shared("baselines-dir")
 
 
 def build_spec(given: dict[str, Any]) -> EvalSpec:

@@ -5,56 +5,45 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from filelock import FileLock
 
-from harness.baselines.book import load_named
 from harness.baselines.file import Baseline
-from harness.exceptions import HarnessError
-from harness.gates import PASS, GatePolicy, GateResult, Judgement, LevelComparison, compare_levels, gate
-from harness.pytest_plugin.plugin import PROPERTY
-from harness.record import Arm
-from harness.reports.tables import percent
-from harness.runs.loaded import Run, is_run, load_run
-from harness.spec import EvalSpec, default_levels, nearest, parse_levels, parse_noise
+from harness.exceptions import HarnessError, NotComparableError
+from harness.gates import INVALID, PASS, GatePolicy, GateResult, LevelComparison, LevelVerdict, compare_levels
+from harness.pytest_plugin.evaluations import Evaluations, policy_of
+from harness.pytest_plugin.rows import PROPERTY, VERDICT_PROPERTY, points
+from harness.pytest_plugin.settings import SETTINGS
+from harness.reports.run_report import run_report, write_reports
+from harness.runs.loaded import Run
+from harness.spec import EvalSpec
 from harness.stats import Interval
 
-MARKER_FIELDS = ("task", "data", "items", "noise", "noise_levels", "noise_seeds")
 Properties = list[tuple[str, object]]
-
-
-def named_baseline(config: pytest.Config) -> Baseline:
-    """The baseline of ``--baseline`` under ``--baselines-dir``."""
-    return load_named(Path(config.getoption("--baselines-dir")), config.getoption("--baseline"))
-
-
-def base_spec(baseline: Baseline | None) -> EvalSpec:
-    """The specification of ``baseline``; the default one where there is none, or it is external."""
-    if baseline is None or baseline.spec is None:
-        return EvalSpec("arith")
-    return EvalSpec.from_json(dict(baseline.spec))
+_GATED = pytest.StashKey[dict[str, tuple[Run, GateResult]]]()
+"""The verdicts of this process by what was given: every level of a gate asks for the same one."""
 
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-    """Bad input fails the test with one line instead of a traceback."""
+    """Bad input fails the test with one line instead of a traceback; what lacks evidence is INVALID."""
     try:
         yield
+    except NotComparableError as error:
+        raise pytest.fail.Exception(f"{INVALID}: {error}", pytrace=False) from None
     except (HarnessError, OSError, ValueError) as error:
-        pytest.fail(f"harness: {error}", pytrace=False)
+        raise pytest.fail.Exception(f"harness: {error}", pytrace=False) from None
 
 
 class Comparison:
-    """One level against another; its methods assert and say why."""
+    """One level against another; its methods assert and say why. It has no truth value of its own."""
 
-    def __init__(self, found: LevelComparison, properties: Properties) -> None:
+    def __init__(self, found: LevelComparison, note: _Note) -> None:
         self.found = found
-        self._properties = properties
+        self.judged = False
+        self._note = note
 
     @property
     def difference(self) -> Interval | None:
@@ -64,99 +53,136 @@ class Comparison:
     def drop_at_most(self, limit: float) -> bool:
         """True where the drop is shown to be below ``limit`` (fraction); else fails the test with the verdict
         FAIL, INCONCLUSIVE or INVALID and its reasons."""
+        self.judged = True
         with _one_line():
             judgement = self.found.judge(limit)
-        against = "clean" if self.found.against == 0 else f"{100 * self.found.against:g} %"
-        _note(
-            self._properties, self.found.level, judgement.verdict, self.found.n, self.difference, f"against {against}"
+        return self._note.demand(
+            judgement.verdict,
+            judgement.reasons,
+            level=self.found.level,
+            limit=limit,
+            n=self.found.n,
+            difference=self.difference,
+            against=self.against,
         )
-        return _demand(judgement, f"{self.found.label} at {100 * self.found.level:g} %")
+
+    @property
+    def against(self) -> str:
+        """The other level in words."""
+        return "clean" if self.found.against == 0 else f"{100 * self.found.against:g} %"
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(f"a comparison is no verdict; {_JUDGE}")
+
+
+_JUDGE = "judge it: assert robustness.compare(0.05).drop_at_most(0.03)"
+
+
+class _Note:
+    """Writes what was judged into the test's report, and fails the test unless it is PASS."""
+
+    def __init__(self, properties: Properties, common: Mapping[str, Any]) -> None:
+        self._properties, self._common = properties, dict(common)
+
+    def demand(
+        self, verdict: str, reasons: Sequence[str], *, difference: Interval | None, n: int, **other: Any
+    ) -> bool:
+        row = {
+            "verdict": verdict,
+            "n": n,
+            "difference": None if difference is None else difference.to_json(),
+            **other,
+            "reasons": list(reasons),
+            **self._common,
+        }
+        self._properties += [(PROPERTY, json.dumps(row)), (VERDICT_PROPERTY, f"{verdict} {points(row)}")]
+        if verdict == PASS:
+            return True
+        raise pytest.fail.Exception(f"{verdict} {points(row)}: " + "; ".join(reasons), pytrace=False)
 
 
 class Robustness:
     """The fixture's object. ``marker`` holds the arguments of ``@pytest.mark.robustness``."""
 
     def __init__(self, config: pytest.Config, marker: Mapping[str, Any], properties: Properties) -> None:
-        for name in marker:
-            if name not in MARKER_FIELDS:
-                pytest.fail(f"robustness({name}=...): no such argument; {nearest(name, MARKER_FIELDS)}", pytrace=False)
-        if not config.getoption("--checkpoint"):
-            pytest.fail("the robustness fixture needs --checkpoint PATH; no evidence, no verdict", pytrace=False)
-        self._config = config
-        self._marker = marker
-        self._properties = properties
+        self._config, self._marker, self._properties = config, marker, properties
+        self._comparisons: list[Comparison] = []
+        if not self._evaluations.given["checkpoint"]:
+            lacking = "the robustness fixture needs --robustness-checkpoint=PATH; no evidence, no verdict"
+            raise pytest.fail.Exception(lacking, pytrace=False)
+
+    @cached_property
+    def _evaluations(self) -> Evaluations:
+        return self._with()
+
+    def _with(self, **call: Any) -> Evaluations:
+        with _one_line():
+            return Evaluations(self._config, self._config.stash[SETTINGS].given(self._marker, **call))
 
     @cached_property
     def baseline(self) -> Baseline | None:
-        """The baseline of ``--baseline``, or None where none was given."""
-        return named_baseline(self._config) if self._config.getoption("--baseline") else None
+        """The baseline of ``--robustness-baseline``, or None where none was given."""
+        with _one_line():
+            return self._evaluations.baseline
 
     @cached_property
     def spec(self) -> EvalSpec:
-        """What is evaluated: command line before marker before baseline before defaults."""
-        base = base_spec(self.baseline)
-        changes: dict[str, Any] = {}
-        for field, option in (("task", "task"), ("data", "data"), ("items", "items"), ("noise_seeds", "noise_seeds")):
-            given = self._config.getoption(option)
-            changes[field] = given if given is not None else self._marker.get(field)
-        changes["engine"] = self._config.getoption("engine")
-        noise = parse_noise(self._marker["noise"]) if "noise" in self._marker else base.noise
-        changes["noise"] = noise
-        levels = self._config.getoption("--noise-levels")
-        if levels is not None:
-            changes["levels"] = parse_levels(levels, noise.error)
-        elif "noise_levels" in self._marker:
-            changes["levels"] = tuple(self._marker["noise_levels"])
-        elif noise.error.strength is None:
-            changes["levels"] = default_levels(noise.error)
-        return replace(base, **{name: value for name, value in changes.items() if value is not None})
+        """What is evaluated: the call before command line, marker, files, baseline and defaults."""
+        with _one_line():
+            return self._evaluations.spec
 
     @cached_property
     def run(self) -> Run:
         """The stored run of the checkpoint, evaluated now or taken from an earlier or parallel one."""
-        from harness.cli.gate_verb import default_run_folder
-
-        checkpoint = Path(self._config.getoption("--checkpoint"))
-        # not rootpath: pytest guesses that from existing paths on its command line, --checkpoint among them
-        folder = self._config.invocation_params.dir / self._config.getoption("--robustness-dir")
         with _one_line():
-            out = default_run_folder(checkpoint, self.spec, folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f"{out.name}.lock"):
-                finished = load_run(out) if is_run(out) else None
-                if finished is not None and finished.complete:
-                    return finished
-                return self._evaluate(checkpoint, out)
-
-    def _evaluate(self, checkpoint: Path, out: Path) -> Run:
-        from harness.cli.evaluation import evaluate_with_progress
-
-        capture = self._config.pluginmanager.getplugin("capturemanager")
-        if capture is None or hasattr(self._config, "workerinput"):
-            return evaluate_with_progress(checkpoint, self.spec, out)
-        with capture.global_and_fixture_disabled():
-            return evaluate_with_progress(checkpoint, self.spec, out)
+            return self._evaluations.run()
 
     def compare(self, level: float, against: str | float = "clean") -> Comparison:
-        """``level`` against ``"clean"`` or another level of the same checkpoint, paired by item (fractions)."""
+        """``level`` against ``"clean"`` or another level of the same checkpoint, paired by item (fractions).
+
+        It has to be judged: a test that leaves it without a verdict fails.
+        """
         with _one_line():
             reference = 0.0 if against == "clean" else float(against)
-            return Comparison(compare_levels(self.run.arm, level, reference), self._properties)
+            found = Comparison(compare_levels(self.run.arm, level, reference), self._note(self.run))
+        self._comparisons.append(found)
+        return found
 
     def gate(self, level: float, margin: float | None = None) -> bool:
-        """True where ``level`` PASSes against ``--baseline``; else fails the test with verdict and reasons."""
-        result = self._gate_result(self._config.getoption("--margin") if margin is None else margin)
+        """True where ``level`` PASSes against the baseline; else fails the test with verdict and reasons."""
+        with _one_line():
+            evaluations = self._evaluations if margin is None else self._with(margin=margin)
+            policy = policy_of(evaluations.given)
+            run, result = self._gated(evaluations, policy)
         entry = next((entry for entry in result.levels if entry.level == level), None)
         if entry is None:
-            pytest.fail(f"INVALID: the baseline has no level {level:g}", pytrace=False)
-        _note(self._properties, level, entry.verdict, entry.n, entry.difference, result.baseline["label"])
-        return _demand(Judgement(entry.verdict, entry.reasons), f"level {100 * level:g} %")
+            lacking = f"{INVALID} level {100 * level:g} %: the baseline has no such level"
+            raise pytest.fail.Exception(lacking, pytrace=False)
+        return self._demand(entry, policy, run, str(result.baseline["label"]))
 
-    def _gate_result(self, margin: float) -> GateResult:
-        if self.baseline is None:
-            pytest.fail("robustness.gate needs --baseline NAME; no evidence, no verdict", pytrace=False)
-        with _one_line():
-            return gate(self.run.arm, restricted(self.baseline.arm, self.run), GatePolicy(margin=margin))
+    def _demand(self, entry: LevelVerdict, policy: GatePolicy, run: Run, against: str) -> bool:
+        return self._note(run).demand(
+            entry.verdict,
+            entry.reasons,
+            level=entry.level,
+            limit=policy.margin_at(entry.level),
+            n=entry.n,
+            difference=entry.difference,
+            against=against,
+        )
+
+    def _gated(self, evaluations: Evaluations, policy: GatePolicy) -> tuple[Run, GateResult]:
+        known = self._config.stash.setdefault(_GATED, {})
+        asked = repr(sorted(evaluations.given.items()))
+        if asked not in known:
+            run, result = known[asked] = evaluations.gate(policy)
+            with contextlib.suppress(HarnessError):  # a read-only disk takes nothing from the verdict
+                write_reports(run.path, run_report(run, result))
+        return known[asked]
+
+    def _note(self, run: Run) -> _Note:
+        certificate = run.arm.certificate.status
+        return _Note(self._properties, {"label": run.arm.label, "run": str(run.path), "certificate": certificate})
 
     def accuracy(self, level: float) -> Interval:
         """Accuracy at ``level`` (fraction) with its one-sided 95 % bounds."""
@@ -165,53 +191,14 @@ class Robustness:
 
         problems = self.run.arm.certificate.problems_at(level)
         if problems:
-            pytest.fail(f"INVALID level {100 * level:g} %: {'; '.join(problems)}", pytrace=False)
+            raise pytest.fail.Exception(f"{INVALID} level {100 * level:g} %: {'; '.join(problems)}", pytrace=False)
         cells = self.run.arm.outcomes[level]
         pairs = pair(cells, cells)
         return accuracy(pairs.means()[0], pairs.binary, 0.05)
 
-
-def restricted(arm: Arm, run: Run) -> Arm:
-    """``arm`` without the levels, items and seeds that ``run`` was not asked for: choosing fewer is no gap."""
-    identity = run.manifest["identity"]
-    items, levels = set(identity["items"]), set(identity["levels"])
-    kept = {
-        level: {
-            item: {seed: outcome for seed, outcome in row.items() if level == 0 or seed < identity["noise_seeds"]}
-            for item, row in cells.items()
-            if item in items
-        }
-        for level, cells in arm.outcomes.items()
-        if level in levels
-    }
-    return replace(arm, outcomes=kept)
-
-
-def _demand(judgement: Judgement, subject: str) -> bool:
-    if judgement.verdict == PASS:
-        return True
-    pytest.fail(f"{judgement.verdict} {subject}: " + "; ".join(judgement.reasons), pytrace=False)
-
-
-def _note(
-    properties: Properties, level: float, verdict: str, n: int, difference: Interval | None, against: str
-) -> None:
-    row = {
-        "level": level,
-        "verdict": verdict,
-        "n": n,
-        "difference": None if difference is None else difference.to_json(),
-        "against": against,
-    }
-    properties.append((PROPERTY, json.dumps(row)))
-
-
-def summary_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table of the terminal summary, levels ascending."""
-    lines = [f"{'level':>6}  {'verdict':<13}{'n':>5}  {'difference pp':<24}against"]
-    for row in sorted(rows, key=lambda row: (row["against"], row["level"])):
-        lines.append(
-            f"{100 * row['level']:>4g} %  {row['verdict']:<13}{row['n']:>5}  "
-            f"{percent(row['difference'], signed=True):<24}{row['against']}"
-        )
-    return lines
+    def check_judged(self) -> None:
+        """Fail the test where a comparison was made and left without a verdict."""
+        left = [found for found in self._comparisons if not found.judged]
+        if left:
+            shown = ", ".join(f"{100 * found.found.level:g} % against {found.against}" for found in left)
+            raise pytest.fail.Exception(f"a comparison was never judged: {shown}; {_JUDGE}", pytrace=False)

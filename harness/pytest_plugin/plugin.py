@@ -1,130 +1,119 @@
-"""Hooks only; importing this loads no torch, so that every pytest run stays fast."""
+"""Hooks only; importing this loads no torch, so that every pytest run stays fast.
+
+Nothing is done to a test that has neither our fixtures nor our marker.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from _pytest.mark.expression import Expression  # the evaluator of -m itself; pytest exports none
+
+from harness.exceptions import HarnessError
+from harness.pytest_plugin.options import SHORT_OPTIONS, TAKEN, add_options, add_short_options
+from harness.pytest_plugin.rootdir import check_rootdir
+from harness.pytest_plugin.settings import SETTINGS, TABLE, marker_of, read_settings
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.fixture import Robustness
 
-PROPERTY = "robustness"
-LEVEL_FIXTURE = "gate_level"
-_NEEDS = "needs --checkpoint PATH and --baseline NAME (pytest -m gate)"
+FIXTURE, LEVEL_FIXTURE = "robustness", "robustness_level"
+_CALL_ENDED_WELL = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of ``harness gate`` and ``harness eval`` under the same names."""
-    group = parser.getgroup("robustness", "robustness of a checkpoint under numerical noise")
-    group.addoption("--checkpoint", metavar="PATH", help="checkpoint to evaluate (Hugging Face folder)")
-    group.addoption("--baseline", metavar="NAME", help="baseline to gate against: a name or a file")
-    group.addoption("--baselines-dir", metavar="DIR", default="baselines", help="folder of the baselines")
-    group.addoption("--margin", type=float, default=0.03, help="accepted drop at every level (fraction; 0.03)")
-    group.addoption("--items", type=int, help="items; default: the baseline's, else 200")
-    group.addoption("--noise-levels", metavar="L,L", help="fractions; default: the baseline's, else 0,0.05,0.1")
-    group.addoption("--noise-seeds", type=int, help="seeds per noisy level; default: the baseline's, else 5")
-    group.addoption("--engine", help="engine; default: the baseline's, else transformers")
-    group.addoption("--task", help="task; default: the marker's, the baseline's, else arith")
-    group.addoption("--data", metavar="FILE", help="the task's data file")
-    group.addoption("--robustness-dir", metavar="DIR", default=".robustness", help="where runs are kept and resumed")
+    """The options of ``harness gate`` as ``--robustness-NAME``."""
+    add_options(parser)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Iterator[None]:
+    """Refuses a path that pytest took for a folder of tests; adds the short options after every other plugin's."""
+    check_rootdir(early_config)
+    yield
+    if early_config.getini(SHORT_OPTIONS):
+        add_short_options(early_config, parser)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the markers; asking for the gate without a checkpoint is a usage error, never green."""
-    config.addinivalue_line("markers", "gate: judges --checkpoint against --baseline, one test per level")
-    config.addinivalue_line(
-        "markers", "robustness(task, data, items, noise, noise_levels, noise_seeds): what the fixture evaluates"
-    )
-    if asks_for(config, "gate") and not _is_collecting_only(config):
-        for option in ("checkpoint", "baseline"):
-            if not config.getoption(option):
-                raise pytest.UsageError(f"-m gate without --{option}: {_NEEDS}; no evidence, no verdict")
+    """Registers the marker, reads the project's defaults and collects what the tests find."""
+    config.addinivalue_line("markers", "robustness(task, items, noise_levels, ...): what the fixture evaluates")
+    config.stash[SETTINGS] = read_settings(config)
+    if not is_worker(config):
+        from harness.pytest_plugin.reporting import Reporting
+
+        config.pluginmanager.register(Reporting(config.stash[SETTINGS]), "robustness-reporting")
 
 
-def asks_for(config: pytest.Config, marker: str) -> bool:
-    """True where the -m expression selects a test because it carries ``marker``."""
-    text = config.getoption("markexpr", "")
-    if not text:
-        return False
-    expression = Expression.compile(text)
-
-    def selects(marked: str) -> bool:
-        def matches(name: str, /, **_: object) -> bool:
-            return name == marked
-
-        return bool(expression.evaluate(matches))
-
-    return selects(marker) and not selects("")
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Says which short options belong to somebody else."""
+    return [f"robustness: {name} is another plugin's here; ours is --robustness-{name[2:]}" for name in _taken(config)]
 
 
-def _is_collecting_only(config: pytest.Config) -> bool:
-    return bool(config.getoption("collectonly", False) or config.getoption("help", False))
+def _taken(config: pytest.Config) -> tuple[str, ...]:
+    return config.stash.get(TAKEN, ())
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is a worker process of pytest-xdist."""
+    return hasattr(config, "workerinput")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per level of the gate: the levels of ``--noise-levels``, else the baseline's."""
-    if LEVEL_FIXTURE in metafunc.fixturenames:
+    """One test per level of the gate: the levels of ``--robustness-noise-levels``, else the baseline's."""
+    if LEVEL_FIXTURE in metafunc.fixturenames and FIXTURE in metafunc.fixturenames:
         metafunc.parametrize(LEVEL_FIXTURE, _levels(metafunc.config), ids=lambda level: f"{100 * level:g}%")
 
 
 def _levels(config: pytest.Config) -> tuple[float, ...]:
-    from harness.exceptions import HarnessError
-    from harness.spec import EvalSpec, parse_levels
+    from harness.pytest_plugin.evaluations import levels_of
 
-    levels = config.getoption("--noise-levels")
     try:
-        if config.getoption("--baseline"):
-            from harness.pytest_plugin.fixture import base_spec, named_baseline
-
-            baseline = named_baseline(config)
-            if levels:
-                return parse_levels(levels, base_spec(baseline).noise.error)
-            return tuple(sorted(baseline.arm.outcomes))
-        if levels:
-            return parse_levels(levels)
+        return levels_of(config.stash[SETTINGS].given())
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
-    return EvalSpec("arith").levels
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A run that selects other tests too skips the gate tests, with the reason, where no checkpoint is given.
+    """Refuses markers with positional or unknown arguments; a worker of xdist leaves that to the fixture."""
+    if is_worker(config):
+        return
+    try:
+        for item in items:
+            marker_of(item)
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from None
 
-    Where nothing but gate tests is left they are not skipped: their fixture then fails them.
-    """
-    gates = [item for item in items if item.get_closest_marker("gate")]
-    if not config.getoption("--checkpoint") and len(gates) < len(items) and not asks_for(config, "gate"):
-        for item in gates:
-            item.add_marker(pytest.mark.skip(reason=_NEEDS))
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fails a test whose marker is refused, where nobody could stop the run before it."""
+    if item.get_closest_marker(TABLE) is None:
+        return
+    try:
+        marker_of(item)
+    except HarnessError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Keeps whether the test itself ended well: only then does a comparison without a verdict matter."""
+    if call.when == "call" and FIXTURE in getattr(item, "fixturenames", ()):
+        item.stash[_CALL_ENDED_WELL] = call.excinfo is None
 
 
 @pytest.fixture
-def robustness(request: pytest.FixtureRequest) -> Robustness:
+def robustness(request: pytest.FixtureRequest) -> Iterator[Robustness]:
     """The evaluated checkpoint: ``compare(level)``, ``gate(level)``, ``accuracy(level)``, ``run``.
 
     The evaluation runs once per specification and is shared by all tests, workers and later runs.
     """
     from harness.pytest_plugin.fixture import Robustness
 
-    marker = request.node.get_closest_marker("robustness")
-    return Robustness(request.config, dict(marker.kwargs) if marker else {}, request.node.user_properties)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One line per judged level, from all workers."""
-    rows = []
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if getattr(report, "when", None) == "call":
-                rows += [json.loads(value) for name, value in report.user_properties if name == PROPERTY]
-    if not rows:
-        return
-    from harness.pytest_plugin.fixture import summary_lines
-
-    terminalreporter.section("robustness")
-    for line in summary_lines(rows):
-        terminalreporter.write_line(line)
+    made = Robustness(request.config, marker_of(request.node), request.node.user_properties)
+    yield made
+    if request.node.stash.get(_CALL_ENDED_WELL, False):
+        made.check_judged()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+from plugin_projects import REPOSITORY, run_pytest_in
 
 pytestmark = pytest.mark.contract
 
@@ -28,8 +26,7 @@ def test_without_the_fixture():
 
 
 def run_pytest(folder, *options):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    return run_pytest_in(folder, "-p", "no:cacheprovider", *options, installed=None)
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def project(tmp_path):
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "n2"])
 def test_a_users_own_suite(project, shipped, workers):
-    done = run_pytest(project, "--checkpoint", str(shipped), *workers)
+    done = run_pytest(project, f"--robustness-checkpoint={shipped}", *workers)
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "INCONCLUSIVE" in done.stdout or "FAIL " in done.stdout
     assert "against clean" in done.stdout
@@ -51,43 +48,34 @@ def test_a_users_own_suite(project, shipped, workers):
 def test_without_a_checkpoint_the_fixture_fails(project):
     done = run_pytest(project)
     assert done.returncode == 1
-    assert "needs --checkpoint PATH" in done.stdout
+    assert "needs --robustness-checkpoint=PATH" in done.stdout
     assert "1 passed, 2 errors" in done.stdout
 
 
 def test_a_misspelt_marker_argument_names_the_nearest(tmp_path, shipped):
     (tmp_path / "test_mine.py").write_text(USER_SUITE.replace("noise_seeds=1", "noise_seed=1"))
-    done = run_pytest(tmp_path, "--checkpoint", str(shipped))
+    done = run_pytest(tmp_path, f"--robustness-checkpoint={shipped}")
     assert "did you mean 'noise_seeds'?" in done.stdout
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "n2"])
-def test_asking_for_the_gate_without_a_checkpoint_is_a_usage_error(project, workers):
-    done = run_pytest(project, "-m", "gate", *workers)
+def test_asking_for_this_repositorys_gate_without_a_checkpoint_is_a_usage_error(workers):
+    done = run_pytest(REPOSITORY, "-m", "gate", "suites/gate", *workers)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "-m gate without --checkpoint" in done.stderr
 
 
 def test_a_missing_checkpoint_is_one_clear_line(project):
-    done = run_pytest(project, "--checkpoint", "nowhere", "-k", "keeps")
+    done = run_pytest(project, "--robustness-checkpoint=nowhere", "-k", "keeps")
     assert done.returncode == 1
     assert "checkpoint nowhere; no such folder" in done.stdout
     assert "Traceback" not in done.stdout
 
 
-def test_the_gate_suite_gives_one_test_per_level(shipped, tmp_path, pytestconfig):
-    suite = pytestconfig.rootpath / "suites" / "gate"
-    options = (
-        f"--checkpoint {shipped} --baseline arith/arith-qwen2 --items 20 --noise-seeds 1 --margin 0.2 -n 2 -v".split()
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "gate", str(suite), "--robustness-dir", str(tmp_path), *options],
-        cwd=pytestconfig.rootpath,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def test_the_gate_suite_gives_one_test_per_level(shipped, tmp_path):
+    options = f"--checkpoint={shipped} --baseline=arith/arith-qwen2 --items 20 --noise-seeds 1 --margin 0.2 -n 2 -v"
+    kept = f"--robustness-dir={tmp_path}"
+    done = run_pytest(REPOSITORY, "-m", "gate", "suites/gate", kept, *options.split())
     assert "3 passed" in done.stdout, done.stdout + done.stderr
     for level in ("0%", "5%", "10%"):
         assert f"[{level}]" in done.stdout

@@ -1,8 +1,9 @@
-"""The gate as a test suite: ``pytest -m gate --checkpoint PATH --baseline NAME``."""
+"""The packaged gate suite in this repository: ``pytest -m gate --checkpoint=PATH --baseline=NAME``."""
 
 import pytest
 
+from harness.suites.gate import test_level_holds_against_the_baseline
 
-@pytest.mark.gate
-def test_level_holds_against_the_baseline(gate_level, robustness):
-    assert robustness.gate(gate_level)
+__all__ = ["test_level_holds_against_the_baseline"]
+
+pytestmark = pytest.mark.gate

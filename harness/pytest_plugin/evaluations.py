@@ -1,0 +1,163 @@
+"""From the values given to a stored run: evaluated once, shared by tests, workers and later runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from harness.baselines.book import load_named
+from harness.baselines.file import Baseline
+from harness.cli.gate_verb import CHANGES, changed, default_run_folder, early_plan, order_seed_of, refuse_changes
+from harness.cli.options import build_policy, engine_options_of, resolve_noise
+from harness.exceptions import HarnessError
+from harness.gates import GatePolicy, GateResult, gate
+from harness.gates.early import EarlyPlan
+from harness.pytest_plugin.settings import Given
+from harness.record import Arm
+from harness.runs.loaded import Run, complete_run, is_run, load_run
+from harness.runs.stopped import is_finished, run_to_judge
+from harness.spec import EvalSpec, default_levels, parse_levels
+
+SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens")
+MADE_AS_IT_WAS = ("base", *CHANGES, *SPEC_FIELDS, "noise", "noise_levels")
+IGNORE_ALL = "# Made by the robustness harness: stored runs, to be made again at any time\n*\n"
+
+
+def named_baseline(given: Mapping[str, Any]) -> Baseline | None:
+    """The baseline that was named, None where none was."""
+    return None if given["baseline"] is None else load_named(given["baselines_dir"], given["baseline"])
+
+
+def spec_of(given: Mapping[str, Any], baseline: Baseline | None) -> EvalSpec:
+    """The baseline's specification, or the default one, with what is given in place of its own."""
+    base = EvalSpec("arith") if baseline is None or baseline.spec is None else EvalSpec.from_json(dict(baseline.spec))
+    changes: dict[str, Any] = {name: given[name] for name in SPEC_FIELDS if given[name] is not None}
+    noise = base.noise
+    if given["noise"] is not None:
+        noise, changes["levels"] = resolve_noise(given["noise"], given["noise_levels"])
+        changes["noise"] = noise
+        if given["noise_levels"] is None and changes["levels"] == default_levels(noise.error):
+            changes["levels"] = base.levels
+    elif given["noise_levels"] is not None:
+        changes["levels"] = parse_levels(given["noise_levels"], noise.error)
+    if noise.error.strength is None:
+        changes["levels"] = default_levels(noise.error)
+    return changed(replace(base, **changes), given)
+
+
+def levels_of(given: Mapping[str, Any]) -> tuple[float, ...]:
+    """The levels that are evaluated, ascending. Raises :class:`HarnessError`."""
+    baseline = named_baseline(given)
+    if given["noise_levels"] is None and baseline is not None and baseline.spec is None:
+        return tuple(sorted(baseline.arm.outcomes))
+    return spec_of(given, baseline).levels
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """The runs of one test's checkpoint. Everything raises :class:`HarnessError` for bad values and files."""
+
+    config: pytest.Config
+    given: Given
+
+    @cached_property
+    def baseline(self) -> Baseline | None:
+        """The baseline, None where none was named."""
+        return named_baseline(self.given)
+
+    @cached_property
+    def spec(self) -> EvalSpec:
+        """What is evaluated."""
+        return spec_of(self.given, self.baseline)
+
+    def run(self, plan: EarlyPlan | None = None, held: Baseline | None = None) -> Run:
+        """The stored run: the one named, one of an earlier or parallel test, or evaluated now.
+
+        With ``plan`` it stops as soon as its gate against ``held`` is decided.
+        """
+        target: Path = self.given["checkpoint"]
+        if is_run(target):
+            refuse_changes(target, self.given, MADE_AS_IT_WAS)
+            return complete_run(target) if held is None else run_to_judge(target, plan, held.arm)
+        from harness.checkpoints.source import resolve
+
+        source = resolve(target, base=self.given["base"], adapter=self.given["adapter"])
+        folder = _private(self.config.invocation_params.dir / self.given["dir"])
+        out = default_run_folder(source, self.spec, folder, plan)
+        with FileLock(folder / f"{out.name}.lock"):
+            finished = load_run(out) if is_run(out) else None
+            if finished is not None and _is_whole(finished, plan, held):
+                return finished
+            return self._evaluate(lambda: self._evaluated(source, out, plan, held))
+
+    def _evaluated(self, source: Any, out: Path, plan: EarlyPlan | None, held: Baseline | None) -> Run:
+        from harness.cli.evaluation import evaluate_with_progress
+        from harness.evaluate.early import EarlyStopping
+
+        early = None if plan is None or held is None else EarlyStopping(plan, held.arm)
+        how = engine_options_of(self.given)
+        return evaluate_with_progress(source, self.spec, out, options=how, device=self.given["device"], early=early)
+
+    def _evaluate(self, work: Callable[[], Run]) -> Run:
+        """Progress is shown where a terminal can show it."""
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if capture is None or hasattr(self.config, "workerinput"):
+            return work()
+        with capture.global_and_fixture_disabled():
+            return work()
+
+    def gate(self, policy: GatePolicy) -> tuple[Run, GateResult]:
+        """The run and its verdict against the baseline, restricted to what was asked of the run."""
+        if self.baseline is None:
+            raise HarnessError("robustness.gate without a baseline", "no evidence, no verdict", _BASELINE)
+        held = self.baseline
+        if not is_run(self.given["checkpoint"]):
+            levels = set(self.spec.levels)
+            kept = {level: cells for level, cells in held.arm.outcomes.items() if level in levels}
+            held = replace(held, arm=replace(held.arm, outcomes=kept))
+        plan = early_plan(policy, held)
+        run = self.run(plan, held)
+        return run, gate(run.arm, restricted(held.arm, run), policy, order_seed_of(held))
+
+
+_BASELINE = "give --robustness-baseline=NAME"
+
+
+def policy_of(given: Mapping[str, Any]) -> GatePolicy:
+    """The rules: of the policy file, or of the options. Raises :class:`HarnessError`."""
+    return build_policy(dict(given), ("min_retention", "across", "early_stop"))
+
+
+def _is_whole(run: Run, plan: EarlyPlan | None, held: Baseline | None) -> bool:
+    return run.complete if plan is None or held is None else is_finished(run, plan, held.arm)
+
+
+def _private(folder: Path) -> Path:
+    """``folder``, made, with a ``.gitignore`` that keeps all of it out of git."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text(IGNORE_ALL, encoding="utf-8")
+    return folder
+
+
+def restricted(arm: Arm, run: Run) -> Arm:
+    """``arm`` without the levels, items and seeds that ``run`` was not asked for: choosing fewer is no gap."""
+    identity = run.manifest["identity"]
+    items, levels = set(identity["items"]), set(identity["levels"])
+    kept = {
+        level: {
+            item: {seed: outcome for seed, outcome in row.items() if level == 0 or seed < identity["noise_seeds"]}
+            for item, row in cells.items()
+            if item in items
+        }
+        for level, cells in arm.outcomes.items()
+        if level in levels
+    }
+    return replace(arm, outcomes=kept)

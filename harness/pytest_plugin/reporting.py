@@ -1,0 +1,98 @@
+"""Collects what was judged, from all workers: a table at the end, and a folder of reports for CI (no torch)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.pytest_plugin.rows import HEADER, PROPERTY, cells, ordered, points, terminal_lines
+from harness.pytest_plugin.settings import Settings
+
+NAME = "robustness"
+RUN_REPORTS = ("report.md", "report.json")
+Row = dict[str, Any]
+
+
+class Reporting:
+    """Lives on the controller only; under xdist every worker's reports come here."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._rows: list[Row] = []
+        self._written: Path | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """The rows of one test. Properties come again with every phase: the call's are all."""
+        if report.when == "call":
+            found = [value for name, value in report.user_properties if name == PROPERTY]
+            self._rows += [{"test": report.nodeid, **json.loads(str(value))} for value in found]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Writes the report folder, also where nothing was judged: that too is to be seen."""
+        folder = self._settings.given()["report"]
+        if folder is None or session.config.getoption("collectonly", False):
+            return
+        self._written = session.config.invocation_params.dir / folder
+        write_folder(self._written, self._rows)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """One line per judged level."""
+        if not self._rows and self._written is None:
+            return
+        terminalreporter.section(NAME)
+        for line in terminal_lines(self._rows) if self._rows else ["nothing was judged"]:
+            terminalreporter.write_line(line)
+        if self._written is not None:
+            terminalreporter.write_line(f"reports: {self._written}")
+
+
+def write_folder(folder: Path, rows: Sequence[Row]) -> None:
+    """Write ``robustness.md``, ``.json`` and ``.xml`` (JUnit, one case per judged level), and each run's own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = ordered(rows)
+    counts = dict(Counter(row["verdict"] for row in kept))
+    text = json.dumps({"verdicts": counts, "judged": kept}, indent=2)
+    (folder / f"{NAME}.json").write_text(text + "\n", encoding="utf-8")
+    (folder / f"{NAME}.md").write_text(_markdown(kept), encoding="utf-8")
+    ElementTree.ElementTree(_junit(kept)).write(folder / f"{NAME}.xml", encoding="utf-8", xml_declaration=True)
+    for run in dict.fromkeys(Path(row["run"]) for row in kept):
+        for name in RUN_REPORTS:
+            if (run / name).is_file():
+                (folder / run.name).mkdir(exist_ok=True)
+                shutil.copyfile(run / name, folder / run.name / name)
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "# Robustness\n\nNothing was judged.\n"
+    table = [HEADER, ("---",) * len(HEADER), *(cells(row) for row in rows)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table]
+    reasons = [f"- **{row['verdict']}** {points(row)}: {'; '.join(row['reasons'])} (`{row['test']}`)" for row in rows]
+    return "\n".join(["# Robustness", "", *lines, "", *reasons, ""])
+
+
+def _junit(rows: Sequence[Mapping[str, Any]]) -> ElementTree.Element:
+    """PASS is a case without a child; everything else is a failure whose type is the verdict."""
+    failures = sum(row["verdict"] != "PASS" for row in rows)
+    suites = ElementTree.Element("testsuites")
+    numbers = {"tests": str(len(rows)), "failures": str(failures), "errors": "0", "skipped": "0"}
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": NAME, **numbers})
+    for row in rows:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": row["test"], "name": points(row)})
+        properties = ElementTree.SubElement(case, "properties")
+        for key in ("verdict", "level", "n", "limit", "against", "label", "certificate", "run"):
+            ElementTree.SubElement(properties, "property", {"name": key, "value": str(row[key])})
+        for bound, value in (row["difference"] or {}).items():
+            ElementTree.SubElement(properties, "property", {"name": f"difference_{bound}", "value": str(value)})
+        if row["verdict"] != "PASS":
+            failure = {"type": row["verdict"], "message": f"{row['verdict']} {points(row)}"}
+            ElementTree.SubElement(case, "failure", failure).text = "; ".join(row["reasons"])
+    return suites

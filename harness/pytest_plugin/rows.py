@@ -1,0 +1,53 @@
+"""What one judged level looks like: a row as JSON types, shown in the terminal, in Markdown and as JUnit (no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PROPERTY, VERDICT_PROPERTY = "robustness", "robustness_verdict"
+"""Names of the test's properties, also in ``--junitxml``: the row as JSON, and its first words."""
+
+HEADER = ("level", "verdict", "n", "difference pp", "limit pp", "against", "certificate")
+
+
+def points(row: Mapping[str, Any]) -> str:
+    """``level 5 %: -6.0 [-9.1, -3.2] pp against clean, limit -3 pp, n 200``."""
+    return (
+        f"level {100 * row['level']:g} %: {difference(row)} pp against {row['against']},"
+        f" limit -{100 * row['limit']:g} pp, n {row['n']}"
+    )
+
+
+def difference(row: Mapping[str, Any]) -> str:
+    """``-6.0 [-9.1, -3.2]`` in points; a dash where undefined."""
+    found = row["difference"]
+    return "-" if found is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[n] for n in _BOUNDS))
+
+
+_BOUNDS = ("estimate", "low", "high")
+
+
+def ordered(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """By run, what it is held against, and level."""
+    return sorted(rows, key=lambda row: (row["run"], row["against"], row["level"]))
+
+
+def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The row under :data:`HEADER`."""
+    return (
+        f"{100 * row['level']:g} %",
+        row["verdict"],
+        str(row["n"]),
+        difference(row),
+        f"-{100 * row['limit']:g}",
+        row["against"],
+        row["certificate"],
+    )
+
+
+def terminal_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table as wide as its cells."""
+    table = [HEADER, *(cells(row) for row in ordered(rows))]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]

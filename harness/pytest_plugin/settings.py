@@ -1,0 +1,143 @@
+"""Which value holds: command line before marker before ini before ``[tool.robustness]`` before built in (no torch)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.exceptions import HarnessError
+from harness.gate_options import PATH, GateOption, in_pytest, names, of_marker, unknown
+from harness.pytest_plugin.options import PREFIX, SHORT_OPTIONS
+
+TABLE = "robustness"
+HOW_TO_RUN = ("baselines_dir", "adapter", "batch_size", "workers", "timeout", "dir")
+"""Rows whose built-in value holds whatever the baseline says; the others are the baseline's where there is one."""
+
+RULES = ("margin", "min_retention", "early_stop", "across")
+"""Rows that a policy file replaces."""
+
+MARKER = 2
+"""Place of the marker among the sources; what stands before it is told by who runs the test."""
+
+Given = dict[str, Any]
+SETTINGS = pytest.StashKey["Settings"]()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the project's files give, and how to join it with command line and marker."""
+
+    config: pytest.Config
+    ini: Mapping[str, Any]
+    table: Mapping[str, Any]
+
+    def given(self, marker: Mapping[str, Any] | None = None, **call: Any) -> Given:
+        """Every row's value by key, None where nobody gives one and nothing is built in.
+
+        ``call`` is what the test itself says, and comes first. A policy file replaces the rules of what comes after it.
+        Raises :class:`HarnessError` for values of another kind.
+        """
+        found: Given = {}
+        ranks: dict[str, int] = {}
+        for option in in_pytest():
+            for rank, (source, value) in enumerate(self._sources(option, marker or {}, call)):
+                if value is not None:
+                    found[option.key], ranks[option.key] = self._located(option, option.read(value, source), rank), rank
+                    break
+            else:
+                found[option.key] = self._built_in(option)
+        if "policy" in ranks:
+            found |= {key: None for key in RULES if ranks.get(key, 0) > ranks["policy"]}
+        return found
+
+    def _sources(
+        self, option: GateOption, marker: Mapping[str, Any], call: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Any]]:
+        yield option.key, call.get(option.key)
+        yield f"--robustness-{option.name}", self.config.getoption(PREFIX + option.key)
+        yield f"robustness({option.key}=...): {option.key}", marker.get(option.key)
+        yield f"{self.config.inipath}: {PREFIX}{option.key}", self.ini.get(option.key)
+        yield f"[tool.{TABLE}] {option.key}", self.table.get(option.key)
+
+    def _built_in(self, option: GateOption) -> Any:
+        if option.key not in HOW_TO_RUN:
+            return None
+        value = option.read(option.default, option.key)
+        return self._located(option, value, MARKER) if option.key == "baselines_dir" else value
+
+    def _located(self, option: GateOption, value: Any, rank: int) -> Any:
+        """A path as seen from where it was written: the command line's folder, or the project's."""
+        base = self.config.invocation_params.dir if rank < MARKER else self.config.rootpath
+        if (option.kind != PATH and not option.file) or base == Path.cwd():
+            return value
+        path = base / value
+        return type(value)(path) if path.exists() or (option.kind == PATH and rank != MARKER) else value
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """The settings of this run. Raises a usage error for unknown keys, with the nearest name, and unreadable files."""
+    known = {PREFIX + key for key in names(in_pytest())} | {SHORT_OPTIONS}
+    try:
+        for key in _ini_keys(config):
+            if key.startswith(PREFIX) and key not in known:
+                raise unknown(f"{config.inipath}: {key}", key, sorted(known))
+        ini = {option.key: config.getini(PREFIX + option.key) for option in in_pytest()}
+        settings = Settings(config, ini, _table(config.rootpath / "pyproject.toml"))
+        settings.given()
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from None
+    return settings
+
+
+def marker_of(item: pytest.Item) -> dict[str, Any]:
+    """The arguments of the item's ``robustness`` markers, the closest first.
+
+    Raises :class:`HarnessError` for positional arguments, unknown keywords and values of another kind.
+    """
+    found: dict[str, Any] = {}
+    for marker in item.iter_markers(TABLE):
+        if marker.args:
+            raise HarnessError(
+                f"{item.nodeid}: robustness({', '.join(map(repr, marker.args))})",
+                "the marker has no positional arguments",
+                "name them, as in task='arith'",
+            )
+        for key, value in marker.kwargs.items():
+            option = next((option for option in of_marker() if option.key == key), None)
+            if option is None:
+                raise unknown(f"{item.nodeid}: robustness({key}=...)", key, names(of_marker()))
+            option.read(value, f"{item.nodeid}: robustness({key}=...): {key}")
+            found.setdefault(key, value)
+    return found
+
+
+def _ini_keys(config: pytest.Config) -> list[str]:
+    """The keys of the ini in force; the public name of their mapping warns from pytest 9 on."""
+    return list(getattr(config, "_inicfg", None) or getattr(config, "inicfg", {}))
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """``[tool.robustness]`` of the project's ``pyproject.toml``, keys with ``_``; empty where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    if TABLE not in text:
+        return {}
+    try:
+        table = tomllib.loads(text).get("tool", {}).get(TABLE, {})
+    except ValueError as error:
+        raise HarnessError(f"{path}", f"it is not TOML ({error})", "correct it") from None
+    if not isinstance(table, dict):
+        raise HarnessError(f"{path}: tool.{TABLE} {table!r}", "it is a table", f"write [tool.{TABLE}]")
+    found = {}
+    for key, value in table.items():
+        if key.replace("-", "_") not in names(in_pytest()):
+            raise unknown(f"{path}: [tool.{TABLE}] {key}", key, names(in_pytest()))
+        found[key.replace("-", "_")] = value
+    return found

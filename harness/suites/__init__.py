@@ -1,0 +1,1 @@
+"""Test suites that come with the package: ``pytest --pyargs harness.suites.gate``."""
