@@ -25,4 +25,4 @@ def advice(target: str, otherwise: str) -> str:
 
 def full_setup() -> str:
     """How to get the vLLM and training stack."""
-    return advice("setup-full", "pip install 'robustness-harness[vllm]' (for verl: [verl])")
+    return advice("setup-full", "python -m pip install 'robustness-harness[vllm,verl]'")

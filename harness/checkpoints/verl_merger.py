@@ -18,6 +18,7 @@ from harness.checkpoints.folder import settings_files, weight_files
 from harness.checkpoints.lora import CONFIG_FILE
 from harness.checkpoints.shards import HF_FOLDER, LORA_META, Shards
 from harness.exceptions import CheckpointError, HarnessError
+from harness.installed import full_setup
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def verl_version() -> str:
         raise HarnessError(
             "FSDP shards without verl",
             "verl's own merger converts them, and it is not installed",
-            "run make setup-full",
+            f"run {full_setup()}",
         )
     return metadata.version("verl")
 

@@ -35,7 +35,7 @@ def abilities(findings: Sequence[Finding], stack: Stack, accelerator: bool | Non
         "slow": heavy,
         **dict.fromkeys(("gpu", "gpu_long"), device),
         "bench": base or _lacking((BENCH,), stack),
-        "gate": base,
+        "gate": whys[TRANSFORMERS] or _lacking(("pytest",), stack),
     }
     return (
         *(Ability("engine", name, not whys[name], whys[name]) for name in ENGINES),

