@@ -12,6 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from harness.checkpoints.lora import Update
+from harness.checkpoints.outline import build_outline
 from harness.exceptions import CheckpointError
 from harness.noise.meta import load_config, meta_model
 
@@ -40,17 +41,33 @@ def linears_of(folder: Path) -> Linears:
         raise CheckpointError(
             f"base checkpoint {folder}", "it is quantized already", "give the base that it was quantized from"
         )
-    model: Any = meta_model(config)
+    model: Any = _outline(folder, config)
     shapes = {}
     for path, module in model.named_modules():
         if type(module) in _LINEARS:
             out, inner = module.weight.shape if isinstance(module, nn.Linear) else module.weight.shape[::-1]
             shapes[path] = (int(out), int(inner))
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    head, embedding = _embeddings(model)
     path = next((path for path, module in model.named_modules() if module is head), None)
     tied = head is not None and getattr(head, "weight", None) is getattr(embedding, "weight", False)
     every = tuple(path for path, _ in model.named_modules() if path)
     return Linears(type(model).__name__, shapes, every, path, tied)
+
+
+def _outline(folder: Path, config: Any) -> nn.Module:
+    """The causal language model, as it is evaluated; where there is none, what the configuration names."""
+    try:
+        return meta_model(config)
+    except CheckpointError:
+        return build_outline(folder)
+
+
+def _embeddings(model: Any) -> tuple[Any, Any]:
+    """Of output and input; encoders have no output."""
+    try:
+        return model.get_output_embeddings(), model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None, None
 
 
 def check_fit(adapter: Path, config: Mapping[str, Any], updates: Mapping[str, Update], linears: Linears) -> None:

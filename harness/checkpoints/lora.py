@@ -148,6 +148,11 @@ def weight_file(path: Path) -> Path:
     return path / WEIGHT_FILE
 
 
+def adapter_tensors(path: Path) -> StoredTensors:
+    """Return the tensors of the adapter in the folder ``path``; none is read. Raises :class:`CheckpointError`."""
+    return StoredTensors(f"adapter {path}", (weight_file(path),))
+
+
 def read_updates(path: Path, config: Mapping[str, Any]) -> dict[str, Update]:
     """Module path -> :class:`Update` of the adapter in the folder ``path``.
 
@@ -184,8 +189,7 @@ def fingerprint_adapter(path: Path, updates: Mapping[str, Update]) -> str:
 
     Raises :class:`CheckpointError` for NaN and infinite values.
     """
-    what = f"adapter {path}"
-    tensors = fingerprint_of(what, StoredTensors(what, (weight_file(path),)))
+    tensors = fingerprint_of(f"adapter {path}", adapter_tensors(path))
     scalings = "".join(f"|{module}={update.scaling!r}" for module, update in sorted(updates.items()))
     return hashlib.sha256((tensors + scalings).encode()).hexdigest()
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.checkpoints.modes import UNMERGED
-from harness.diagnostics.adapter import beside, merge_into
 from harness.diagnostics.places import Place, find_places, matrices
 from harness.diagnostics.scan_spec import ScanSpec
 from harness.diagnostics.weights import Source
@@ -28,7 +26,6 @@ class Loaded:
 
     prepared: Prepared
     places: Mapping[str, Place]
-    source: Source
 
     @property
     def model(self) -> nn.Module:
@@ -52,7 +49,7 @@ class Loaded:
 
 
 def load(spec: ScanSpec, source: Source) -> Loaded:
-    """Loads the model and the prompts of ``spec``; a merged adapter goes into its weights.
+    """Load the model and the prompts of ``spec`` as an evaluation does, an adapter merged or beside it.
 
     Raises :class:`harness.exceptions.HarnessError` for all that ``harness eval`` refuses too.
     """
@@ -68,20 +65,8 @@ def load(spec: ScanSpec, source: Source) -> Loaded:
         attention=spec.attention,
         dtype=spec.dtype,
     )
-    prepared = prepare(source.path, asked, spec.device)
-    places = find_places(prepared.checkpoint.model, spec.include)
-    if source.adapter is not None and source.mode != UNMERGED:
-        merge_into(prepared.checkpoint.model, source.adapter, places)
-    return Loaded(prepared, places, source)
-
-
-@contextlib.contextmanager
-def adapted(loaded: Loaded) -> Iterator[None]:
-    """Runs an unmerged adapter beside the model; does nothing without one. To be entered once."""
-    with contextlib.ExitStack() as stack:
-        if loaded.source.adapter is not None and loaded.source.mode == UNMERGED:
-            stack.enter_context(beside(loaded.model, loaded.source.adapter))
-        yield
+    prepared = prepare(source.opened, asked, spec.device)
+    return Loaded(prepared, find_places(prepared.checkpoint.model, spec.include))
 
 
 @contextlib.contextmanager

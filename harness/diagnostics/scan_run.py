@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from harness.checkpoints.folder import fingerprint_settings
 from harness.checkpoints.tensors import Fingerprint
 from harness.diagnostics.activations import scan_activations
 from harness.diagnostics.effect import Effects
 from harness.diagnostics.gaussian import Yardstick, gaussian
-from harness.diagnostics.loaded import Loaded, adapted, load
+from harness.diagnostics.loaded import Loaded, load
 from harness.diagnostics.scan_result import LayerEffect, ModuleScan, ScanResult
 from harness.diagnostics.scan_spec import ACTIVATIONS, WEIGHTS, ScanSpec
 from harness.diagnostics.scan_store import ScanStore
@@ -75,10 +73,7 @@ def scan(spec: ScanSpec, out: Path | None = None, watcher: Watcher | None = None
     """
     source = open_source(spec.checkpoint, spec.include, spec.adapter, spec.base)
     settings = spec.settings()
-    config = fingerprint_settings(source.path)
-    adapter = None if source.adapter is None else source.adapter.settings
-    identity = {"settings": settings, "tensors": source.header, "config": config, "adapter": adapter}
-    with ScanStore.open(out, identity) as store, ExitStack() as stack:
+    with ScanStore.open(out, {"settings": settings, **source.identity}) as store:
         running = _Scan(spec, source, store, Yardstick(), watcher or Silent())
         needed = spec.task is not None and (spec.effect or spec.takes_activations)
         loaded = _load(running) if needed else None
@@ -87,14 +82,12 @@ def scan(spec: ScanSpec, out: Path | None = None, watcher: Watcher | None = None
         unmeasured: dict[str, str] = {}
         effects: list[LayerEffect] = []
         clean = None
-        if loaded is not None:
-            stack.enter_context(adapted(loaded))
         if loaded is not None and spec.takes_activations:
             activations, unmeasured = _activations(running, loaded)
         if loaded is not None and spec.effect:
             effects, clean = _effects(running, loaded)
         return ScanResult(
-            checkpoint=_checkpoint(running, loaded, fingerprint, config),
+            checkpoint=_checkpoint(running, loaded, fingerprint),
             settings=settings,
             modules=(*weights, *activations),
             effects=tuple(effects),
@@ -111,15 +104,15 @@ def _load(running: _Scan) -> Loaded:
         return load(spec, running.source)
 
 
-def _checkpoint(running: _Scan, loaded: Loaded | None, fingerprint: str, settings: str) -> Mapping[str, Any]:
+def _checkpoint(running: _Scan, loaded: Loaded | None, fingerprint: str) -> Mapping[str, Any]:
     source = running.source
-    adapter = source.adapter
+    opened = source.opened
     return {
         "path": str(running.spec.checkpoint),
         "model": type(source.skeleton).__name__,
         "weights": fingerprint,
-        "settings": settings,
-        "adapter": None if adapter is None else {"mode": source.mode, "base": str(source.path)},
+        "settings": source.settings,
+        "adapter": None if opened.adapter is None else {"mode": opened.mode, "base": str(opened.folder)},
         "device": None if loaded is None else device_name(loaded.prepared.checkpoint.model.device),
     }
 

@@ -1,62 +1,12 @@
-"""The model of a checkpoint without its weights, and which of its parameters a stored tensor is."""
+"""Which parameter of a model a stored tensor is."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
-
-from harness.exceptions import CheckpointError
-from harness.noise.meta import load_config
-
-_LONGEST_REASON = 160
-
-
-def build_skeleton(path: Path) -> nn.Module:
-    """The model that the configuration in ``path`` names, on the meta device: names and shapes, no weights.
-
-    The class is the first of ``architectures`` that transformers has; without one, the causal language model of the
-    model type, else its bare model. Raises :class:`CheckpointError`.
-    """
-    config = load_config(path)
-    kinds: list[Any] = [getattr(transformers, name, None) for name in config.architectures or ()]
-    builders = [kind._from_config for kind in kinds if _is_model(kind)]
-    builders += [AutoModelForCausalLM.from_config, AutoModel.from_config]
-    why: Exception | None = None
-    for build in builders:
-        try:
-            return _built(build, config)
-        except Exception as error:  # a contradictory config meets ZeroDivisionError, TypeError and others
-            why = why or error
-    text = " ".join(f"{type(why).__name__}: {why}".split())
-    raise CheckpointError(
-        f"a model of type {config.model_type!r}",
-        f"transformers cannot build it ({text:.{_LONGEST_REASON}})",
-        "check its config",
-    )
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, PreTrainedModel)
-
-
-def _built(build: Any, config: PretrainedConfig) -> nn.Module:
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        with torch.device("meta"):
-            model: nn.Module = build(copy.deepcopy(config))
-    finally:
-        transformers_logging.set_verbosity(before)
-    return model.eval()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.checkpoints.folder import stored_tensors
-from harness.checkpoints.modes import MERGED, UNMERGED
+from harness.checkpoints.folder import fingerprint_settings, stored_tensors
+from harness.checkpoints.lora import Update, adapter_tensors, fingerprint_adapter, read_config, read_updates
+from harness.checkpoints.modes import MERGED
+from harness.checkpoints.opening import Opened, open_checkpoint
+from harness.checkpoints.outline import build_outline
 from harness.checkpoints.tensors import Fingerprint, StoredTensors
-from harness.diagnostics.adapter import Adapter, is_adapter, read_adapter
 from harness.diagnostics.gaussian import Yardstick
 from harness.diagnostics.measuring import Measurement
 from harness.diagnostics.places import Place, find_places, matrices
 from harness.diagnostics.scan_result import ModuleScan
 from harness.diagnostics.scan_spec import WEIGHTS
-from harness.diagnostics.skeleton import Match, build_skeleton, match_names
+from harness.diagnostics.skeleton import Match, match_names
 from harness.diagnostics.stored import header_digest, tensor_digest
-from harness.exceptions import CheckpointError, HarnessError
+from harness.exceptions import CheckpointError
 from harness.spec.formats import Recipe
 
 MEASURED = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -42,18 +45,20 @@ class Target:
 class Source:
     """A checkpoint opened for a scan: its files, its model without weights, and what of it is scanned.
 
-    ``path`` is the folder with the weights (the base of an adapter), ``adapter`` what is merged into them or left
-    beside them according to ``mode``.
+    ``updates`` are what an adapter adds to the weights of its base, by the path of the module.
     """
 
-    path: Path
+    opened: Opened
     skeleton: nn.Module
     tensors: StoredTensors
     targets: Mapping[str, Target]
-    places: Mapping[str, Place]
     excluded: Mapping[str, str]
-    adapter: Adapter | None = None
-    mode: str = MERGED
+    updates: Mapping[str, Update]
+
+    @property
+    def path(self) -> Path:
+        """The folder with the weights: the base of an adapter."""
+        return self.opened.folder
 
     @property
     def elements(self) -> int:
@@ -61,53 +66,75 @@ class Source:
         return sum(torch.Size(self.tensors.shapes[name]).numel() for name in self.targets)
 
     @property
-    def header(self) -> str:
-        """16 hex digits over names and shapes of all files, the adapter's included."""
-        shapes = dict(self.tensors.shapes)
-        if self.adapter is not None:
-            shapes |= {f"adapter {name}": shape for name, shape in self.adapter.stored.shapes.items()}
-        return header_digest(shapes)
+    def beside(self) -> StoredTensors | None:
+        """The tensors of an adapter that stays beside its base."""
+        adapter = self.opened.adapter
+        return None if adapter is None or self.opened.mode == MERGED else adapter_tensors(adapter)
+
+    @property
+    def settings(self) -> str:
+        """SHA-256 of the settings of the model, with those of an adapter (64 hex digits)."""
+        own = fingerprint_settings(self.path)
+        adapter = self.opened.adapter
+        if adapter is None:
+            return own
+        return hashlib.sha256(f"{own}|{fingerprint_settings(adapter)}".encode()).hexdigest()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What is known before a weight is read: names and shapes of the tensors, settings, and all of an adapter."""
+        adapter = self.opened.adapter
+        return {
+            "tensors": header_digest(self.tensors.shapes),
+            "config": self.settings,
+            "adapter": None if adapter is None else fingerprint_adapter(adapter, self.updates),
+        }
 
     def read(self, name: str) -> Tensor:
-        """The stored tensor, with the adapter merged into it where that is asked for."""
+        """Return the stored tensor, with the adapter merged into it where that is asked for."""
         tensor = self.tensors.read(name)
         target = self.targets.get(name)
-        if target is None or self.adapter is None or self.mode == UNMERGED:
+        if target is None or self.opened.mode != MERGED:
             return tensor
-        update = self.adapter.updates.get(target.place.module)
+        update = self.updates.get(target.place.module)
         return tensor if update is None else update.merged(tensor, target.transposed)
 
 
 def open_source(path: Path, include: Sequence[str] = (), adapter: str = MERGED, base: Path | None = None) -> Source:
-    """Opens the checkpoint in the folder ``path``, or the adapter there with its base. Reads no weight.
+    """Open the checkpoint ``path`` as every verb does (:func:`harness.checkpoints.opening.open_checkpoint`).
 
     Raises :class:`HarnessError`: :class:`CheckpointError` for what is missing or damaged, and where no weight of a
-    linear is found.
+    linear is found; exit code 4 where an adapter records another base.
     """
-    lora = read_adapter(path, base) if is_adapter(path) else None
-    if lora is None and (base is not None or adapter != MERGED):
-        raise HarnessError(
-            f"{'--base' if base is not None else '--adapter'} with {path}",
-            "it is no adapter: there is no adapter_config.json in it",
-            "drop the option",
-        )
-    folder = path if lora is None else lora.base
-    tensors = stored_tensors(folder)
-    skeleton = build_skeleton(folder)
+    opened = open_checkpoint(path, base=base, adapter=adapter)
+    tensors = stored_tensors(opened.folder)
+    skeleton = build_outline(opened.folder)
     places = find_places(skeleton, include)
-    if lora is not None:
-        lora.check(places)
     targets, excluded = _targets(tensors, places, match_names(skeleton, tensors.shapes))
-    if lora is not None and adapter == UNMERGED:
-        excluded |= dict.fromkeys(lora.stored.names, "LoRA adapter")
+    updates = {} if opened.adapter is None else read_updates(opened.adapter, read_config(opened.adapter))
+    _check_reached(opened, updates, places)
+    if opened.adapter is not None and opened.mode != MERGED:
+        excluded |= dict.fromkeys(adapter_tensors(opened.adapter).names, "LoRA adapter")
     if not targets:
         raise CheckpointError(
-            f"checkpoint {folder}",
+            f"checkpoint {opened.folder}",
             f"none of its {len(tensors.names)} tensors is the weight of a linear of {type(skeleton).__name__}"
             f"{_hint(skeleton, excluded)}",
             "bring others in with --include GLOB",
         )
-    return Source(folder, skeleton, tensors, targets, places, excluded, lora, adapter)
+    return Source(opened, skeleton, tensors, targets, excluded, updates)
+
+
+def _check_reached(opened: Opened, updates: Mapping[str, Update], places: Mapping[str, Place]) -> None:
+    """Every update must meet the linear that it is merged into."""
+    linears = {place.module for place in places.values() if place.hooked}
+    strangers = sorted(path for path in updates if path not in linears)
+    if strangers:
+        raise CheckpointError(
+            f"adapter {opened.adapter}",
+            f"{len(strangers)} of its updates fit no linear of the base {opened.folder}, the first is {strangers[0]}",
+            "adapter and base must belong together; only linears are merged",
+        )
 
 
 def _targets(
@@ -171,9 +198,9 @@ def scan_weights(
             yield Scanned(name, digest, ())
         else:
             yield Scanned(name, digest, tuple(_measure(target, tensor, recipes, yardstick, digest)))
-    if source.adapter is not None and source.mode == UNMERGED:
-        for name in source.adapter.stored.names:
-            fingerprint.add(name, source.adapter.stored.read(name))
+    beside = source.beside
+    for name in beside.names if beside is not None else ():
+        fingerprint.add(name, beside.read(name))  # type: ignore[union-attr]
 
 
 def _measure(

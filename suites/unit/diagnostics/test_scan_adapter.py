@@ -14,15 +14,16 @@ from safetensors.torch import load_file, save_file
 from scan_models import build, save
 from transformers import AutoModelForCausalLM
 
+from harness.checkpoints.base_record import BASE_FIELD, record_base
+from harness.checkpoints.beside import attach
 from harness.checkpoints.lora import WEIGHT_FILE
 from harness.checkpoints.modes import UNMERGED
-from harness.diagnostics.adapter import beside, merge_into, read_adapter
 from harness.diagnostics.loaded import quantized_places
 from harness.diagnostics.places import find_places
 from harness.diagnostics.scan_spec import parse_recipes
 from harness.diagnostics.stored import tensor_digest
 from harness.diagnostics.weights import open_source
-from harness.exceptions import CheckpointError, HarnessError
+from harness.exceptions import CheckpointError, HarnessError, NotComparableError
 
 pytestmark = pytest.mark.contract
 
@@ -54,16 +55,12 @@ def test_merging_is_that_of_peft(tmp_path: Path, model: str, kind: str, dtype: t
     reference = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=dtype), adapter)
     merged = dict(reference.merge_and_unload().named_parameters())
     source = open_source(adapter)
-    assert source.adapter is not None and len(source.adapter.updates) == 4
+    assert len(source.updates) == 4
     changed = 0
     for name in source.targets:
         assert tensor_digest(source.read(name)) == tensor_digest(merged[source.targets[name].place.name].detach())
         changed += tensor_digest(source.read(name)) != tensor_digest(source.tensors.read(name))
     assert changed == 4
-    loaded = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    merge_into(loaded, source.adapter, find_places(loaded))
-    for name, parameter in loaded.named_parameters():
-        assert torch.equal(parameter, merged[name]), name
 
 
 def test_an_unmerged_adapter_leaves_the_base_as_it_is(tmp_path: Path) -> None:
@@ -74,43 +71,27 @@ def test_an_unmerged_adapter_leaves_the_base_as_it_is(tmp_path: Path) -> None:
     assert sum(reason == "LoRA adapter" for reason in source.excluded.values()) == 8
 
 
-def test_an_adapter_beside_its_model_computes_as_peft_does(tmp_path: Path) -> None:
-    base, folder = train("qwen2", tmp_path, r=4, lora_alpha=12)
-    ids = torch.arange(10).view(1, -1)
-    with torch.no_grad():
-        expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)(ids).logits
-        model = AutoModelForCausalLM.from_pretrained(base).eval()
-        before = model(ids).logits
-        with beside(model, read_adapter(folder)):
-            found = model(ids).logits
-        assert torch.equal(model(ids).logits, before)
-    assert torch.allclose(found, expected, atol=1e-5) and not torch.allclose(found, before, atol=1e-3)
-
-
 def test_a_quantized_input_does_not_reach_the_adapter(tmp_path: Path) -> None:
     base, folder = train("qwen2", tmp_path, r=4)
     model = AutoModelForCausalLM.from_pretrained(base).eval()
     seen = []
-    (place,) = (
-        p
-        for p in find_places(model).values()
-        if p.module == "model.layers.0.self_attn.q_proj" and p.hooked and p.reason is None
-    )
-    adapter = read_adapter(folder)
+    attach(model, folder)
+    places = find_places(model)
+    place = places["model.layers.0.self_attn.q_proj.weight"]
+    assert place.hooked and place.reason is None
+    assert {found.reason for name, found in places.items() if "lora_" in name} == {"LoRA adapter"}
     recipe = parse_recipes("mxfp4", "floor")[0]
-    with (
-        torch.no_grad(),
-        beside(model, adapter),
-        quantized_places(model, [place], recipe, weights=False, activations=True),
-    ):
-        module = model.get_submodule(place.module)
+    module = model.get_submodule(place.module)
+    # a module's own hooks see W x alone: what is added after it shows at the module that has it as its input
+    with torch.no_grad(), quantized_places(model, [place], recipe, weights=False, activations=True):
         module.register_forward_hook(lambda module, args, output: seen.append((args[0], output)))
+        given: list[torch.Tensor] = []
+        module.lora_A.register_forward_pre_hook(lambda module, args: given.append(args[0]))
         model(torch.arange(10).view(1, -1))
-    (after, output), update = seen[0], adapter.updates[place.module]
+    (after, output) = seen[0]
     plain = torch.nn.functional.linear(after, module.weight, module.bias)
-    added = (output - plain).detach()
-    from_quantized = update.scaling * (after @ update.a.t() @ update.b.t())
-    assert not torch.allclose(added, from_quantized, atol=1e-5)
+    assert torch.equal(output, plain), "noise and quantization act on W x"
+    assert not torch.equal(given[0], after), "the adapter reads its input before anything quantizes it"
 
 
 def change(folder: Path, **settings: Any) -> None:
@@ -162,3 +143,22 @@ def test_the_base_can_be_given(tmp_path: Path) -> None:
     base, adapter = train("qwen2", tmp_path, r=4)
     moved = base.rename(tmp_path / "moved")
     assert open_source(adapter, base=moved).path == moved
+
+
+def test_another_base_than_the_recorded_one_is_refused(tmp_path: Path, refusal) -> None:
+    base, adapter = train("qwen2", tmp_path, r=4)
+    record_base(adapter, base)
+    assert open_source(adapter).opened.weights is not None
+    change(adapter, **{BASE_FIELD: "0" * 64})
+    for mode in ("merged", UNMERGED):
+        line = refusal(lambda mode=mode: open_source(adapter, adapter=mode), kind=NotComparableError, code=4)
+        assert "the adapter records 0000000000000000..." in line
+
+
+def test_damaged_settings_of_adapter_and_base_are_refused(tmp_path: Path, refusal) -> None:
+    base, adapter = train("qwen2", tmp_path, r=4)
+    (adapter / "tokenizer_config.json").write_text("{")
+    assert "unreadable JSON" in refusal(open_source, adapter, kind=CheckpointError)
+    (adapter / "tokenizer_config.json").unlink()
+    (base / "generation_config.json").write_bytes(b"\xff\xfe{")
+    assert "not UTF-8" in refusal(open_source, adapter, kind=CheckpointError)
