@@ -61,6 +61,9 @@ class ItemResult:
     tokens: tuple[int, ...]
     text: str
     truncated: bool
+    logits: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    """The logit of every token generated, the end of sequence included, as the engine computed it: evidence that a
+    replay is held against. Stored apart from the record, and read apart."""
 
     @property
     def outcome(self) -> Outcome:
@@ -181,6 +184,39 @@ class ControlResult:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class LevelReplay:
+    """What a second implementation made of some records of one level, or why it made nothing of them.
+
+    ``records`` of the ``wanted`` ones that the rule chose of ``of`` were replayed, ``tokens`` compared; at ``ties`` of
+    them another token was best within the tie bound; ``drift`` is the largest distance of a logit computed twice.
+    ``reason`` says why the level was not replayed.
+    """
+
+    level: float
+    implementation: str = ""
+    records: int = 0
+    wanted: int = 0
+    of: int = 0
+    tokens: int = 0
+    ties: int = 0
+    drift: float = 0.0
+    reason: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Whether ``items`` clean answers (of ``wanted``), generated twice in the same batch, had equal tokens;
+    ``difference`` says in words where not: the engine is then called nondeterministic."""
+
+    items: int
+    wanted: int
+    difference: str = ""
+
+
+NOT_REPLAYED = "it was not replayed by a second implementation: made before that was required; evaluate it again"
+
 CERTIFIED, EXTERNAL, INVALID_EVIDENCE = "certified", "external, uncertified", "invalid"
 
 
@@ -189,7 +225,7 @@ class Certificate:
     """The evidence a run carries. ``status`` is one of certified / external, uncertified / invalid.
 
     ``notes`` are what every report says in its first lines; they speak against no verdict. ``coverage`` is None for
-    external runs and for those of older versions.
+    external runs and for those of older versions. ``replays`` is what a second implementation found, level by level.
     """
 
     status: str
@@ -198,6 +234,27 @@ class Certificate:
     problems: tuple[str, ...] = ()
     coverage: Coverage | None = None
     notes: tuple[str, ...] = ()
+    replays: tuple[LevelReplay, ...] = ()
+    repetition: Repetition | None = None
+
+    @property
+    def nondeterministic(self) -> str:
+        """In what the engine was seen not to repeat itself, in words; empty where it did. Differences between two
+        runs of it are then its own doing, and no verdict on a checkpoint may rest on them."""
+        return "" if self.repetition is None else self.repetition.difference
+
+    @property
+    def replayed(self) -> bool:
+        """True where everything that was to be replayed or repeated was (or is said why not)."""
+        repeated = self.repetition is None or self.repetition.items >= self.repetition.wanted
+        return repeated and all(entry.records >= entry.wanted for entry in self.replays)
+
+    def checked(self) -> Certificate:
+        """This certificate, invalid where a level was not replayed: made before that was required, or cut."""
+        lacking = {entry.level for entry in self.levels} - {entry.level for entry in self.replays}
+        if self.status != CERTIFIED or not lacking:
+            return self
+        return replace(self, status=INVALID_EVIDENCE, problems=(*self.problems, NOT_REPLAYED))
 
     def problems_at(self, level: float) -> tuple[str, ...]:
         """Everything that speaks against ``level``: problems of the whole run and of the level itself."""
@@ -230,6 +287,10 @@ class Certificate:
             LevelCertificate(**{**entry, **{name: tuple(entry.get(name, ())) for name in ("problems", "quantization")}})
             for entry in data.get("levels", ())
         )
+        replays = tuple(
+            LevelReplay(**{**entry, "problems": tuple(entry["problems"])}) for entry in data.get("replays", ())
+        )
+        repetition = data.get("repetition")
         return cls(
             status=data["status"],
             levels=levels,
@@ -237,6 +298,8 @@ class Certificate:
             problems=tuple(data.get("problems", ())),
             coverage=Coverage.from_json(data["coverage"]) if data.get("coverage") else None,
             notes=tuple(data.get("notes", ())),
+            replays=replays,
+            repetition=Repetition(**repetition) if repetition else None,
         )
 
 

@@ -23,6 +23,18 @@ CONTROL_SCALE = 1.0
 
 CONTROL_ITEMS = 16
 
+REPLAY_LEAST = 8
+"""Records of a level that a second implementation replays at least, and clean items that the engine generates twice."""
+
+REPLAY_SHARE = 0.06
+"""Share of a level's records that is replayed (fraction)."""
+
+REPLAY_BOUNDS = {"float32": (2e-3, 2e-3), "float16": (0.1, 0.1), "bfloat16": (0.5, 0.5)}
+"""(gap of a tie, distance of a logit computed twice), by dtype: see docs/draws.md for what was measured."""
+
+REPLAY_ROUGH = {"float32": (0.5, 0.5), "float16": (1.0, 1.0), "bfloat16": (2.0, 2.0)}
+"""The same where values are rounded to a grid on the way."""
+
 FLOOR = 0.10
 """A clean accuracy whose Wilson lower bound is below this fraction has nothing to lose, so it proves nothing."""
 

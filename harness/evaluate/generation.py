@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -34,12 +34,13 @@ class Completion:
     """Generated token ids, the end-of-sequence token left out; ``truncated`` if it never came.
 
     ``steps`` counts the tokens generated, the end-of-sequence token included: a completion of n steps fed
-    prompt + n - 1 tokens through the model.
+    prompt + n - 1 tokens through the model. ``logits`` holds the largest logit of every step, what a replay compares.
     """
 
     tokens: tuple[int, ...]
     steps: int
     truncated: bool
+    logits: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,16 @@ def greedy(
     cache = DynamicCache(config=model.config)
     active = list(range(len(prompts)))
     generated: list[list[int]] = [[] for _ in prompts]
+    largest: list[list[float]] = [[] for _ in prompts]
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(decoding.max_new_tokens):
         with contextlib.ExitStack() as looking:
             for auditor in auditors if step < AUDITED_STEPS else ():
                 looking.enter_context(auditor)
-            chosen = _forward(model, ids, mask, positions, cache)
-        for row, token in zip(active, chosen.tolist(), strict=True):
+            chosen, best = _forward(model, ids, mask, positions, cache)
+        for row, token, logit in zip(active, chosen.tolist(), best.tolist(), strict=True):
             generated[row].append(token)
+            largest[row].append(logit)
         kept = (~torch.isin(chosen, stop)).nonzero()[:, 0]
         if len(kept) == 0 or step + 1 == decoding.max_new_tokens:
             break
@@ -101,11 +104,13 @@ def greedy(
         ids = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
         positions = positions[:, -1:] + 1
-    return [completed(tokens, decoding.stop) for tokens in generated]
+    return [completed(tokens, decoding.stop, own) for tokens, own in zip(generated, largest, strict=True)]
 
 
-def _forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-    """The next token of every sequence, int64 (batch,)."""
+def _forward(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
+) -> tuple[Tensor, Tensor]:
+    """The next token of every sequence, int64 (batch,), and its logit, float32 (batch,)."""
     output = model(
         input_ids=ids,
         attention_mask=mask,
@@ -115,10 +120,12 @@ def _forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tenso
         logits_to_keep=1,
     )
     logits: Tensor = output.logits[:, -1]
-    return logits.float().argmax(-1)
+    logits = logits.float()
+    chosen = logits.argmax(-1)
+    return chosen, logits.gather(-1, chosen[:, None])[:, 0]
 
 
-def completed(tokens: Sequence[int], stop: tuple[int, ...]) -> Completion:
+def completed(tokens: Sequence[int], stop: tuple[int, ...], logits: Sequence[float] = ()) -> Completion:
     """The completion of the generated ``tokens``, at least one, ended by any of ``stop`` or cut."""
     ended = tokens[-1] in stop
-    return Completion(tuple(tokens[:-1] if ended else tokens), len(tokens), not ended)
+    return Completion(tuple(tokens[:-1] if ended else tokens), len(tokens), not ended, tuple(logits))

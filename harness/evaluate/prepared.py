@@ -30,6 +30,7 @@ from harness.record import ItemResult
 from harness.runs.loaded import EARLY_STOP, EVALUATION_KIND
 from harness.runs.manifest import build_manifest, digest
 from harness.runs.quantized import WEIGHT
+from harness.runs.replayed import FIELD, VERSION
 from harness.spec import TRANSFORMERS, EvalSpec, quantization_text
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
@@ -103,6 +104,7 @@ class Prepared:
             "device": self.device,
             "spec": self.spec.to_json(),
             "plan": self.plan.to_json(),
+            FIELD: VERSION,
             "quantization": [_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers],
         }
         return build_manifest(EVALUATION_KIND, identity, self.key, details)
@@ -127,6 +129,7 @@ class Prepared:
             truncated=completion.truncated,
             tokens=completion.tokens,
             prompt_tokens=len(prompt.tokens),
+            logits=completion.logits,
         )
 
     @property

@@ -14,6 +14,7 @@ from harness.evaluate.engine import Batch, Engine, EngineContext, Ran
 from harness.evaluate.generation import Prompt, greedy
 from harness.evaluate.layered import Injecting
 from harness.evaluate.prepared import Prepared
+from harness.evaluate.replaying import repeat_clean, replay_records
 from harness.noise.audit.auditor import Auditor
 from harness.noise.audit.check import check_audit
 from harness.noise.audit.comparing import formula_of
@@ -72,20 +73,22 @@ def evaluate(
     with (
         out_of_memory_as(f"--batch-size {batch_size}", smaller),
         Store.create(out, prepared.manifest()) as store,
-        contextlib.ExitStack() as stack,
     ):
         done = store.done()
         advance(len(done))
         store.add_questions({item.key: item.question for item in prepared.items})
-        running = _Lazy(stack, engine or engine_of(prepared, options))
-        for part in parts(prepared, store):
-            wanted = list(batches(part, done, batch_size))
-            clean, noisy = ([b for b in wanted if bool(b.level) is above] for above in (False, True))
-            _run(running, clean, store, advance)
-            if noisy:
-                _control(prepared, running, store)
-                _run(running, noisy, store, advance)
-        _control(prepared, running, store)
+        with contextlib.ExitStack() as stack:
+            running = _Lazy(stack, engine or engine_of(prepared, options))
+            for part in parts(prepared, store):
+                wanted = list(batches(part, done, batch_size))
+                clean, noisy = ([b for b in wanted if bool(b.level) is above] for above in (False, True))
+                _run(running, clean, store, advance)
+                if noisy:
+                    _control(prepared, running, store)
+                    _run(running, noisy, store, advance)
+            _control(prepared, running, store)
+            repeat_clean(prepared, running, store)
+        replay_records(prepared, store)  # the engine is closed: its memory is free, its hooks are gone
 
 
 class _Lazy:

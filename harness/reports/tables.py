@@ -159,6 +159,7 @@ def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
             f"{level['audited']} products recounted by the auditor"
         )
         lines += [f"level {100 * level['level']:g} %, quantized: {words}" for words in level.get("quantization", ())]
+    lines += replay_lines(certificate)
     control = certificate["control"]
     if control is not None:
         lines.append(
@@ -171,6 +172,28 @@ def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
     for level in certificate["levels"]:
         problems += [f"level {100 * level['level']:g} %: {problem}" for problem in level["problems"]]
     return lines + [f"INVALID: {problem}" for problem in dict.fromkeys(problems)]
+
+
+def replay_lines(certificate: Mapping[str, Any]) -> list[str]:
+    """What was computed again: by a second implementation, one line for each level, and by the engine itself."""
+    lines = []
+    for level in certificate.get("replays", ()):
+        start = f"level {100 * level['level']:g} %, replay by {level['implementation']}: "
+        if level["reason"]:
+            lines.append(f"{start}not replayed: {level['reason']}")
+            continue
+        lines.append(
+            f"{start}{level['records']} of {level['of']} records, {level['tokens'] - level['ties']:,} of "
+            f"{level['tokens']:,} tokens equal, {level['ties']} ties, logits at most {level['drift']:.2g} apart"
+        )
+    repetition = certificate.get("repetition")
+    if repetition is not None and repetition["difference"]:
+        lines.append(f"NONDETERMINISTIC engine: {repetition['difference']}; discordance is attributed to it")
+    elif repetition is not None:
+        lines.append(
+            f"clean answers generated twice by the engine: {repetition['items']} of {repetition['items']} equal"
+        )
+    return lines
 
 
 def reason_lines(gate: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Outcome, Site
 from harness.runs.evidence import ExpectedSite, certify
 from harness.runs.folder import MANIFEST, read_manifest
 from harness.runs.quantized import QuantizedPart, is_quantized, with_quantization
+from harness.runs.replay_evidence import with_replays
 from harness.runs.store import Store
 from harness.spec import ErrorModel, parse_noise
 from harness.thresholds import LEAST_CHANGED
@@ -40,11 +41,11 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Every record asked for is there, and the positive control where one was asked for."""
+        """Every record asked for is there, the positive control where one was asked for, and every replay."""
         if self.manifest["kind"] == EXTERNAL_KIND:
             return True
         controlled = self.arm.certificate.control is not None or not _Asked.of(self.path, self.manifest).control
-        return not self.missing and controlled
+        return not self.missing and controlled and self.arm.certificate.replayed
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def check_complete(run: Run) -> None:
             f"use harness gate --early-stop {rule['share']:g} with its baseline, or evaluate again into another --out",
         )
     raise NotComparableError(
-        f"run {run.path} lacks {run.missing} records or its positive control",
+        f"run {run.path} lacks {run.missing} records, its positive control or its replays",
         "an unfinished run is no evidence",
         "resume it with harness eval",
     )
@@ -169,7 +170,7 @@ def _certificate(
         levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
         control_wanted=asked.control,
     )
-    if not asked.quantized:
-        return certificate
-    quantizing = [count for count in counts if is_quantized(count)]
-    return with_quantization(certificate, asked.quantized, results, store.forwards(), quantizing)
+    if asked.quantized:
+        quantizing = [count for count in counts if is_quantized(count)]
+        certificate = with_quantization(certificate, asked.quantized, results, store.forwards(), quantizing)
+    return with_replays(certificate, manifest, store, results)

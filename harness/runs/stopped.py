@@ -50,6 +50,8 @@ def is_finished(run: Run, plan: EarlyPlan, baseline: Arm) -> bool:
     identity = run.manifest["identity"]
     if identity["positive_control"] and run.arm.certificate.control is None:
         return False
+    if not run.arm.certificate.replayed:
+        return False
     seen: list[str] = []
     for block in plan.blocks(identity["items"]):
         if not all(_measured(run.arm.outcomes, level, seeds, block) for level, seeds in _draws(run)):

@@ -23,13 +23,14 @@ from harness.exceptions import NotComparableError, StoreError
 from harness.record import IDENTITY_FIELDS, SCHEMA_VERSION, ControlResult, ItemResult, SiteCount
 from harness.runs import sums
 from harness.runs.folder import DATABASE, LOCK, check_empty, checksum, differences, establish, guarded, read_manifest
+from harness.runs.replayed import Evidence, Replay
 from harness.runs.snapshot import snapshot
 
 _COUNTS = [f.name for f in fields(SiteCount)[IDENTITY_FIELDS:]]
 _LEDGER_KEY = "level, site, direction, operand, phase, process"
 _ENERGIES = ("signal", "error", "relative")
 _COUNT_COLUMNS = ", ".join(f"{name} {'REAL' if name in _ENERGIES else 'INTEGER NOT NULL'}" for name in _COUNTS)
-_RECORD = [f.name for f in fields(ItemResult)]
+_RECORD = [f.name for f in fields(ItemResult) if f.name != "logits"]
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records (
     item TEXT NOT NULL, level REAL NOT NULL, seed INTEGER NOT NULL, score REAL, reason TEXT NOT NULL, answer TEXT,
@@ -42,6 +43,12 @@ CREATE TABLE IF NOT EXISTS ledger (
 CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS forwards (level REAL PRIMARY KEY, passes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS control (result TEXT NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS evidence (
+    item TEXT NOT NULL, level REAL NOT NULL, seed INTEGER NOT NULL, batch INTEGER NOT NULL, row INTEGER NOT NULL,
+    logits TEXT NOT NULL, PRIMARY KEY (level, seed, item)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replays (
+    kind TEXT NOT NULL, item TEXT NOT NULL, level REAL NOT NULL, seed INTEGER NOT NULL, result TEXT NOT NULL,
+    PRIMARY KEY (kind, level, seed, item)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS questions (item TEXT PRIMARY KEY, question TEXT NOT NULL, reference TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS writers (manifest TEXT NOT NULL, code TEXT NOT NULL, PRIMARY KEY (manifest, code))
     WITHOUT ROWID;
@@ -198,6 +205,11 @@ class Store:
                 f"INSERT INTO records VALUES ({', '.join('?' * 13)})",
                 [_record_row(result) for result in results],
             )
+            (batch,) = transaction.execute("SELECT COALESCE(MAX(batch) + 1, 0) FROM evidence").fetchone()
+            transaction.executemany(
+                "INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?)",
+                [_evidence_row(result, batch, row) for row, result in enumerate(results)],
+            )
             adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTS)
             transaction.executemany(
                 f"INSERT INTO ledger VALUES ({', '.join('?' * (IDENTITY_FIELDS + len(_COUNTS)))}) "
@@ -268,6 +280,33 @@ class Store:
             scale, items, clean, noisy, changed, problems = json.loads(rows[0][0])
             return ControlResult(scale, items, clean, noisy, changed, tuple(problems))
 
+    def evidence(self) -> dict[tuple[str, float, int], Evidence]:
+        """What the engine left beside each record, by (item, level, seed); empty in runs of older versions."""
+        if not self._has("evidence"):
+            return {}
+        rows = self._rows("SELECT item, level, seed, batch, row, logits FROM evidence")
+        with self._decoding():
+            return {tuple(row[:3]): Evidence(row[3], row[4], tuple(json.loads(row[5]))) for row in rows}
+
+    def add_replays(self, kind: str, replays: Mapping[tuple[str, float, int], Replay]) -> None:
+        """Second answers to stored records, by (item, level, seed); each once."""
+        with self._transaction() as transaction:
+            transaction.executemany(
+                "INSERT INTO replays VALUES (?, ?, ?, ?, ?)",
+                [(kind, *name, json.dumps(replay.to_json())) for name, replay in replays.items()],
+            )
+
+    def replays(self, kind: str) -> dict[tuple[str, float, int], Replay]:
+        """The second answers of ``kind``, by (item, level, seed)."""
+        if not self._has("replays"):
+            return {}
+        rows = self._rows(f"SELECT item, level, seed, result FROM replays WHERE kind = '{kind}'")
+        with self._decoding():
+            return {tuple(row[:3]): Replay.from_json(json.loads(row[3])) for row in rows}
+
+    def _has(self, table: str) -> bool:
+        return bool(self._rows(f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{table}'"))
+
     def questions(self) -> dict[str, str]:
         """Item hash -> question text."""
         return dict(self._rows("SELECT item, question FROM questions"))
@@ -330,6 +369,11 @@ def _record_row(result: ItemResult) -> tuple[Any, ...]:
         *(json.dumps(result.tokens), result.text, int(result.truncated)),
     )
     return (*row, _row_digest(row))
+
+
+def _evidence_row(result: ItemResult, batch: int, row: int) -> tuple[Any, ...]:
+    logits = [float(f"{logit:.7g}") if math.isfinite(logit) else None for logit in result.logits]
+    return (result.item, float(result.level), result.seed, batch, row, json.dumps(logits))
 
 
 def _row_digest(row: Sequence[Any]) -> str:

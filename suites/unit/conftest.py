@@ -16,6 +16,7 @@ from harness.record import RIGHT, WRONG, ControlResult, ItemResult, SiteCount
 from harness.runs.evidence import ExpectedSite, Fed
 from harness.runs.loaded import EVALUATION_KIND
 from harness.runs.manifest import build_manifest
+from harness.runs.replayed import FIELD, REPEATED, REPLAYED, VERSION, Replay, chosen, chosen_twice
 from harness.runs.store import Audit, Store
 from harness.spec import EvalSpec
 
@@ -125,7 +126,7 @@ class RunMaker:
                 "uncovered": {},
             },
         }
-        return build_manifest(EVALUATION_KIND, identity | changes, KEY, details)
+        return build_manifest(EVALUATION_KIND, identity | changes, KEY, {**details, FIELD: VERSION})
 
     def __call__(self, path: Path, rows: Rows, control: ControlResult | None = CONTROL, **changes: Any) -> Path:
         """``rows[level]`` has one row per item with a score or reason per seed; ``changes`` go into the ledger."""
@@ -145,7 +146,19 @@ class RunMaker:
                 store.add_batch(here, self.make_counts(here, level, **noise), (Audit(level, 9, ()),))
             if control is not None:
                 store.set_control(control)
+            self.replay(store)
         return path
+
+    @staticmethod
+    def replay(store: Store) -> None:
+        """Stores that everything which is to be replayed was, and agreed."""
+        results, evidence = store.results(), store.evidence()
+        records = {(result.item, result.level, result.seed): result for result in results}
+        for level in sorted({result.level for result in results}):
+            names = chosen(results, evidence, level)
+            store.add_replays(REPLAYED, {name: Replay(records[name].steps) for name in names})
+        twice = chosen_twice(results, evidence)
+        store.add_replays(REPEATED, {name: Replay(records[name].steps) for name in twice})
 
 
 @pytest.fixture(scope="session")

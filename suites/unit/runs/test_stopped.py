@@ -49,6 +49,7 @@ def early_run(make_run: Any, make_result: Any, make_counts: Any, tmp_path: Path)
                 store.add_batch(results, make_counts(results, level), [Audit(level, 9, ())])
             if control:
                 store.set_control(ControlResult(1.0, 2, 2, 0, 2))
+            make_run.replay(store)
         return path
 
     return build

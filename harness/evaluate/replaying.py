@@ -1,0 +1,193 @@
+"""After the last record: some answers again by the second implementation, some clean ones twice by the engine itself.
+
+The rule that chooses them is :mod:`harness.runs.replayed`'s, the second implementation :mod:`harness.noise.replay`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from harness.evaluate.checkpoint import load_checkpoint
+from harness.evaluate.device import best_device
+from harness.evaluate.engine import Batch, Engine
+from harness.evaluate.generation import Prompt
+from harness.evaluate.prepared import Prepared
+from harness.noise.replay.forcing import Answer, Replayed, replay
+from harness.noise.replay.places import Layer
+from harness.noise.replay.untouched import renew
+from harness.record import ItemResult
+from harness.runs.replayed import (
+    REPEATED,
+    REPLAYED,
+    Difference,
+    Evidence,
+    Name,
+    Replay,
+    chosen,
+    chosen_twice,
+    unknown,
+)
+from harness.runs.store import Store
+
+log = logging.getLogger(__name__)
+_ROOM = 1.5
+"""Free memory that a second copy of the weights needs, in units of their size."""
+
+
+def repeat_clean(prepared: Prepared, engine: Engine, store: Store) -> None:
+    """Have ``engine`` generate some clean answers again, and store whether they are those that are stored.
+
+    Where they are not, the batch alone may have done it: then it is generated once more, and the two answers of the
+    same batch are compared. Does nothing where the outcome is stored already.
+    """
+    if store.replays(REPEATED):
+        return
+    names = chosen_twice(store.results(), store.evidence())
+    if not names:
+        return
+    prompts = tuple(Prompt(item, seed, prepared.prompts[item]) for item, _, seed in names)
+    first, again = {result.item: result for result in store.results() if not result.level}, _answers(engine, prompts)
+    if any(_ends(first[item]) != _ends(again[item]) for item, _, _ in names):
+        first, again = again, _answers(engine, prompts)
+    decode = prepared.checkpoint.tokenizer.decode
+    store.add_replays(REPEATED, {name: _twice(first[name[0]], again[name[0]], decode) for name in names})
+
+
+def _answers(engine: Engine, prompts: tuple[Prompt, ...]) -> dict[str, ItemResult]:
+    with contextlib.closing(engine.stream(iter((Batch(0.0, prompts),)))) as answers:
+        return {result.item: result for ran in answers for result in ran.results}
+
+
+def _ends(result: ItemResult) -> list[int | None]:
+    return [*result.tokens, *([None] * (not result.truncated))]
+
+
+def _twice(first: ItemResult, second: ItemResult, decode: Any) -> Replay:
+    """Token by token, the end of sequence included."""
+    ends = [_ends(result) for result in (first, second)]
+    length = max(len(end) for end in ends)
+    for step in range(length):
+        one, other = (end[step] if step < len(end) else -1 for end in ends)
+        if one != other:
+            return Replay(step + 1, (Difference(step, _word(one, decode), _word(other, decode), math.inf),))
+    return Replay(length)
+
+
+def replay_records(prepared: Prepared, store: Store) -> None:
+    """Replay what the rule chooses of every level and store it; does nothing where all of that is stored.
+
+    The model is loaded anew from its files, as every engine's was, and runs without the engine's sessions and hooks.
+    Needs the memory of the weights once more; where that is not free, the model in memory is used.
+    """
+    results, evidence, there = store.results(), store.evidence(), store.replays(REPLAYED)
+    reason = unknown(
+        str(prepared.plan.spec), prepared.plan.spec.error.name, [site.name for site in prepared.plan.sites]
+    )
+    missing = {
+        level: [name for name in chosen(results, evidence, level) if name not in there]
+        for level in prepared.spec.levels
+        if level == 0 or not reason
+    }
+    if not any(missing.values()):
+        return
+    started = time.monotonic()
+    records = {(result.item, result.level, result.seed): result for result in results}
+    model = _model(prepared)
+    for level, names in missing.items():
+        wanted = [records[name] for name in names]
+        store.add_replays(REPLAYED, dict(_replays(prepared, model, wanted, evidence, level)))
+    seconds, count = time.monotonic() - started, sum(map(len, missing.values()))
+    log.info("%d records replayed by the second implementation in %.1f s", count, seconds)
+
+
+def layers_of(prepared: Prepared) -> list[Layer]:
+    """Return the quantization and then the noise, by the names of the plans' sites."""
+    plans = (*prepared.quantizers, prepared.plan)
+    return [Layer(plan.spec, tuple(site.name for site in plan.sites)) for plan in plans]
+
+
+def _replays(
+    prepared: Prepared, model: Any, records: Sequence[ItemResult], evidence: Mapping[Name, Evidence], level: float
+) -> Iterator[tuple[Name, Replay]]:
+    fitting = [record for record in records if len(prepared.prompts[record.item]) == record.prompt_tokens]
+    for record in records:
+        if record not in fitting or not record.steps:
+            yield (record.item, level, record.seed), Replay(0, problem="its prompt is not the one of the task")
+    answers = [
+        Answer(record.item, record.seed, prepared.prompts[record.item], record.tokens, not record.truncated)
+        for record in fitting
+        if record.steps
+    ]
+    limit = prepared.decoding.max_new_tokens
+    for index, found in replay(model, layers_of(prepared), answers, level, prepared.decoding.stop):
+        record = fitting[index]
+        name = record.item, level, record.seed
+        yield name, _compared(record, found, evidence.get(name), limit, prepared.checkpoint.tokenizer.decode)
+
+
+def _compared(record: ItemResult, found: Replayed, evidence: Evidence | None, limit: int, decode: Any) -> Replay:
+    """The record and what its engine left beside it against the replay."""
+    stored = _ends(record)
+    others = tuple(
+        Difference(step, _word(token, decode), _word(best, decode), gap)
+        for step, (token, best, gap) in enumerate(zip(stored, found.best, found.gaps, strict=True))
+        if gap > 0
+    )
+    problem = ""
+    if record.truncated and len(record.tokens) != limit:
+        problem = f"it is cut at {len(record.tokens)} tokens, and {limit} may be generated"
+    elif evidence is None or len(evidence.logits) != record.steps:
+        problem = f"its engine left {0 if evidence is None else len(evidence.logits)} logits for {record.steps} tokens"
+    if problem or evidence is None:
+        return Replay(record.steps, others, problem=problem)
+    distances = [
+        abs(one - other) if one is not None and math.isfinite(other) else math.inf
+        for one, other in zip(evidence.logits, found.logits, strict=True)
+    ]
+    step = max(range(len(distances)), key=distances.__getitem__)
+    logits = _number_text(evidence.logits[step]), _number_text(found.logits[step])
+    furthest = Difference(step, logits[0], logits[1], distances[step])
+    spread = math.sqrt(sum(distance**2 for distance in distances) / len(distances))
+    return Replay(record.steps, others, distances[step], furthest, spread)
+
+
+def _number_text(logit: float | None) -> str:
+    return "not finite" if logit is None else f"{logit:.5f}"
+
+
+def _word(token: int | None, decode: Any) -> str:
+    """A token as messages show it; None is the end of sequence, which records leave out."""
+    if token is None:
+        return "the end"
+    return "nothing" if token < 0 else repr(decode([token]))
+
+
+def _model(prepared: Prepared) -> Any:
+    """The model from its files, with code that was read anew; the one in memory where there is no room for another."""
+    model = prepared.checkpoint.model
+    device = str(model.device) if prepared.loaded else best_device()
+    if prepared.loaded and _free(model.device) < _ROOM * model.get_memory_footprint():
+        log.warning("no room for a second copy of the model: replays use the one in memory, with its code as it is")
+        return model
+    attention = model.config._attn_implementation
+    fresh = load_checkpoint(prepared.checkpoint.source, prepared.spec.dtype, attention, device).model
+    renew(fresh)
+    return fresh
+
+
+def _free(device: torch.device) -> float:
+    """Bytes that are free on ``device``; infinite where nothing says it."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
+    return math.inf

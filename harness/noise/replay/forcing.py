@@ -1,0 +1,146 @@
+"""Replays stored answers by teacher forcing: one forward over prompt and answer gives the logits of every position.
+
+Draws are keyed by item, seed, position, site and column, so the logits at a position are those of the forward that
+chose its token, whatever the batch was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.noise.replay.draws import Side, counted, row_stream
+from harness.noise.replay.places import Layer, Places, Rows
+
+TOKENS, LOGITS = 4096, 1 << 25
+"""Tokens fed, and logits made, in one forward at most (but always one record)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A stored answer: what was fed, what came out, by which draws. ``ended`` if an end of sequence followed it."""
+
+    item: str
+    seed: int
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    ended: bool
+
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """The tokens of the forward: all but the last one generated."""
+        return (*self.prompt, *(self.tokens if self.ended else self.tokens[:-1]))
+
+    @property
+    def steps(self) -> int:
+        """Tokens generated, the end of sequence included."""
+        return len(self.tokens) + self.ended
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What the second implementation found at each step of an answer, one number or token for each.
+
+    ``best`` is the token with the largest logit, ``logits`` that of the stored token (of an end of sequence: the
+    largest of the stop tokens), ``gaps`` how far it lies below the best one, 0 where the stored token is the best.
+    """
+
+    best: tuple[int, ...]
+    logits: tuple[float, ...]
+    gaps: tuple[float, ...]
+
+
+@torch.inference_mode()
+def replay(
+    model: Any, layers: Sequence[Layer], answers: Sequence[Answer], level: float, stop: Sequence[int]
+) -> Iterator[tuple[int, Replayed]]:
+    """Yield (index in ``answers``, what was found), in any order, for answers that were made at ``level``.
+
+    ``layers`` are the quantization, then the noise; ``stop`` are the tokens that end an answer. The model is left as
+    it was.
+    """
+    rows = Rows(level=level)
+    on = [layer for layer in layers if level or layer.spec.at != "output"]
+    numbered = [Layer(layer.spec, layer.sites, number) for number, layer in enumerate(on)]
+    places = Places(model, numbered, rows)
+    vocabulary = model.config.get_text_config().vocab_size
+    with places.opened():
+        for batch in _batches(answers, vocabulary):
+            found = _forced(model, numbered, rows, [answers[index] for index in batch], stop)
+            yield from zip(batch, found, strict=True)
+
+
+def _batches(answers: Sequence[Answer], vocabulary: int) -> Iterator[list[int]]:
+    """Answers of similar length together."""
+    waiting: list[int] = []
+    for index in sorted(range(len(answers)), key=lambda index: len(answers[index].fed)):
+        together = [*waiting, index]
+        too_long = len(together) * len(answers[index].fed) > TOKENS
+        if waiting and (too_long or sum(answers[i].steps for i in together) * vocabulary > LOGITS):
+            yield waiting
+            together = [index]
+        waiting = together
+    if waiting:
+        yield waiting
+
+
+def _forced(
+    model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[Answer], stop: Sequence[int]
+) -> list[Replayed]:
+    device = next(model.parameters()).device
+    width = _width(model, max(len(answer.fed) for answer in answers))
+    ids = torch.zeros(len(answers), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    picked: list[int] = []
+    for row, answer in enumerate(answers):
+        fed = answer.fed
+        ids[row, : len(fed)] = torch.tensor(fed)
+        mask[row, : len(fed)] = 1
+        first = row * width + len(answer.prompt) - 1
+        picked += range(first, first + answer.steps)
+    rows.tokens = width
+    rows.picked = torch.tensor(picked, device=device)
+    rows.keys = [_keys(layer, answers, width, device) for layer in layers]
+    positions = torch.arange(width, device=device).expand(len(answers), width)
+    output = model(
+        input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=positions, use_cache=False
+    ).logits
+    if output.shape[:2] != (1, len(picked)):  # a head that is no module made all of them
+        output = output.reshape(1, -1, output.shape[-1])[:, rows.picked]
+    return _read(output[0].float(), answers, stop)
+
+
+def _width(model: Any, longest: int) -> int:
+    """As wide as the longest answer, but unlike the number of heads, so that no dimension can be mistaken."""
+    config = model.config.get_text_config()
+    heads = {getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads", "n_head")}
+    while longest in heads:
+        longest += 1
+    return longest
+
+
+def _keys(layer: Layer, answers: Sequence[Answer], width: int, device: torch.device) -> Side:
+    """Row keys of every token, those of padding too. Quantization that draws has one seed."""
+    noise = layer.spec.at == "output"
+    streams = [row_stream(answer.item, answer.seed if noise else 0, layer.spec.key) for answer in answers]
+    sides = [Side.of(counted(stream, range(width)), device) for stream in streams]
+    return Side(torch.cat([side.low for side in sides]), torch.cat([side.high for side in sides]))
+
+
+def _read(logits: Tensor, answers: Sequence[Answer], stop: Sequence[int]) -> list[Replayed]:
+    """(wanted tokens, vocabulary) -> what each answer's tokens got."""
+    best, at = logits.max(-1)
+    ending = logits[:, list(stop)].amax(-1) if stop else torch.full_like(best, -torch.inf)
+    found, start = [], 0
+    for answer in answers:
+        part = slice(start, start + answer.steps)
+        start = part.stop
+        stored = logits[part][: len(answer.tokens)].gather(1, torch.tensor(answer.tokens, device=at.device)[:, None])
+        own = torch.cat([stored[:, 0], ending[part][len(answer.tokens) :]])
+        chosen = at[part].tolist()
+        found.append(Replayed(tuple(chosen), tuple(own.tolist()), tuple((best[part] - own).tolist())))
+    return found

@@ -1,0 +1,259 @@
+"""Which records are replayed by the second implementation, and what their replays say (no torch).
+
+The rule cannot be foreseen: it ranks the records by a SHA-256 over all of them, with what the engine left beside them,
+when the last one is stored. Whoever loads the run repeats it, so a certificate of other or fewer replays is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.record import ERROR, ItemResult, LevelReplay
+from harness.thresholds import REPLAY_BOUNDS, REPLAY_LEAST, REPLAY_ROUGH, REPLAY_SHARE
+
+VERSION = 1
+"""Of the rule; a manifest names the one in force (field :data:`FIELD`), those of older runs name none."""
+
+FIELD = "replay"
+IMPLEMENTATION = "harness.noise.replay"
+REPLAYED, REPEATED = "replay", "repeat"
+"""Kinds of a second answer: by the second implementation, by the engine itself (clean, twice)."""
+
+_UNKNOWN_ERRORS = {"nondeterministic": "draws anew at every call, so no second computation can repeat it"}
+_INSIDE = ("qk", "softmax", "pv", "sdpa", "input", "weight")
+
+Name = tuple[str, float, int]
+"""(item, level, noise seed) of a record."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an engine leaves beside a record: the logit of each token (the end of sequence included), the number of the
+    batch that was stored with it, and its row in there."""
+
+    batch: int
+    row: int
+    logits: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A step at which a replay found another token, or another logit, than the record has."""
+
+    step: int
+    stored: str
+    found: str
+    gap: float
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the replay of one record gave.
+
+    ``steps`` tokens were compared; ``others`` are the steps at which another token was best, with the gap between its
+    logit and that of the stored one; ``drift`` is the largest distance of the logits of stored tokens, ``furthest``
+    where that was; ``spread`` the root mean square of the distances. ``problem`` is what made a comparison
+    impossible, in words.
+    """
+
+    steps: int
+    others: tuple[Difference, ...] = ()
+    drift: float = 0.0
+    furthest: Difference | None = None
+    spread: float = 0.0
+    problem: str = ""
+
+    def to_json(self) -> list[object]:
+        """Return a plain list for JSON."""
+        furthest = None if self.furthest is None else _plain(self.furthest)
+        numbers = [_finite(self.drift), _finite(self.spread)]
+        return [self.steps, [_plain(other) for other in self.others], *numbers, furthest, self.problem]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> Replay:
+        """Return the inverse of :meth:`to_json`. Raises TypeError or ValueError for anything else."""
+        steps, others, drift, spread, furthest, problem = data
+        return cls(
+            int(steps),
+            tuple(_difference(other) for other in others),
+            _number(drift),
+            None if furthest is None else _difference(furthest),
+            _number(spread),
+            str(problem),
+        )
+
+
+def _plain(difference: Difference) -> list[object]:
+    return [difference.step, difference.stored, difference.found, _finite(difference.gap)]
+
+
+def _difference(data: Sequence[Any]) -> Difference:
+    step, stored, found, gap = data
+    return Difference(int(step), str(stored), str(found), _number(gap))
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity; what is not finite is beyond every bound."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far an honest replay may lie apart, in logits: the gap of two best ones that are a tie, and the distance of
+    the same logit computed twice (largest of a record)."""
+
+    tie: float
+    drift: float
+
+
+def bounds_of(dtype: str, rough: bool) -> Bounds:
+    """Return the bounds for runs of ``dtype``; ``rough`` where values are rounded to a grid on the way, so that the
+    last bit of a product can move an element by a whole step."""
+    found = REPLAY_ROUGH if rough else REPLAY_BOUNDS
+    return Bounds(*found.get(dtype, found["bfloat16"]))
+
+
+def quota(records: int) -> int:
+    """Return how many of a level's ``records`` are replayed."""
+    return min(records, max(REPLAY_LEAST, math.ceil(REPLAY_SHARE * records)))
+
+
+def seal(results: Iterable[ItemResult], evidence: Mapping[Name, Evidence]) -> str:
+    """Return the SHA-256 (64 hex digits) over all records, in the order (level, seed, item), and what lies beside
+    them."""
+    hasher = hashlib.sha256()
+    for result in sorted(results, key=lambda result: (result.level, result.seed, result.item)):
+        beside = evidence.get((result.item, result.level, result.seed))
+        where = None if beside is None else [beside.batch, beside.row, list(beside.logits)]
+        row = [result.item, result.level, result.seed, list(result.tokens), result.truncated, where]
+        hasher.update(json.dumps(row).encode() + b"\n")
+    return hasher.hexdigest()
+
+
+def chosen(results: Sequence[ItemResult], evidence: Mapping[Name, Evidence], level: float) -> tuple[Name, ...]:
+    """Return the records of ``level`` that are replayed, in the order in which they were chosen.
+
+    Records of an engine that failed have nothing to replay. An eighth are last rows of a batch and an eighth first
+    rows; three eighths are spread over the order in which records were stored, the rest over noise seeds and lengths
+    of answers: one of each part, the one ranked first.
+    """
+    own = [result for result in results if result.level == level and result.reason != ERROR]
+    sealed = seal(results, evidence)
+    rank = {_name(result): hashlib.sha256(f"{sealed}|{_name(result)}".encode()).hexdigest() for result in own}
+    wanted = quota(len(own))
+    if wanted == len(own):
+        return tuple(sorted(rank, key=rank.__getitem__))
+    place = {name: (evidence[name].batch, evidence[name].row) if name in evidence else (0, 0) for name in rank}
+    last: dict[int, int] = defaultdict(int)
+    for batch, row in place.values():
+        last[batch] = max(last[batch], row)
+    ranked = sorted(rank, key=rank.__getitem__)
+    found: list[Name] = []
+    for edges in (
+        [name for name in ranked if place[name][1] == last[place[name][0]]],
+        [name for name in ranked if place[name][1] == 0],
+    ):
+        found += [name for name in edges if name not in found][: max(1, wanted // 8)]
+    lengths = {_name(result): (result.seed, len(result.tokens)) for result in own}
+    in_order = sorted(ranked, key=place.__getitem__)
+    by_length = sorted(ranked, key=lengths.__getitem__)
+    half = (wanted - len(found) + 1) // 2
+    for every, parts in ((in_order, half), (by_length, wanted - len(found) - half)):
+        found += _spread(every, parts, rank, frozenset(found))
+    return tuple([*found, *(name for name in ranked if name not in found)][:wanted])
+
+
+def _spread(every: Sequence[Name], parts: int, rank: Mapping[Name, str], taken: frozenset[Name]) -> list[Name]:
+    """The first of each of so many equal ``parts`` of ``every`` that is not ``taken``."""
+    found = []
+    for part in range(parts):
+        piece = every[part * len(every) // parts : (part + 1) * len(every) // parts]
+        found += sorted((name for name in piece if name not in taken), key=rank.__getitem__)[:1]
+    return found
+
+
+def chosen_twice(results: Sequence[ItemResult], evidence: Mapping[Name, Evidence]) -> tuple[Name, ...]:
+    """Return the clean records whose items the engine generates twice more: the first of those that are replayed."""
+    return chosen(results, evidence, 0.0)[:REPLAY_LEAST]
+
+
+def _name(result: ItemResult) -> Name:
+    return result.item, result.level, result.seed
+
+
+def unknown(error: str, sites: Iterable[str]) -> str:
+    """Return why noise of the model ``error`` at ``sites`` (names) cannot be replayed, empty where it can."""
+    if error in _UNKNOWN_ERRORS:
+        return f"{error} {_UNKNOWN_ERRORS[error]}"
+    calls = [name for name in sites if ":" in name and name.partition(":")[2] not in _INSIDE]
+    if calls:
+        return f"the second implementation does not know calls inside modules ({calls[0]}, {len(calls)} in all)"
+    return ""
+
+
+def level_replay(
+    level: float,
+    wanted: Sequence[Name],
+    records: Mapping[Name, ItemResult],
+    found: Mapping[Name, Replay],
+    bounds: Bounds,
+) -> LevelReplay:
+    """Return what the replays of one level say, with everything that speaks against it in words."""
+    here = {name: replay for name, replay in found.items() if name[1] == level}
+    problems = []
+    missing = [name for name in wanted if name not in here]
+    if missing:
+        problems.append(f"{len(missing)} of {len(wanted)} records that the rule chose were not replayed")
+    others = sorted(set(here) - set(wanted))
+    if others:
+        problems.append(f"{len(others)} records were replayed that the rule did not choose")
+    judged = [name for name in wanted if name in here]
+    wrong = [words for name in judged if (words := _against(name, records[name], here[name], bounds))]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more of {len(judged)} replayed records)" if len(wrong) > 1 else ""
+        problems.append(f"replay: {wrong[0]}{more}")
+    ties = sum(len(here[name].others) for name in judged)
+    return LevelReplay(
+        level=level,
+        implementation=IMPLEMENTATION,
+        records=len(judged),
+        wanted=len(wanted),
+        of=sum(name[1] == level for name in records),
+        tokens=sum(here[name].steps for name in judged),
+        ties=ties,
+        drift=max((here[name].drift for name in judged), default=0.0),
+        problems=tuple(problems),
+    )
+
+
+def _against(name: Name, record: ItemResult, replay: Replay, bounds: Bounds) -> str:
+    """What speaks against one record, empty where nothing does."""
+    item, level, seed = name
+    where = f"item {item[:12]} at level {level:g}, seed {seed}"
+    if replay.problem:
+        return f"{where}: {replay.problem}"
+    if replay.steps != record.steps:
+        return f"{where}: {replay.steps} of {record.steps} tokens were compared"
+    beyond = next((other for other in replay.others if not other.gap <= bounds.tie), None)
+    if beyond is not None:
+        return (
+            f"{where}: token {beyond.step} is {beyond.stored} in the record and {beyond.found} in the replay, "
+            f"logit gap {beyond.gap:.3g} (a tie is at most {bounds.tie:g})"
+        )
+    if not replay.drift <= bounds.drift:
+        at = replay.furthest or Difference(0, "?", "?", math.inf)
+        return (
+            f"{where}: the logit of token {at.step} is {at.stored} in the record and {at.found} in the replay "
+            f"({replay.drift:.3g} apart, at most {bounds.drift:g})"
+        )
+    return ""
