@@ -87,9 +87,7 @@ def replay_records(prepared: Prepared, store: Store) -> None:
     Needs the memory of the weights once more; where that is not free, the model in memory is used.
     """
     results, evidence, there = store.results(), store.evidence(), store.replays(REPLAYED)
-    reason = unknown(
-        str(prepared.plan.spec), prepared.plan.spec.error.name, [site.name for site in prepared.plan.sites]
-    )
+    reason = unknown(prepared.plan.spec.error.name, [site.name for site in prepared.plan.sites])
     missing = {
         level: [name for name in chosen(results, evidence, level) if name not in there]
         for level in prepared.spec.levels
