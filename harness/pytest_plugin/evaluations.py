@@ -88,7 +88,7 @@ class Evaluations:
         from harness.checkpoints.source import resolve
 
         source = resolve(target, base=self.given["base"], adapter=self.given["adapter"])
-        folder = _private(self.config.invocation_params.dir / self.given["dir"])
+        folder = private_folder(self.config.invocation_params.dir / self.given["dir"])
         out = default_run_folder(source, self.spec, folder, plan)
         with FileLock(folder / f"{out.name}.lock"):
             finished = load_run(out) if is_run(out) else None
@@ -138,7 +138,7 @@ def _is_whole(run: Run, plan: EarlyPlan | None, held: Baseline | None) -> bool:
     return run.complete if plan is None or held is None else is_finished(run, plan, held.arm)
 
 
-def _private(folder: Path) -> Path:
+def private_folder(folder: Path) -> Path:
     """``folder``, made, with a ``.gitignore`` that keeps all of it out of git."""
     folder.mkdir(parents=True, exist_ok=True)
     ignore = folder / ".gitignore"

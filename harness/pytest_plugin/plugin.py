@@ -62,8 +62,12 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per level of the gate: the levels of ``--robustness-noise-levels``, else the baseline's."""
-    if LEVEL_FIXTURE in metafunc.fixturenames and FIXTURE in metafunc.fixturenames:
+    """One test per level of the gate: the levels of ``--robustness-noise-levels``, else the baseline's.
+
+    A test that gives its own levels keeps them.
+    """
+    own = any(LEVEL_FIXTURE in str(marker.args[:1]) for marker in metafunc.definition.iter_markers("parametrize"))
+    if {FIXTURE, LEVEL_FIXTURE} <= set(metafunc.fixturenames) and not own:
         metafunc.parametrize(LEVEL_FIXTURE, _levels(metafunc.config), ids=lambda level: f"{100 * level:g}%")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.exceptions import HarnessError
-from harness.gate_options import PATH, GateOption, in_pytest, names, of_marker, unknown
+from harness.gate_options import PATH, SWITCH, GateOption, in_pytest, names, of_marker, unknown
 from harness.pytest_plugin.options import PREFIX, SHORT_OPTIONS
 
 TABLE = "robustness"
@@ -65,6 +65,8 @@ class Settings:
         yield f"[tool.{TABLE}] {option.key}", self.table.get(option.key)
 
     def _built_in(self, option: GateOption) -> Any:
+        if option.kind == SWITCH:
+            return option.default
         if option.key not in HOW_TO_RUN:
             return None
         value = option.read(option.default, option.key)

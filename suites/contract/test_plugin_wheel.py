@@ -79,8 +79,6 @@ def test_the_wheel_holds_registry_baseline_and_gate_suite(installed, tmp_path, r
     assert str(installed) in run_pytest("-s", folder=where).stdout
     claims = call(where, "harness.cli.main", "claims", "--id", "C7", "--json", installed=installed)
     assert claims.returncode == 0 and json.loads(claims.stdout), claims.stderr
-    shown = call(where, "harness.cli.main", "baseline", "show", "arith/arith-qwen2", installed=installed)
-    assert shown.returncode == 0, shown.stderr
     collected = run_pytest("--pyargs", "harness.suites.gate", "--collect-only", "-q", folder=where)
     assert "test_level_holds_against_the_baseline[5%]" in collected.stdout, collected.stdout + collected.stderr
 
@@ -229,7 +227,8 @@ def test_verdicts_are_shown_first_and_kept_for_ci(tmp_path, run_pytest, finished
     options = ("--robustness-report=out", "--junitxml=all.xml", *workers)
     done = run_pytest(f"--robustness-checkpoint={finished}", *options)
     assert done.returncode == 1 and "1 failed, 1 passed" in done.stdout, done.stdout
-    failure = done.stdout.split("test_asks_too_much ____")[1].strip("_ \n").splitlines()
+    shown = done.stdout.split("test_asks_too_much ____")[1].strip("_ \n").splitlines()
+    failure = [line for line in shown if not line.startswith("[gw")]
     assert failure[0].startswith(("INCONCLUSIVE level 5 %: ", "FAIL level 5 %: ")), failure
     assert failure[1].startswith(("-", "=")), failure
     assert "pp against clean, limit -0 pp, n 16" in failure[0]

@@ -1,0 +1,131 @@
+"""Which value holds, which specification comes of it, and what the fixture says, without starting pytest again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.baselines.book import accept
+from harness.exceptions import HarnessError
+from harness.gate_options import in_pytest
+from harness.pytest_plugin.evaluations import MADE_AS_IT_WAS, Evaluations, levels_of, policy_of, private_folder, spec_of
+from harness.pytest_plugin.fixture import Robustness
+from harness.pytest_plugin.options import PREFIX
+from harness.pytest_plugin.settings import SETTINGS, Settings
+from harness.spec import EvalSpec, parse_quantization
+
+pytestmark = pytest.mark.unit
+
+NOTHING: dict[str, Any] = {option.key: None for option in in_pytest()}
+
+
+class Config:
+    """What of ``pytest.Config`` the plugin asks for; ``given`` stands on the command line."""
+
+    def __init__(self, folder: Path, ini: dict[str, Any] | None = None, **given: Any) -> None:
+        self.invocation_params = SimpleNamespace(dir=folder)
+        self.rootpath, self.inipath = folder, folder / "pytest.ini"
+        self.pluginmanager = SimpleNamespace(getplugin=lambda name: None)
+        self.stash = pytest.Stash()
+        self._given = {PREFIX + key: value for key, value in given.items()}
+        self.stash[SETTINGS] = Settings(self, ini or {}, {})  # type: ignore[arg-type]
+
+    def getoption(self, name: str) -> Any:
+        return self._given.get(name)
+
+
+@pytest.fixture
+def gated(tmp_path: Path, make_run: Any) -> tuple[Path, Path]:
+    """A baseline of 60 items, and a run that lost 30 of them at 5 %."""
+    same = [[1]] * 60
+    run = make_run(tmp_path / "same", {0.0: same, 0.05: same})
+    baseline = accept(run, tmp_path / "baselines", "mine", "for a test")
+    return baseline, make_run(tmp_path / "lost", {0.0: same, 0.05: [[0]] * 30 + [[1]] * 30})
+
+
+def robustness(config: Config, **marker: Any) -> tuple[Robustness, list[Any]]:
+    properties: list[Any] = []
+    return Robustness(config, marker, properties), properties  # type: ignore[arg-type]
+
+
+def test_a_gate_says_verdict_and_numbers_first(tmp_path: Path, gated: tuple[Path, Path]) -> None:
+    baseline, lost = gated
+    fixture, properties = robustness(Config(tmp_path, checkpoint=str(lost), baseline=str(baseline)))
+    assert fixture.gate(0.0, margin=0.2)
+    words = r"^FAIL level 5 %: -50\.0 \[.*\] pp against baseline mine"
+    with pytest.raises(pytest.fail.Exception, match=words) as caught:
+        fixture.gate(0.05)
+    assert not caught.value.pytrace and caught.value.__context__ is None
+    rows = [json.loads(value) for name, value in properties if name == "robustness"]
+    assert [(row["verdict"], row["limit"], row["n"]) for row in rows] == [("PASS", 0.2, 60), ("FAIL", 0.03, 60)]
+    first = [value.split(":")[0] for name, value in properties if name != "robustness"]
+    assert first == [
+        "PASS level 0 %",
+        "FAIL level 5 %",
+    ]
+
+
+def test_a_comparison_has_to_be_judged(tmp_path: Path, gated: tuple[Path, Path]) -> None:
+    fixture, _ = robustness(Config(tmp_path, checkpoint=str(gated[1])))
+    found = fixture.compare(0.05)
+    with pytest.raises(TypeError, match=r"judge it: assert robustness\.compare"):
+        bool(found)
+    with pytest.raises(pytest.fail.Exception, match="never judged: 5 % against clean"):
+        fixture.check_judged()
+    with pytest.raises(pytest.fail.Exception, match=r"^FAIL level 5 %"):
+        found.drop_at_most(0.1)
+    fixture.check_judged()
+
+
+def test_bad_input_is_one_line_without_what_came_before(tmp_path: Path, gated: tuple[Path, Path]) -> None:
+    fixture, _ = robustness(Config(tmp_path, checkpoint=str(gated[1]), baseline="mein"), baselines_dir="baselines")
+    with pytest.raises(pytest.fail.Exception, match=r"^harness: baseline 'mein'; .*did you mean 'mine'\?$") as caught:
+        fixture.gate(0.0)
+    assert caught.value.__suppress_context__
+    fixture, _ = robustness(Config(tmp_path, checkpoint=str(gated[1])))
+    with pytest.raises(pytest.fail.Exception, match=r"robustness\.gate without a baseline"):
+        fixture.gate(0.0)
+    with pytest.raises(pytest.fail.Exception, match="needs --robustness-checkpoint=PATH"):
+        robustness(Config(tmp_path))
+
+
+@pytest.mark.parametrize("name", [name for name in MADE_AS_IT_WAS if name not in ("base", "data")])
+def test_a_finished_run_is_not_made_otherwise(tmp_path: Path, gated: tuple[Path, Path], name: str) -> None:
+    value = {"items": 3, "item_seed": 1, "noise_seeds": 2, "max_new_tokens": 9, "noise_levels": [0]}.get(name, "x")
+    given = NOTHING | {"checkpoint": gated[1], name: value}
+    with pytest.raises(HarnessError, match=f"^--{name.replace('_', '-')} .*made as it was made"):
+        Evaluations(Config(tmp_path), given).run()  # type: ignore[arg-type]
+
+
+def test_what_is_given_changes_the_specification() -> None:
+    spec = spec_of(NOTHING | {"items": 7, "engine": "vllm", "dtype": "bfloat16", "quantize": "weights=mxfp4"}, None)
+    assert (spec.items, spec.engine, spec.dtype) == (7, "vllm", "bfloat16")
+    assert spec.quantization == parse_quantization("weights=mxfp4")
+    assert spec_of(NOTHING, None) == EvalSpec("arith")
+    assert levels_of(NOTHING | {"noise_levels": "0,0.2"}) == (0.0, 0.2)
+    assert levels_of(NOTHING | {"noise": "relative_gaussian(0.07) @ op:linear"}) == (0.0, 0.07)
+    assert levels_of(NOTHING | {"noise": "relative_gaussian @ op:linear"}) == (0.0, 0.05, 0.1)
+
+
+def test_a_policy_replaces_rules_of_later_sources_only(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text("[policy]\nmargin = 0.07\n")
+    ini = {"margin": "0.2", "across": "dtype"}
+    given = Config(tmp_path, ini, policy=str(tmp_path / "rules.toml")).stash[SETTINGS].given()
+    assert policy_of(given).margin == 0.07 and policy_of(given).across is None
+    named = Config(tmp_path, ini).stash[SETTINGS].given({"policy": str(tmp_path / "rules.toml")})
+    assert policy_of(named).margin == 0.07
+    both = Config(tmp_path, policy=str(tmp_path / "rules.toml"), margin=0.1).stash[SETTINGS].given()
+    with pytest.raises(HarnessError, match="rules come from one place"):
+        policy_of(both)
+
+
+def test_the_folder_of_runs_ignores_itself(tmp_path: Path) -> None:
+    kept = private_folder(tmp_path / "deep" / ".robustness") / ".gitignore"
+    assert kept.read_text().splitlines()[-1] == "*"
+    kept.write_text("mine\n")
+    private_folder(kept.parent)
+    assert kept.read_text() == "mine\n"
