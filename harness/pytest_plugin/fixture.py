@@ -156,7 +156,8 @@ class Robustness:
             run, result = self._gated(evaluations, policy)
         entry = next((entry for entry in result.levels if entry.level == level), None)
         if entry is None:
-            lacking = f"{INVALID} level {100 * level:g} %: the baseline has no such level"
+            where = "baseline" if self.baseline is None or level not in self.baseline.arm.outcomes else "run"
+            lacking = f"{INVALID} level {100 * level:g} %: the {where} has no such level"
             raise pytest.fail.Exception(lacking, pytrace=False)
         return self._demand(entry, policy, run, str(result.baseline["label"]))
 

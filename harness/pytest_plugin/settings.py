@@ -120,7 +120,8 @@ def marker_of(item: pytest.Item) -> dict[str, Any]:
 
 def _ini_keys(config: pytest.Config) -> list[str]:
     """The keys of the ini in force; the public name of their mapping warns from pytest 9 on."""
-    return list(getattr(config, "_inicfg", None) or getattr(config, "inicfg", {}))
+    known = getattr(config, "_inicfg", None)
+    return list(config.inicfg if known is None else known)
 
 
 def _table(path: Path) -> dict[str, Any]:
