@@ -31,7 +31,8 @@ def check_rootdir(config: pytest.Config) -> None:
     if not config.getini(SHORT_OPTIONS) and SHORT_OPTIONS not in settings:
         given = [(name, value) for name, value in given if name.startswith("--robustness-")]
     for name, value in given:
-        if _setup(config, [*others, value])[:2] != (root, ini):
+        places = ([*others, value], [value, *others])  # the first of several folders with an ini wins
+        if any(_setup(config, args)[:2] != (root, ini) for args in places):
             lost = f"{ini} would not be in force" if ini is not None else f"{root} would not be the rootdir"
             raise pytest.UsageError(
                 f"{name} {value}: pytest takes a separate path for a folder of tests too, and {lost};"

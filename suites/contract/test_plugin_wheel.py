@@ -187,6 +187,10 @@ def test_nor_by_the_environment_nor_by_a_short_name_nor_without_an_ini(strict, r
     model = strict.parent / "elsewhere" / "model"
     by_environment = run_pytest(folder=strict, PYTEST_ADDOPTS=f"--robustness-checkpoint {model}")
     assert f"write --robustness-checkpoint={model}" in by_environment.stderr
+    write(model.parent, pytest_ini="[pytest]\n")
+    before = run_pytest("--robustness-checkpoint", str(model), ".", folder=strict)
+    assert f"write --robustness-checkpoint={model}" in before.stderr
+    (model.parent / "pytest.ini").unlink()
     (strict / "pytest.ini").unlink()
     without = run_pytest("--robustness-checkpoint", str(model), folder=strict)
     assert f"{strict} would not be the rootdir" in without.stderr
