@@ -149,6 +149,10 @@ IDENTITY_FIELDS = 8
 """How many of the first fields of :class:`SiteCount` say what was counted; the rest are numbers that add up."""
 
 
+PREFILL, DECODE = "prefill", "decode"
+"""Phases of an audit: forwards over prompts, and forwards over the tokens after them."""
+
+
 @dataclass(frozen=True)
 class LevelCertificate:
     """Proof, or lack of it, that one noise level was really injected as asked."""

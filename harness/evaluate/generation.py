@@ -7,7 +7,7 @@ finished sequences in the batch, where they would be counted. A test holds it to
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,8 +16,13 @@ from transformers import DynamicCache, PreTrainedModel
 
 from harness.evaluate.layered import Injecting
 
-AUDITED_STEPS = 3
-"""Forwards of an audited batch that run under the auditor: the prefill and the first decode steps."""
+Looking = Callable[[int, Sequence[int]], contextlib.AbstractContextManager[object]]
+"""What wraps a forward: gets its number in the batch (0 is the prefill) and the prompts (by index) of its rows."""
+
+
+def nobody(step: int, rows: Sequence[int]) -> contextlib.AbstractContextManager[object]:
+    """Return what looks on at no forward."""
+    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,10 @@ def greedy(
     prompts: Sequence[Prompt],
     decoding: Decoding,
     session: Injecting | None = None,
-    auditors: Sequence[contextlib.AbstractContextManager[object]] = (),
+    looking: Looking = nobody,
 ) -> list[Completion]:
-    """Completes ``prompts`` in one batch; ``session`` must be inside its ``batch``, if given; ``auditors`` look
-    on in the first :data:`AUDITED_STEPS` forwards.
+    """Completes ``prompts`` in one batch; ``session`` must be inside its ``batch``, if given; ``looking`` wraps every
+    forward.
 
     Ties of the largest logit go to the smallest token id, as in ``torch.argmax``.
     """
@@ -85,9 +90,7 @@ def greedy(
     largest: list[list[float]] = [[] for _ in prompts]
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(decoding.max_new_tokens):
-        with contextlib.ExitStack() as looking:
-            for auditor in auditors if step < AUDITED_STEPS else ():
-                looking.enter_context(auditor)
+        with looking(step, active):
             chosen, best = _forward(model, ids, mask, positions, cache)
         for row, token, logit in zip(active, chosen.tolist(), best.tolist(), strict=True):
             generated[row].append(token)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.evaluate.auditing import Watch
 from harness.evaluate.device import out_of_memory_as
 from harness.evaluate.engine import Batch, Engine, EngineContext, Ran
-from harness.evaluate.generation import Prompt, greedy
-from harness.evaluate.layered import Injecting
+from harness.evaluate.generation import Prompt, greedy, nobody
+from harness.evaluate.layered import Layered
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.replaying import repeat_clean, replay_records
-from harness.noise.audit.auditor import Auditor
-from harness.noise.audit.check import check_audit
-from harness.noise.audit.comparing import formula_of
-from harness.noise.audit.operands import OperandAuditor, check_operands
 from harness.record import ERROR, ControlResult, ItemResult
+from harness.runs.choice import Chooser
 from harness.runs.evidence import judge_control
 from harness.runs.store import Audit, Store
 from harness.spec import DEFAULT_BATCH, TRANSFORMERS, EngineOptions, RelativeGaussian
@@ -31,10 +30,7 @@ _PROBE_STEPS = 8
 
 
 def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) -> Iterator[Batch]:
-    """What is left to do, level by level (clean first), longest prompts first.
-
-    Each level's first and last batch are audited.
-    """
+    """What is left to do, level by level (clean first), longest prompts first."""
     for level in prepared.spec.levels:
         left = [
             Prompt(item.key, seed, prepared.prompts[item.key])
@@ -44,8 +40,25 @@ def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) ->
         ]
         left.sort(key=lambda prompt: -len(prompt.tokens))
         for start in range(0, len(left), size):
-            audited = start == 0 or start + size >= len(left)
-            yield Batch(level, tuple(left[start : start + size]), audited)
+            yield Batch(level, tuple(left[start : start + size]))
+
+
+class Handed:
+    """Batches with the choice of those that are audited, made when each is handed out: from what is stored by then."""
+
+    def __init__(self, batches: Sequence[Batch], store: Store) -> None:
+        self._batches, self._store = batches, store
+
+    def __length_hint__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches in their order."""
+        chooser, sizes, places = Chooser(), Counter(batch.level for batch in self._batches), Counter[float]()
+        for batch in self._batches:
+            level, place = batch.level, places[batch.level]
+            places[level] += 1
+            yield replace(batch, audited=chooser.choose(level, place, sizes[level], self._store.trail()))
 
 
 def whole(prepared: Prepared, store: Store) -> Iterator[Prepared]:
@@ -98,7 +111,7 @@ class _Lazy:
         self._stack, self._engine = stack, engine
         self._open: Engine | None = None
 
-    def stream(self, batches: Iterator[Batch]) -> Generator[Ran, None, None]:
+    def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
         """As :meth:`harness.evaluate.engine.Engine.stream`."""
         if self._open is None:
             self._open = self._stack.enter_context(self._engine)
@@ -110,7 +123,7 @@ def _run(engine: Engine, wanted: Sequence[Batch], store: Store, advance: Callabl
     if not wanted:
         return
     started = time.monotonic()
-    with contextlib.closing(engine.stream(iter(wanted))) as answers:
+    with contextlib.closing(engine.stream(Handed(wanted, store))) as answers:
         for ran in answers:
             store.add_batch(ran.results, ran.counts, ran.audits, ran.passes)
             log.debug("%d records in %.2f s", len(ran.results), time.monotonic() - started)
@@ -145,35 +158,27 @@ class TransformersEngine:
     def __exit__(self, *exc: object) -> None:
         self._exit.close()
 
-    def stream(self, batches: Iterator[Batch]) -> Generator[Ran, None, None]:
+    def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
         """One batch after the other."""
         for batch in batches:
-            results, audit = run_batch(self._prepared, self._session, batch)
-            audits = () if audit is None else (audit,)
+            results, audits = run_batch(self._prepared, self._session, batch)
             yield Ran(results, self._session.drain(batch.level), audits)
 
 
-def run_batch(prepared: Prepared, session: Injecting, batch: Batch) -> tuple[list[ItemResult], Audit | None]:
+def run_batch(prepared: Prepared, session: Layered, batch: Batch) -> tuple[list[ItemResult], tuple[Audit, ...]]:
     """Generates and scores one batch; the ledger of ``session`` holds its counts afterwards."""
-    model = prepared.checkpoint.model
     error = batch.error or prepared.plan.spec.error
-    auditor = Auditor(model, formula_of(error, batch.level)) if batch.audited else None
-    operands = OperandAuditor(model, prepared.quantizers) if batch.audited and prepared.quantizers else None
-    auditors = tuple(each for each in (auditor, operands) if each is not None)
+    watch = None if batch.audited is None else Watch(prepared, session, batch, batch.audited)
     items = [prompt.item for prompt in batch.prompts]
     seeds = [prompt.seed for prompt in batch.prompts]
     with session.batch(items, seeds, batch.level, error):
-        completions = greedy(model, batch.prompts, prepared.decoding, session, auditors)
+        looking = nobody if watch is None else watch.at
+        completions = greedy(prepared.checkpoint.model, batch.prompts, prepared.decoding, session, looking)
     results = [
         prepared.result(prompt, completion, batch.level)
         for prompt, completion in zip(batch.prompts, completions, strict=True)
     ]
-    if auditor is None:
-        return results, None
-    problems = check_audit(auditor, prepared.plan, batch.level, error)
-    if operands is not None:
-        problems += check_operands(operands)
-    return results, Audit(batch.level, sum(auditor.products.values()), problems)
+    return results, () if watch is None else watch.audits(max(completion.steps for completion in completions))
 
 
 def probe_seconds(prepared: Prepared, batch_size: int) -> float:
@@ -208,7 +213,7 @@ def _control(prepared: Prepared, engine: Engine, store: Store) -> None:
     at_floor = wilson(right, measured).low < prepared.task.floor
     prompts = tuple(Prompt(item.key, 0, prepared.prompts[item.key]) for item in items)
     batch = Batch(CONTROL_SCALE, prompts, error=RelativeGaussian())
-    with contextlib.closing(engine.stream(iter((batch,)))) as answers:
+    with contextlib.closing(engine.stream((batch,))) as answers:
         noisy = [result for ran in answers for result in ran.results]
     store.set_control(_judged(clean, noisy, at_floor))
 

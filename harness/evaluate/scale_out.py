@@ -8,8 +8,10 @@ Draws are keyed by item and position, so that results are bitwise the same for a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
-from collections.abc import Generator, Iterator, Sequence
+import operator
+from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -88,17 +90,24 @@ class Workers:
                 ray.kill(actor)
         self._actors.clear()
 
-    def stream(self, batches: Iterator[Batch]) -> Generator[Ran, None, None]:
-        """Every batch, from whichever worker is free; closed, at most the running ones are lost."""
+    def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
+        """Every batch, from whichever worker is free; closed, at most the running ones are lost.
+
+        Batches are taken when a worker has nothing to do, so that the choice of audited ones follows from what came
+        back before.
+        """
         from ray.util import ActorPool
 
         pool = ActorPool(list(self._actors))
-        for work in portions(list(batches), self._together(), self._options.workers):
-            pool.submit(lambda actor, work: actor.run.remote(work), work)
+        works = portions(batches, self._together(), self._options.workers)
+        for work in itertools.islice(works, len(self._actors)):
+            pool.submit(_run, work)
         while pool.has_next():
             done = self._next(pool)
             self._note(done)
-            yield from done.ran
+            yield from done.ran  # stored before the next one is chosen
+            for work in itertools.islice(works, 1):
+                pool.submit(_run, work)
 
     def _together(self) -> int:
         """Batches that one engine takes together."""
@@ -109,7 +118,7 @@ class Workers:
         return CHUNK_BATCHES
 
     def _next(self, pool: Any) -> Done:
-        """What comes back first; the worker that gave it has its next work already."""
+        """What comes back first."""
         from ray.exceptions import RayError
 
         timeout = self._options.timeout
@@ -131,13 +140,25 @@ class Workers:
             log.warning("worker %d died and was started again; its batch was done again", done.worker)
 
 
-def portions(batches: Sequence[Batch], together: int, workers: int) -> list[tuple[Batch, ...]]:
+def _run(actor: Any, work: tuple[Batch, ...]) -> Any:
+    return actor.run.remote(work)
+
+
+def portions(batches: Iterable[Batch], together: int, workers: int) -> Iterator[tuple[Batch, ...]]:
     """What workers are given at a time: audited batches alone, of the others at most ``together`` in their order, and
     fewer where some worker would get nothing."""
-    plain = [batch for batch in batches if not batch.audited]
-    size = max(1, min(together, -(-len(plain) // workers)))
-    alone = [(batch,) for batch in batches if batch.audited]
-    return alone + [tuple(plain[start : start + size]) for start in range(0, len(plain), size)]
+    size = max(1, min(together, -(-operator.length_hint(batches) // workers)))
+    waiting: list[Batch] = []
+    for batch in batches:
+        if batch.audited:
+            yield (batch,)
+            continue
+        waiting.append(batch)
+        if len(waiting) == size:
+            yield tuple(waiting)
+            waiting = []
+    if waiting:
+        yield tuple(waiting)
 
 
 def error_of(error: Exception) -> Exception:

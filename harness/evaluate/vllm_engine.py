@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -196,7 +196,7 @@ class VllmEngine:
                 "; ".join(problems), "a process that cannot show its noise proves nothing", "correct it"
             )
 
-    def stream(self, batches: Iterator[Batch]) -> Generator[Ran, None, None]:
+    def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
         """Audited batches alone, all others mixed :data:`CHUNK_BATCHES` at a time."""
         waiting: list[Batch] = []
         for batch in batches:

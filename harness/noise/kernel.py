@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from harness.numerics import native
 from harness.numerics.error_models import perturb
@@ -81,8 +80,7 @@ class Kernel:
         if self._compiled and isinstance(error, RelativeGaussian):
             if y.device.type == "cpu":
                 if native.available(y.dtype) and native.fits(y, key, real):
-                    own = self._in_place and own and _get_current_dispatch_mode() is None  # an auditor keeps it
-                    return native.perturb(y, key, level, real, own)
+                    return native.perturb(y, key, level, real, self._in_place and own)
             elif y.ndim == 2:
                 from harness.numerics import triton_kernel  # its import costs time, and there is no Triton on a CPU
 

@@ -57,8 +57,8 @@ class NoiseSession:
     ``plan`` names the sites (from :func:`harness.noise.planner.build_plan`). ``ledger`` holds the counts.
     ``compiled=False`` keeps the kernel to plain tensor operators; the bits are the same. With ``checked`` leaving the
     block normally raises :class:`EvidenceError` where a strength above 0 was asked for and nothing was changed.
-    ``in_place`` lets the results of linears be overwritten where no gradient is taken and no dispatch mode looks on:
-    for callers who know that no other hook keeps them.
+    ``in_place`` lets the results of linears be overwritten where no gradient is taken: for callers who know that nobody
+    keeps them (an auditor copies what it compares).
     """
 
     def __init__(

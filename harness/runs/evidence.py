@@ -19,6 +19,7 @@ from harness.record import (
     LevelCertificate,
     SiteCount,
 )
+from harness.runs.audited import audit_problems
 from harness.runs.store import Audit
 from harness.thresholds import EFFECT_MIN_ELEMENTS, effect_bounds
 
@@ -127,8 +128,8 @@ def _certify_level(
     problems += count_problems(expected, fed, seen)
     problems += _effect_problems(asked, seen, {site.name: site.least_changed for site in expected})
     problems += [problem for audit in audits for problem in audit.problems]
-    if results and not any(audit.products for audit in audits):
-        problems.append(f"level {level:g} was not audited")
+    if results:
+        problems += audit_problems(level, audits, fed.steps > len(results))
     ratios = [count.relative_rms for count in seen.values() if count.nonzero]
     ratios = [ratio for ratio in ratios if math.isfinite(ratio)] or [0.0]
     return LevelCertificate(

@@ -9,11 +9,13 @@ from typing import Any
 
 from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
 from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Outcome, SiteCount
+from harness.runs.audited import verified
 from harness.runs.evidence import ExpectedSite, certify
 from harness.runs.folder import MANIFEST, read_manifest
+from harness.runs.lengths import with_lengths
 from harness.runs.quantized import QuantizedPart, is_quantized, with_quantization
 from harness.runs.replay_evidence import with_replays
-from harness.runs.store import Store
+from harness.runs.store import Audit, Store
 from harness.spec import ErrorModel, parse_noise
 from harness.thresholds import LEAST_CHANGED
 
@@ -58,6 +60,7 @@ class _Asked:
     control: bool
     error: ErrorModel
     quantized: tuple[QuantizedPart, ...]
+    limit: int
 
     @classmethod
     def of(cls, path: Path, manifest: dict[str, Any]) -> _Asked:
@@ -70,7 +73,8 @@ class _Asked:
             sites = tuple(replace(ExpectedSite(**site), least_changed=least) for site in manifest["plan"]["sites"])
             noise = parse_noise(manifest["plan"]["noise"])
             quantized = tuple(QuantizedPart.from_json(part) for part in manifest.get("quantization", ()))
-            return cls(sites, levels, records, bool(identity["positive_control"]), noise.error, quantized)
+            control, limit = bool(identity["positive_control"]), int(manifest["measurement_key"]["max_new_tokens"])
+            return cls(sites, levels, records, control, noise.error, quantized, limit)
         except (KeyError, TypeError, ValueError, NoiseSpecError) as error:
             raise StoreError(
                 f"run {path}", f"its {MANIFEST} is damaged ({error!r})", "evaluate again into another folder"
@@ -150,6 +154,11 @@ def outcomes(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, O
     return found
 
 
+def _audits(store: Store) -> list[Audit]:
+    audits = store.audits()
+    return verified(audits, store.trails([audit.choice.trail.records for audit in audits if audit.choice is not None]))
+
+
 def _certificate(
     manifest: dict[str, Any], store: Store, results: Sequence[ItemResult], counts: Sequence[SiteCount]
 ) -> Certificate:
@@ -165,11 +174,13 @@ def _certificate(
         asked.sites,
         results,
         [count for count in counts if not is_quantized(count)],
-        store.audits(),
+        _audits(store),
         store.control(),
         levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
         control_wanted=asked.control,
     )
+    if asked.limit is not None:
+        certificate = with_lengths(certificate, results, asked.limit)
     if asked.quantized:
         quantizing = [count for count in counts if is_quantized(count)]
         certificate = with_quantization(certificate, asked.quantized, results, store.forwards(), quantizing)

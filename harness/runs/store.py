@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import sqlite3
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 from harness.exceptions import NotComparableError, StoreError
 from harness.record import IDENTITY_FIELDS, SCHEMA_VERSION, ControlResult, ItemResult, SiteCount
 from harness.runs import sums
+from harness.runs.choice import Choice, Trail, Walk
 from harness.runs.folder import DATABASE, LOCK, check_empty, checksum, differences, establish, guarded, read_manifest
 from harness.runs.replayed import Evidence, Replay
 from harness.runs.snapshot import snapshot
@@ -35,12 +37,13 @@ _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records (
     item TEXT NOT NULL, level REAL NOT NULL, seed INTEGER NOT NULL, score REAL, reason TEXT NOT NULL, answer TEXT,
     strict REAL, flexible REAL, prompt_tokens INTEGER NOT NULL, tokens TEXT NOT NULL, text TEXT NOT NULL,
-    truncated INTEGER NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (level, seed, item)) WITHOUT ROWID;
+    truncated INTEGER NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (level, seed, item));
 CREATE TABLE IF NOT EXISTS ledger (
     site TEXT NOT NULL, op TEXT NOT NULL, level REAL NOT NULL, layer INTEGER, direction TEXT NOT NULL,
     operand TEXT NOT NULL, phase TEXT NOT NULL, process TEXT NOT NULL, {_COUNT_COLUMNS},
     PRIMARY KEY ({_LEDGER_KEY})) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL,
+    phase TEXT NOT NULL, forwards INTEGER NOT NULL, choice TEXT);
 CREATE TABLE IF NOT EXISTS forwards (level REAL PRIMARY KEY, passes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS control (result TEXT NOT NULL, sha256 TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS evidence (
@@ -57,11 +60,18 @@ CREATE TABLE IF NOT EXISTS writers (manifest TEXT NOT NULL, code TEXT NOT NULL, 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the auditor saw in the audited forwards of one batch: products counted, and what spoke against them."""
+    """What the auditor saw in the audited forwards of one batch: products counted, and what spoke against them.
+
+    ``phase`` is :data:`PREFILL` or :data:`DECODE` (empty: of both, or of none), ``forwards`` the number of forwards
+    that were audited, ``choice`` what chose the batch (None: nothing did; it says only what went wrong).
+    """
 
     level: float
     products: int
     problems: tuple[str, ...]
+    phase: str = ""
+    forwards: int = 0
+    choice: Choice | None = None
 
 
 class Store:
@@ -78,6 +88,7 @@ class Store:
         self.manifest = manifest
         self._connection = connection
         self._code = code
+        self._walk, self._last = Walk(), 0
 
     @classmethod
     @contextlib.contextmanager
@@ -222,8 +233,8 @@ class Store:
                 list(passes.items()),
             )
             transaction.executemany(
-                "INSERT INTO audits VALUES (?, ?, ?)",
-                [(audit.level, audit.products, json.dumps(audit.problems)) for audit in audits],
+                "INSERT INTO audits VALUES (?, ?, ?, ?, ?, ?)",
+                [_audit_row(audit) for audit in audits],
             )
 
     def add_questions(self, questions: Mapping[str, str], references: Mapping[str, str] | None = None) -> None:
@@ -263,7 +274,25 @@ class Store:
         """Every audit, in order of level."""
         rows = self._rows("SELECT * FROM audits ORDER BY level")
         with self._decoding():
-            return [Audit(level, products, tuple(json.loads(problems))) for level, products, problems in rows]
+            return [_audit(*row) for row in rows]
+
+    def trail(self) -> Trail:
+        """The trail of all records in the order they were stored; what it took of earlier ones is kept."""
+        rows = self._rows(f"SELECT rowid, sha256 FROM records WHERE rowid > {self._last:d} ORDER BY rowid")
+        for number, checksum in rows:
+            self._walk.add(checksum)
+            self._last = number
+        return self._walk.trail
+
+    def trails(self, numbers: Iterable[int]) -> dict[int, Trail]:
+        """The trail of the first n records for each n of ``numbers``; of all there are where they are fewer."""
+        walk, found = Walk(), {}
+        rows = iter(self._rows("SELECT sha256 FROM records ORDER BY rowid") if numbers else ())
+        for number in sorted(set(numbers)):
+            for (checksum,) in itertools.islice(rows, number - walk.records):
+                walk.add(checksum)
+            found[number] = walk.trail
+        return found
 
     def forwards(self) -> dict[float, int]:
         """Forward passes of the stored batches, by level; those of runs that quantize nothing are not needed."""
@@ -374,6 +403,18 @@ def _record_row(result: ItemResult) -> tuple[Any, ...]:
 def _evidence_row(result: ItemResult, batch: int, row: int) -> tuple[Any, ...]:
     logits = [float(f"{logit:.7g}") if math.isfinite(logit) else None for logit in result.logits]
     return (result.item, float(result.level), result.seed, batch, row, json.dumps(logits))
+
+
+def _audit_row(audit: Audit) -> tuple[Any, ...]:
+    choice = None if audit.choice is None else json.dumps(audit.choice.to_json())
+    return (audit.level, audit.products, json.dumps(audit.problems), audit.phase, audit.forwards, choice)
+
+
+def _audit(
+    level: float, products: int, problems: str, phase: str = "", forwards: int = 0, choice: str | None = None
+) -> Audit:
+    chosen = None if choice is None else Choice.from_json(json.loads(choice))
+    return Audit(level, products, tuple(json.loads(problems)), phase, forwards, chosen)
 
 
 def _row_digest(row: Sequence[Any]) -> str:

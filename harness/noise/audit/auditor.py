@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from harness.noise.audit.comparing import Formula, repeated_rows
+from harness.noise.audit.draws import Draws
 from harness.noise.audit.watching import ModuleWatcher
 from harness.noise.kinds import operator_of
 from harness.noise.sites import CONV1D, LINEAR, PV, QK, SDPA, is_attention
@@ -56,17 +57,20 @@ class Auditor(ModuleWatcher):
     softmax was given; for the softmax what the next product was given; for PV and fused attention what the output
     projection was given. In a clean forward nothing may differ. ``departures[site]`` counts elements that ``formula``
     does not give, where there is one; ``repeats[site]`` rows with the noise of another row that had the same result;
-    ``sizes[site]`` holds the sum of (used - product)^2, the elements that differ and all, finite and not padding.
-    Costs about 12 us per operator.
+    ``sizes[site]`` holds the sum of (used - product)^2, the elements that differ and all, finite and not padding (for
+    sites of ``by_rows``, whose padding can be told). ``draws`` is shown what became of the rows of those. Products of
+    modules are copied when they are made: whoever perturbs them in place may do so. Costs about 12 us per operator.
     """
 
-    def __init__(self, model: nn.Module, formula: Formula | None = None) -> None:
+    def __init__(self, model: nn.Module, formula: Formula | None = None, draws: Draws | None = None) -> None:
         super().__init__(model)
         self.products: Counter[tuple[str, str]] = Counter()
         self.errors: dict[str, list[float]] = {}
         self.sizes: dict[str, list[float]] = {}
         self.departures: Counter[str] = Counter()
         self.repeats: Counter[str] = Counter()
+        self.by_rows: set[str] = set()
+        self.draws = draws
         self._formula = formula
         self._mask: Tensor | None = None
         self._results: dict[str, Any] = {}
@@ -123,7 +127,8 @@ class Auditor(ModuleWatcher):
                 self._fused.add(module)
             elif module not in self._results:
                 self._scores[module] = result
-        self._results[module] = result
+        # a linear's own result may be perturbed where it lies
+        self._results[module] = result.clone() if self._kinds.get(module) in HAVE_PRODUCTS else result
 
     def _compare_scores(self, module: str, given: Tensor) -> None:
         """The scores that a softmax inside ``module`` was given against the product QK, where no mask hides them."""
@@ -202,6 +207,9 @@ class Auditor(ModuleWatcher):
                 self.departures[site] += _different(self._formula(exact), used)
             if exact.ndim == 3:
                 real = self._real(exact)
+                self.by_rows.add(site)
+                if self.draws is not None:
+                    self.draws.look(site, exact, used, real)
                 self.repeats[site] += repeated_rows(exact, used, real)
                 exact, used = exact[real], used[real]  # padding has one key, so its noise says nothing new
             finite = torch.isfinite(exact)

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from harness.noise.audit.auditor import HAVE_PRODUCTS, Auditor
 from harness.noise.audit.comparing import draws_per_element, expected_rms, expected_share
+from harness.noise.audit.draw_checks import check_draws
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import ATTENTION, BY_SCORES, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
 from harness.spec.errors import ErrorModel
 from harness.thresholds import effect_bounds
 
 _PRODUCTS = (*HAVE_PRODUCTS, MATMUL, "bmm", "einsum", QK, PV, SDPA, ROTARY)
+
+BOOKED_WITHIN = 0.01
+"""How far the error energy that came out may lie from the one in the ledger (fraction): both are float32 sums."""
+
+
+@dataclass(frozen=True)
+class Booked:
+    """What the ledger counted at a site in audited forwards: elements changed, not finite, and error energy."""
+
+    changed: int = 0
+    nonfinite: int = 0
+    energy: float = 0.0
 
 
 def check_audit(
@@ -52,7 +68,23 @@ def check_audit(
     if repeats and plan.spec.key == "item" and draws_per_element(model):
         more = f", and {len(repeats) - 1} more sites" if len(repeats) > 1 else ""
         effects.append(f"audit: {repeats[0]} gave {auditor.repeats[repeats[0]]} rows the noise of another row{more}")
+    if auditor.draws is not None:
+        effects += [f"audit: {words}" for words in check_draws(auditor.draws)]
     return (*problems, *effects)
+
+
+def check_booked(auditor: Auditor, booked: Mapping[str, Booked]) -> tuple[str, ...]:
+    """Return where the ledger's own count of the audited forwards, ``booked`` by site, is not what came out of them."""
+    wrong = []
+    for site, count in booked.items():
+        if site not in auditor.by_rows or count.nonfinite:
+            continue
+        energy, changed, _ = auditor.sizes[site]
+        if count.changed != changed:
+            wrong.append(f"{site} booked {count.changed} changed elements, {changed:.0f} came out changed")
+        elif not math.isclose(count.energy, energy, rel_tol=BOOKED_WITHIN):
+            wrong.append(f"{site} booked an error energy of {count.energy:.4g}, {energy:.4g} came out")
+    return (f"audit: {wrong[0]}, and {len(wrong) - 1} more sites",) if wrong else ()
 
 
 def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> list[str]:

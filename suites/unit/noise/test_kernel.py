@@ -158,9 +158,9 @@ def test_a_tensor_is_overwritten_only_if_both_sides_allow_it():
         assert torch.equal(given[1], before) is not same
 
 
-def test_under_the_auditor_nothing_is_overwritten(toy):
+def test_under_the_auditor_the_path_is_the_same(toy):
+    """It copies what it compares, so that an audited forward may overwrite what any other does."""
     given = arguments()
-    before = given[1].clone()
     with Auditor(toy()):
-        Kernel(in_place=True).perturb(*given, True)
-    assert torch.equal(given[1], before)
+        after, _ = Kernel(in_place=True).perturb(*given, True)
+    assert after.data_ptr() == given[1].data_ptr()

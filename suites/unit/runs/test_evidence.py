@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from harness.record import CERTIFIED, INVALID_EVIDENCE, Certificate, ControlResult, ItemResult, SiteCount
+from harness.record import (
+    CERTIFIED,
+    DECODE,
+    INVALID_EVIDENCE,
+    PREFILL,
+    Certificate,
+    ControlResult,
+    ItemResult,
+    SiteCount,
+)
+from harness.runs.choice import Choice, Trail
 from harness.runs.evidence import ExpectedSite, Fed, certify, judge_control
 from harness.runs.store import Audit
 
@@ -20,7 +30,11 @@ UP = ExpectedSite("up", "linear", 40, last_token_only=False, grows=False)
 HEAD = ExpectedSite("head", "linear", 50, last_token_only=True, grows=False)
 SITES = (UP, HEAD)
 GOOD = ControlResult(1.0, 2, 2, 0, 2)
-AUDITS = (Audit(0.0, 5, ()), Audit(0.05, 5, ()))
+AUDITS = tuple(
+    Audit(level, 5, (), phase, 1, Choice(level, 0, 1, Trail(0, "")))
+    for level in LEVELS
+    for phase in (PREFILL, DECODE)
+)
 ITEMS = 10
 
 

@@ -1,0 +1,103 @@
+"""Looks on while a batch is generated: audits the forwards that were chosen, prefill and decode apart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from harness.noise.audit.auditor import Auditor
+from harness.noise.audit.check import Booked, check_audit, check_booked
+from harness.noise.audit.comparing import formula_of
+from harness.noise.audit.draws import Draws
+from harness.noise.audit.operands import OperandAuditor, check_operands
+from harness.record import DECODE, PREFILL, SiteCount
+from harness.runs.choice import Choice
+from harness.runs.store import Audit
+
+if TYPE_CHECKING:
+    from harness.evaluate.engine import Batch
+    from harness.evaluate.layered import Layered
+    from harness.evaluate.prepared import Prepared
+
+
+class Watch:
+    """The auditors of one batch. The injector is not told: an audited forward runs the code of every other one."""
+
+    def __init__(self, prepared: Prepared, session: Layered, batch: Batch, choice: Choice) -> None:
+        self._batch, self._choice, self._ledger = batch, choice, session.noise.ledger
+        self._lengths = [len(prompt.tokens) for prompt in batch.prompts]
+        self._phases = {phase: _Phase(prepared, batch, choice) for phase in (PREFILL, DECODE)}
+
+    @contextlib.contextmanager
+    def at(self, step: int, rows: Sequence[int]) -> Iterator[None]:
+        """Audits forward number ``step`` over the prompts ``rows``, where it was chosen."""
+        if not self._choice.audits(step):
+            yield
+            return
+        phase = self._phases[_phase_of(step)]
+        lengths = [self._lengths[row] + step for row in rows]
+        before = self._ledger.counts(self._batch.level)
+        with phase.looking(step, rows, lengths):
+            yield
+        phase.book(before, self._ledger.counts(self._batch.level))
+
+    def audits(self, steps: int) -> tuple[Audit, ...]:
+        """What the audits of a batch of ``steps`` forwards found, one for each phase."""
+        chosen = [step for step in range(steps) if self._choice.audits(step)]
+        return tuple(
+            phase.audit(name, sum(_phase_of(step) == name for step in chosen)) for name, phase in self._phases.items()
+        )
+
+
+def _phase_of(step: int) -> str:
+    return PREFILL if step == 0 else DECODE
+
+
+class _Phase:
+    """What the audited forwards of one phase of a batch show."""
+
+    def __init__(self, prepared: Prepared, batch: Batch, choice: Choice) -> None:
+        model, self._plan = prepared.checkpoint.model, prepared.plan
+        self._level, self._choice = batch.level, choice
+        self._error = batch.error or prepared.plan.spec.error
+        owners = [(prompt.item, prompt.seed) for prompt in batch.prompts]
+        lot = choice.trail.number("rows", choice.level, choice.place)
+        sites = [site.name for site in self._plan.sites]
+        self._draws = Draws(self._error, batch.level, sites, owners, self._plan.spec.key == "shared", lot)
+        self._auditor = Auditor(model, formula_of(self._error, batch.level), self._draws)
+        self._operands = OperandAuditor(model, prepared.quantizers) if prepared.quantizers else None
+        self._forwards = 0
+        self._booked: dict[str, Booked] = {}
+
+    @contextlib.contextmanager
+    def looking(self, step: int, rows: Sequence[int], lengths: Sequence[int]) -> Iterator[None]:
+        """All auditors together, over one forward."""
+        self._forwards += 1
+        self._draws.begin(step, rows, lengths)
+        with self._auditor, self._operands or contextlib.nullcontext():
+            yield
+
+    def book(self, before: Mapping[str, SiteCount], after: Mapping[str, SiteCount]) -> None:
+        """Takes what the ledger counted in one audited forward: elements changed and error energy of each site."""
+        nothing = SiteCount("", "", self._level)
+        for name, count in after.items():
+            held, entry = before.get(name, nothing), self._booked.get(name, Booked())
+            self._booked[name] = Booked(
+                entry.changed + count.changed - held.changed,
+                entry.nonfinite + count.nonfinite - held.nonfinite,
+                entry.energy + count.error - held.error,
+            )
+
+    def audit(self, phase: str, expected: int) -> Audit:
+        """What is to be stored: ``expected`` forwards of this phase should have been audited."""
+        problems: tuple[str, ...] = ()
+        if self._forwards != expected:
+            problems = (f"audit: {self._forwards} forwards were audited, {expected} were chosen",)
+        if self._forwards:
+            problems += check_audit(self._auditor, self._plan, self._level, self._error)
+            problems += check_booked(self._auditor, self._booked)
+        if self._forwards and self._operands is not None:
+            problems += check_operands(self._operands)
+        named = tuple(problem.replace("audit: ", f"audit: {phase}: ", 1) for problem in problems)
+        return Audit(self._level, sum(self._auditor.products.values()), named, phase, self._forwards, self._choice)

@@ -1,0 +1,236 @@
+"""Looks at the draws behind the noise: their moments, their independence, and whether they are those of their keys.
+
+A draw is recovered as z = (used - result) / (scale * result), or without the last factor where the error is absolute.
+What it should be is computed again from item, seed, position and site by the second implementation of the draw
+(:mod:`harness.noise.replay.draws`), for some rows of every audited forward; moments and correlations are taken over
+more of them and held against what :mod:`harness.stats.draw_moments` gives.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.noise.replay.draws import Side, columns_of, counted, row_stream
+from harness.noise.replay.errors import FORMULAS, perturbed
+from harness.spec.errors import AbsoluteGaussian, ErrorModel, RelativeGaussian
+from harness.stats.draw_moments import FALSE_ALARM, share_beyond
+
+SEQUENCES, TOKENS, COLUMNS = 16, 16, 2048
+"""How many sequences of a forward, last tokens of them and columns the moments are taken over."""
+
+EXACT_ROWS = 8
+"""Rows of a forward whose draws are computed again."""
+
+SITES, KIN, SEEDS, ROWS, POSITIONS, FEATURES = (
+    "the site before it",
+    "the site of its name in the layer before",
+    "another seed of its item",
+    "another item",
+    "the token before it",
+    "the column before it",
+)
+"""What the draws of a site are correlated with."""
+
+MOST_SLACK = 0.5
+"""Error of a recovered draw from which on nothing can be said about its distribution: the dtype swallows it."""
+
+ABSOLUTE_SLACK = 0.01
+"""Error of a recovered draw that rounding may leave under an absolute error; larger results are left out."""
+
+
+@dataclass
+class Sums:
+    """Over the recovered draws of a site: their number, sums of powers, those in the tails, and products with others.
+
+    ``products`` and ``pairs`` hold, for each kind of neighbour, the sum of z * z' and the number of pairs.
+    """
+
+    count: float = 0.0
+    first: float = 0.0
+    second: float = 0.0
+    fourth: float = 0.0
+    beyond: float = 0.0
+    products: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Sums) -> None:
+        """Add the sums of another site, or of another forward."""
+        for name in ("count", "first", "second", "fourth", "beyond"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for mine, theirs in ((self.products, other.products), (self.pairs, other.pairs)):
+            for kind, number in theirs.items():
+                mine[kind] += number
+
+
+class Draws:
+    """Collects what audited forwards show of the draws of ``error`` at ``level``, at the ``sites`` that are perturbed.
+
+    ``owners`` are (item, seed) of every prompt of the batch, ``shared`` is True under ``key:shared``; ``lot`` seeds the
+    choice of rows. ``sums`` is by site, ``wrong`` counts the elements that are not those of their key, ``checked``
+    those looked at, ``still`` rows that nothing changed although they have elements enough.
+    """
+
+    def __init__(
+        self,
+        error: ErrorModel,
+        level: float,
+        sites: Iterable[str],
+        owners: Sequence[tuple[str, int]],
+        shared: bool = False,
+        lot: int = 0,
+    ) -> None:
+        self.error, self.level = error, level
+        self._sites = frozenset(sites)
+        self.sums: dict[str, Sums] = {}
+        self.wrong: Counter[str] = Counter()
+        self.checked: Counter[str] = Counter()
+        self.still: Counter[str] = Counter()
+        self.slack = 0.0
+        self._owners, self._shared, self._lot = owners, shared, lot
+        self._relative = isinstance(error, RelativeGaussian)
+        self._gaussian = bool(level) and (self._relative or isinstance(error, AbsoluteGaussian))
+        self._keyed = bool(level) and error.random and not error.fresh and error.name in FORMULAS
+        self._columns: dict[tuple[str, int, torch.device], Side] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._before: Tensor | None = None
+        self._kin: dict[str, Tensor] = {}
+        self._rows: list[tuple[str, int]] = []
+        self._lengths: Sequence[int] = ()
+
+    def begin(self, step: int, rows: Sequence[int], lengths: Sequence[int]) -> None:
+        """Start a forward, number ``step`` of its batch, over the prompts ``rows`` (indices, one for each row), each of
+        which has had so many tokens of ``lengths``, this forward's included."""
+        self._forget()
+        self._lengths = lengths
+        self._rows = [self._owners[row] for row in rows]
+        generator = random.Random(f"{self._lot} {step}")
+        self._start = generator.randrange(max(1, len(rows) - SEQUENCES + 1))
+        if self._shared:  # rows of other items have the same draws
+            item = self._rows[self._start][0]
+            self._start = next(place for place, (other, _) in enumerate(self._rows) if other == item)
+        self._exact = [
+            (row, generator.random()) for row in generator.sample(range(len(rows)), min(EXACT_ROWS, len(rows)))
+        ]
+        self._streams = {
+            row: row_stream(*self._rows[row], "shared" if self._shared else "item") for row, _ in self._exact
+        }
+
+    def look(self, site: str, exact: Tensor, used: Tensor, real: Tensor) -> None:
+        """Take in one result of ``site`` (batch, tokens, columns): what it was, what it became; ``real`` (batch,
+        tokens) is False at padding, which stands on the left."""
+        if site not in self._sites or len(self._rows) != len(exact) or exact.dtype == torch.float64:
+            return
+        if self._keyed:
+            self._compare(site, exact, used, real)
+        if self._gaussian:
+            self._sum(site, exact, used, real)
+            self._still(site, exact, used, real)
+
+    def _compare(self, site: str, exact: Tensor, used: Tensor, real: Tensor) -> None:
+        """Computes some rows again. The head sees only the last tokens: positions count from the last one back."""
+        tokens = exact.shape[1]
+        batch, places, keys = [], [], []
+        for row, fraction in self._exact:
+            there = int(real[row].sum())
+            place = tokens - there + int(fraction * there)
+            batch.append(row)
+            places.append(place)
+            keys.append(int(counted(self._streams[row], [self._lengths[row] - (tokens - place)])[0]))
+        rows = Side.of(np.array(keys, dtype=np.uint64), exact.device).view(-1, 1)
+        before, after = exact[batch, places], used[batch, places]
+        expected = perturbed(
+            self.error, before, rows, self._columns_of(site, exact.shape[-1], exact.device), self.level
+        )
+        differ = (after != expected) & ~(after.isnan() & expected.isnan())
+        self.wrong[site] += int(differ.sum())
+        self.checked[site] += differ.numel()
+
+    def _columns_of(self, site: str, width: int, device: torch.device) -> Side:
+        known = site, width, device
+        if known not in self._columns:
+            self._columns[known] = Side.of(columns_of(site, width), device).view(1, -1)
+        return self._columns[known]
+
+    def _sum(self, site: str, exact: Tensor, used: Tensor, real: Tensor) -> None:
+        rows = slice(self._start, self._stop())
+        x, y = (each[rows, -TOKENS:, :COLUMNS].float() for each in (exact, used))
+        kept = real[rows, -TOKENS:, None] & x.isfinite() & y.isfinite()
+        rounding = torch.finfo(exact.dtype).eps / 2 + 3 * torch.finfo(torch.float32).eps / 2
+        if self._relative:
+            kept &= x.abs() >= 4 * torch.finfo(exact.dtype).tiny / min(self.level, 1.0)
+            self.slack = rounding * (1 + 4.1 * self.level) / self.level
+            z = torch.where(kept, (y - x) / (self.level * x), 0.0)
+        else:
+            self.slack = ABSOLUTE_SLACK + 4.1 * rounding
+            kept &= x.abs() * rounding <= ABSOLUTE_SLACK * self.level
+            z = torch.where(kept, (y - x) / self.level, 0.0)
+        self.sums.setdefault(site, Sums()).add(self._summed(site, z, kept))
+        self._before = self._kin[site.rpartition(".")[2]] = torch.where(kept, z, torch.nan)
+
+    def _still(self, site: str, exact: Tensor, used: Tensor, real: Tensor) -> None:
+        """Counts rows without any noise, where draws so small that rounding swallows them cannot explain it."""
+        if self._relative and self.slack < MOST_SLACK:
+            least = math.log(FALSE_ALARM) / math.log(1 - share_beyond(self.slack))
+            same = ((used == exact) | (exact == 0)).all(-1)
+            self.still[site] += int((same & real & ((exact != 0).sum(-1) >= least)).sum())
+
+    def _stop(self) -> int:
+        stop = self._start + SEQUENCES
+        if self._shared:
+            item = self._rows[self._start][0]
+            stop = self._start + sum(other == item for other, _ in self._rows[self._start : stop])
+        return stop
+
+    def _summed(self, site: str, z: Tensor, kept: Tensor) -> Sums:
+        square = z * z
+        powers = [kept, z, square, square * square, z.abs() > 3]
+        known = torch.where(kept, z, torch.nan)
+        pairs = {kind: product for kind, product in self._pairs(site, known) if product.numel()}
+        numbers = [each.sum(dtype=torch.float64) for each in powers]
+        for product in pairs.values():
+            there = ~product.isnan()
+            numbers += [product.nansum(dtype=torch.float64), there.sum(dtype=torch.float64)]
+        count, first, second, fourth, beyond, *rest = torch.stack(numbers).tolist()
+        found = Sums(count, first, second, fourth, beyond)
+        for kind, total, number in zip(pairs, rest[::2], rest[1::2], strict=True):
+            found.products[kind], found.pairs[kind] = total, number
+        return found
+
+    def _pairs(self, site: str, z: Tensor) -> list[tuple[str, Tensor]]:
+        """Products of draws with those beside them; no draw stands in two products of one kind, so that they are
+        independent of each other."""
+        found = []
+        for kind, other in ((SITES, self._before), (KIN, self._kin.get(site.rpartition(".")[2]))):
+            if other is not None and len(other) == len(z):
+                tokens, columns = min(z.shape[1], other.shape[1]), min(z.shape[2], other.shape[2])
+                found.append((kind, z[:, -tokens:, :columns] * other[:, -tokens:, :columns]))
+        owners = self._rows[self._start : self._stop()]
+        for kind, same in ((SEEDS, True), (ROWS, False)):
+            first = _beside(owners, same)
+            found.append((kind, z[first] * z[[row + 1 for row in first]]))
+        even = z.shape[1] // 2 * 2
+        found.append((POSITIONS, z[:, 0:even:2] * z[:, 1:even:2]))
+        even = z.shape[2] // 2 * 2
+        found.append((FEATURES, z[..., 0:even:2] * z[..., 1:even:2]))
+        return found
+
+
+def _beside(owners: Sequence[tuple[str, int]], same: bool) -> list[int]:
+    """Rows whose next one is of the same item (or of another one); no row stands in two pairs."""
+    found, row = [], 0
+    while row + 1 < len(owners):
+        if (owners[row][0] == owners[row + 1][0]) is same:
+            found.append(row)
+            row += 1
+        row += 1
+    return found
