@@ -279,8 +279,8 @@ class Store:
     def trail(self) -> Trail:
         """The trail of all records in the order they were stored; what it took of earlier ones is kept."""
         rows = self._rows(f"SELECT rowid, sha256 FROM records WHERE rowid > {self._last:d} ORDER BY rowid")
-        for number, checksum in rows:
-            self._walk.add(checksum)
+        for number, digest in rows:
+            self._walk.add(digest)
             self._last = number
         return self._walk.trail
 
@@ -289,8 +289,8 @@ class Store:
         walk, found = Walk(), {}
         rows = iter(self._rows("SELECT sha256 FROM records ORDER BY rowid") if numbers else ())
         for number in sorted(set(numbers)):
-            for (checksum,) in itertools.islice(rows, number - walk.records):
-                walk.add(checksum)
+            for (digest,) in itertools.islice(rows, number - walk.records):
+                walk.add(digest)
             found[number] = walk.trail
         return found
 

@@ -10,6 +10,7 @@ from harness.evaluate.engine import Batch
 from harness.evaluate.generation import Prompt
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import TransformersEngine
+from harness.runs.choice import Choice, Trail
 from harness.spec import TRANSFORMERS, VLLM, EngineOptions, EvalSpec, parse_noise, parse_quantization
 
 
@@ -51,7 +52,8 @@ def running(path, spec, batch_size=64, overrides=None):
 def batch_of(prepared, level, audited=False, items=None, seed=0):
     """All items (or ``items``) at one level."""
     chosen = prepared.items if items is None else items
-    return Batch(level, tuple(Prompt(item.key, seed, prepared.prompts[item.key]) for item in chosen), audited)
+    choice = Choice(level, 0, 1, Trail(0, "")) if audited else None
+    return Batch(level, tuple(Prompt(item.key, seed, prepared.prompts[item.key]) for item in chosen), choice)
 
 
 def answers(engine, *batches):

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from harness.exceptions import HarnessError
-from harness.record import RIGHT, WRONG, ControlResult, ItemResult, SiteCount
+from harness.record import DECODE, PREFILL, RIGHT, WRONG, ControlResult, ItemResult, SiteCount
+from harness.runs.choice import Choice
 from harness.runs.evidence import ExpectedSite, Fed
 from harness.runs.loaded import EVALUATION_KIND
 from harness.runs.manifest import build_manifest
@@ -128,6 +129,12 @@ class RunMaker:
         }
         return build_manifest(EVALUATION_KIND, identity | changes, KEY, {**details, FIELD: VERSION})
 
+    @staticmethod
+    def audits(store: Store, level: float) -> list[Audit]:
+        """What the audit of the only batch of ``level`` leaves."""
+        choice = Choice(level, 0, 1, store.trail())
+        return [Audit(level, 9, (), phase, 1, choice) for phase in (PREFILL, DECODE)]
+
     def __call__(self, path: Path, rows: Rows, control: ControlResult | None = CONTROL, **changes: Any) -> Path:
         """``rows[level]`` has one row per item with a score or reason per seed; ``changes`` go into the ledger."""
         seeds = max((len(row) for level, table in rows.items() if level for row in table), default=1)
@@ -143,7 +150,7 @@ class RunMaker:
             for level in sorted(rows):
                 here = [result for result in results if result.level == level]
                 noise = changes if level else {}
-                store.add_batch(here, self.make_counts(here, level, **noise), (Audit(level, 9, ()),))
+                store.add_batch(here, self.make_counts(here, level, **noise), self.audits(store, level))
             if control is not None:
                 store.set_control(control)
             self.replay(store)

@@ -11,7 +11,7 @@ import pytest
 from harness.claims.theory import judge_theory
 from harness.claims.theory_runs import parse_arms, stored_arms
 from harness.exceptions import NotComparableError
-from harness.runs.store import Audit, Store
+from harness.runs.store import Store
 
 pytestmark = pytest.mark.contract
 
@@ -32,7 +32,7 @@ def stored(tmp_path: Path, make_run: Any) -> Callable[..., Path]:
             for level, count in zip(levels, right, strict=True):
                 rows = [make_run.make_result(item, level, 0, index < count) for index, item in enumerate(items)]
                 store.add_batch(
-                    rows, make_run.make_counts(rows, level, **(ledger if level else {})), (Audit(level, 9, ()),)
+                    rows, make_run.make_counts(rows, level, **(ledger if level else {})), make_run.audits(store, level)
                 )
             from harness.record import ControlResult
 

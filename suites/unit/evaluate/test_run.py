@@ -16,8 +16,8 @@ from harness.evaluate.generation import Prompt
 from harness.evaluate.prepared import Prepared, attention_for, prepare
 from harness.evaluate.run import evaluate, probe_seconds, run_batch
 from harness.exceptions import CheckpointError, HarnessError, StoreError
-from harness.noise.session import NoiseSession
 from harness.record import CERTIFIED, ItemResult
+from harness.runs.choice import Choice, Trail
 from harness.runs.loaded import load_run
 from harness.runs.store import Store
 from harness.spec import EvalSpec, parse_noise
@@ -249,15 +249,19 @@ def test_models_of_whole_rows_are_refused_where_rows_hold_padded_keys(
     prepare(tiny, replace(spec, noise=parse_noise("deadzone @ op:pv,linear")))
 
 
+ALWAYS = Choice(0.2, 0, 1, Trail(0, ""))
+
+
 def test_a_batch_may_have_another_error_model(prepared: Prepared) -> None:
     """The positive control does: it is the same lethal noise whatever is evaluated."""
     prompts = tuple(Prompt(item, 0, tokens) for item, tokens in prepared.prompts.items())
     relative = {}
     for error in (None, RelativeBias(), Deadzone()):
-        with NoiseSession(prepared.checkpoint.model, prepared.plan) as session:
-            _, audit = run_batch(prepared, session, Batch(0.2, prompts, audited=True, error=error))
-            counts = session.ledger.drain(0.2)
-        assert audit is not None and audit.problems == () and audit.products > 0, "audited by what was asked of it"
+        with prepared.session() as session:
+            _, audits = run_batch(prepared, session, Batch(0.2, prompts, ALWAYS, error=error))
+            counts = session.noise.ledger.drain(0.2)
+        assert [audit.phase for audit in audits] == ["prefill", "decode"]
+        assert all(audit.problems == () and audit.products > 0 for audit in audits), "audited by what was asked of it"
         first = counts["model.layers.0.self_attn.q_proj"]
         relative[error] = first.relative_rms, first.changed / first.elements
     drawn, bias, cut = relative.values()

@@ -18,6 +18,7 @@ from harness.evaluate.run import TransformersEngine, engine_of
 from harness.evaluate.scale_out import portions
 from harness.evaluate.worker import Worker, job_of
 from harness.exceptions import EvidenceError
+from harness.runs.choice import Choice, Trail
 from harness.spec import EngineOptions, EvalSpec
 
 pytestmark = pytest.mark.unit
@@ -40,25 +41,29 @@ def job(outline, monkeypatch, tmp_path):
     return made
 
 
-def batch(prepared, level, audited=False):
+CHOICE = Choice(0.1, 0, 1, Trail(0, ""))
+
+
+def batch(prepared, level, audited=None):
     return Batch(level, tuple(Prompt(item.key, 0, prepared.prompts[item.key]) for item in prepared.items), audited)
 
 
 @pytest.mark.parametrize(
     ("together", "workers", "sizes"),
-    [(1, 2, [1] * 8), (4, 2, [1, 1, 3, 3]), (4, 1, [1, 1, 4, 2]), (4, 9, [1] * 8)],
+    [(1, 2, [1] * 8), (4, 2, [1, 4, 1, 2]), (3, 3, [1, 3, 3, 1]), (4, 9, [1] * 8)],
 )
 def test_every_batch_is_given_once_and_audited_ones_alone(together, workers, sizes):
-    batches = [Batch(0.1, (Prompt(f"i{number}", 0, (1,)),), number in (0, 7)) for number in range(8)]
-    given = portions(batches, together, workers)
+    chosen = [CHOICE if number in (0, 7) else None for number in range(8)]
+    batches = [Batch(0.1, (Prompt(f"i{number}", 0, (1,)),), choice) for number, choice in enumerate(chosen)]
+    given = list(portions(batches, together, workers))
     assert [len(work) for work in given] == sizes
     assert sorted(one.prompts[0].item for work in given for one in work) == [f"i{number}" for number in range(8)]
     assert all(len(work) == 1 for work in given if work[0].audited)
-    assert portions([], together, workers) == []
+    assert list(portions([], together, workers)) == []
 
 
 def test_a_worker_gives_what_the_engine_gives(tiny, outline, job):
-    work = (batch(outline, 0.1, audited=True),)
+    work = (batch(outline, 0.1, audited=CHOICE),)
     worker = Worker(1, job)
     first, second = worker.run(work), worker.run((batch(outline, 0.0),))
     with TransformersEngine(prepare(tiny, SPEC, "cpu")) as engine:

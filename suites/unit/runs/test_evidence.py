@@ -19,6 +19,7 @@ from harness.record import (
     ItemResult,
     SiteCount,
 )
+from harness.runs.audited import PHASES
 from harness.runs.choice import Choice, Trail
 from harness.runs.evidence import ExpectedSite, Fed, certify, judge_control
 from harness.runs.store import Audit
@@ -31,9 +32,7 @@ HEAD = ExpectedSite("head", "linear", 50, last_token_only=True, grows=False)
 SITES = (UP, HEAD)
 GOOD = ControlResult(1.0, 2, 2, 0, 2)
 AUDITS = tuple(
-    Audit(level, 5, (), phase, 1, Choice(level, 0, 1, Trail(0, "")))
-    for level in LEVELS
-    for phase in (PREFILL, DECODE)
+    Audit(level, 5, (), phase, 1, Choice(level, 0, 1, Trail(0, ""))) for level in LEVELS for phase in (PREFILL, DECODE)
 )
 ITEMS = 10
 
@@ -93,7 +92,7 @@ def test_a_sound_run_is_certified_with_its_numbers(results: list[ItemResult], le
     assert found.status == CERTIFIED
     assert [found.problems_at(level) for level in LEVELS] == [(), ()]
     clean, noisy = found.levels
-    assert (noisy.sites, noisy.expected_rows, noisy.counted_rows, noisy.audited) == (2, 80, 80, 5)
+    assert (noisy.sites, noisy.expected_rows, noisy.counted_rows, noisy.audited) == (2, 80, 80, 10)
     assert (noisy.elements, noisy.changed) == (50 * 40 + 30 * 50, 50 * 40 + 30 * 50)
     assert noisy.rms_low == noisy.rms_high == pytest.approx(0.05)
     assert (clean.changed, clean.rms_high) == (0, 0.0)
@@ -247,11 +246,30 @@ def test_gradients_in_an_evaluation_are_not_in_the_plan(results: list[ItemResult
 
 
 def test_a_level_without_audit_or_with_its_objection_is_invalid(results: list[ItemResult], ledger: Any) -> None:
-    assert problem(certificate(results, ledger(), audits=AUDITS[:1])) == "level 0.05 was not audited"
+    assert problem(certificate(results, ledger(), audits=AUDITS[:2])) == "level 0.05 was not audited"
     objecting = (*AUDITS, Audit(0.05, 7, ("audit: mm ran in x",)), Audit(0.05, 7, ("audit: mm ran in x",)))
     found = certificate(results, ledger(), audits=objecting)
     assert problem(found) == "audit: mm ran in x"
-    assert found.levels[1].audited == 19
+    assert found.levels[1].audited == 24
+
+
+def test_prefill_and_decode_are_both_audited(results: list[ItemResult], ledger: Any) -> None:
+    assert problem(certificate(results, ledger(), audits=AUDITS[:3])) == "no decode step of level 0.05 was audited"
+    other = replace(AUDITS[3], products=0)
+    assert problem(certificate(results, ledger(), audits=(*AUDITS[:3], other))).startswith("no decode step")
+    short = replace(other, forwards=0)  # every answer of the audited batch was one token
+    assert certificate(results, ledger(), audits=(*AUDITS[:3], short)).status == CERTIFIED
+
+
+def test_a_level_is_audited_in_all_its_parts(results: list[ItemResult], ledger: Any) -> None:
+    def audits(*places: tuple[int, int]) -> tuple[Audit, ...]:
+        found = [Audit(0.05, 5, (), phase, 1, Choice(0.05, *at, Trail(0, ""))) for at in places for phase in PHASES]
+        return (*AUDITS[:2], *found)
+
+    found = certificate(results, ledger(), audits=audits((2, 9), (4, 9)))
+    assert problem(found) == "level 0.05 was audited in 2 of 3 parts: beginning, middle and end"
+    for places in (((2, 9), (4, 9), (8, 9)), ((0, 2), (1, 2)), ((2, 9), (0, 7))):  # the last: stopped and resumed
+        assert certificate(results, ledger(), audits=audits(*places)).status == CERTIFIED
 
 
 def test_a_missing_control_speaks_against_the_whole_run(results: list[ItemResult], ledger: Any) -> None:

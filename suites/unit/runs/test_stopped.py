@@ -14,7 +14,7 @@ from harness.gates.early import BLOCK, EarlyPlan
 from harness.record import CERTIFIED, RIGHT, Arm, Certificate, ControlResult, Outcome
 from harness.runs.loaded import complete_run, early_rule, load_run
 from harness.runs.stopped import is_finished, run_to_judge
-from harness.runs.store import Audit, Store
+from harness.runs.store import Store
 
 pytestmark = pytest.mark.unit
 
@@ -46,7 +46,7 @@ def early_run(make_run: Any, make_result: Any, make_counts: Any, tmp_path: Path)
             for level in LEVELS:
                 keys = [(item, level, seed) for item in order[:count] for seed in range(2 if level else 1)]
                 results = [make_result(*key, score) for key in keys if key not in skip]
-                store.add_batch(results, make_counts(results, level), [Audit(level, 9, ())])
+                store.add_batch(results, make_counts(results, level), make_run.audits(store, level))
             if control:
                 store.set_control(ControlResult(1.0, 2, 2, 0, 2))
             make_run.replay(store)
