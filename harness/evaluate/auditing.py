@@ -61,10 +61,10 @@ class _Phase:
         model, self._plan = prepared.checkpoint.model, prepared.plan
         self._level, self._choice = batch.level, choice
         self._error = batch.error or prepared.plan.spec.error
-        owners = [(prompt.item, prompt.seed) for prompt in batch.prompts]
+        self._owners = [(prompt.item, prompt.seed) for prompt in batch.prompts]
         lot = choice.trail.number("rows", choice.level, choice.place)
         sites = [site.name for site in self._plan.sites]
-        self._draws = Draws(self._error, batch.level, sites, owners, self._plan.spec.key == "shared", lot)
+        self._draws = Draws(self._error, batch.level, sites, self._plan.spec.key == "shared", lot)
         self._auditor = Auditor(model, formula_of(self._error, batch.level), self._draws)
         self._operands = OperandAuditor(model, prepared.quantizers) if prepared.quantizers else None
         self._forwards = 0
@@ -74,7 +74,7 @@ class _Phase:
     def looking(self, step: int, rows: Sequence[int], lengths: Sequence[int]) -> Iterator[None]:
         """All auditors together, over one forward."""
         self._forwards += 1
-        self._draws.begin(step, rows, lengths)
+        self._draws.begin(step, [self._owners[row] for row in rows], lengths)
         with self._auditor, self._operands or contextlib.nullcontext():
             yield
 

@@ -2,69 +2,95 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.record import SiteCount
+from harness.record import DECODE, PREFILL, SiteCount
+from harness.runs.choice import Choice
 from harness.runs.store import Audit
 from harness.thresholds import effect_bounds
+
+Numbers = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The level of the audited batch, and the relative error (RMS) it must show; None where that depends on data."""
+    """Why the batch was audited, and the relative error (RMS) it must show; None where that depends on data."""
 
-    level: float
+    choice: Choice
     relative: float | None
 
+    @property
+    def level(self) -> float:
+        """Return the level of the audited batch."""
+        return self.choice.level
 
-def merge_reports(seen: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """The numbers of several processes added up."""
-    found: Counter[str] = Counter()
-    for report in seen:
-        found.update(report)
-    return found
+
+def merge_reports(seen: Sequence[Mapping[str, Numbers]]) -> dict[str, dict[str, Any]]:
+    """The numbers of several processes added up, phase by phase, and what each says of its draws."""
+    return {
+        phase: {name: _merged([report[phase][name] for report in seen]) for name in seen[0][phase]} for phase in seen[0]
+    }
+
+
+def _merged(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], list):
+        return [words for value in values for words in value]
+    return sum(values)
 
 
 def check_engine_audit(
-    seen: Mapping[str, Any],
+    seen: Mapping[str, Numbers],
     reports: Sequence[Mapping[str, Any]],
     counts: Sequence[SiteCount],
     work: Mapping[str, int],
     asked: Asked,
-) -> Audit:
-    """The audit of a batch that ran alone, at one level.
+) -> tuple[Audit, ...]:
+    """The audits of a batch that ran alone, at one level: one for each phase.
 
     ``seen`` is the auditor's count, ``reports`` what the processes said when they were attached, ``counts`` their
     ledger of the batch, ``work`` how many forwards it took and the rows in them that do not count. Every linear layer
     of vLLM must have multiplied once in each forward, every one that the plan names must have handed its result to the
     operator, with as many rows as the ledger has, and what came back must show the error that was asked for.
     """
-    layers = sum(report["layers"] for report in reports)
     body, heads = ([site for report in reports for site in report[part]] for part in ("linears", "heads"))
-    linears, forwards = body + heads, work["forwards"]
     rows = {count.site: count.rows for count in counts}
-    booked = sum(rows.get(site, 0) for site in linears) + work["body"] * len(body) + work["head"] * len(heads)
+    booked = sum(rows.get(site, 0) for site in body + heads) + work["body"] * len(body) + work["head"] * len(heads)
+    whole = [
+        f"audit: {found} {what}, expected {wanted}"
+        for what, found, wanted in (
+            ("forwards were seen", sum(numbers["forwards"] for numbers in seen.values()), work["forwards"]),
+            ("rows of products went through the operator", sum(n["rows"] for n in seen.values()), booked),
+        )
+        if found != wanted
+    ]
+    audits = []
+    for phase in (PREFILL, DECODE):
+        found = [f"audit: {phase}: {words}" for words in _problems(seen[phase], reports, len(body + heads), asked)]
+        problems = (*whole, *found) if phase == PREFILL else tuple(found)
+        numbers = seen[phase]
+        audits.append(Audit(asked.level, numbers["products"], problems, phase, numbers["forwards"], asked.choice))
+    return tuple(audits)
+
+
+def _problems(seen: Numbers, reports: Sequence[Mapping[str, Any]], linears: int, asked: Asked) -> Iterator[str]:
+    """What the forwards of one phase show."""
+    layers, forwards = sum(report["layers"] for report in reports), seen["forwards"]
     # the products of adapters run in operators of vLLM's own, whose number is its affair
     least = min(seen["products"], layers * forwards) if any(report["adapters"] for report in reports) else None
-    problems = []
     for what, found, wanted in (
         ("products ran", seen["products"] if least is None else least, layers * forwards),
-        ("products went through the operator", seen["matched"], len(linears) * forwards),
-        ("rows of them went through it", seen["rows"], booked),
+        ("products went through the operator", seen["matched"], linears * forwards),
         ("elements differ in columns that the plan leaves alone", seen["strays"], 0),
     ):
         if found != wanted:
-            problems.append(f"audit: {found} {what}, expected {wanted}")
+            yield f"{found} {what}, expected {wanted}"
     if not asked.level and seen["changed"]:
-        problems.append(f"audit: {seen['changed']} elements differ from their product in the clean arm")
-    if asked.relative is not None and linears:
+        yield f"{seen['changed']} elements differ from their product in the clean arm"
+    if asked.relative is not None and linears and forwards:
         achieved = (seen["squared"] / seen["nonzero"]) ** 0.5 if seen["nonzero"] else 0.0
         low, high = effect_bounds(seen["nonzero"])
         if not seen["nonzero"] or not low * asked.relative <= achieved <= high * asked.relative:
-            problems.append(
-                f"audit: products show a relative error of {achieved:.3g}, {asked.relative:g} was asked for"
-            )
-    return Audit(asked.level, seen["products"], tuple(problems))
+            yield f"products show a relative error of {achieved:.3g}, {asked.relative:g} was asked for"
+    yield from seen["draws"]

@@ -229,10 +229,11 @@ class VllmEngine:
                 ) from None
 
     def _run(self, batches: Sequence[Batch]) -> Ran:
-        audited = any(batch.audited for batch in batches)
+        audited = next((batch for batch in batches if batch.audited), None)
+        looked = None if audited is None else self._looked(audited)
         asked = [_Work(prompt, batch.level, batch.error) for batch in batches for prompt in batch.prompts]
         levels = sorted({work.level for work in asked})
-        works, seen, drained = self._in_time(lambda: self._exchange(asked, levels, audited))
+        works, seen, drained = self._in_time(lambda: self._exchange(asked, levels, looked))
         stop = self._prepared.decoding.stop
         results = [
             self._prepared.result(work.prompt, completed(work.output.outputs[0].token_ids, stop), work.level)
@@ -241,25 +242,32 @@ class VllmEngine:
         counts = [count for report in drained for count in counts_of(report["counts"])]
         problems = self._problems(works, results, counts, drained)
         audits = tuple(Audit(level, 0, problems) for level in levels if problems)
-        if audited:
+        if audited is not None:
             work = {name: sum(report[name] for report in drained) for name in ("forwards", "body", "head")}
-            found = check_engine_audit(merge_reports(seen), self._reports, counts, work, self._asked(batches[0]))
-            audits += (found,)
+            audits += check_engine_audit(merge_reports(seen), self._reports, counts, work, self._asked(audited))
         return Ran(results, counts, audits, dict.fromkeys(levels, 1))
 
     def _asked(self, batch: Batch) -> Asked:
         error = batch.error or self._prepared.plan.spec.error
-        return Asked(batch.level, error.expected_relative_rms(batch.level) if batch.level else None)
+        assert batch.audited is not None
+        return Asked(batch.audited, error.expected_relative_rms(batch.level) if batch.level else None)
+
+    def _looked(self, batch: Batch) -> tuple[Any, ...]:
+        """What the auditor of ``batch`` is told: level, error model and the seed of its own choices."""
+        assert batch.audited is not None
+        error = batch.error or self._prepared.plan.spec.error
+        lot = batch.audited.trail.number("rows", batch.level, batch.audited.place)
+        return batch.level, str(error.without_level), lot
 
     def _exchange(
-        self, asked: Sequence[_Work], levels: Sequence[float], audited: bool
+        self, asked: Sequence[_Work], levels: Sequence[float], looked: tuple[Any, ...] | None
     ) -> tuple[list[_Work], list[Any], list[Any]]:
         """The generations, what the auditors saw meanwhile, and the ledger of every process."""
         llm = self._llm  # a thread that was given up must not reach the next engine
-        if audited:
-            llm.collective_rpc("robustness_audit", args=(True,))
+        if looked is not None:
+            llm.collective_rpc("robustness_audit", args=looked)
         works = self._generate(llm, asked)
-        seen = llm.collective_rpc("robustness_audit", args=(False,)) if audited else []
+        seen = [] if looked is None else llm.collective_rpc("robustness_audited")
         return works, seen, llm.collective_rpc("robustness_drain", args=(levels,))
 
     def _in_time(self, work: Callable[[], T]) -> T:

@@ -160,9 +160,11 @@ def test_noise_that_repeats_is_invalid(evaluated_as, monkeypatch, sabotage, site
     assert problems(evaluated_as("relative_gaussian @ op:linear", 0.1, noise_seeds=2)) == []
     sabotage(monkeypatch)
     run = evaluated_as("relative_gaussian @ op:linear", 0.1, noise_seeds=2)
-    (problem,) = problems(run)
-    assert problem.startswith("audit: model.layers.0.self_attn.q_proj gave ")
+    (problem,) = (words for words in problems(run) if " gave " in words)
+    assert problem.startswith("audit: prefill: model.layers.0.self_attn.q_proj gave ")
     assert problem.endswith(f"rows the noise of another row, and {sites} more sites")
+    (drawn,) = (words for words in problems(run) if words.startswith("audit: decode: ") and "their keys" in words)
+    assert "elements that the draws of their keys do not give" in drawn
     assert run.arm.certificate.status == INVALID_EVIDENCE
 
 
@@ -239,11 +241,5 @@ def test_one_hook_that_stays_is_refused_in_the_next_forward(small, evaluated, mo
 
 
 def test_an_unaudited_level_is_invalid(evaluated, monkeypatch):
-    honest = run_module.batches
-
-    def unaudited(*given):
-        for batch in honest(*given):
-            yield run_module.Batch(batch.level, batch.prompts, audited=False)
-
-    monkeypatch.setattr(run_module, "batches", unaudited)
+    monkeypatch.setattr(run_module.Chooser, "choose", lambda *given: None)
     assert any("was not audited" in problem for problem in problems(evaluated()))

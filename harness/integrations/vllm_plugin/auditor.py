@@ -1,21 +1,26 @@
 """An independent count inside an engine process: products and what became of them, seen at PyTorch's dispatcher.
 
 Shares nothing with the session: it recognizes products by their operators (vLLM's own among them), finds out by their
-memory which of them the perturbing operator was given, and measures what that changed. It sees compiled code too,
-because that calls the same operators.
+memory which of them the perturbing operator was given, measures what that changed, and holds the draws against those
+of the requests' items, seeds and positions. It sees compiled code too, because that calls the same operators.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.integrations.vllm_plugin.rows import Request
 from harness.noise.audit.auditor import PRODUCTS
+from harness.noise.audit.draw_checks import check_draws
+from harness.noise.audit.draws import Draws
+from harness.record import DECODE, PREFILL
+from harness.spec import ErrorModel
 
 OWN_PRODUCTS = ("onednn_mm", "onednn_scaled_mm", "weight_packed_linear", "cpu_gemm_wna16", "cutlass_scaled_mm")
 """Further products, which vLLM has operators of its own for."""
@@ -23,24 +28,85 @@ OWN_PRODUCTS = ("onednn_mm", "onednn_scaled_mm", "weight_packed_linear", "cpu_ge
 PERTURB = "perturb"
 
 
-class EngineAuditor(TorchDispatchMode):
-    """Counts inside a ``with`` block, on the thread that entered it.
+@dataclass(frozen=True)
+class Piece:
+    """The columns ``start`` to ``stop`` of a product that belong to ``site``; ``head`` where it makes logits."""
 
-    ``products`` counts calls by operator; ``matched`` the calls of the perturbing operator whose input was the
-    result of the product just before, and ``matched_rows`` their rows; for those ``squared`` adds up
-    ((out - in) / in)^2 over ``nonzero`` elements of the ``columns`` that the plan names, ``changed`` those of them that
-    differ, and ``strays`` elements of other columns that do.
+    site: str
+    start: int
+    stop: int
+    head: bool
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the noise must be in the audited forwards: ``error`` at ``level``; ``lot`` seeds what is looked at."""
+
+    level: float
+    error: ErrorModel
+    shared: bool
+    lot: int
+
+    def draws(self, sites: Iterable[str]) -> Draws:
+        """Return what collects the draws of ``sites``."""
+        return Draws(self.error, self.level, sites, self.shared, self.lot)
+
+
+@dataclass
+class Seen:
+    """What was counted in the forwards of one phase.
+
+    ``products`` counts calls; ``matched`` the calls of the perturbing operator whose input was the result of the
+    product just before, and ``rows`` their rows; for those ``squared`` adds up ((out - in) / in)^2 over ``nonzero``
+    elements of the columns that the plan names, ``changed`` those of them that differ, and ``strays`` elements of
+    other columns that do.
     """
 
-    def __init__(self, handle: int, columns: Callable[[int], tuple[tuple[int, int], ...]]) -> None:
+    forwards: int = 0
+    products: int = 0
+    matched: int = 0
+    rows: int = 0
+    squared: float = 0.0
+    nonzero: int = 0
+    changed: int = 0
+    strays: int = 0
+
+
+class EngineAuditor(TorchDispatchMode):
+    """Counts inside a ``with`` block, on the thread that entered it, prefill and decode apart.
+
+    ``pieces`` says what the operator with some number perturbs, ``sites`` are all sites of the plan. :meth:`begin`
+    names the rows of each forward.
+    """
+
+    def __init__(
+        self, handle: int, pieces: Callable[[int], Sequence[Piece]], sites: Sequence[str], looked: Looked
+    ) -> None:
         super().__init__()
-        self.products: Counter[str] = Counter()
-        self.matched = self.matched_rows = 0
-        self.squared = 0.0
-        self.nonzero = self.changed = 0
-        self.strays = 0
-        self._handle, self._columns = handle, columns
+        self.seen = {phase: Seen() for phase in (PREFILL, DECODE)}
+        self._handle, self._pieces = handle, pieces
+        self._draws = {(phase, head): looked.draws(sites) for phase in self.seen for head in (False, True)}
+        self._phase = PREFILL
+        self._step = 0
         self._last: tuple[int, Tensor] | None = None
+
+    def begin(self, scheduled: Sequence[tuple[str, Request, int, int, int]]) -> None:
+        """Starts a forward over (name, request, computed, tokens, prompt tokens), in the order of its rows.
+
+        It belongs to the prefill as soon as one request is fed tokens of its prompt.
+        """
+        prefill = any(computed < prompt for _, _, computed, _, prompt in scheduled)
+        self._phase = PREFILL if prefill else DECODE
+        self.seen[self._phase].forwards += 1
+        self._step += 1
+        owners = [(request.item, request.seed) for _, request, _, _, _ in scheduled]
+        rows = [(owner, computed, tokens) for owner, (_, _, computed, tokens, _) in zip(owners, scheduled, strict=True)]
+        body = [(owner, position + 1) for owner, first, tokens in rows for position in range(first, first + tokens)]
+        head = [(owner, computed + tokens) for owner, computed, tokens in rows]
+        for is_head, found in ((False, body), (True, head)):
+            self._draws[self._phase, is_head].begin(
+                self._step, [owner for owner, _ in found], [length for _, length in found]
+            )
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -48,41 +114,41 @@ class EngineAuditor(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if name in OWN_PRODUCTS or name in PRODUCTS:
-            self._product(name, result if isinstance(result, Tensor) else args[0])
+            given = result if isinstance(result, Tensor) else args[0]
+            self.seen[self._phase].products += 1
+            self._last = given.data_ptr(), given
         elif name == PERTURB and args[2] == self._handle:
-            self._perturbed(args[0], result, self._columns(args[3]))
+            self._perturbed(args[0], result, self._pieces(args[3]))
         return result
 
-    def _product(self, name: str, result: Tensor) -> None:
-        self.products[name] += 1
-        self._last = result.data_ptr(), result
-
-    def _perturbed(self, before: Tensor, after: Tensor, columns: Sequence[tuple[int, int]]) -> None:
+    def _perturbed(self, before: Tensor, after: Tensor, pieces: Sequence[Piece]) -> None:
         if self._last is None or before.data_ptr() != self._last[0]:
             return
-        self.matched += 1
-        self.matched_rows += before.numel() // max(1, before.shape[-1])
+        seen = self.seen[self._phase]
+        seen.matched += 1
+        seen.rows += before.numel() // max(1, before.shape[-1])
         wide = before.double()
         error = after.double() - wide
         different = int((error != 0).sum())
-        for start, stop in columns:
-            own, wrong = wide[..., start:stop], error[..., start:stop]
+        for piece in pieces:
+            columns = slice(piece.start, piece.stop)
+            own, wrong = wide[..., columns], error[..., columns]
             kept = own != 0
-            self.nonzero += int(kept.sum())
-            self.squared += float(((wrong / torch.where(kept, own, 1.0)) ** 2)[kept].sum())
+            seen.nonzero += int(kept.sum())
+            seen.squared += float(((wrong / torch.where(kept, own, 1.0)) ** 2)[kept].sum())
             changed = int((wrong != 0).sum())
-            self.changed += changed
+            seen.changed += changed
             different -= changed
-        self.strays += different
+            if before.ndim == 2:
+                exact, used = before[:, None, columns], after[:, None, columns]
+                real = torch.ones(len(before), 1, dtype=torch.bool, device=before.device)
+                self._draws[self._phase, piece.head].look(piece.site, exact, used, real)
+        seen.strays += different
 
     def report(self) -> dict[str, Any]:
-        """What was seen, as plain values."""
+        """What was seen in each phase, as plain values, and what its draws are wrong in."""
         return {
-            "products": sum(self.products.values()),
-            "matched": self.matched,
-            "rows": self.matched_rows,
-            "squared": self.squared,
-            "nonzero": self.nonzero,
-            "changed": self.changed,
-            "strays": self.strays,
+            phase: asdict(seen)
+            | {"draws": [words for head in (False, True) for words in check_draws(self._draws[phase, head])]}
+            for phase, seen in self.seen.items()
         }

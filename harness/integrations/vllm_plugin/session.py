@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.exceptions import EvidenceError
+from harness.integrations.vllm_plugin.auditor import Piece
 from harness.integrations.vllm_plugin.payload import Payload, site_number
 from harness.integrations.vllm_plugin.rows import ON, Bases, Group, Request, Scheduled, Step, build_step
 from harness.noise.frames import Frame
@@ -104,10 +105,12 @@ class EngineSession:
         names = self.payload.order.get(op, ())
         return names[taken] if taken < len(names) else None
 
-    def columns(self, number: int) -> tuple[tuple[int, int], ...]:
-        """The columns that the operator with that number perturbs, as (start, stop)."""
+    def pieces(self, number: int) -> tuple[Piece, ...]:
+        """The columns that the operator with that number perturbs, and whose they are."""
         found = self._numbers.get(number)
-        return tuple((piece.start, piece.stop) for piece in found.slices) if found is not None else ()
+        if found is None:
+            return ()
+        return tuple(Piece(piece.site.name, piece.start, piece.stop, found.head) for piece in found.slices)
 
     def register(self, product: Product) -> int:
         """The number that names ``product`` in the operator's arguments; called while the model is built."""

@@ -14,6 +14,7 @@ from harness.integrations.vllm_plugin.payload import KEY, revision
 from harness.integrations.vllm_plugin.rows import Request, request_of
 from harness.noise.ledger import process_name
 from harness.record import SiteCount
+from harness.spec import parse_noise
 
 QUALIFIED_NAME = "harness.integrations.vllm_plugin.worker.RobustnessWorker"
 
@@ -100,25 +101,25 @@ class RobustnessWorker:
             session.end()
             return
         starts = runner.query_start_loc.np[: count + 1]
-        session.begin(
-            [
-                (
+        scheduled = [
+            (
+                name,
+                request_of(
+                    runner.requests[name].sampling_params.extra_args,
+                    KEY,
                     name,
-                    request_of(
-                        runner.requests[name].sampling_params.extra_args,
-                        KEY,
-                        name,
-                        runner.requests[name].prompt_token_ids or (),
-                        session.default,
-                    ),
-                    int(batch.num_computed_tokens_cpu[place]),
-                    int(starts[place + 1] - starts[place]),
-                    int(batch.num_prompt_tokens[place]),
-                )
-                for place, name in enumerate(batch.req_ids[:count])
-            ],
-            runner.device,
-        )
+                    runner.requests[name].prompt_token_ids or (),
+                    session.default,
+                ),
+                int(batch.num_computed_tokens_cpu[place]),
+                int(starts[place + 1] - starts[place]),
+                int(batch.num_prompt_tokens[place]),
+            )
+            for place, name in enumerate(batch.req_ids[:count])
+        ]
+        if self._auditor is not None:
+            self._auditor.begin(scheduled)
+        session.begin(scheduled, runner.device)
 
     def robustness_set(self, level: float | None, seed: int = 0, error: str | None = None) -> None:
         """Level, noise seed and error model of every request that names none; ``None`` refuses such requests again.
@@ -142,15 +143,19 @@ class RobustnessWorker:
             "problems": session.troubles(),
         }
 
-    def robustness_audit(self, on: bool) -> dict[str, Any]:
-        """Starts or ends an independent count of products at PyTorch's dispatcher; ending returns what it saw."""
-        from harness.integrations.vllm_plugin.auditor import EngineAuditor
+    def robustness_audit(self, level: float, error: str, lot: int) -> None:
+        """Starts an independent count of products at PyTorch's dispatcher, of a batch with this error at this level."""
+        from harness.integrations.vllm_plugin.auditor import EngineAuditor, Looked
 
-        if on:
-            session = self.vllm_config.quant_config.session
-            self._auditor = EngineAuditor(session.handle, session.columns)
-            self._auditor.__enter__()
-            return {}
+        session = self.vllm_config.quant_config.session
+        noise = session.payload.noise
+        looked = Looked(level, parse_noise(error).error, noise.key == "shared", lot)
+        sites = [site.name for site in session.payload.sites]
+        self._auditor = EngineAuditor(session.handle, session.pieces, sites, looked)
+        self._auditor.__enter__()
+
+    def robustness_audited(self) -> dict[str, Any]:
+        """Ends it; what it saw."""
         auditor, self._auditor = self._auditor, None
         auditor.__exit__(None, None, None)
         report: dict[str, Any] = auditor.report()

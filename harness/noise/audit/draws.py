@@ -46,6 +46,10 @@ ABSOLUTE_SLACK = 0.01
 """Error of a recovered draw that rounding may leave under an absolute error; larger results are left out."""
 
 
+Owner = tuple[str, int]
+"""The item and the noise seed of a row."""
+
+
 @dataclass
 class Sums:
     """Over the recovered draws of a site: their number, sums of powers, those in the tails, and products with others.
@@ -73,9 +77,9 @@ class Sums:
 class Draws:
     """Collects what audited forwards show of the draws of ``error`` at ``level``, at the ``sites`` that are perturbed.
 
-    ``owners`` are (item, seed) of every prompt of the batch, ``shared`` is True under ``key:shared``; ``lot`` seeds the
-    choice of rows. ``sums`` is by site, ``wrong`` counts the elements that are not those of their key, ``checked``
-    those looked at, ``still`` rows that nothing changed although they have elements enough.
+    ``shared`` is True under ``key:shared``; ``lot`` seeds the choice of rows. ``sums`` is by site, ``wrong`` counts the
+    elements that are not those of their key, ``checked`` those looked at, ``still`` rows that nothing changed although
+    they have elements enough; ``slack`` is what rounding may do to a recovered draw.
     """
 
     def __init__(
@@ -83,7 +87,6 @@ class Draws:
         error: ErrorModel,
         level: float,
         sites: Iterable[str],
-        owners: Sequence[tuple[str, int]],
         shared: bool = False,
         lot: int = 0,
     ) -> None:
@@ -94,7 +97,7 @@ class Draws:
         self.checked: Counter[str] = Counter()
         self.still: Counter[str] = Counter()
         self.slack = 0.0
-        self._owners, self._shared, self._lot = owners, shared, lot
+        self._shared, self._lot = shared, lot
         self._relative = isinstance(error, RelativeGaussian)
         self._gaussian = bool(level) and (self._relative or isinstance(error, AbsoluteGaussian))
         self._keyed = bool(level) and error.random and not error.fresh and error.name in FORMULAS
@@ -104,22 +107,21 @@ class Draws:
     def _forget(self) -> None:
         self._before: Tensor | None = None
         self._kin: dict[str, Tensor] = {}
-        self._rows: list[tuple[str, int]] = []
+        self._rows: Sequence[Owner] = ()
         self._lengths: Sequence[int] = ()
 
-    def begin(self, step: int, rows: Sequence[int], lengths: Sequence[int]) -> None:
-        """Start a forward, number ``step`` of its batch, over the prompts ``rows`` (indices, one for each row), each of
-        which has had so many tokens of ``lengths``, this forward's included."""
+    def begin(self, step: int, owners: Sequence[Owner], lengths: Sequence[int]) -> None:
+        """Start a forward, number ``step`` of its batch, over rows of these ``owners``, each of which has had so many
+        tokens of ``lengths``, this forward's included."""
         self._forget()
-        self._lengths = lengths
-        self._rows = [self._owners[row] for row in rows]
+        self._rows, self._lengths = owners, lengths
         generator = random.Random(f"{self._lot} {step}")
-        self._start = generator.randrange(max(1, len(rows) - SEQUENCES + 1))
+        self._start = generator.randrange(max(1, len(owners) - SEQUENCES + 1))
         if self._shared:  # rows of other items have the same draws
             item = self._rows[self._start][0]
             self._start = next(place for place, (other, _) in enumerate(self._rows) if other == item)
         self._exact = [
-            (row, generator.random()) for row in generator.sample(range(len(rows)), min(EXACT_ROWS, len(rows)))
+            (row, generator.random()) for row in generator.sample(range(len(owners)), min(EXACT_ROWS, len(owners)))
         ]
         self._streams = {
             row: row_stream(*self._rows[row], "shared" if self._shared else "item") for row, _ in self._exact
@@ -215,22 +217,29 @@ class Draws:
                 tokens, columns = min(z.shape[1], other.shape[1]), min(z.shape[2], other.shape[2])
                 found.append((kind, z[:, -tokens:, :columns] * other[:, -tokens:, :columns]))
         owners = self._rows[self._start : self._stop()]
-        for kind, same in ((SEEDS, True), (ROWS, False)):
-            first = _beside(owners, same)
+        for kind in (SEEDS, ROWS, POSITIONS):
+            first = _beside(owners, kind)
             found.append((kind, z[first] * z[[row + 1 for row in first]]))
-        even = z.shape[1] // 2 * 2
-        found.append((POSITIONS, z[:, 0:even:2] * z[:, 1:even:2]))
+        if z.shape[1] > 1:  # else rows of one owner are its tokens
+            even = z.shape[1] // 2 * 2
+            found.append((POSITIONS, z[:, 0:even:2] * z[:, 1:even:2]))
         even = z.shape[2] // 2 * 2
         found.append((FEATURES, z[..., 0:even:2] * z[..., 1:even:2]))
         return found
 
 
-def _beside(owners: Sequence[tuple[str, int]], same: bool) -> list[int]:
-    """Rows whose next one is of the same item (or of another one); no row stands in two pairs."""
+def _beside(owners: Sequence[Owner], kind: str) -> list[int]:
+    """Rows whose next one stands in this relation to them; no row stands in two pairs."""
     found, row = [], 0
     while row + 1 < len(owners):
-        if (owners[row][0] == owners[row + 1][0]) is same:
+        if _relation(owners[row], owners[row + 1]) == kind:
             found.append(row)
             row += 1
         row += 1
     return found
+
+
+def _relation(one: Owner, other: Owner) -> str:
+    if one[0] != other[0]:
+        return ROWS
+    return SEEDS if one[1] != other[1] else POSITIONS

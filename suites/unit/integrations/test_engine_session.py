@@ -168,7 +168,8 @@ def test_columns_of_products_that_are_left_alone_stay_as_they_are(model, plan, l
     noisy[kept[0].start : kept[0].stop] = True
     assert torch.equal(after[:, ~noisy], y[:, ~noisy])
     assert (after[:, noisy] != y[:, noisy]).float().mean() > 0.9
-    assert made.columns(site_number("qk")) == ((kept[0].start, kept[0].stop),)
+    (piece,) = made.pieces(site_number("qk"))
+    assert (piece.start, piece.stop, piece.head) == (kept[0].start, kept[0].stop, False)
     made.close()
 
 
@@ -248,41 +249,57 @@ def toy_again():
     return Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2)).eval()
 
 
-SEEN = {"products": 6, "matched": 4, "rows": 20, "squared": 1000 * 0.01, "nonzero": 1000, "changed": 999, "strays": 0}
+SEEN = {"forwards": 1, "products": 3, "matched": 2, "rows": 10, "squared": 1000 * 0.01, "nonzero": 1000}
+SEEN |= {"changed": 999, "strays": 0, "draws": []}
 REPORTS = [{"adapters": False, "layers": 3, "linears": ["a"], "heads": ["b"]}]
 
 
-def audited(level=0.1, relative=0.1, **change):
+def audited(level=0.1, relative=0.1, phase="decode", **change):
     from harness.record import SiteCount
+    from harness.runs.choice import Choice, Trail
 
     counts = [SiteCount("a", "linear", 0.1, rows=12), SiteCount("b", "linear", 0.1, rows=5)]
     work = {"forwards": 2, "body": 2, "head": 1}
-    return check_engine_audit(SEEN | change, REPORTS, counts, work, Asked(level, relative)).problems
+    seen = {"prefill": SEEN, "decode": SEEN} | {phase: SEEN | change}
+    audits = check_engine_audit(seen, REPORTS, counts, work, Asked(Choice(level, 0, 1, Trail(0, "")), relative))
+    assert [(audit.phase, audit.forwards, audit.level) for audit in audits] == [
+        ("prefill", 1, level),
+        ("decode", 1, level),
+    ]
+    return [problem for audit in audits for problem in audit.problems]
 
 
 def test_an_audit_that_agrees_has_no_problem():
-    assert audited() == ()
+    assert audited() == []
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"products": 5}, "5 products ran, expected 6"),
-        ({"matched": 3}, "3 products went through the operator, expected 4"),
-        ({"rows": 19}, "19 rows of them went through it, expected 20"),
+        ({"products": 2}, "2 products ran, expected 3"),
+        ({"matched": 1}, "1 products went through the operator, expected 2"),
         ({"squared": 1.0}, "relative error of 0.0316, 0.1 was asked for"),
         ({"strays": 2}, "2 elements differ in columns that the plan leaves alone, expected 0"),
         ({"nonzero": 0}, "relative error of 0, 0.1 was asked for"),
-        ({"level": 0.0, "relative": None}, "999 elements differ from their product in the clean arm"),
+        ({"draws": ["a has draws like b"]}, "a has draws like b"),
     ],
 )
-def test_an_audit_that_disagrees_says_where(change, words):
-    (problem,) = audited(**change)
-    assert words in problem
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_an_audit_that_disagrees_says_where(change, words, phase):
+    """Each phase is judged by itself."""
+    (problem,) = audited(phase=phase, **change)
+    assert problem.startswith(f"audit: {phase}: ") and words in problem
+
+
+def test_rows_are_those_of_all_forwards():
+    assert audited(rows=9) == ["audit: 19 rows of products went through the operator, expected 20"]
+
+
+def test_no_element_differs_in_the_clean_arm():
+    for phase, problem in zip(("prefill", "decode"), audited(level=0.0, relative=None), strict=True):
+        assert problem == f"audit: {phase}: 999 elements differ from their product in the clean arm"
 
 
 def test_reports_of_several_processes_add_up():
-    assert merge_reports([{"products": 2, "squared": 0.5}, {"products": 3, "squared": 0.25}]) == {
-        "products": 5,
-        "squared": 0.75,
-    }
+    reports = [{"decode": {"products": 2, "draws": ["a"]}}, {"decode": {"products": 3, "draws": ["b"]}}]
+    assert merge_reports(reports) == {"decode": {"products": 5, "draws": ["a", "b"]}}
