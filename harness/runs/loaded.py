@@ -60,7 +60,7 @@ class _Asked:
     control: bool
     error: ErrorModel
     quantized: tuple[QuantizedPart, ...]
-    limit: int
+    limit: int | None
 
     @classmethod
     def of(cls, path: Path, manifest: dict[str, Any]) -> _Asked:
@@ -73,8 +73,8 @@ class _Asked:
             sites = tuple(replace(ExpectedSite(**site), least_changed=least) for site in manifest["plan"]["sites"])
             noise = parse_noise(manifest["plan"]["noise"])
             quantized = tuple(QuantizedPart.from_json(part) for part in manifest.get("quantization", ()))
-            control, limit = bool(identity["positive_control"]), int(manifest["measurement_key"]["max_new_tokens"])
-            return cls(sites, levels, records, control, noise.error, quantized, limit)
+            control, limit = bool(identity["positive_control"]), manifest["measurement_key"].get("max_new_tokens")
+            return cls(sites, levels, records, control, noise.error, quantized, None if limit is None else int(limit))
         except (KeyError, TypeError, ValueError, NoiseSpecError) as error:
             raise StoreError(
                 f"run {path}", f"its {MANIFEST} is damaged ({error!r})", "evaluate again into another folder"
