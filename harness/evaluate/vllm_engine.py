@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from harness.evaluate.engine import Batch, Ran
-from harness.evaluate.generation import Prompt, completed
+from harness.evaluate.generation import Completion, Prompt, completed
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
 from harness.evaluate.vllm_limits import (
@@ -133,6 +133,7 @@ class VllmEngine:
             "max_num_batched_tokens": max(2048, prepared.longest),
             "generation_config": "vllm",
             "skip_tokenizer_init": True,
+            "logprobs_mode": "raw_logits",
             "kv_cache_memory_bytes": cache_of(prepared, self._options) if current_platform.is_cpu() else None,
             "seed": 0,
             **self._adapter_arguments(),
@@ -236,8 +237,7 @@ class VllmEngine:
         works, seen, drained = self._in_time(lambda: self._exchange(asked, levels, looked))
         stop = self._prepared.decoding.stop
         results = [
-            self._prepared.result(work.prompt, completed(work.output.outputs[0].token_ids, stop), work.level)
-            for work in works
+            self._prepared.result(work.prompt, _completion(work.output.outputs[0], stop), work.level) for work in works
         ]
         counts = [count for report in drained for count in counts_of(report["counts"])]
         problems = self._problems(works, results, counts, drained)
@@ -304,6 +304,7 @@ class VllmEngine:
                 max_tokens=decoding.max_new_tokens,
                 stop_token_ids=list(decoding.stop),
                 detokenize=False,
+                logprobs=0,  # the chosen token's own: what a replay is held against
                 extra_args={KEY: self._request(work).to_json()},
             )
             for work in works
@@ -338,6 +339,13 @@ class VllmEngine:
             own = Fed.of(result for result in results if result.level == level)
             found += count_problems(self._expected, own, {c.site: c for c in noise if c.level == level})
         return tuple(f"vLLM process {process}: {problem}" for problem in found)
+
+
+def _completion(output: Any, stop: tuple[int, ...]) -> Completion:
+    """An answer of vLLM with the logit of every token."""
+    tokens = output.token_ids
+    logits = [found[token].logprob for token, found in zip(tokens, output.logprobs or (), strict=True)]
+    return completed(tokens, stop, logits)
 
 
 def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:
