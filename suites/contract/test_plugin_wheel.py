@@ -27,6 +27,19 @@ def test_asks_too_much(robustness):
 """
 
 
+OUTSIDE = """
+import harness
+from harness.cli import doctor_stack
+from harness.installed import full_setup
+
+def test_no_advice_names_make():
+    print(harness.__file__)
+    cures = [value for name, value in vars(doctor_stack).items() if name.isupper() and isinstance(value, str)]
+    assert full_setup() in cures
+    assert not [cure for cure in cures if "make" in cure or "." in cure.split()]
+"""
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory, worker_id):
     """A folder that the workers of this test run have in common."""
@@ -75,8 +88,9 @@ def run_pytest(installed, tmp_path):
 
 
 def test_the_wheel_holds_registry_baseline_and_gate_suite(installed, tmp_path, run_pytest):
-    where = write(tmp_path / "empty", test_it_py="import harness\ndef test():\n    print(harness.__file__)\n")
-    assert str(installed) in run_pytest("-s", folder=where).stdout
+    where = write(tmp_path / "empty", test_it_py=OUTSIDE)
+    done = run_pytest("-s", folder=where)
+    assert done.returncode == 0 and f"{installed}/harness/__init__.py" in done.stdout, done.stdout
     claims = call(where, "harness.cli.main", "claims", "--id", "C7", "--json", installed=installed)
     assert claims.returncode == 0 and json.loads(claims.stdout), claims.stderr
     collected = run_pytest("--pyargs", "harness.suites.gate", "--collect-only", "-q", folder=where)
