@@ -22,7 +22,7 @@ REASONS = (RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR)
 """Why an outcome has its score. ``unparsed``, ``truncated`` and ``error`` have none (``None``)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The score of one (item, level, seed): 1.0 or 0.0, or ``None`` with the reason it has none.
 
@@ -45,7 +45,7 @@ class Outcome:
         return self.score or 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ItemResult:
     """One row of a run: a single generation for one item at one noise level and noise seed."""
 

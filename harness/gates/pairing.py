@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,30 +91,41 @@ class Pairs:
 
 def flipped_outcomes(first: Cells, second: Cells) -> tuple[tuple[str, int, bool], ...]:
     """(item, seed, gained) for every cell measured on both sides that is right on one only, by item and seed."""
-    found = []
-    for item in sorted(set(first) & set(second)):
-        for seed in sorted(set(first[item]) & set(second[item])):
-            ours, theirs = first[item][seed], second[item][seed]
-            if ours.measured and theirs.measured and ours.right != theirs.right:
-                found.append((item, seed, ours.right > theirs.right))
-    return tuple(found)
+    items = sorted(set(first) & set(second))
+    seeds = tuple(sorted({*seeds_of(first)} & {*seeds_of(second)}))
+    ours, theirs = _scores(first, items, seeds), _scores(second, items, seeds)
+    apart = (ours != theirs) & ~np.isnan(ours) & ~np.isnan(theirs)
+    return tuple(
+        (items[row], seeds[column], bool(ours[row, column] > theirs[row, column])) for row, column in np.argwhere(apart)
+    )
 
 
 def _scores(cells: Cells, items: list[str], seeds: tuple[int, ...]) -> Floats:
-    matrix = np.full((len(items), len(seeds)), np.nan)
-    for row, item in enumerate(items):
-        for column, seed in enumerate(seeds):
-            outcome = cells.get(item, {}).get(seed)
-            if outcome is None or not outcome.measured:
-                continue
-            if not 0 <= outcome.right <= 1:
-                raise HarnessError(
-                    f"score {outcome.right!r} of item {item}, seed {seed}",
-                    "a score lies in [0, 1]",
-                    "score the run again",
-                )
-            matrix[row, column] = outcome.right
-    return matrix
+    """(items, seeds), NaN where nothing was measured; an outcome that many cells share is looked at once."""
+    nothing: Mapping[int, Outcome] = {}
+    rows = [cells.get(item, nothing) for item in items]
+    found = [row.get(seed) for row in rows for seed in seeds]
+    distinct = {id(outcome): outcome for outcome in found}
+    wrong = {key for key, outcome in distinct.items() if not _sound(outcome)}
+    if wrong:
+        number, outcome = next((place, each) for place, each in enumerate(found) if id(each) in wrong)
+        row, column = divmod(number, len(seeds))
+        raise HarnessError(
+            f"score {outcome and outcome.right!r} of item {items[row]}, seed {seeds[column]}",
+            "a score lies in [0, 1]",
+            "score the run again",
+        )
+    values = {key: outcome.right if _measured(outcome) else np.nan for key, outcome in distinct.items()}
+    matrix: Floats = np.array([values[id(outcome)] for outcome in found], dtype=np.float64)
+    return matrix.reshape(len(items), len(seeds))
+
+
+def _measured(outcome: Outcome | None) -> TypeGuard[Outcome]:
+    return outcome is not None and outcome.measured
+
+
+def _sound(outcome: Outcome | None) -> bool:
+    return not _measured(outcome) or 0 <= outcome.right <= 1
 
 
 def pair(first: Cells, second: Cells, shared: bool = False, rows: Sequence[str] | None = None) -> Pairs:

@@ -147,10 +147,13 @@ def early_rule(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def outcomes(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, Outcome]]]:
-    """level -> item -> seed -> outcome."""
+    """level -> item -> seed -> outcome; equal outcomes are one object."""
     found: dict[float, dict[str, dict[int, Outcome]]] = {}
+    shared: dict[tuple[float | None, str], Outcome] = {}
     for result in results:
-        found.setdefault(result.level, {}).setdefault(result.item, {})[result.seed] = result.outcome
+        known = result.score, result.reason
+        outcome = shared.get(known) or shared.setdefault(known, result.outcome)
+        found.setdefault(result.level, {}).setdefault(result.item, {})[result.seed] = outcome
     return found
 
 
