@@ -51,6 +51,11 @@ def check_file(file: Path) -> None:
             raise CheckpointError(f"file {file}", "it is empty", "copy it again")
 
 
+def check_config(file: Path) -> None:
+    """Check the model configuration in ``file``, whatever it is called; see :func:`check_settings`."""
+    _check_config(file, read_object(file))
+
+
 def _check_config(file: Path, data: Object) -> None:
     _check_ids(file, data)
     text = data.get("text_config")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.checkpoints.checking import check_config
 from harness.checkpoints.source import Named
 from harness.cli.calibration import BATCH, Calibration, calibrate
 from harness.cli.expected import Expected, Width, expected_counts
@@ -15,7 +16,7 @@ from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.evaluate.device import best_device, check_device, out_of_memory_as
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
-from harness.noise.meta import fused_linears, load_config, meta_model
+from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_model
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.spec import NoiseSpec
@@ -48,7 +49,9 @@ def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str,
 def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
     """The model of the configuration at ``path`` (a file or a folder), without weights."""
     place = check_device(given["device"] or best_device())
-    model: Any = meta_model(load_config(path))
+    config = load_config(path)
+    check_config(path / CONFIG_FILE if path.is_dir() else path)
+    model: Any = meta_model(config)
     model.set_attn_implementation(choose_attention(given["attention"], noises))
     return Source(CONFIG, path, model, given["dtype"], place)
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from harness.evaluate.generation import Prompt, greedy, nobody
 from harness.evaluate.layered import Layered
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.replaying import repeat_clean, replay_records
+from harness.exceptions import EvidenceError
 from harness.record import ERROR, ControlResult, ItemResult
 from harness.runs.choice import Chooser
 from harness.runs.evidence import judge_control
 from harness.runs.store import Audit, Store
 from harness.spec import DEFAULT_BATCH, TRANSFORMERS, EngineOptions, RelativeGaussian
+from harness.spec.text import named
 from harness.stats import wilson
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
@@ -123,12 +125,28 @@ def _run(engine: Engine, wanted: Sequence[Batch], store: Store, advance: Callabl
     if not wanted:
         return
     started = time.monotonic()
+    left = {(batch.level, prompt.item, prompt.seed) for batch in wanted for prompt in batch.prompts}
     with contextlib.closing(engine.stream(Handed(wanted, store))) as answers:
         for ran in answers:
+            left -= {(result.level, result.item, result.seed) for result in ran.results}
             store.add_batch(ran.results, ran.counts, ran.audits, ran.passes)
             log.debug("%d records in %.2f s", len(ran.results), time.monotonic() - started)
             started = time.monotonic()
             advance(len(ran.results))
+    _check_whole({item for _, item, _ in left}, len(left))
+
+
+def _check_whole(items: Collection[str], records: int) -> None:
+    """Raise :class:`EvidenceError` where the engine gave nothing back for some ``items``: a run without is no evidence.
+
+    ``records`` counts what is missing of them.
+    """
+    if items:
+        raise EvidenceError(
+            f"{len(items)} items missing from the run ({named(items)})",
+            f"the engine gave back no answer to {records} of its prompts",
+            "the same command asks for them again; if they stay away, use another --engine",
+        )
 
 
 def engine_of(prepared: Prepared, options: EngineOptions, device: str | None = None) -> EngineContext:
@@ -215,6 +233,7 @@ def _control(prepared: Prepared, engine: Engine, store: Store) -> None:
     batch = Batch(CONTROL_SCALE, prompts, error=RelativeGaussian())
     with contextlib.closing(engine.stream((batch,))) as answers:
         noisy = [result for ran in answers for result in ran.results]
+    _check_whole({item.key for item in items} - {result.item for result in noisy}, len(items) - len(noisy))
     store.set_control(_judged(clean, noisy, at_floor))
 
 

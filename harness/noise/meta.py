@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from harness.exceptions import CheckpointError, NoiseSpecError
 from harness.spec.text import nearest
+from harness.strict import read_object
 
 CONFIG_FILE = "config.json"
 FUSED_PER_LAYER = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
@@ -37,11 +37,8 @@ def load_config(path: Path) -> PretrainedConfig:
     file = path / CONFIG_FILE if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(f"config {file}", "no such file", f"give a {CONFIG_FILE} or the folder that holds it")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"config {file}", f"not readable as JSON ({_brief(error)})", "copy it again") from None
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    values = read_object(file)
+    kind = values.get("model_type")
     if not isinstance(kind, str):
         raise CheckpointError(
             f"config {file}", "it names no model_type", "give the config.json of a Hugging Face checkpoint"

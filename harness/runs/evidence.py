@@ -21,6 +21,7 @@ from harness.record import (
 )
 from harness.runs.audited import audit_problems
 from harness.runs.store import Audit
+from harness.spec.text import named
 from harness.thresholds import EFFECT_MIN_ELEMENTS, effect_bounds
 
 MAX_NAMED = 3
@@ -204,6 +205,10 @@ def judge_control(
     Where the clean score is at the floor there is nothing to lose: then every output must change.
     """
     before = {result.item: result for result in clean}
+    missing = {result.item for result in noisy if result.item not in before}
+    if missing or not noisy:
+        what = f"{len(missing)} of its items have no clean record ({named(missing)})" if missing else "it has no record"
+        return ControlResult(scale, len(noisy), 0, 0, 0, (f"positive control: {what}",))
     changed = sum(before[result.item].tokens != result.tokens for result in noisy)
     clean_right = sum(before[result.item].score == 1.0 for result in noisy)
     noisy_right = sum(result.score == 1.0 for result in noisy)

@@ -17,6 +17,7 @@ from harness.runs.quantized import QuantizedPart, is_quantized, with_quantizatio
 from harness.runs.replay_evidence import with_replays
 from harness.runs.store import Audit, Store
 from harness.spec import ErrorModel, parse_noise
+from harness.spec.text import named
 from harness.thresholds import LEAST_CHANGED
 
 EVALUATION_KIND, EXTERNAL_KIND = "evaluation", "external"
@@ -133,8 +134,11 @@ def check_complete(run: Run) -> None:
             "it is evidence for a gate by its own rule only",
             f"use harness gate --early-stop {rule['share']:g} with its baseline, or evaluate again into another --out",
         )
+    asked = _Asked.of(run.path, run.manifest).records if run.missing else frozenset()
+    items = {item for item, _, _ in asked - {(result.item, result.level, result.seed) for result in run.results}}
+    which = f" (of {len(items)} items: {named(items)})" if items else ""
     raise NotComparableError(
-        f"run {run.path} lacks {run.missing} records, its positive control or its replays",
+        f"run {run.path} lacks {run.missing} records{which}, its positive control or its replays",
         "an unfinished run is no evidence",
         "resume it with harness eval",
     )

@@ -17,3 +17,10 @@ def number_text(value: float) -> str:
     """The shortest text that reads back as exactly ``value``: ``0``, ``0.05``."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
+
+
+def named(names: Iterable[str], most: int = 3) -> str:
+    """Return the first of ``names`` in their order, and how many more there are: ``a, b, c and 7 more``."""
+    found = sorted(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more

@@ -276,9 +276,9 @@ def test_configs_are_read_strictly(tmp_path, refusal):
         return refusal(load_config, bad, kind=CheckpointError)
 
     assert "no such file" in refusal(load_config, tmp_path / "none", kind=CheckpointError)
-    assert "not readable as JSON" in refused(b'{"model_type": ')
-    assert "not readable as JSON" in refused(b"\xff\xfe")
-    assert "no model_type" in refused(b"[]")
+    assert "unreadable JSON" in refused(b'{"model_type": ')
+    assert "not UTF-8 text" in refused(b"\xff\xfe")
+    assert "a JSON object was expected" in refused(b"[]")
     assert "no model_type" in refused(b'{"hidden_size": 4}')
     assert "did you mean 'qwen2'" in refused(b'{"model_type": "qwen2x"}')
     assert "a release of transformers" in refused(b'{"model_type": "@@@@"}')
