@@ -113,10 +113,12 @@ def settings_files(path: Path, globs: Sequence[str] = SETTINGS) -> tuple[Path, .
     Raises :class:`CheckpointError` for a link whose target is gone: programs take the file for absent.
     """
     there = [file for folder in (path, path / TEMPLATE_FOLDER) if folder.is_dir() for file in folder.iterdir()]
-    names = {file.relative_to(path).as_posix(): file for file in there if not file.is_dir()}
+    names = {file.relative_to(path).as_posix(): file for file in there if file.suffix or not file.is_dir()}
     found = [names[name] for name in sorted(names) if any(fnmatch.fnmatchcase(name, pattern) for pattern in globs)]
     for file in found:
         check_link(file)
+        if not file.is_file():
+            raise CheckpointError(f"file {file}", "it is no file, so that programs take it for absent", "copy it again")
     return tuple(found)
 
 

@@ -196,6 +196,7 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
             f"the context of {path} holds {checkpoint.context}",
             "lower --max-new-tokens or choose other items",
         )
+    _check_cache(checkpoint)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
     template = digest("\0".join(texts.values()))
@@ -245,6 +246,17 @@ def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
             f"--noise {spec.noise}",
             f"{spec.noise.error.name} reads whole rows, and those of {growing[0]} hold padded keys",
             "choose other operators or another error model",
+        )
+
+
+def _check_cache(checkpoint: Checkpoint) -> None:
+    """Greedy decoding here keeps keys and values, or states, in transformers' own cache; a few models have another."""
+    takes = getattr(checkpoint.model, "_supports_default_dynamic_cache", None)
+    if callable(takes) and not takes():
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path} of type {checkpoint.model.config.model_type}",
+            f"{type(checkpoint.model).__name__} keeps a cache of its own, which batched decoding cannot drive",
+            "evaluate another architecture, or score answers made elsewhere with harness score",
         )
 
 

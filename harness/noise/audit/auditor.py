@@ -133,13 +133,16 @@ class Auditor(ModuleWatcher):
     def _compare_scores(self, module: str, given: Tensor) -> None:
         """The scores that a softmax inside ``module`` was given against the product QK, where no mask hides them."""
         product = self._scores.pop(module, None)
+        scaling = getattr(self._attention.get(module), "scaling", None)
         if product is None or product.numel() != given.numel() or product.is_meta:
+            return
+        if not isinstance(scaling, int | float):  # as Falcon's: by what it scales cannot be told from outside
             return
         visible = given > torch.finfo(product.dtype).min / 4
         used = given.detach()[visible]
         exact = product.detach().reshape(given.shape)[visible]
         # some models scale the query beforehand: the factor is then 1
-        factors = (float(self._attention[module].scaling), 1.0)
+        factors = (float(scaling), 1.0)
         factor = min(factors, key=lambda factor: _distance((exact * factor).to(given.dtype), used))
         self._add(f"{module}:{QK}", (exact * factor).to(given.dtype), used, factor)
         if self._formula is not None:
