@@ -142,7 +142,7 @@ CONFIGS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     "a template": (lambda folder, run: folder / TEMPLATE, "unreadable JSON"),
     "a truncated one": (lambda folder, run: cut_config(folder), "unreadable JSON"),
     "a name twice": (lambda folder, run: twice(folder), "the name 'hidden_size' is given twice"),
-    "nested stop tokens": (lambda folder, run: nested(folder), "eos_token_id [[1]]"),
+    "nested stop tokens": (lambda folder, run: nested(folder), "with value [[1]]"),
 }
 
 
