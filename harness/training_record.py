@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.exceptions import CheckpointError
+from harness.strict import read_object
 
 FILE = "training.json"
 PROGRESS = ("step", "updates", "epochs")
@@ -85,12 +86,10 @@ def load_training_record(checkpoint: Path) -> TrainingRecord | None:
     file = checkpoint / FILE
     if not file.is_file():
         return None
+    data = read_object(file)
     try:
-        data = json.loads(file.read_text())
-        if not isinstance(data, dict):
-            raise ValueError("it is no JSON object")
         return TrainingRecord.from_json(data)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(f"file {file}", str(error), "write it again, or remove it") from None
 
 
