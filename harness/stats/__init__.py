@@ -15,7 +15,7 @@ from harness.stats.checks import (
     equal_seeds,
     score_table,
 )
-from harness.stats.clustered import cluster_mean, cluster_standard_error
+from harness.stats.clustered import cluster_standard_error
 from harness.stats.continuous import continuous_difference, continuous_mean, perplexity_ratio
 from harness.stats.equivalence import (
     MarginTest,
@@ -27,7 +27,7 @@ from harness.stats.equivalence import (
 )
 from harness.stats.hierarchical import HierarchicalInterval, hierarchical_mean
 from harness.stats.interval import Interval
-from harness.stats.means import mean_ratio, paired_mean, score_mean
+from harness.stats.means import cluster_mean, mean_ratio, paired_mean, score_mean
 from harness.stats.multiplicity import FAMILIES, Family, judge_family
 from harness.stats.newcombe import newcombe
 from harness.stats.odds import VerdictOdds, items_to_pass, verdict_odds, verdict_odds_mean
@@ -43,7 +43,7 @@ from harness.stats.proportion import wilson
 from harness.stats.quantiles import zero_discordance
 from harness.stats.sequential import EarlyStop, e_processes, early_stop, seeded_order
 from harness.stats.significance import TestResult, mcnemar_exact, paired_t, paired_t_of, sign_flip, welch_t
-from harness.stats.tails import UNDECIDED, Tails, mean_tails, ratio_tails, tango_tails, two_way_tails
+from harness.stats.tails import UNDECIDED, Tails, mean_ratio_tails, mean_tails, ratio_tails, tango_tails, two_way_tails
 from harness.stats.two_way import LEAST_SEEDS, TwoWayInterval, two_way_mean
 from harness.stats.two_way_ratio import two_way_ratio
 
@@ -88,6 +88,7 @@ __all__ = [
     "judge_family",
     "mcnemar_exact",
     "mean_ratio",
+    "mean_ratio_tails",
     "mean_tails",
     "minimum_detectable_effect",
     "newcombe",

@@ -1,4 +1,4 @@
-"""Rows that belong together: the mean over rows with the items (or runs) they come from as clusters."""
+"""Rows that belong together: sums and standard errors with the items (or runs) they come from as clusters."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.stats.checks import REAL, Floats, ScoreError, ScoreRange, vector
+from harness.stats.checks import Floats, ScoreError, ScoreRange, vector
 from harness.stats.interval import Interval
-from harness.stats.quantiles import check_alpha, t_quantile, zero_discordance
+from harness.stats.quantiles import zero_discordance
 
 
 def _codes(clusters: ArrayLike, rows: int) -> tuple[NDArray[np.intp], int]:
@@ -40,22 +40,6 @@ def cluster_standard_error(values: ArrayLike, clusters: ArrayLike) -> float:
     if len(sums) < 2:
         return math.inf
     return math.sqrt(float(np.square(sums).sum()) * len(sums) / (len(sums) - 1)) / len(rows)
-
-
-def cluster_mean(values: ArrayLike, clusters: ArrayLike, alpha: float = 0.05, limits: ScoreRange = REAL) -> Interval:
-    """The mean of rows with t quantiles on (clusters - 1) degrees of freedom, one-sided ``alpha`` per bound.
-
-    ``limits`` is the range of ``values``, see :func:`bounded`. Below two clusters the bounds are ``limits``.
-    """
-    check_alpha(alpha)
-    rows = vector(limits.check(values, "values"), "values")
-    error = cluster_standard_error(rows, clusters)
-    estimate = float(rows.mean()) if len(rows) else math.nan
-    if not math.isfinite(error):
-        return Interval(estimate, limits.low, limits.high)
-    count = len(np.unique(np.asarray(clusters)))
-    half = t_quantile(alpha, count - 1) * error
-    return bounded(estimate, half, count, alpha, limits)
 
 
 def bounded(estimate: float, half: float, n: int, alpha: float, limits: ScoreRange) -> Interval:

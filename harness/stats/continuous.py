@@ -8,28 +8,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.stats.checks import REAL, ScoreError, ScoreRange, same_items, vector
-from harness.stats.clustered import bounded
 from harness.stats.interval import Interval
+from harness.stats.means import bounded_mean
 from harness.stats.quantiles import check_alpha, t_quantile
 
 
 def continuous_mean(values: ArrayLike, alpha: float = 0.05, limits: ScoreRange = REAL) -> Interval:
     """Student's t interval of the mean of ``values`` (items,), one-sided ``alpha`` per bound, in score units.
 
-    ``limits`` is the range of ``values``: with one, the half-width is at least what zero discordance leaves open;
-    without one, values that are all equal leave the mean unbounded. Below two items the bounds are ``limits``.
+    ``limits`` is the range of ``values``: with one, the interval is that of :func:`harness.stats.paired_mean`;
+    without one it is Student's t, and values that are all equal leave the mean unbounded. Below two items the bounds are ``limits``.
     Raises :class:`ScoreError` on NaN, a wrong shape, or a value outside ``limits``.
     """
     check_alpha(alpha)
     scores = vector(values, "values", limits)
-    n = len(scores)
-    estimate = float(scores.mean()) if n else math.nan
-    if n < 2:
-        return Interval(estimate, limits.low, limits.high)
-    half = t_quantile(alpha, n - 1) * float(np.std(scores, ddof=1)) / math.sqrt(n)
-    if float(np.ptp(scores)) == 0:  # the rounding of a mean is no spread
-        half = 0.0
-    return bounded(estimate, half, n, alpha, limits)
+    return bounded_mean(scores, alpha, limits)
 
 
 def continuous_difference(

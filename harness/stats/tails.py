@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 from scipy import special
 
-from harness.stats.checks import DIFFERENCES, matrix, vector
+from harness.stats.checks import DIFFERENCES, FRACTIONS, matrix, same_items, vector
 from harness.stats.paired import checked_counts, difference_variance, ratio_variance
-from harness.stats.two_way import LEAST_SEEDS, Spread, mean_squares, over_items
+from harness.stats.two_way import LEAST_SEEDS, seed_columns
+from harness.stats.units import Units
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,11 @@ UNDECIDED = Tails(1.0, 1.0)
 """No evidence either way: too few items, or the estimate is the bound and nothing varies."""
 
 
-def _of_statistic(excess: float, statistic: float, freedom: float, least: float) -> Tails:
-    """``statistic`` is |excess| / standard error; ``least`` the p below which the least half-width holds p."""
-    if excess == 0 or math.isnan(statistic):
-        return UNDECIDED
-    tail = float(special.ndtr(-statistic) if freedom == math.inf else special.stdtr(freedom, -statistic))
-    tail = max(tail, least)
-    return Tails(tail, 1 - tail) if excess > 0 else Tails(1 - tail, tail)
-
-
 def _score(excess: float, error: float) -> Tails:
-    statistic = abs(excess) / error if error > 0 else math.inf
-    return _of_statistic(excess, statistic, math.inf, 0.0)
-
-
-def _least(excess: float, n: int) -> float:
-    """The alpha at which z^2/(n + z^2), the half-width that no interval of ``n`` items goes below, is |excess|."""
-    gap = min(1.0, abs(excess))
-    return 0.0 if gap == 1.0 else float(special.ndtr(-math.sqrt(n * gap / (1 - gap))))
+    if excess == 0:
+        return UNDECIDED
+    tail = float(special.ndtr(-abs(excess) / error)) if error > 0 else 0.0
+    return Tails(tail, 1 - tail) if excess > 0 else Tails(1 - tail, tail)
 
 
 def tango_tails(lost: float, gained: float, n: float, bound: float) -> Tails:
@@ -75,33 +63,39 @@ def ratio_tails(n11: float, n10: float, n01: float, n00: float, bound: float) ->
     return _score(noisy - bound * clean, math.sqrt(ratio_variance(n11, n10, n01, bound)))
 
 
-def mean_tails(differences: ArrayLike, bound: float) -> Tails:
+def mean_tails(differences: ArrayLike, bound: float, clusters: ArrayLike | None = None) -> Tails:
     """Of the mean of per-item ``differences`` (items,) against ``bound``, as :func:`harness.stats.paired_mean`.
 
-    With ``noisy - r * clean`` and the bound 0 it decides whether the retention is r, as
-    :func:`harness.stats.mean_ratio`. Below two items nothing is decided. Raises :class:`ScoreError` on a difference
-    outside [-1, 1].
+    Below two items, or clusters, nothing is decided. Raises :class:`ScoreError` on a difference outside [-1, 1].
     """
     values = vector(differences, "differences", DIFFERENCES)
-    n = len(values)
-    if n < 2:
-        return UNDECIDED
-    excess, error = float(values.mean()) - bound, float(values.std(ddof=1)) / math.sqrt(n)
-    statistic = abs(excess) / error if error > 0 else math.inf
-    return _of_statistic(excess, statistic, n - 1, _least(excess, n))
+    return _of_units(Units.of_scores(values[:, None], DIFFERENCES, clusters), bound)
 
 
-def two_way_tails(scores: ArrayLike, bound: float, least_seeds: int = LEAST_SEEDS) -> Tails:
+def two_way_tails(
+    scores: ArrayLike, bound: float, least_seeds: int = LEAST_SEEDS, clusters: ArrayLike | None = None
+) -> Tails:
     """Of the mean of ``scores`` (items, noise seeds) against ``bound``, as :func:`harness.stats.two_way_mean`.
 
     The scores are differences of fractions. Without items, or with one, nothing is decided. Raises
     :class:`ScoreError` on a score outside [-1, 1].
     """
     table = matrix(scores, "scores", DIFFERENCES)
-    items, seeds = table.shape
-    if items < 2 or seeds < 1:
+    if not table.size:
         return UNDECIDED
-    spread = over_items(table) if seeds < max(2, least_seeds) else Spread.of(mean_squares(table))
-    excess = float(table.mean()) - bound
-    statistic = abs(excess) / spread.error if spread.error > 0 else math.inf
-    return _of_statistic(excess, statistic, spread.freedom, _least(excess, items))
+    return _of_units(Units.of_scores(seed_columns(table, least_seeds), DIFFERENCES, clusters), bound)
+
+
+def mean_ratio_tails(noisy: ArrayLike, clean: ArrayLike, bound: float, clusters: ArrayLike | None = None) -> Tails:
+    """Of mean(noisy) / mean(clean) against ``bound`` above 0, as :func:`harness.stats.mean_ratio`; and as
+    :func:`harness.stats.two_way_ratio` where ``noisy`` is (items, noise seeds) with seeds enough."""
+    cells, reference = FRACTIONS.check(noisy, "noisy"), vector(clean, "clean", FRACTIONS)
+    table = cells[:, None] if cells.ndim == 1 else matrix(cells, "noisy")
+    same_items(table[:, 0] if table.size else table.ravel(), reference)
+    if not table.size:
+        return UNDECIDED
+    return _of_units(Units.of_ratio(seed_columns(table), reference, clusters), bound)
+
+
+def _of_units(units: Units, bound: float) -> Tails:
+    return UNDECIDED if units.n < 2 or units.worth < 2 else Tails(*units.tails(bound))

@@ -13,7 +13,7 @@ from statsmodels.stats.anova import anova_lm
 
 from harness.stats import FRACTIONS, REAL, hierarchical_mean, paired_mean, two_way_mean, zero_discordance
 from harness.stats.clustered import cluster_standard_error
-from harness.stats.two_way import mean_squares
+from harness.stats.mean_squares import mean_squares
 
 pytestmark = pytest.mark.unit
 

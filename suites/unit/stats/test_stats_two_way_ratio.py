@@ -9,9 +9,9 @@ from harness.stats import (
     ScoreError,
     ScoreRange,
     mean_ratio,
+    mean_ratio_tails,
     two_way_mean,
     two_way_ratio,
-    two_way_tails,
     zero_discordance,
 )
 
@@ -34,11 +34,12 @@ def test_at_its_bounds_the_two_way_interval_touches_0(seed: int, alpha: float) -
     noisy, clean = scores(n=60 + 40 * seed, seeds=5 + seed, seed=seed)
     found = two_way_ratio(noisy, clean, alpha)
     at_low, at_high = (two_way_mean(noisy - ratio * clean[:, None], alpha, EXCESS) for ratio in (found.low, found.high))
-    assert at_low.low == pytest.approx(0.0, abs=1e-9)
-    assert at_high.high == pytest.approx(0.0, abs=1e-9)
+    # the excess may reach further than the ends of a retention do, so that its interval is no narrower
+    assert at_low.low <= 1e-9 and at_high.high >= -1e-9
     assert found.estimate == pytest.approx(noisy.mean() / clean.mean())
     assert found.low < found.estimate < found.high
-    assert two_way_tails(noisy - found.low * clean[:, None], 0.0).above == pytest.approx(alpha, abs=1e-9)
+    assert mean_ratio_tails(noisy, clean, found.low).above == pytest.approx(alpha, abs=1e-7)
+    assert mean_ratio_tails(noisy, clean, found.high).below == pytest.approx(alpha, abs=1e-7)
 
 
 def test_without_spread_between_seeds_it_is_near_the_interval_over_items() -> None:
@@ -46,7 +47,9 @@ def test_without_spread_between_seeds_it_is_near_the_interval_over_items() -> No
     noisy, clean = scores(seeds=1)
     same = np.repeat(noisy, 6, axis=1)
     ours, items = two_way_ratio(same, clean), mean_ratio(noisy[:, 0], clean)
-    assert (ours.low, ours.high) == pytest.approx((items.low, items.high), rel=1e-6)
+    assert (ours.low, ours.high) == pytest.approx(
+        (items.low, items.high), rel=1e-3
+    )  # t instead of z where the null variance decides
     drawn, clean = scores(n=1000, seeds=8, seed_sd=0.0)
     ours, items = two_way_ratio(drawn, clean), mean_ratio(drawn.mean(axis=1), clean)
     assert (ours.low, ours.high) == pytest.approx((items.low, items.high), abs=0.01)
@@ -90,4 +93,4 @@ def test_nothing_left_and_nothing_lost() -> None:
     assert (none.estimate, none.low) == (0.0, 0.0) and 0 < none.high < 0.1
     every = two_way_ratio(np.repeat(clean[:, None], 5, axis=1), clean)
     floor = zero_discordance(100) / 0.8
-    assert (every.estimate, every.low, every.high) == pytest.approx((1.0, 1 - floor, 1 + floor), abs=1e-12)
+    assert (every.estimate, every.low, every.high) == pytest.approx((1.0, 1 - floor, 1 + floor), abs=2e-3)
