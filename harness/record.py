@@ -336,7 +336,9 @@ MeasurementKey = Mapping[str, str]
 class Arm:
     """One side of a comparison: the outcomes of one checkpoint under one measurement key.
 
-    ``outcomes[level][item][seed]`` holds an :class:`Outcome`; ``item`` is the content hash.
+    ``outcomes[level][item][seed]`` holds an :class:`Outcome`; ``item`` is the content hash. ``clusters`` holds
+    item -> name of the cluster (template, document, prompt) whose items may move together; an item without one stands
+    by itself.
     """
 
     label: str
@@ -345,3 +347,4 @@ class Arm:
     certificate: Certificate
     questions: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
+    clusters: Mapping[str, str] = field(default_factory=dict)

@@ -125,7 +125,7 @@ def _row(name: str, baseline: Baseline) -> dict[str, Any]:
 def _levels(arm: Arm) -> list[dict[str, Any]]:
     rows = []
     for level, cells in sorted(arm.outcomes.items()):
-        pairs = pair(cells, cells)
-        interval = accuracy(pairs.means()[0], pairs.binary, 0.05) if pairs.n else None
+        pairs = pair(cells, cells, clusters=arm.clusters)
+        interval = accuracy(pairs, pairs.means()[0], 0.05) if pairs.n else None
         rows.append({"level": level, "n": pairs.n, "accuracy": None if interval is None else interval.to_json()})
     return rows

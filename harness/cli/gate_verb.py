@@ -64,6 +64,7 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     options.set_up_logging(given["verbose"])
     policy = options.build_policy(given, ("min_retention", "across", "early_stop"))
     held = load_named(baselines_dir, baseline)
+    policy.check_judged(policy.levels or held.arm.outcomes)
     plan = early_plan(policy, held)
     try:
         run = _stored(target, held, plan, given) if is_run(target) else _evaluate(target, held, plan, given)

@@ -85,7 +85,7 @@ engine_options = apply(
     shared("device"),
     click.option("-v", "--verbose", is_flag=True, help=row("verbose").help),
 )
-policy_options = apply(shared("margin"), shared("policy"))
+policy_options = apply(shared("margin"), shared("policy"), shared("force"))
 json_option = click.option("--json", "as_json", is_flag=True, help=row("json").help)
 folder_option = shared("baselines-dir")
 
@@ -117,8 +117,9 @@ def engine_options_of(given: dict[str, Any]) -> EngineOptions:
 
 
 def build_policy(given: dict[str, Any], others: tuple[str, ...] = ()) -> GatePolicy:
-    """The policy of the file ``--policy``, or of ``--margin`` and the options called ``others``."""
+    """The policy of the file ``--policy``, or of ``--margin``, ``--force`` and the options called ``others``."""
     own = {name: given[name] for name in ("margin", *others) if given[name] is not None}
+    own |= {"force": True} if given.get("force") else {}
     if given["policy"] is None:
         return GatePolicy(**own)
     if own:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.gates.families import KINDS, NAMES, Adjusted, judge_levels
+from harness.gates.families import NAMES, Adjusted, judge_levels
 from harness.gates.policy import GatePolicy
 from harness.gates.result import LevelVerdict
-from harness.gates.verdicts import INCONCLUSIVE, INVALID
+from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID
 
 _Judged = dict[float, tuple[str, Adjusted]]
 
 
 def adjusted_levels(levels: tuple[LevelVerdict, ...], policy: GatePolicy) -> tuple[LevelVerdict, ...]:
-    """``levels`` judged alone -> judged as a family of :data:`harness.gates.families.KINDS`; others as they are.
+    """``levels`` judged alone -> judged as a family: PASS as the policy's family says, FAIL by Holm in every family.
 
-    A level that is INVALID by itself stays so and belongs to no family. An adjusted p is never smaller than its p, so
-    that a PASS or FAIL can only become INCONCLUSIVE (INVALID where a requirement lacks evidence). Where the unmeasured
-    outcomes of the family, all counted as lost or all as gained, would turn a level, it is INVALID.
+    A level that is INVALID by itself stays so and belongs to no family; one that stopped early keeps its verdict and
+    counts among the alarms. An adjusted p is never smaller than its p, so that a PASS or FAIL can only become
+    INCONCLUSIVE (INVALID where a requirement lacks evidence). Where the unmeasured outcomes of the family, all counted
+    as lost or all as gained, would turn a level, it is INVALID. One requirement alone needs no adjustment.
     """
     tests = {level.level: level.tests for level in levels if level.tests is not None}
-    if policy.family not in KINDS or not tests:
+    early = sum(level.tests is None and level.verdict != INVALID for level in levels)
+    alone = early + sum(len(own.measured) for own in tests.values()) == 1
+    if not tests or (alone and policy.family not in NAMES):
         return levels
+    alpha = policy.alpha_left or policy.alpha
     measured, lost, gained = (
-        judge_levels(policy.family, {level: getattr(own, case) for level, own in tests.items()}, policy.alpha)
+        judge_levels(policy.family, {level: getattr(own, case) for level, own in tests.items()}, alpha, early)
         for case in ("measured", "lost", "gained")
     )
     return tuple(
@@ -34,12 +38,14 @@ def adjusted_levels(levels: tuple[LevelVerdict, ...], policy: GatePolicy) -> tup
 
 def _adjusted(alone: LevelVerdict, measured: _Judged, cases: dict[str, _Judged]) -> LevelVerdict:
     verdict, found = measured[alone.level]
-    words: tuple[str, ...] = (found.sentence,)
+    words: tuple[str, ...] = ()
+    if found.family in NAMES or FAIL in (verdict, alone.verdict):
+        words = (found.sentence,)
     if verdict != alone.verdict:
         words = (f"taken alone this level would {alone.verdict}, adjusted it is {verdict}", *words)
     turned = tuple(
         f"counted as {case}, the outcomes of this family that were not measured would turn {verdict} into"
-        f" {judged[alone.level][0]}, adjusted by {NAMES[found.family]}"
+        f" {judged[alone.level][0]}, adjusted by {NAMES.get(found.family, 'Holm')}"
         for case, judged in cases.items()
         if judged[alone.level][0] != verdict
     )

@@ -71,10 +71,11 @@ class EarlyPlan:
         ours, theirs = candidate.get(level, {}), baseline.get(level, {})
         margin = dict(self.margins)[level]
         if not ours or not theirs or seeds_of(ours) != seeds_of(theirs):  # cannot be paired: the gate says INVALID
-            return early_stop([], margin, self.alpha, self.share, planned=planned)
+            return early_stop([], margin, self.alpha, self.share, planned=planned, alarms=len(self.margins))
         pairs = pair(ours, theirs, rows=items)
         (lost, least), (gained, most) = pairs.filled(0.0, 1.0).means(), pairs.filled(1.0, 0.0).means()
-        return early_stop(lost - least, margin, self.alpha, self.share, most=gained - most, planned=planned)
+        how = {"planned": planned, "alarms": len(self.margins)}
+        return early_stop(lost - least, margin, self.alpha, self.share, most=gained - most, **how)
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,21 @@ def plan_of(policy: GatePolicy, levels: Sequence[float], order_seed: int = 0, ba
 
 
 def check_independent(plan: EarlyPlan, *arms: Arm) -> None:
-    """Raises :class:`HarnessError` where items share the draws of a seed: then they are not independent bets."""
+    """Raises :class:`HarnessError` where items share draws or come in clusters: then they are no independent bets."""
     if any(shares_draws(arm, level) for arm in arms for level, _ in plan.margins):
         raise HarnessError(
-            f"early_stop {plan.share:g} under key:shared",
+            f"early_stop {plan.share:g} under key:shared, or an engine that does not repeat itself",
             "all items share the draws of a seed, so they are not independent, which early stopping needs",
             "drop early_stop, or key:shared",
         )
+    for arm in arms:
+        names = [name for item, name in arm.clusters.items() if any(item in cells for cells in arm.outcomes.values())]
+        if len(set(names)) < len(names):
+            raise HarnessError(
+                f"early_stop {plan.share:g} on items in clusters",
+                "items of a cluster move together, so they are not independent, which early stopping needs",
+                "drop early_stop",
+            )
 
 
 def look_back(plan: EarlyPlan, candidate: Arm, baseline: Arm) -> Looks:

@@ -35,19 +35,31 @@ def shared_draws_note(arm: Arm, level: float) -> tuple[str, ...]:
     if not shares_draws(arm, level):
         return ()
     seeds = len({seed for row in arm.outcomes.get(level, {}).values() for seed in row})
+    why = "draws are shared by all items (key:shared)" if keyed_shared(arm) else "draws do not repeat themselves"
     if seeds >= LEAST_SEEDS:
-        return (
-            f"draws are shared by all items (key:shared): the interval is over items and these {seeds} noise seeds",
-        )
+        return (f"{why}: the interval is over items and these {seeds} noise seeds",)
     return (
-        f"draws are shared by all items (key:shared): the interval is conditional on these {seeds} noise seeds"
+        f"{why}: the interval is conditional on these {seeds} noise seeds, so it decides nothing"
         f" ({LEAST_SEEDS} would show how far seeds lie apart)",
     )
 
 
+def keyed_shared(arm: Arm) -> bool:
+    """True where the noise is keyed without the item."""
+    return "key:shared" in arm.key.get("noise", "")
+
+
 def shares_draws(arm: Arm, level: float) -> bool:
-    """True where every item of ``arm`` sees the same draws of a noise seed at ``level``."""
-    return level != 0 and "key:shared" in arm.key.get("noise", "")
+    """True where what disturbs the items of ``arm`` belongs to the run: noise keyed without the item, noise drawn anew
+    on every call, or (then at level 0 too) an engine that was seen not to repeat itself."""
+    if engine_varies(arm):
+        return True
+    return level != 0 and (keyed_shared(arm) or arm.key.get("noise", "").startswith("nondeterministic"))
+
+
+def engine_varies(arm: Arm) -> bool:
+    """True where the certificate says that the engine gave other answers to the same prompts."""
+    return bool(getattr(arm.certificate, "nondeterministic", ""))
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ def clean_scores(pairs: Pairs | None, alpha: float) -> CleanScores | None:
     """The clean scores, or ``None`` where level 0 cannot be paired."""
     if pairs is None or pairs.n == 0:
         return None
-    candidate, baseline = (accuracy(side, pairs.binary, alpha).low for side in pairs.means())
+    candidate, baseline = (accuracy(pairs, side, alpha).low for side in pairs.means())
     return CleanScores(candidate, baseline, pairs.n)
 
 

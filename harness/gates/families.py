@@ -2,7 +2,8 @@
 
 A level PASSes if every requirement is met, so its p for PASS is the largest of theirs (an intersection-union test:
 Berger 1982, Technometrics 24, 295-300), and the levels are adjusted by the policy's family. A level FAILs if any
-requirement is missed, so every requirement of every level is an alarm of its own; alarms are always adjusted by Holm.
+requirement is missed, so every requirement of every level is an alarm of its own; alarms are adjusted by Holm in every
+family, because a FAIL at any level fails the gate.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from typing import Any
 
 from harness.gates.pairing import Pairs
 from harness.gates.parts import Part
-from harness.gates.policy import BENJAMINI_HOCHBERG, HOLM
+from harness.gates.policy import ALL_MUST_PASS, BENJAMINI_HOCHBERG, FIXED_SEQUENCE, HOLM
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS
 from harness.stats import multiplicity
 
-KINDS = {HOLM: multiplicity.HOLM, BENJAMINI_HOCHBERG: multiplicity.BENJAMINI_HOCHBERG}
-"""Families of a policy that adjust p-values -> their names in :mod:`harness.stats`."""
+KINDS: Mapping[str, str | None] = {
+    FIXED_SEQUENCE: None,
+    ALL_MUST_PASS: None,
+    HOLM: multiplicity.HOLM,
+    BENJAMINI_HOCHBERG: multiplicity.BENJAMINI_HOCHBERG,
+}
+"""Family of a policy -> how p-values for PASS are adjusted in :mod:`harness.stats`, ``None``: not at all."""
 
 NAMES = {HOLM: "Holm", BENJAMINI_HOCHBERG: "Benjamini-Hochberg"}
 
@@ -69,16 +75,24 @@ class Adjusted:
     @property
     def sentence(self) -> str:
         """Both p-values with the family, for reasons."""
+        alarms = (
+            f"alarms are adjusted by Holm over {self.requirements} requirements: p for FAIL {self.p_fail:.3g}, adjusted"
+            f" {self.adjusted_fail:.3g}"
+        )
+        if self.family not in NAMES:
+            return alarms
         return (
             f"p for PASS {self.p_pass:.3g}, adjusted {self.adjusted_pass:.3g} by {NAMES[self.family]} over"
-            f" {self.levels} levels; alarms are adjusted by Holm over {self.requirements} requirements: p for FAIL"
-            f" {self.p_fail:.3g}, adjusted {self.adjusted_fail:.3g}"
+            f" {self.levels} levels; {alarms}"
         )
 
 
-def judge_levels(family: str, parts: Mapping[float, Sequence[Part]], alpha: float) -> dict[float, tuple[str, Adjusted]]:
+def judge_levels(
+    family: str, parts: Mapping[float, Sequence[Part]], alpha: float, others: int = 0
+) -> dict[float, tuple[str, Adjusted]]:
     """level -> (verdict, p-values) of ``parts`` (level -> requirements) as one of :data:`KINDS`, one-sided ``alpha``.
 
+    ``others`` counts alarms that were decided elsewhere (levels that stopped early): they count, with p = 1.
     A requirement without evidence (INVALID) counts with p = 1 for PASS and raises no alarm; unless another one FAILs
     its level is INVALID.
     """
@@ -89,7 +103,9 @@ def judge_levels(family: str, parts: Mapping[float, Sequence[Part]], alpha: floa
         for index, part in enumerate(own)
         if part.verdict != INVALID
     }
-    passed = multiplicity.judge_family(KINDS[family], passing, alpha)
+    alarms |= {f"early {index}": 1.0 for index in range(others)}
+    kind = KINDS[family]
+    adjusted_pass = passing if kind is None else multiplicity.judge_family(kind, passing, alpha).adjusted
     alarmed = multiplicity.judge_family(multiplicity.HOLM, alarms, alpha)
     found = {}
     for level, own in parts.items():
@@ -100,7 +116,7 @@ def judge_levels(family: str, parts: Mapping[float, Sequence[Part]], alpha: floa
             len(passing),
             len(alarms),
             passing[name],
-            passed.adjusted[name],
+            adjusted_pass[name],
             min((alarms[each] for each in names), default=1.0),
             min((alarmed.adjusted[each] for each in names), default=1.0),
         )

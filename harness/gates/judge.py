@@ -17,7 +17,7 @@ from harness.gates.evidence import (
     shares_draws,
     turned_by_missing,
 )
-from harness.gates.families import KINDS, Tests
+from harness.gates.families import Tests
 from harness.gates.keys import axis_note, key_differences
 from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
 from harness.gates.parts import (
@@ -35,7 +35,7 @@ from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
 from harness.gates.result import GateResult, LevelVerdict
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, worst
 from harness.record import EXTERNAL, Arm
-from harness.stats import EarlyStop, bca_mean
+from harness.stats import EarlyStop, bca_mean, cluster_bca
 from harness.stats.sequential import WITHIN
 
 CLEAN = 0.0
@@ -53,6 +53,11 @@ class _Match:
 
     def arms(self) -> tuple[tuple[str, Arm], tuple[str, Arm]]:
         return ("candidate", self.candidate), ("baseline", self.baseline)
+
+    @property
+    def clusters(self) -> dict[str, str]:
+        """item -> cluster, as either side knows it."""
+        return {**self.baseline.clusters, **self.candidate.clusters}
 
     def notes(self, level: float) -> tuple[str, ...]:
         external = tuple(note for role, arm in self.arms() for note in external_note(role, arm, level))
@@ -94,19 +99,24 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_
     differing field. Otherwise items are paired by hash and noise seed, and each level is judged by the lower and
     upper bound of the paired difference (and of the retention, if the policy asks for it). Evidence comes first:
     a certificate with problems, other seeds, a clean score at the floor, or unmeasured items that could turn the
-    verdict make a level INVALID. Raises :class:`HarnessError` on a score outside [0, 1].
+    verdict make a level INVALID. Raises :class:`HarnessError` on a score outside [0, 1]
+    and on a rule of the policy for a level that is not judged.
 
+    A FAIL is adjusted by Holm over all requirements of all levels in every family, so that the chance of any wrong
+    one is at most alpha; where items come in clusters the intervals are over cluster means.
     With ``policy.early_stop`` a level is decided by its e-process over the items in random order (``order_seed``) if
     that decides, else by the interval at the alpha that is left; :class:`HarnessError` where items share draws.
     """
     policy = policy or GatePolicy()
+    policy.check_judged(_levels(_Match(candidate, baseline, policy, None)))
     differing = key_differences(candidate.key, baseline.key, policy.across)
     looks = None if differing else _looks(candidate, baseline, policy, order_seed)
     baseline = baseline if looks is None else looks.restrict(baseline)
     clean = None if differing else _clean(candidate, baseline, policy.alpha)
     match = _Match(candidate, baseline, policy, clean, looks)
     judged = tuple(_judge_level(match, level, differing) for level in _levels(match))
-    levels = fixed_sequence(judged) if policy.family == FIXED_SEQUENCE else adjusted_levels(judged, policy)
+    adjusted = adjusted_levels(judged, policy)
+    levels = fixed_sequence(adjusted) if policy.family == FIXED_SEQUENCE else adjusted
     return GateResult(
         verdict=worst(level.verdict for level in levels),
         reasons=(differing or _summary(levels))
@@ -169,7 +179,8 @@ def _held_back(level: LevelVerdict, stopped: LevelVerdict) -> LevelVerdict:
 def _clean(candidate: Arm, baseline: Arm, alpha: float) -> CleanScores | None:
     if pairing_problem(candidate, baseline, CLEAN):
         return None
-    return clean_scores(pair(candidate.outcomes[CLEAN], baseline.outcomes[CLEAN]), alpha)
+    clusters = {**baseline.clusters, **candidate.clusters}
+    return clean_scores(pair(candidate.outcomes[CLEAN], baseline.outcomes[CLEAN], clusters=clusters), alpha)
 
 
 def _judge_level(match: _Match, level: float, differing: tuple[str, ...]) -> LevelVerdict:
@@ -180,8 +191,8 @@ def _judge_level(match: _Match, level: float, differing: tuple[str, ...]) -> Lev
     unpaired = pairing_problem(match.candidate, match.baseline, level)
     if unpaired:
         return LevelVerdict(level, INVALID, (unpaired, *objections, *notes))
-    shared = shares_draws(match.candidate, level)
-    pairs = pair(match.candidate.outcomes[level], match.baseline.outcomes[level], shared)
+    shared = any(shares_draws(arm, level) for _, arm in match.arms())
+    pairs = pair(match.candidate.outcomes[level], match.baseline.outcomes[level], shared, clusters=match.clusters)
     own = _own_pairs(match.candidate, level)
     measured = _measure(match, level, pairs, own)
     if pairs.n == 0:
@@ -202,7 +213,7 @@ def _own_pairs(candidate: Arm, level: float) -> Pairs | None:
     clean = candidate.outcomes.get(CLEAN)
     if not clean or level == CLEAN:
         return None
-    return pair(candidate.outcomes[level], clean, shares_draws(candidate, level))
+    return pair(candidate.outcomes[level], clean, shares_draws(candidate, level), clusters=candidate.clusters)
 
 
 def _decide(
@@ -216,7 +227,7 @@ def _decide(
     objections += turned_by_missing(gating, lambda given: combined(match.parts(given, level)))
     if objections:
         return replace(measured, reasons=objections)
-    in_family = match.policy.family in KINDS and verdict != INVALID
+    in_family = verdict != INVALID
     return replace(
         measured,
         verdict=verdict,
@@ -254,11 +265,13 @@ def _measure(match: _Match, level: float, pairs: Pairs, own: Pairs | None) -> Le
     bootstrap = None
     if policy.bootstrap_resamples:
         label = f"level {level:g}"
-        bootstrap = bca_mean(ours - theirs, alpha, policy.bootstrap_seed, policy.bootstrap_resamples, label)
+        groups = pairs.groups
+        how = (alpha, policy.bootstrap_seed, policy.bootstrap_resamples, label)
+        bootstrap = bca_mean(ours - theirs, *how) if groups is None else cluster_bca(ours - theirs, groups, *how)
     return replace(
         found,
-        accuracy=accuracy(ours, pairs.binary, policy.alpha),
-        baseline_accuracy=accuracy(theirs, pairs.binary, policy.alpha),
+        accuracy=accuracy(pairs, ours, policy.alpha),
+        baseline_accuracy=accuracy(pairs, theirs, policy.alpha),
         difference=difference(pairs, alpha),
         retention=retention(own, policy.alpha, policy.floor) if own is not None else None,
         bootstrap=bootstrap,

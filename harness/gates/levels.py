@@ -84,7 +84,7 @@ def compare_levels(
         problems.append(f"level {level:g} is compared with itself, which shows nothing")
     shared = any(shares_draws(arm, each) for each in asked)
     complete = all(_present(arm, each) for each in asked)
-    pairs = pair(arm.outcomes[level], arm.outcomes[against], shared) if complete else None
+    pairs = pair(arm.outcomes[level], arm.outcomes[against], shared, clusters=arm.clusters) if complete else None
     if pairs is not None and pairs.n == 0:
         problems.append(f"none of {pairs.total} items was measured at both levels")
     elif pairs is not None:
@@ -110,7 +110,7 @@ def _present(arm: Arm, level: float) -> bool:
 
 def _floor(pairs: Pairs, against: float, alpha: float, floor: float) -> list[str]:
     _, reference = pairs.means()
-    low = accuracy(reference, pairs.binary, alpha).low
+    low = accuracy(pairs, reference, alpha).low
     if low >= floor:
         return []
     return [

@@ -31,12 +31,14 @@ class Pairs:
     """Two aligned score matrices (items, seeds), fractions in [0, 1], NaN where nothing was measured.
 
     The rows are the union of both sides' items. ``first`` is the judged side, ``second`` its reference. ``shared``
-    says that all items share the draws of a noise seed, so that seeds are crossed with items.
+    says that all items share the draws of a noise seed, so that seeds are crossed with items. ``clusters`` (items,)
+    numbers the cluster of every row, ``None`` where every item stands by itself.
     """
 
     first: Floats
     second: Floats
     shared: bool = False
+    clusters: NDArray[np.int64] | None = None
 
     @property
     def total(self) -> int:
@@ -81,7 +83,16 @@ class Pairs:
             np.where(np.isnan(self.first), first, self.first),
             np.where(np.isnan(self.second), second, self.second),
             self.shared,
+            self.clusters,
         )
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """The clusters of the measured rows, ``None`` where each holds one of them, so that items are independent."""
+        if self.clusters is None:
+            return None
+        found = self.clusters[self._measured]
+        return None if len(np.unique(found)) == len(found) else found
 
     @property
     def crossed(self) -> bool:
@@ -128,11 +139,25 @@ def _sound(outcome: Outcome | None) -> bool:
     return not _measured(outcome) or 0 <= outcome.right <= 1
 
 
-def pair(first: Cells, second: Cells, shared: bool = False, rows: Sequence[str] | None = None) -> Pairs:
+def pair(
+    first: Cells,
+    second: Cells,
+    shared: bool = False,
+    rows: Sequence[str] | None = None,
+    clusters: Mapping[str, str] | None = None,
+) -> Pairs:
     """Align two sides by item hash; the columns are each side's own seeds. ``rows``: these items, in this order
-    (default: all, by hash). Raises on a score outside [0, 1]."""
+    (default: all, by hash). ``clusters``: item -> cluster; an item without one is its own. Raises on a score outside
+    [0, 1]."""
     items = sorted(set(first) | set(second)) if rows is None else list(rows)
-    return Pairs(_scores(first, items, seeds_of(first)), _scores(second, items, seeds_of(second)), shared)
+    matrices = _scores(first, items, seeds_of(first)), _scores(second, items, seeds_of(second))
+    return Pairs(*matrices, shared, _numbered(items, clusters) if clusters else None)
+
+
+def _numbered(items: Sequence[str], clusters: Mapping[str, str]) -> NDArray[np.int64]:
+    numbers: dict[tuple[bool, str], int] = {}
+    keys = [(item in clusters, clusters.get(item, item)) for item in items]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def unscored(cells: Cells, items: set[str], seeds: tuple[int, ...]) -> dict[str, int]:

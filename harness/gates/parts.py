@@ -6,31 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from harness.gates.bounds import Bound, accuracy_interval, difference_bound, over_seeds, retention_bound
 from harness.gates.pairing import Floats, Pairs
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS
-from harness.stats import (
-    LEAST_SEEDS,
-    MAX_ITEMS,
-    Interval,
-    Tails,
-    items_needed_mean,
-    items_needed_paired,
-    items_needed_ratio,
-    mean_ratio,
-    mean_tails,
-    paired_mean,
-    ratio_score,
-    ratio_tails,
-    score_mean,
-    tango,
-    tango_tails,
-    two_way_mean,
-    two_way_ratio,
-    two_way_tails,
-    wilson,
-)
+from harness.stats import LEAST_SEEDS, MAX_ITEMS, Interval, Tails
 
 
 @dataclass(frozen=True)
@@ -66,61 +45,23 @@ def combined_items(parts: Sequence[Part]) -> int | None:
     return max(known) if known and len(known) == len(needed) else None
 
 
-def accuracy(values: Floats, binary: bool, alpha: float) -> Interval:
-    """Accuracy (fraction) of per-item means: Wilson for single draws, else Student's t."""
-    if binary:
-        return wilson(float(values.sum()), len(values), alpha)
-    return score_mean(values, alpha)
+def accuracy(pairs: Pairs, values: Floats, alpha: float) -> Interval:
+    """Accuracy (fraction) of one side's per-item means ``values`` of ``pairs``."""
+    return accuracy_interval(values, pairs.binary, alpha, pairs.groups)
 
 
 def difference(pairs: Pairs, alpha: float) -> Interval:
-    """Mean of first - second over measured pairs: Tango for single draws, else per-item means; over items and noise
-    seeds where all items share the draws of a seed and there are enough seeds."""
-    if pairs.binary:
-        return tango(*pairs.flips(), pairs.n, alpha)
-    if pairs.crossed:
-        ours, theirs = pairs.cells()
-        return two_way_mean(ours - theirs, alpha)
-    first, second = pairs.means()
-    return paired_mean(first - second, alpha)
+    """Mean of first - second over measured pairs, by the interval that :mod:`harness.gates.bounds` chooses."""
+    found = difference_bound(pairs).interval(alpha)
+    assert found is not None
+    return found
 
 
 def retention(pairs: Pairs, alpha: float, floor: float) -> Interval | None:
-    """acc(noisy) / acc(clean); ``None`` where the clean accuracy's lower bound is below ``floor``.
-
-    Over items and noise seeds where all items share the draws of a seed and there are enough seeds: the clean side then
-    has one score per item, the same beside every seed.
-    """
-    noisy, clean = pairs.means()
-    if pairs.n == 0 or accuracy(clean, pairs.binary, alpha).low < floor:
+    """acc(noisy) / acc(clean); ``None`` where the clean accuracy's lower bound is below ``floor``."""
+    if pairs.n == 0 or accuracy(pairs, pairs.means()[1], alpha).low < floor:
         return None
-    if pairs.binary:
-        return ratio_score(*_table(pairs), alpha)
-    if _over_seeds(pairs):
-        return two_way_ratio(pairs.cells()[0], clean, alpha)
-    return mean_ratio(noisy, clean, alpha)
-
-
-def _over_seeds(pairs: Pairs) -> bool:
-    """True where a retention is over items and seeds: the noisy side alone has to show how far seeds lie apart."""
-    return pairs.crossed and pairs.first.shape[1] >= LEAST_SEEDS
-
-
-def _shortfall(pairs: Pairs, minimum: float) -> Floats:
-    """noisy - minimum * clean, (items, seeds) where seeds are crossed with items, else (items,) means over seeds."""
-    noisy, clean = pairs.means()
-    if _over_seeds(pairs):
-        found: Floats = pairs.cells()[0] - minimum * clean[:, None]
-        return found
-    return noisy - minimum * clean
-
-
-def _table(pairs: Pairs) -> tuple[int, int, int, int]:
-    """(n11, n10, n01, n00), first index noisy, second clean."""
-    noisy, _ = pairs.means()
-    lost, gained = pairs.flips()
-    right = int(noisy.sum())
-    return right - gained, gained, lost, pairs.n - right - lost
+    return retention_bound(pairs).interval(alpha)
 
 
 def _decide(interval: Interval, bound: float, closed: bool) -> str:
@@ -135,25 +76,6 @@ def _p_values(tails: Tails, verdict: str, alpha: float) -> tuple[float, float]:
     beyond = math.nextafter(alpha, 1.0)
     passing = min(tails.above, alpha) if verdict == PASS else max(tails.above, beyond)
     return passing, min(tails.below, alpha) if verdict == FAIL else max(tails.below, beyond)
-
-
-def _difference_tails(pairs: Pairs, bound: float) -> Tails:
-    """Of the test whose interval :func:`difference` is."""
-    if pairs.binary:
-        return tango_tails(*pairs.flips(), pairs.n, bound)
-    if pairs.crossed:
-        ours, theirs = pairs.cells()
-        return two_way_tails(ours - theirs, bound)
-    first, second = pairs.means()
-    return mean_tails(first - second, bound)
-
-
-def _retention_tails(pairs: Pairs, minimum: float) -> Tails:
-    """Of the test whose interval :func:`retention` is."""
-    if pairs.binary:
-        return ratio_tails(*_table(pairs), minimum)
-    shortfall = _shortfall(pairs, minimum)
-    return two_way_tails(shortfall, 0.0) if _over_seeds(pairs) else mean_tails(shortfall, 0.0)
 
 
 _RELATION = {PASS: "lies above", FAIL: "lies below", INCONCLUSIVE: "contains"}
@@ -176,49 +98,65 @@ def points(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
-def _spread(values: Floats) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+def _too_few_seeds(pairs: Pairs, seeds: int) -> str | None:
+    """Why nothing is decided where all items share draws of too few seeds, None where that is not so.
+
+    The spread over items says nothing of the next seed: the bound would be wrong in one case of five.
+    """
+    if not pairs.shared or seeds >= LEAST_SEEDS:
+        return None
+    return (
+        f"all items share the draws of a noise seed (key:shared, or an engine that is not deterministic), and"
+        f" {seeds} such seed{'s' * (seeds != 1)} decide{'s' * (seeds == 1)} nothing: {LEAST_SEEDS} noise seeds are"
+        " needed to know how far they lie apart"
+    )
 
 
 def difference_part(pairs: Pairs, margin: float, alpha: float) -> Part:
     """The drop must stay within ``margin``: lower bound above -margin PASS, upper bound below it FAIL."""
+    bound, few = difference_bound(pairs), _too_few_seeds(pairs, max(pairs.first.shape[1], pairs.second.shape[1]))
     found = difference(pairs, alpha)
-    verdict, needed = _decide(found, -margin, closed=False), None
-    if verdict == INCONCLUSIVE and pairs.binary:
-        needed = items_needed_paired(*pairs.flips(), pairs.n, margin, alpha)
-    elif verdict == INCONCLUSIVE and pairs.n > 1 and not pairs.crossed:
-        first, second = pairs.means()
-        needed = items_needed_mean(found.estimate, _spread(first - second), margin, alpha)
-    reason = (
-        f"the difference is {points(found.estimate)} points; its interval {points(found.low)} to"
-        f" {points(found.high)} {_RELATION[verdict]} {points(-margin)} (margin {100 * margin:.2f} points,"
-        f" one-sided alpha {alpha:g}), on {pairs.n} of {pairs.total} items{_outlook(verdict, needed, pairs)}"
+    falling = found.estimate < -margin
+    words = (
+        f"the difference is {points(found.estimate)} points; its interval {points(found.low)} to {points(found.high)}"
     )
-    p_values = _p_values(_difference_tails(pairs, -margin), verdict, alpha)
-    return Part(verdict, reason, needed, found.estimate < -margin, *p_values)
+    on = f"on {pairs.n} of {pairs.total} items"
+    if few is not None:
+        return Part(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)
+    verdict = _decide(found, -margin, closed=False)
+    needed = bound.needed(-margin, alpha) if verdict == INCONCLUSIVE else None
+    reason = (
+        f"{words} {_RELATION[verdict]} {points(-margin)} (margin {100 * margin:.2f} points,"
+        f" one-sided alpha {alpha:g}), {on}{_by(bound, pairs)}{_outlook(verdict, needed, pairs)}"
+    )
+    return Part(verdict, reason, needed, falling, *_p_values(bound.tails(-margin), verdict, alpha))
 
 
 def retention_part(pairs: Pairs, minimum: float, alpha: float, floor: float) -> Part:
     """The retention must reach ``minimum``; undefined retention is no evidence and INVALID."""
-    found = retention(pairs, alpha, floor)
+    found, few = retention(pairs, alpha, floor), _too_few_seeds(pairs, pairs.first.shape[1])
     if found is None:
         return Part(
             INVALID, f"retention is undefined on {pairs.n} of {pairs.total} items, so it cannot reach {minimum:g}"
         )
-    needed = None
-    if _over_seeds(pairs):  # the test itself decides: the ratios that it accepts need not be an interval
-        verdict = _decide(two_way_mean(_shortfall(pairs, minimum), alpha), 0.0, closed=True)
+    falling = found.estimate < minimum
+    words = f"the retention is {found.estimate:.4f}; its interval {found.low:.4f} to {found.high:.4f}"
+    on = f"on {pairs.n} of {pairs.total} items"
+    if few is not None:
+        return Part(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)
+    bound = retention_bound(pairs)
+    tails = bound.tails(minimum)
+    if over_seeds(pairs):  # the test itself decides: the ratios that it accepts need not be an interval
+        verdict = PASS if tails.above <= alpha else FAIL if tails.below < alpha else INCONCLUSIVE
     else:
         verdict = _decide(found, minimum, closed=True)
-    if verdict == INCONCLUSIVE and pairs.binary:
-        needed = items_needed_ratio(*_table(pairs), minimum, alpha)
-    elif verdict == INCONCLUSIVE and not _over_seeds(pairs):
-        shortfall = _shortfall(pairs, minimum)
-        needed = items_needed_mean(float(shortfall.mean()), _spread(shortfall), 0.0, alpha)
-    reason = (
-        f"the retention is {found.estimate:.4f}; its interval {found.low:.4f} to {found.high:.4f}"
-        f" {_RELATION[verdict]} the minimum {minimum:g}, on {pairs.n} of {pairs.total} items"
-        f"{_outlook(verdict, needed, pairs)}"
+    needed = bound.needed(minimum, alpha) if verdict == INCONCLUSIVE else None
+    reason = f"{words} {_RELATION[verdict]} the minimum {minimum:g}, {on}{_by(bound, pairs)}" + _outlook(
+        verdict, needed, pairs
     )
-    p_values = _p_values(_retention_tails(pairs, minimum), verdict, alpha)
-    return Part(verdict, reason, needed, found.estimate < minimum, *p_values)
+    return Part(verdict, reason, needed, falling, *_p_values(tails, verdict, alpha))
+
+
+def _by(bound: Bound, pairs: Pairs) -> str:
+    """The name of the interval, where it is not the one that the number of draws says."""
+    return f", by {bound.name}" if pairs.groups is not None else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from harness.exceptions import HarnessError
 from harness.spec.text import nearest
@@ -35,12 +36,16 @@ HOLM, BENJAMINI_HOCHBERG = "holm", "benjamini_hochberg"
 FAMILIES = (FIXED_SEQUENCE, ALL_MUST_PASS, HOLM, BENJAMINI_HOCHBERG)
 """How several levels are held together. Fixed sequence: a level can PASS only after every lower one did. All must pass:
 each level for itself (an intersection-union test). Holm and Benjamini-Hochberg: p-values adjusted over the levels, for
-claims about single levels; the second holds the false discovery rate only. The verdict over all is the worst in each.
+claims about single levels; the second holds the false discovery rate only. In every family a FAIL is adjusted by Holm
+over all levels, and the verdict over all is the worst.
 """
 
 STOP, FAILS = "stop", "fail"
 INCONCLUSIVE_ACTIONS = (STOP, FAILS)
 """What INCONCLUSIVE does: exit code 3, or 1 like a FAIL. It is never green."""
+
+MOST_ALPHA, MOST_MARGIN = 0.2, 0.5
+"""Above these a policy says nothing that anyone would want, so that it is a slip unless it is forced."""
 
 PerLevel = tuple[tuple[float, float], ...]
 
@@ -58,6 +63,7 @@ class GatePolicy:
     :data:`FAMILIES`, ``inconclusive`` of :data:`INCONCLUSIVE_ACTIONS`. ``bootstrap_resamples``: 0 leaves the bootstrap
     out. ``across``: the one field of the measurement key (of :data:`AXES`) along which both are meant to differ.
     ``early_stop``: the share of ``alpha`` spent on looking after every item, so that clear cases stop early; 0 is off.
+    ``force`` allows an alpha above :data:`MOST_ALPHA` and margins above :data:`MOST_MARGIN`.
 
     Raises :class:`HarnessError` on a value outside its range.
     """
@@ -77,6 +83,7 @@ class GatePolicy:
     family: str = FIXED_SEQUENCE
     inconclusive: str = STOP
     early_stop: float = 0.0
+    force: bool = False
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -99,6 +106,9 @@ class GatePolicy:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise HarnessError(f"{name} {value!r}", f"it is a whole number, at least {least}", f"leave {name} out")
         self._check_early_stop()
+        self._check_force()
+        if self.levels:
+            self.check_judged(self.levels)
 
     def _check_early_stop(self) -> None:
         name = f"early_stop {self.early_stop!r}"
@@ -112,6 +122,46 @@ class GatePolicy:
         if self.family not in (FIXED_SEQUENCE, ALL_MUST_PASS):
             rule = f"{self.family} orders levels by their p-values, and a level that stops early has none"
             raise HarnessError(name, rule, f"use the family {FIXED_SEQUENCE} or {ALL_MUST_PASS}, or drop early_stop")
+
+    def _check_force(self) -> None:
+        if not isinstance(self.force, bool):
+            raise HarnessError(f"force {self.force!r}", "it is true or false", "write force = true")
+        largest = max(self.margin, *(value for _, value in self.margins), 0.0)
+        for name, value, most in (("alpha", self.alpha, MOST_ALPHA), ("margin", largest, MOST_MARGIN)):
+            if value > most and not self.force:
+                rule = f"an {name}" if name == "alpha" else f"a {name}"
+                raise HarnessError(
+                    f"{name} {value:g}",
+                    f"{rule} above {most:g} lets nearly everything pass",
+                    "lower it, or write force = true (--force) to have it",
+                )
+
+    def check_judged(self, levels: Iterable[float]) -> None:
+        """Raise :class:`HarnessError` where a rule is for a level that is not among the judged ``levels``."""
+        judged = sorted(set(levels))
+        for key, rules in (("margin_at", self.margins), ("retention_at", self.retentions)):
+            known = [level for level in judged if level or key == "margin_at"]
+            for level, _ in rules:
+                if level in known:
+                    continue
+                if level in judged:
+                    raise HarnessError(
+                        f"{key} of level 0", "a retention is relative to level 0, which has none", "leave it out"
+                    )
+                near = min(known, key=lambda each: _apart(each, level), default=None)
+                raise HarnessError(
+                    f"{key} of level {level:g}",
+                    f"the judged levels are {', '.join(f'{each:g}' for each in judged) or 'none'}",
+                    "leave it out" if near is None else f"did you mean {near:g}?",
+                )
+
+    def within(self, levels: Iterable[float]) -> GatePolicy:
+        """The same rules without those for levels outside ``levels``: of a gate that judges some of them on purpose."""
+        kept = set(levels)
+        margins, retentions = (
+            tuple(rule for rule in rules if rule[0] in kept) for rules in (self.margins, self.retentions)
+        )
+        return replace(self, margins=margins, retentions=retentions)
 
     @property
     def alpha_left(self) -> float:
@@ -130,15 +180,20 @@ class GatePolicy:
     def family_text(self) -> str:
         """What stands beside a verdict over several levels."""
         words = {
-            FIXED_SEQUENCE: "fixed sequence over levels, restricting PASS only",
-            ALL_MUST_PASS: "all levels must pass, each for itself",
+            FIXED_SEQUENCE: "fixed sequence over levels, restricting PASS only; alarms are adjusted by Holm",
+            ALL_MUST_PASS: "all levels must pass, each for itself; alarms are adjusted by Holm",
             HOLM: "Holm over levels, the chance of any wrong PASS is held; alarms are adjusted by Holm",
             BENJAMINI_HOCHBERG: "Benjamini-Hochberg over levels, of the levels that PASS the expected share of wrong"
             " ones (false discovery rate) is held; alarms are adjusted by Holm",
         }
         if self.family in (HOLM, BENJAMINI_HOCHBERG):
             return f"{words[self.family]}; alpha {self.alpha:g} one-sided for the family"
-        return f"{words[self.family]}; alpha {self.alpha:g} one-sided each"
+        return f"{words[self.family]}; alpha {self.alpha:g} one-sided, for each PASS and for any FAIL"
+
+
+def _apart(level: float, given: float) -> float:
+    """How far a known level is from what was written, where 10 may mean 10 %."""
+    return min(abs(level - given), abs(level - given / 100))
 
 
 def _check_share(name: str, value: float | None, above: float | None = None) -> None:

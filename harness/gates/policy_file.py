@@ -78,7 +78,7 @@ def _plain(name: str, value: Any) -> Any:
         if not isinstance(value, str):
             raise HarnessError(f"{name} {value!r}", "it is a word in quotes")
         return value
-    return value if str(kind) == "int" else _number(name, value)
+    return value if str(kind) in ("int", "bool") else _number(name, value)
 
 
 def _number(name: str, value: Any) -> float:

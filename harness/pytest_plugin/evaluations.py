@@ -120,6 +120,8 @@ class Evaluations:
         if not is_run(self.given["checkpoint"]):
             levels = set(self.spec.levels)
             kept = {level: cells for level, cells in held.arm.outcomes.items() if level in levels}
+            policy.check_judged(policy.levels or held.arm.outcomes)
+            policy = policy.within(levels)
             held = replace(held, arm=replace(held.arm, outcomes=kept))
         plan = early_plan(policy, held)
         run = self.run(plan, held)

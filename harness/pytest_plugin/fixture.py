@@ -194,8 +194,8 @@ class Robustness:
         if problems:
             raise pytest.fail.Exception(f"{INVALID} level {100 * level:g} %: {'; '.join(problems)}", pytrace=False)
         cells = self.run.arm.outcomes[level]
-        pairs = pair(cells, cells)
-        return accuracy(pairs.means()[0], pairs.binary, 0.05)
+        pairs = pair(cells, cells, clusters=self.run.arm.clusters)
+        return accuracy(pairs, pairs.means()[0], 0.05)
 
     def check_judged(self) -> None:
         """Fail the test where a comparison was made and left without a verdict."""

@@ -76,7 +76,8 @@ def _flips(run: Run, gate: GateResult) -> list[dict[str, Any]]:
 def _level(run: Run, level: float) -> dict[str, Any]:
     results = [result for result in run.results if result.level == level]
     outcomes = run.arm.outcomes
-    pairs = pair(outcomes[level], outcomes.get(0.0, outcomes[level]), shares_draws(run.arm, level))
+    shared, clusters = shares_draws(run.arm, level), run.arm.clusters
+    pairs = pair(outcomes[level], outcomes.get(0.0, outcomes[level]), shared, clusters=clusters)
     measured = pairs.n > 0
     kept = retention(pairs, ALPHA, FLOOR) if level and 0.0 in outcomes else None
     return {
@@ -84,7 +85,7 @@ def _level(run: Run, level: float) -> dict[str, Any]:
         "n": pairs.n,
         "seeds": sorted({result.seed for result in results}),
         "draws": len(results),
-        "accuracy": _json(accuracy(pairs.means()[0], pairs.binary, ALPHA)) if measured else None,
+        "accuracy": _json(accuracy(pairs, pairs.means()[0], ALPHA)) if measured else None,
         "retention": _json(kept),
         "strict": _mean(result.strict or 0.0 for result in results),
         "flexible": _mean(result.flexible or 0.0 for result in results),

@@ -4,7 +4,7 @@ Every bound is one-sided at level ``alpha``, so that ``(low, high)`` is a two-si
 Accuracies and differences are fractions.
 """
 
-from harness.stats.bootstrap import BootstrapInterval, bca_mean, cluster_bootstrap, percentile_mean
+from harness.stats.bootstrap import BootstrapInterval, bca_mean, cluster_bca, cluster_bootstrap, percentile_mean
 from harness.stats.checks import (
     DIFFERENCES,
     FRACTIONS,
@@ -69,6 +69,7 @@ __all__ = [
     "TwoWayInterval",
     "VerdictOdds",
     "bca_mean",
+    "cluster_bca",
     "cluster_bootstrap",
     "cluster_mean",
     "cluster_standard_error",

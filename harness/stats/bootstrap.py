@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
 
 from harness.stats.checks import Floats, ScoreError, vector
 from harness.stats.clustered import cluster_sums
@@ -20,6 +20,9 @@ from harness.stats.quantiles import check_alpha
 
 _BATCH_CELLS = 1_000_000
 """Resampled values held at once (8 MB), whatever the number of items."""
+
+_DISTINCT = 256
+"""Up to so many distinct values, of more items than that, counts are resampled in place of items."""
 
 BCA, PERCENTILE = "BCa", "percentile"
 METHODS = (BCA, PERCENTILE)
@@ -75,8 +78,38 @@ def _bootstrap_mean(
     estimate = float(values.mean()) if len(values) else math.nan
     if len(values) < 2 or float(np.ptp(values)) < 1e-12:
         return BootstrapInterval(estimate, estimate, estimate, degenerate=True)
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= _DISTINCT < len(values):
+        return _of(estimate, _counted(distinct, counts, alpha, method, resamples, rng))
     found = _scipy_bootstrap((values,), np.mean, alpha, method, resamples, rng)
     return _of(estimate, found)
+
+
+def _counted(
+    distinct: Floats, counts: NDArray[np.int64], alpha: float, method: str, resamples: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Both bounds where few values are distinct: how often each is drawn is multinomial, so that a resample costs as
+    many numbers as there are values, not items. The jackknife of a mean has a closed form."""
+    n = int(counts.sum())
+    means = rng.multinomial(n, counts / n, size=resamples) @ distinct / n
+    estimate = float(counts @ distinct) / n
+    shares = np.array([alpha, 1 - alpha])
+    if method == BCA:
+        apart = distinct - estimate
+        skew = float(counts @ apart**3) / (6 * float(counts @ apart**2) ** 1.5)
+        below = ((means < estimate - 1e-12).mean() + (means <= estimate + 1e-12).mean()) / 2
+        bias = float(special.ndtri(below))
+        points = bias + special.ndtri(shares)
+        shares = special.ndtr(bias + points / (1 - skew * points))
+    low, high = np.quantile(means, np.clip(shares, 0.0, 1.0)) if np.isfinite(shares).all() else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def cluster_bca(
+    values: ArrayLike, clusters: ArrayLike, alpha: float, seed: int, resamples: int, label: str
+) -> BootstrapInterval:
+    """:func:`bca_mean` that draws whole ``clusters``, see :func:`cluster_bootstrap`."""
+    return cluster_bootstrap(values, clusters, alpha, BCA, seed, resamples, label)
 
 
 def _scipy_bootstrap(
@@ -118,6 +151,7 @@ def cluster_bootstrap(
     method: str = BCA,
     seed: int = 0,
     resamples: int = 10_000,
+    label: str = "clusters",
 ) -> BootstrapInterval:
     """Bootstrap of the mean of ``values`` (rows,) that draws whole ``clusters`` (rows,): all rows of an item together.
 
@@ -138,5 +172,5 @@ def cluster_bootstrap(
         found: Floats = total.sum(axis=axis) / size.sum(axis=axis)
         return found
 
-    found = _scipy_bootstrap((sums, sizes), mean, alpha, method, resamples, private_generator(seed, "clusters"))
+    found = _scipy_bootstrap((sums, sizes), mean, alpha, method, resamples, private_generator(seed, label))
     return _of(estimate, found)

@@ -17,8 +17,8 @@ def continuous_mean(values: ArrayLike, alpha: float = 0.05, limits: ScoreRange =
     """Student's t interval of the mean of ``values`` (items,), one-sided ``alpha`` per bound, in score units.
 
     ``limits`` is the range of ``values``: with one, the interval is that of :func:`harness.stats.paired_mean`;
-    without one it is Student's t, and values that are all equal leave the mean unbounded. Below two items the bounds are ``limits``.
-    Raises :class:`ScoreError` on NaN, a wrong shape, or a value outside ``limits``.
+    without one it is Student's t, and values that are all equal leave the mean unbounded. Below two items
+    the bounds are ``limits``. Raises :class:`ScoreError` on NaN, a wrong shape, or a value outside ``limits``.
     """
     check_alpha(alpha)
     scores = vector(values, "values", limits)

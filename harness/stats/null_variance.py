@@ -14,11 +14,11 @@ Sources: Tango (1998), Statistics in Medicine 17, 891-908; Owen (2001), Empirica
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 
 from harness.stats.checks import Floats
 
@@ -56,24 +56,18 @@ def _tilt(distances: Floats, weights: Floats, start: Floats, most: Floats) -> Fl
         below, above = np.where(mean > 0, tilt, below), np.where(mean > 0, above, tilt)
         newton = tilt + mean / np.maximum(slope, _LEAST)
         middle = (below + above) / 2
-        following = np.where((newton > below) & (newton < above), newton, middle)
+        following = np.where((newton >= below) & (newton <= above), newton, middle)
         if bool((np.abs(following - tilt) <= _CLOSE * above).all()):
             return following
         tilt = following
     return tilt
 
 
-def outermost(accepts: Callable[[float], bool], inside: float, outside: float) -> float:
-    """The accepted value next to the first rejected one between ``inside``, which is accepted, and ``outside``."""
-    if accepts(outside):
+def outermost(distance: Callable[[float], float], inside: float, outside: float) -> float:
+    """The value between ``inside``, whose ``distance`` is at most 0, and ``outside`` where it becomes more than 0;
+    ``outside`` where it does not."""
+    if distance(outside) <= 0:
         return outside
-    kept, beyond = inside, outside
-    for _ in range(_HALVINGS):
-        middle = (kept + beyond) / 2
-        if accepts(middle):
-            kept = middle
-        else:
-            beyond = middle
-        if math.isclose(kept, beyond, rel_tol=1e-14, abs_tol=1e-14):
-            break
-    return kept
+    if distance(inside) >= 0 or inside == outside:
+        return inside
+    return float(brentq(distance, inside, outside, xtol=1e-14, rtol=1e-14, maxiter=500))

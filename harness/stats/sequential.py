@@ -34,6 +34,7 @@ class EarlyStop:
     early, so that the final test is made at ``alpha_left``. ``items`` were looked at, of ``total``. ``e_within``
     and ``e_beyond`` are the e-values there, against "drop >= margin" and "drop <= margin". ``alpha_spent`` is what
     looking early costs, whether or not it stopped: each one-sided error keeps alpha_spent + alpha_left = alpha.
+    ``alarms`` levels share it for ``beyond``.
     """
 
     decision: str | None
@@ -43,6 +44,7 @@ class EarlyStop:
     e_beyond: float
     alpha_spent: float
     alpha_left: float
+    alarms: int = 1
 
     @property
     def saved(self) -> float:
@@ -56,9 +58,11 @@ class EarlyStop:
             ended = f"no early decision in {self.items} items"
         else:
             ended = f"stopped after {self.items} of {self.total} items: the drop is {self.decision} the margin"
+        shared = f", {self.alarms / self.alpha_spent:g} for beyond at any of {self.alarms} levels"
+        shared = shared if self.alarms > 1 else ""
         return (
             f"{ended} (e-value {self.e_within:.3g} for within, {self.e_beyond:.3g} for beyond, {1 / self.alpha_spent:g}"
-            f" decides); early stopping has alpha {self.alpha_spent:g}, the final test {self.alpha_left:g}"
+            f" decides{shared}); early stopping has alpha {self.alpha_spent:g}, the final test {self.alpha_left:g}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -111,11 +115,14 @@ def early_stop(
     *,
     most: ArrayLike | None = None,
     planned: int | None = None,
+    alarms: int = 1,
 ) -> EarlyStop:
     """Where the items, taken in the order given, first decide whether the drop is within ``margin`` (fraction).
 
     ``share`` of the one-sided ``alpha`` is spent on looking after every item; the rest is left for the final
     test. By the union bound the probability of a wrong ``within`` (or ``beyond``), early or final, is at most alpha.
+    ``alarms`` is the number of levels that are looked at together: ``beyond`` at any of them is an alarm, so each has
+    its share of what is spent (Bonferroni).
     ``most`` is that of :func:`e_processes`; ``planned`` counts the items there would be (default: those given).
     No items: no decision. Raises :class:`ScoreError` on a difference outside [-1, 1], NaN, or a share outside (0, 1].
     """
@@ -124,11 +131,11 @@ def early_stop(
         raise ScoreError(f"share {share!r}", "the share of alpha for early stopping lies in (0, 1]", "use 0.5")
     within, beyond = e_processes(differences, margin, most)
     given, spent = len(within), alpha * share
-    crossed = np.flatnonzero(np.maximum(within, beyond) >= 1 / spent)
+    crossed = np.flatnonzero((within >= 1 / spent) | (beyond >= alarms / spent))
     items = int(crossed[0]) + 1 if len(crossed) else given
     values = (float(within[items - 1]), float(beyond[items - 1])) if given else (1.0, 1.0)
     decision = None
     if len(crossed):
-        decision = WITHIN if values[0] >= values[1] else BEYOND
+        decision = WITHIN if values[0] >= max(values[1], 1 / spent) else BEYOND
     total = given if planned is None else planned
-    return EarlyStop(decision, items, total, *values, spent, max(0.0, alpha - spent))
+    return EarlyStop(decision, items, total, *values, spent, max(0.0, alpha - spent), alarms)

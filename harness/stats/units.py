@@ -143,18 +143,20 @@ class Units:
             return Spread(math.sqrt(variance / self.n), math.inf)
         return self._spread_of(variance)
 
-    def _null_accepts(self, theta: float, alpha: float) -> bool:
+    def _null_distance(self, theta: float, alpha: float) -> float:
+        """How far ``theta`` lies beyond what the variance under the null accepts; at most 0 where it is accepted."""
         spread = self._null_spread(theta)
         if spread is None:
-            return False
+            return math.inf
         quantile = z_quantile(alpha) if spread.freedom == math.inf else t_quantile(alpha, spread.freedom)
-        return abs(self._gap(theta)) <= quantile * spread.error
+        return abs(self._gap(theta)) - quantile * spread.error
 
-    def accepts(self, theta: float, alpha: float) -> bool:
-        """Whether ``theta`` is accepted by either variance, or lies within what zero discordance leaves open."""
+    def distance(self, theta: float, alpha: float) -> float:
+        """How far ``theta`` lies beyond what is accepted by either variance or by what zero discordance leaves open; at
+        most 0 where it is accepted."""
         gap, spread = abs(self._gap(theta)), self.spread(theta)
         half = max(t_quantile(alpha, spread.freedom) * spread.error, self._floor(alpha))
-        return gap <= half or self._null_accepts(theta, alpha)
+        return gap - half if gap <= half else min(gap - half, self._null_distance(theta, alpha))
 
     def bounds(self, alpha: float, limits: ScoreRange) -> tuple[float, float]:
         """(low, high) of a mean inside ``limits``."""
@@ -165,9 +167,7 @@ class Units:
 
         def beyond(end: float, side: float) -> float:
             least = max(limits.low, min(limits.high, estimate + side * half))
-            if not self._null_accepts(least, alpha):
-                return least
-            return outermost(lambda theta: self._null_accepts(theta, alpha), least, end)
+            return outermost(lambda theta: self._null_distance(theta, alpha), least, end)
 
         return beyond(limits.low, -1.0), beyond(limits.high, 1.0)
 
@@ -175,18 +175,18 @@ class Units:
         """(low, high) of a ratio, ``None`` where its bottom cannot be told from 0."""
         if self.n < 2 or float(self.bottoms.mean()) <= self._floor(alpha):
             return None
-        rejected = _first(lambda ratio: not self.accepts(ratio, alpha), self.estimate)
+        rejected = _first(lambda ratio: self.distance(ratio, alpha) > 0, self.estimate)
         if rejected is None:
             return None
-        low = 0.0 if self.accepts(0.0, alpha) else self._nearest(0.0, alpha)
+        low = 0.0 if self.distance(0.0, alpha) <= 0 else self._nearest(0.0, alpha)
         return low, self._nearest(rejected, alpha)
 
     def _nearest(self, rejected: float, alpha: float) -> float:
         """The accepted ratio next to ``rejected``, between it and the estimate, which is always accepted."""
         ratios = np.linspace(rejected, self.estimate, _STEPS + 1)
-        inner = next((i for i, ratio in enumerate(ratios) if self.accepts(float(ratio), alpha)), _STEPS)
+        inner = next((i for i, ratio in enumerate(ratios) if self.distance(float(ratio), alpha) <= 0), _STEPS)
         outside, inside = float(ratios[inner - 1]), float(ratios[inner])
-        return outermost(lambda ratio: self.accepts(ratio, alpha), inside, outside)
+        return outermost(lambda ratio: self.distance(ratio, alpha), inside, outside)
 
     def tails(self, theta: float) -> tuple[float, float]:
         """(p of "at most theta", p of "at least theta"): the alpha at which a bound would touch ``theta``."""

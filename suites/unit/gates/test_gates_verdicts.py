@@ -121,7 +121,8 @@ def test_a_failed_level_needs_no_more_items_though_a_requirement_is_undecided(ar
     baseline = arm({0.0: rows(190, 200), 0.05: rows(195, 200)})
     level = gate(ours, baseline, GatePolicy(min_retention=0.93, bootstrap_resamples=0)).levels[1]
     assert level.verdict == FAIL
-    assert "items would decide" in level.reasons[1]
+    assert "alarms are adjusted by Holm over 3 requirements" in level.reasons[0]
+    assert "items would decide" in level.reasons[2]
     assert level.items_needed is None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from harness.gates import INCONCLUSIVE, PASS, GatePolicy, gate
+from harness.gates import FAIL, INCONCLUSIVE, PASS, GatePolicy, gate
 from harness.gates.pairing import pair
 from harness.gates.parts import difference
 from harness.record import CERTIFIED, Arm, Certificate, LevelCertificate, Outcome
@@ -62,4 +64,34 @@ def test_few_seeds_stay_conditional(scores):
         pair(cells(ours), cells(theirs)), 0.05
     )
     result = gate(arm(ours, SHARED), arm(theirs, SHARED), GatePolicy(bootstrap_resamples=0))
-    assert "conditional on these 4 noise seeds (5 would show" in " ".join(result.levels[1].reasons)
+    assert "conditional on these 4 noise seeds, so it decides nothing (5 would show" in " ".join(
+        result.levels[1].reasons
+    )
+
+
+@pytest.mark.parametrize("noise", [SHARED, "nondeterministic @ op:linear"])
+@pytest.mark.parametrize("lost", [0, 390])
+def test_few_shared_seeds_decide_nothing_and_say_how_many_would(noise, lost):
+    """Neither the PASS of equal arms nor the FAIL of a lost one: other seeds may show anything."""
+    theirs = np.ones((N, 4), dtype=bool)
+    ours = theirs.copy()
+    ours[:lost] = False
+    level = gate(arm(ours, noise), arm(theirs, noise), GatePolicy(bootstrap_resamples=0)).levels[1]
+    assert level.verdict == INCONCLUSIVE
+    assert "4 such seeds decide nothing: 5 noise seeds are needed" in " ".join(level.reasons)
+    ours, theirs = (np.repeat(side[:, :1], 5, axis=1) for side in (ours, theirs))
+    enough = gate(arm(ours, noise), arm(theirs, noise), GatePolicy(bootstrap_resamples=0)).levels[1]
+    assert enough.verdict == (FAIL if lost else PASS)
+
+
+def test_an_engine_that_does_not_repeat_itself_decides_nothing_by_one_draw():
+    class Wavering(Certificate):
+        nondeterministic = "2 of 8 answers differ"
+
+    def wavering(own: Arm) -> Arm:
+        return replace(own, certificate=Wavering(CERTIFIED, own.certificate.levels))
+
+    same = arm(np.ones((N, 6), dtype=bool), "relative_gaussian @ op:linear")
+    found = gate(wavering(same), same, GatePolicy(bootstrap_resamples=0))
+    assert [level.verdict for level in found.levels] == [INCONCLUSIVE, INCONCLUSIVE]  # the second by the fixed sequence
+    assert "1 such seed decides nothing: 5 noise seeds are needed" in " ".join(found.levels[0].reasons)

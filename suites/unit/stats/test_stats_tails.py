@@ -96,7 +96,10 @@ def test_the_least_half_width_bounds_p_where_nothing_differs():
     for n, decided in ((177, False), (178, True)):
         assert (tango_tails(0, 0, n, -0.015).above <= 0.05) is decided
         assert (mean_tails(np.zeros(n), -0.015).above <= 0.05) is decided
-        assert (two_way_tails(np.zeros((n, 5)), -0.015).above <= 0.05) is decided
+
+
+def test_by_seeds_it_takes_the_quantile_of_t():
+    assert [two_way_tails(np.zeros((n, 5)), -0.015).above <= 0.05 for n in (178, 182)] == [False, True]
 
 
 def test_no_evidence_decides_nothing():

@@ -80,7 +80,8 @@ def test_degenerate_tables_have_a_state() -> None:
         found = two_way_mean(np.zeros(shape), limits=FRACTIONS)
         assert (found.low, found.high, found.conditional) == (0.0, 1.0, True)
     same = two_way_mean(np.zeros((50, 5)))
-    assert same.high == -same.low == pytest.approx(zero_discordance(50))
+    assert same.high == -same.low == pytest.approx(zero_discordance(50), rel=0.05)  # t on 49 instead of z
+    assert same.high > zero_discordance(50)
     assert (two_way_mean(np.zeros((50, 5)), limits=REAL).low) == -math.inf
 
 
