@@ -74,8 +74,9 @@ class EarlyPlan:
             return early_stop([], margin, self.alpha, self.share, planned=planned, alarms=len(self.margins))
         pairs = pair(ours, theirs, rows=items)
         (lost, least), (gained, most) = pairs.filled(0.0, 1.0).means(), pairs.filled(1.0, 0.0).means()
-        how = {"planned": planned, "alarms": len(self.margins)}
-        return early_stop(lost - least, margin, self.alpha, self.share, most=gained - most, **how)
+        apart, most = lost - least, gained - most
+        alarms = len(self.margins)
+        return early_stop(apart, margin, self.alpha, self.share, most=most, planned=planned, alarms=alarms)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from statsmodels.stats.multitest import multipletests
 
+from harness.exceptions import HarnessError
 from harness.gates import FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, gate
 from harness.gates.families import judge_levels
 from harness.gates.parts import Part
-from harness.gates.policy import ALL_MUST_PASS, BENJAMINI_HOCHBERG, HOLM
+from harness.gates.policy import ALL_MUST_PASS, BENJAMINI_HOCHBERG, FAMILIES, HOLM
 from harness.record import CERTIFIED, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
 from harness.reports.markdown import markdown
 from harness.reports.terminal import print_gate
@@ -124,16 +126,21 @@ def test_what_passes_alone_may_not_pass_in_a_family():
     assert [level.verdict for level in judged(flips, BENJAMINI_HOCHBERG).levels] == [PASS, PASS, INCONCLUSIVE]
 
 
-def test_alarms_are_adjusted_by_holm_in_both_families():
+def test_alarms_are_adjusted_by_holm_in_every_family():
     flips = {0.0: (18, 0), 0.05: (5, 0), 0.1: (60, 0)}
-    assert [level.verdict for level in judged(flips, ALL_MUST_PASS).levels] == [FAIL, PASS, FAIL]
-    for family in ADJUSTING:
+    plain = judged(flips, ALL_MUST_PASS)
+    assert [level.verdict for level in plain.levels] == [INCONCLUSIVE, PASS, FAIL]
+    assert plain.levels[0].reasons[0] == "taken alone this level would FAIL, adjusted it is INCONCLUSIVE"
+    assert "alarms are adjusted by Holm over 3 requirements" in plain.levels[0].reasons[1]  # p and adjusted p shown
+    assert judged({0.0: flips[0.0]}, ALL_MUST_PASS).verdict == FAIL  # alone there is nothing to adjust
+    for family in FAMILIES:
         found = judged(flips, family)
         assert found.verdict == FAIL
         assert [level.verdict for level in found.levels][::2] == [INCONCLUSIVE, FAIL]
         alarms = judge_family("holm", {f"{n}": level.adjusted.p_fail for n, level in enumerate(found.levels)})
         assert [level.adjusted.adjusted_fail for level in found.levels] == pytest.approx(list(alarms.adjusted.values()))
-        assert "alarms are adjusted by Holm over 3 requirements" in found.levels[0].reasons[1]
+        words = " ".join(found.levels[0].reasons)
+        assert "alarms are adjusted by Holm over 3 requirements" in words
         assert "alarms are adjusted by Holm" in found.family
 
 
@@ -233,3 +240,16 @@ def test_every_report_names_family_and_adjusted_p(family, words):
     for text in (console.export_text(), markdown(report_of(result))):
         assert words in text and said in text
     assert judged({0.0: (2, 0)}, ALL_MUST_PASS).to_json()["levels"][0]["adjusted"] is None
+
+
+def test_rules_for_levels_that_are_not_judged_are_refused_with_the_nearest():
+    sides = losing(0)
+    ours, theirs = (arm({0.0: side, 0.05: side, 0.1: side}) for side in sides)
+    for field, level, words in (
+        ("retentions", 10.0, "retention_at of level 10; the judged levels are 0, 0.05, 0.1; did you mean 0.1?"),
+        ("retentions", 0.0, "a retention is relative to level 0"),
+        ("margins", 0.04, "margin_at of level 0.04; the judged levels are 0, 0.05, 0.1; did you mean 0.05?"),
+    ):
+        policy = GatePolicy(bootstrap_resamples=0, **{field: ((level, 0.4),)})
+        with pytest.raises(HarnessError, match=re.escape(words)):
+            gate(ours, theirs, policy)

@@ -31,6 +31,7 @@ inconclusive = "fail"
 across = "dtype"
 bootstrap_resamples = 100
 bootstrap_seed = 7
+force = false
 early_stop = 0
 """
 
@@ -94,6 +95,19 @@ def test_every_field_of_the_file_is_read(file: Callable[[str], Path]) -> None:
         ("[policy]\nmargin = 3.0", "margin 3.0; it is a fraction"),
         ('[policy]\nmargin = "0.03"', "margin '0.03'; it is a number"),
         ("[policy]\nmargin = nan", "margin nan"),
+        ("[policy]\nmargin = 0.6", "margin 0.6; a margin above 0.5 lets nearly everything pass"),
+        ('[policy]\nmargin_at = { "0" = 0.51 }', "margin 0.51; a margin above 0.5"),
+        ("[policy]\nalpha = 0.21", "alpha 0.21; an alpha above 0.2 lets nearly everything pass"),
+        ("[policy]\nforce = 1", "force 1; it is true or false"),
+        (
+            '[policy]\nlevels = [0, 0.1]\nretention_at = { "10" = 0.95 }',
+            "level 10; the judged levels are 0, 0.1; did you mean 0.1?",
+        ),
+        ('[policy]\nlevels = [0, 0.1]\nretention_at = { "0" = 0.95 }', "a retention is relative to level 0"),
+        (
+            '[policy]\nlevels = [0, 0.1]\nmargin_at = { "0.2" = 0.05 }',
+            "margin_at of level 0.2; the judged levels are 0, 0.1; did you mean 0.1?",
+        ),
         ('[policy]\nmargin_at = { "low" = 0.03 }', "level 'low' in margin_at"),
         ('[policy]\nmargin_at = { "0.1" = 0.03, "0.10" = 0.04 }', "named twice"),
         ("[policy]\nmargin_at = 0.03", "it maps levels to fractions"),
@@ -186,3 +200,9 @@ def test_flips_are_listed_by_item_and_seed() -> None:
     (level,) = gate(ours, baseline, GatePolicy(bootstrap_resamples=0)).levels
     assert level.flipped == (("i000", 0, False), ("i001", 0, True))
     assert level.to_json()["flipped"][0] == {"item": "i000", "seed": 0, "gained": False}
+
+
+def test_what_lets_nearly_everything_pass_must_be_forced(file: Callable[[str], Path]) -> None:
+    found = load_policy(file("[policy]\nmargin = 0.6\nalpha = 0.3\nforce = true"))
+    assert (found.margin, found.alpha, found.force) == (0.6, 0.3, True)
+    assert GatePolicy(margin=0.5, alpha=0.2).force is False
