@@ -50,7 +50,9 @@ def find(folder: Path, name: str) -> Path:
         if along.is_file():
             return along
         known = [entry for entry, _ in listed(folder)]
-        hint = nearest(name, known) if known else "accept a run with harness baseline accept"
+        hint = nearest(name, [*known, *(entry for entry, _ in listed(shipped()))])
+        if not known and not hint.startswith("did you mean"):
+            hint = "accept a run with harness baseline accept"
         raise HarnessError(f"baseline {name!r}", f"there is none under {folder}", hint)
     return path
 

@@ -76,8 +76,8 @@ def _levels(config: pytest.Config) -> tuple[float, ...]:
 
     try:
         return levels_of(config.stash[SETTINGS].given())
-    except HarnessError as error:
-        raise pytest.UsageError(str(error)) from None
+    except HarnessError as error:  # shown as one line, which a usage error in the middle of a collection is not
+        raise pytest.Collector.CollectError(f"harness: {error}") from None
 
 
 @pytest.hookimpl(trylast=True)

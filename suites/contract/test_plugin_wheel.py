@@ -265,6 +265,9 @@ def test_the_packaged_gate_suite_against_the_shipped_baseline(tmp_path, run_pyte
     options = (f"--robustness-checkpoint={finished}", "--robustness-baseline=arith/arith-qwen2")
     done = run_pytest("--pyargs", "harness.suites.gate", *options, "--robustness-noise-levels=0,0.05")
     assert "is a run, made as it was made" in done.stdout
+    misspelt = run_pytest("--pyargs", "harness.suites.gate", options[0], "--robustness-baseline=arith/arith-qwen")
+    assert misspelt.returncode == 2 and "did you mean 'arith/arith-qwen2'?" in misspelt.stdout, misspelt.stdout
+    assert "plugin.py" not in misspelt.stdout
     done = run_pytest("--pyargs", "harness.suites.gate", *options, "--robustness-margin=0.6")
     assert "1 failed, 2 passed" in done.stdout and "baseline arith/arith-qwen2" in done.stdout, done.stdout
     assert "INVALID level 10 %: the run has no such level" in done.stdout
