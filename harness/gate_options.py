@@ -117,9 +117,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("baselines-dir", PATH, "Folder of the baselines.", "DIR", "baselines"),
     GateOption("margin", NUMBER, "Accepted drop at every level (fraction).  [default: 0.03]", "FRACTION"),
     GateOption("policy", PATH, "TOML file with a table [policy] instead.", "FILE"),
-    GateOption(
-        "force", SWITCH, "Allow a margin above 0.5.", where=COMMAND_LINE_ONLY, instead="force = true in a policy file"
-    ),
+    GateOption("force", SWITCH, "Allow a margin above 0.5."),
     GateOption("min-retention", NUMBER, "Least accepted accuracy under noise / clean accuracy.", "FRACTION"),
     GateOption(
         "early-stop",

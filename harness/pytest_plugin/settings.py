@@ -18,7 +18,7 @@ TABLE = "robustness"
 HOW_TO_RUN = ("baselines_dir", "adapter", "batch_size", "workers", "timeout", "dir")
 """Rows whose built-in value holds whatever the baseline says; the others are the baseline's where there is one."""
 
-RULES = ("margin", "min_retention", "early_stop", "across")
+RULES = ("margin", "force", "min_retention", "early_stop", "across")
 """Rows that a policy file replaces."""
 
 MARKER = 2

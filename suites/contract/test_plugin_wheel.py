@@ -20,7 +20,7 @@ import pytest
 
 @pytest.mark.parametrize("level", [0.05])
 def test_keeps_accuracy(robustness, level):
-    assert robustness.compare(level, against="clean").drop_at_most(0.9)
+    assert robustness.compare(level, against="clean").drop_at_most(0.45)
 
 def test_asks_too_much(robustness):
     assert robustness.compare(0.05).drop_at_most(0.0)
@@ -268,7 +268,7 @@ def test_the_packaged_gate_suite_against_the_shipped_baseline(tmp_path, run_pyte
     misspelt = run_pytest("--pyargs", "harness.suites.gate", options[0], "--robustness-baseline=arith/arith-qwen")
     assert misspelt.returncode == 2 and "did you mean 'arith/arith-qwen2'?" in misspelt.stdout, misspelt.stdout
     assert "plugin.py" not in misspelt.stdout
-    done = run_pytest("--pyargs", "harness.suites.gate", *options, "--robustness-margin=0.6")
+    done = run_pytest("--pyargs", "harness.suites.gate", *options, "--robustness-margin=0.45")
     assert "1 failed, 2 passed" in done.stdout and "baseline arith/arith-qwen2" in done.stdout, done.stdout
     assert "INVALID level 10 %: the run has no such level" in done.stdout
 
@@ -287,7 +287,7 @@ def test_plain(robustness):
 
 def test_where_a_value_comes_from(tmp_path, run_pytest, finished):
     shutil.copytree(finished, tmp_path / "run")
-    table = '[tool.robustness]\ncheckpoint = "run"\nbaseline = "arith/arith-qwen2"\nmargin = 0.61\n'
+    table = '[tool.robustness]\ncheckpoint = "run"\nbaseline = "arith/arith-qwen2"\nmargin = 0.41\n'
     write(tmp_path, test_it_py=SHOWS, pyproject_toml=table)
 
     def limits(*options):
@@ -296,10 +296,10 @@ def test_where_a_value_comes_from(tmp_path, run_pytest, finished):
         assert len(judged) == 2, done.stdout + done.stderr
         return {row["test"].split("::")[1]: row["limit"] for row in judged}
 
-    assert limits() == {"test_marked": 0.3, "test_plain": 0.61}
-    (tmp_path / "pytest.ini").write_text("[pytest]\nrobustness_margin = 0.62\n")
-    assert limits() == {"test_marked": 0.3, "test_plain": 0.62}
-    assert limits("--robustness-margin=0.63") == {"test_marked": 0.63, "test_plain": 0.63}
+    assert limits() == {"test_marked": 0.3, "test_plain": 0.41}
+    (tmp_path / "pytest.ini").write_text("[pytest]\nrobustness_margin = 0.42\n")
+    assert limits() == {"test_marked": 0.3, "test_plain": 0.42}
+    assert limits("--robustness-margin=0.43") == {"test_marked": 0.43, "test_plain": 0.43}
 
 
 @pytest.mark.parametrize(
