@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ class Coverage:
 
     ``share`` is the fraction of the floating-point operations of all matrix products, in a forward over one token,
     whose result is perturbed; ``share_longest`` the same over ``longest`` tokens, where attention weighs more (it is
-    shown, and no part of the measurement: it hangs on the items). ``left_out`` maps every module that runs a product
+    shown, and no part of the measurement: it depends on the items). ``left_out`` maps every module that runs a product
     which is not perturbed to the reason. ``digest`` is over the names of the sites and of what was left out;
     ``named`` says that the specification itself names what it leaves out.
     """
@@ -42,6 +43,11 @@ class Coverage:
     def from_json(cls, data: Mapping[str, Any]) -> Coverage:
         """The inverse of :meth:`to_json`. Raises TypeError for what is damaged."""
         return cls(**data)
+
+
+def coverage_digest(sites: Iterable[str], left_out: Iterable[str]) -> str:
+    """8 hex digits over the names of sites and of the modules that were left out."""
+    return hashlib.sha256("\n".join([*sorted(sites), "", *sorted(left_out)]).encode()).hexdigest()[:8]
 
 
 NAMED_GROUPS = 4

@@ -142,6 +142,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("workers", WHOLE, "Engines that share the items, over Ray.", "N", 1),
     GateOption("timeout", NUMBER, "Seconds to wait for an engine's answer.", "SECONDS", 1800.0),
     GateOption("device", TEXT, "cpu, cuda, ...; default: the accelerator, else cpu.", "DEVICE"),
+    GateOption("allow-mixed-code", SWITCH, "Resume a run that other code began; every report says so.", default=False),
     # What an evaluation takes from its baseline on the command line, and a user's own suite may say by itself
     GateOption("task", TEXT, "arith, gsm8k", "TASK", "arith", PYTEST_ONLY),
     GateOption("items", WHOLE, "Items, chosen in a seeded order.", "N", 200, PYTEST_ONLY),

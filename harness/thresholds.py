@@ -39,6 +39,19 @@ FLOOR = 0.10
 """A clean accuracy whose Wilson lower bound is below this fraction has nothing to lose, so it proves nothing."""
 
 
+LEAST_SHARE = 0.5
+"""Share of the floating-point operations of all matrix products (forward over one token) below which noise that was
+asked for everywhere is not everywhere."""
+
+TIE_SHARE = {"float32": 0.005, "float16": 0.1, "bfloat16": 0.5}
+"""Share of records (fraction) in which near ties of two logits may give other tokens where everything is equal but
+the last bits of products (batch shape, machine, library), by dtype. In float32 logits move by at most 5e-5 and no
+record of 256 differed; bfloat16 has exact ties."""
+
+TIE_ALPHA = 1e-3
+"""A number of differing records that near ties reach with less than this probability is no accident."""
+
+
 def effect_bounds(nonzero: int) -> tuple[float, float]:
     """The allowed factors achieved / requested for ``nonzero`` elements.
 

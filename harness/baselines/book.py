@@ -13,10 +13,12 @@ from harness.baselines.file import SUFFIX, Baseline, dump, load
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
 from harness.installed import shipped
-from harness.record import INVALID_EVIDENCE, Arm, Outcome
+from harness.record import CERTIFIED, EXTERNAL, Arm, Outcome
 from harness.runs.folder import write_atomically
-from harness.runs.loaded import EVALUATION_KIND, complete_run
+from harness.runs.loaded import EVALUATION_KIND, Run, complete_run
 from harness.spec import nearest, number_text
+from harness.stats import wilson
+from harness.thresholds import FLOOR
 
 DEFAULT_FOLDER = Path("baselines")
 MAX_NAME = 100
@@ -66,7 +68,7 @@ def listed(folder: Path) -> Iterator[tuple[str, Path]]:
 def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool = False) -> Path:
     """Writes the finished run at ``run_path`` as the baseline ``name``; returns the file.
 
-    A run whose evidence is INVALID raises :class:`NotComparableError`; an existing baseline is kept unless
+    What :func:`check_acceptable` refuses raises :class:`NotComparableError`; an existing baseline is kept unless
     ``replace``. Nothing is half-written.
     """
     if not reason.strip():
@@ -75,10 +77,7 @@ def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool =
     if path.exists() and not replace:
         raise HarnessError(f"baseline {name!r}", "it exists already", "choose another name or give --replace")
     run = complete_run(run_path)
-    certificate = run.arm.certificate
-    if certificate.status == INVALID_EVIDENCE:
-        problems = [*certificate.problems, *(words for level in certificate.levels for words in level.problems)]
-        raise NotComparableError(f"run {run_path} is INVALID ({problems[0]})", "no evidence, no baseline")
+    check_acceptable(run)
     manifest = run.manifest
     baseline = Baseline(
         name=name,
@@ -94,6 +93,31 @@ def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool =
     except OSError as error:
         raise HarnessError(f"baseline {path}", f"it cannot be written ({error.strerror})", "fix the folder") from None
     return path
+
+
+def check_acceptable(run: Run) -> None:
+    """Raises :class:`NotComparableError` where ``run`` cannot be a reference.
+
+    Its certificate must be certified, and its clean accuracy must lie above the floor: what has nothing to lose proves
+    nothing. Completions scored from elsewhere are the one deliberate exception to the first rule: nothing certifies
+    them, they may stand as a baseline of their clean level, and every report says what they are.
+    """
+    certificate = run.arm.certificate
+    if certificate.status not in (CERTIFIED, EXTERNAL):
+        problems = [*certificate.problems, *(words for level in certificate.levels for words in level.problems)]
+        why = problems[0] if problems else f"its certificate is {certificate.status!r}"
+        raise NotComparableError(f"run {run.path} is INVALID ({why})", "no evidence, no baseline")
+    floor = float(run.manifest.get("floor", FLOOR))
+    clean = run.arm.outcomes.get(0.0, {})
+    scores = [outcome.right for row in clean.values() for outcome in row.values() if outcome.measured]
+    low = wilson(sum(scores), len(scores)).low if scores else 0.0
+    if low < floor:
+        raise NotComparableError(
+            f"run {run.path} is at the floor: the lower bound of its clean accuracy is {100 * low:.1f} % on"
+            f" {len(scores)} items, below {100 * floor:g} %",
+            "what has nothing to lose is no baseline",
+            "accept a run with more items or of a checkpoint that solves them",
+        )
 
 
 def load_named(folder: Path, name: str) -> Baseline:

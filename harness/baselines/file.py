@@ -1,29 +1,47 @@
 """The baseline file: JSON, one item per line, with provenance and a checksum (no torch).
 
 An item's outcomes at a level are one character per noise seed: ``1`` right, ``0`` wrong, ``u`` unparsed,
-``t`` truncated, ``e`` error, ``.`` missing. So a changed outcome is one changed line in a diff.
+``t`` truncated, ``e`` error, ``.`` missing; behind a space two characters per seed, a digest of what was generated
+(:func:`harness.record.answer_digest`), where that is known. So a changed outcome is one changed line in a diff.
+
+``sums`` say per level how many items and records there are and how many are right. They, the number of sites and the
+counts of the certificate must follow from each other, or the file is refused: see :mod:`harness.baselines.sound`.
+Version 1 had neither sums nor answers, and its certificates no coverage: it is read, and no verdict is based on it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.baselines.sound import contradictions, level_sums
 from harness.exceptions import HarnessError
-from harness.record import ERROR, RIGHT, TRUNCATED, UNPARSED, WRONG, Arm, Certificate, Outcome
+from harness.record import (
+    ERROR,
+    INVALID_EVIDENCE,
+    RIGHT,
+    TRUNCATED,
+    UNPARSED,
+    WRONG,
+    Arm,
+    Certificate,
+    Origin,
+    Outcome,
+)
 from harness.runs.folder import checksum
 from harness.spec import number_text
 
-BASELINE_VERSION = 1
+BASELINE_VERSION = 2
+READABLE = (1, BASELINE_VERSION)
 SUFFIX = ".json"
 _CODES = {RIGHT: "1", WRONG: "0", UNPARSED: "u", TRUNCATED: "t", ERROR: "e"}
 _OUTCOMES = {"1": Outcome(1.0, RIGHT), "0": Outcome(0.0, WRONG)} | {
     code: Outcome(None, reason) for reason, code in _CODES.items() if reason not in (RIGHT, WRONG)
 }
-_MISSING = "."
+_MISSING, _UNKNOWN = ".", ".."
 
 
 @dataclass(frozen=True)
@@ -45,10 +63,15 @@ class Baseline:
 def dump(baseline: Baseline) -> str:
     """The text of the file."""
     arm = baseline.arm
+    answers = arm.origin.answers
     seeds = {level: sorted({seed for item in cells.values() for seed in item}) for level, cells in arm.outcomes.items()}
     items = sorted({item for cells in arm.outcomes.values() for item in cells})
     head = {
         "schema_version": BASELINE_VERSION,
+        "weights": arm.origin.weights,
+        "settings": arm.origin.settings,
+        "code": list(arm.origin.code),
+        "sums": level_sums(arm.outcomes),
         "name": baseline.name,
         "reason": baseline.reason,
         "accepted": baseline.accepted,
@@ -59,7 +82,10 @@ def dump(baseline: Baseline) -> str:
         "seeds": {number_text(level): found for level, found in sorted(seeds.items())},
         "items": {
             item: {
-                number_text(level): _encode(arm.outcomes[level].get(item, {}), seeds[level]) for level in sorted(seeds)
+                number_text(level): _encode(
+                    arm.outcomes[level].get(item, {}), answers.get(level, {}).get(item, {}), seeds[level]
+                )
+                for level in sorted(seeds)
             }
             for item in items
         },
@@ -83,40 +109,66 @@ def load(path: Path) -> Baseline:
         raise HarnessError(f"baseline {path}", f"truncated or not JSON ({error})", restore) from None
     if not isinstance(data, dict) or not {"schema_version", "sha256", "items"} <= set(data):
         raise HarnessError(f"baseline {path}", "it is not a baseline file", "write one with harness baseline accept")
-    if data["schema_version"] != BASELINE_VERSION:
+    if data["schema_version"] not in READABLE:
         raise HarnessError(
             f"baseline {path}",
-            f"schema version {data['schema_version']}, this harness reads {BASELINE_VERSION}",
+            f"schema version {data['schema_version']}, this harness reads {' and '.join(map(str, READABLE))}",
             "accept the run again",
         )
     if data["sha256"] != checksum(data):
         raise HarnessError(f"baseline {path}", "its checksum does not fit: it was edited or damaged", restore)
     try:
-        return _baseline(data)
+        baseline = _baseline(data)
+        found = contradictions(data, baseline.arm) if data["schema_version"] == BASELINE_VERSION else ()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HarnessError(f"baseline {path}", f"it is damaged ({error!r})", restore) from None
+    if found:
+        raise HarnessError(f"baseline {path}", f"it contradicts itself: {found[0]}", restore)
+    return baseline
 
 
 def _baseline(data: Mapping[str, Any]) -> Baseline:
-    outcomes = {
-        float(level): {
-            item: cells for item, row in data["items"].items() if (cells := _decode(row.get(level, ""), seeds))
-        }
-        for level, seeds in data["seeds"].items()
-    }
+    outcomes: dict[float, dict[str, dict[int, Outcome]]] = {}
+    answers: dict[float, dict[str, dict[int, str]]] = {}
+    for text, seeds in data["seeds"].items():
+        level = float(text)
+        outcomes[level], found = {}, {}
+        for item, row in data["items"].items():
+            cells, given = _decode(row.get(text, ""), seeds)
+            if cells:
+                outcomes[level][item] = cells
+            if given:
+                found[item] = given
+        if found:
+            answers[level] = found
     arm = Arm(
         label=f"baseline {data['name']}",
         key=data["measurement_key"],
         outcomes=outcomes,
-        certificate=Certificate.from_json(data["certificate"]),
+        certificate=_certificate(data),
+        origin=Origin(data.get("weights", ""), data.get("settings", ""), tuple(data.get("code", ())), answers),
     )
     return Baseline(data["name"], data["reason"], data["accepted"], data["provenance"], data["spec"], arm)
 
 
-def _encode(row: Mapping[int, Outcome], seeds: list[int]) -> str:
-    return "".join(_CODES[row[seed].reason] if seed in row else _MISSING for seed in seeds)
+def _certificate(data: Mapping[str, Any]) -> Certificate:
+    """The certificate of the file; one of version 1 speaks against itself."""
+    certificate = Certificate.from_json(data["certificate"])
+    if data["schema_version"] == BASELINE_VERSION:
+        return certificate
+    words = "a baseline file of version 1 has no coverage, no sums and no code identity: accept a new run"
+    return replace(certificate, status=INVALID_EVIDENCE, problems=(*certificate.problems, words))
 
 
-def _decode(codes: str, seeds: list[int]) -> dict[int, Outcome]:
+def _encode(row: Mapping[int, Outcome], answers: Mapping[int, str], seeds: list[int]) -> str:
+    codes = "".join(_CODES[row[seed].reason] if seed in row else _MISSING for seed in seeds)
+    return f"{codes} {''.join(answers.get(seed, _UNKNOWN) for seed in seeds)}" if answers else codes
+
+
+def _decode(text: str, seeds: list[int]) -> tuple[dict[int, Outcome], dict[int, str]]:
+    codes, _, rest = text.partition(" ")
     codes = codes or _MISSING * len(seeds)
-    return {seed: _OUTCOMES[code] for seed, code in zip(seeds, codes, strict=True) if code != _MISSING}
+    cells = {seed: _OUTCOMES[code] for seed, code in zip(seeds, codes, strict=True) if code != _MISSING}
+    digests = [rest[start : start + 2] for start in range(0, len(rest), 2)]
+    given = dict(zip(seeds, digests, strict=True)) if rest else {}
+    return cells, {seed: digest for seed, digest in given.items() if digest != _UNKNOWN}

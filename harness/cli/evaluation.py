@@ -63,10 +63,10 @@ def evaluate_with_progress(
         engine = engine_of(prepared, options, device)
         if early is None:
             shown = _Shown(console, progress, prepared, options)
-            evaluate(prepared, out, options.batch_size, shown.advance, engine=engine)
+            evaluate(prepared, out, options.batch_size, shown.advance, engine=engine, mixed_code=options.mixed_code)
         else:
             shown = _Shown(console, progress, prepared, options, lambda: early.finished(load_run(out)))
-            evaluate(prepared, out, options.batch_size, shown.advance, early.parts, engine)
+            evaluate(prepared, out, options.batch_size, shown.advance, early.parts, engine, options.mixed_code)
     return load_run(out)
 
 

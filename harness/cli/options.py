@@ -83,6 +83,7 @@ engine_options = apply(
     shared("workers"),
     shared("timeout"),
     shared("device"),
+    shared("allow-mixed-code"),
     click.option("-v", "--verbose", is_flag=True, help=row("verbose").help),
 )
 policy_options = apply(shared("margin"), shared("policy"), shared("force"))
@@ -113,7 +114,7 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
 
 def engine_options_of(given: dict[str, Any]) -> EngineOptions:
     """How to run: the values of :data:`engine_options`. Raises :class:`HarnessError`."""
-    return EngineOptions(given["batch_size"], given["workers"], given["timeout"])
+    return EngineOptions(given["batch_size"], given["workers"], given["timeout"], given["allow_mixed_code"])
 
 
 def build_policy(given: dict[str, Any], others: tuple[str, ...] = ()) -> GatePolicy:

@@ -29,16 +29,29 @@ def score_completions(task_name: str, data: str | None, scorer: str | None, comp
     task = load_task(task_name, Path(data) if data is not None else None)
     read = read_completions(completions, task)
     chosen = scorer or task.scorer
-    unknown = ("template", "dtype", "attention", "quantization", "aqn", "noise", "decoding", "max_new_tokens")
+    unknown = (
+        "template",
+        "dtype",
+        "attention",
+        "quantization",
+        "aqn",
+        "noise",
+        "decoding",
+        "max_new_tokens",
+        "coverage",
+    )
     key = {"task": task.name, "dataset": task.dataset_hash(), "scorer": chosen, "engine": ENGINE}
     key |= dict.fromkeys(unknown, "unknown")
     content = hashlib.sha256(completions.read_bytes()).hexdigest()
     identity = {"completions": content, "measurement_key": key}
-    manifest = build_manifest(EXTERNAL_KIND, identity, key, {"completions": str(completions)})
+    manifest = build_manifest(EXTERNAL_KIND, identity, key, {"completions": str(completions), "floor": task.floor})
     with Store.create(out, manifest) as store:
         if store.done():
             return
-        store.add_questions({completion.item.key: completion.item.question for completion in read})
+        items = {completion.item.key: completion.item for completion in read}
+        store.add_questions(
+            {key: item.question for key, item in items.items()}, {key: item.reference for key, item in items.items()}
+        )
         store.add_batch([_result(completion, chosen) for completion in read])
 
 

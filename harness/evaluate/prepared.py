@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from harness.checkpoints.source import AnyCheckpoint, as_source, path_of
+from harness.coverage import Coverage
 from harness.evaluate import vllm_limits
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
@@ -23,10 +25,12 @@ from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
+from harness.noise.coverage import coverage_of
 from harness.noise.inject import check_apart
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.record import ItemResult
+from harness.revision import code_identity
 from harness.runs.loaded import EARLY_STOP, EVALUATION_KIND
 from harness.runs.manifest import build_manifest, digest
 from harness.runs.quantized import WEIGHT
@@ -83,7 +87,13 @@ class Prepared:
             "noise": str(self.spec.noise),
             "decoding": "greedy",
             "max_new_tokens": str(self.decoding.max_new_tokens),
+            "coverage": self.coverage.text,
         }
+
+    @functools.cached_property
+    def coverage(self) -> Coverage:
+        """How much of the model the noise reaches."""
+        return coverage_of(self.plan, self.checkpoint.model, self.longest)
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of the run."""
@@ -105,9 +115,12 @@ class Prepared:
             "spec": self.spec.to_json(),
             "plan": self.plan.to_json(),
             FIELD: VERSION,
+            "coverage": self.coverage.to_json(),
+            "floor": self.task.floor,
             "quantization": [_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers],
         }
-        return build_manifest(EVALUATION_KIND, identity, self.key, details)
+        code = code_identity(self.spec.engine, torch.backends.cpu.get_cpu_capability())
+        return build_manifest(EVALUATION_KIND, identity, self.key, details, code)
 
     @functools.cached_property
     def longest(self) -> int:

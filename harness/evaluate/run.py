@@ -75,25 +75,29 @@ def evaluate(
     advance: Callable[[int], None] = lambda n: None,
     parts: Callable[[Prepared, Store], Iterator[Prepared]] = whole,
     engine: EngineContext | None = None,
+    mixed_code: bool = False,
 ) -> None:
     """Runs what is missing of ``prepared`` into the run folder ``out``; ``advance(n)`` is told of every n records.
 
     ``parts`` says what is evaluated after what, and may stop after looking at what is stored. ``engine`` is the one of
     :func:`engine_of`, unless another is given; it is started only where something is left to do.
     Can be stopped at any moment and called again: at most what runs is lost, and a finished run is
-    left as it is. Out-of-memory and other engine errors stop the run, resumable.
+    left as it is. Out-of-memory and other engine errors stop the run, resumable. Going on where another version of the
+    code began raises :class:`harness.exceptions.NotComparableError` unless ``mixed_code`` allows and records it.
     """
     options = EngineOptions(batch_size)
     smaller = "give a smaller --batch-size: the same command resumes"
     with (
         out_of_memory_as(f"--batch-size {batch_size}", smaller),
-        Store.create(out, prepared.manifest()) as store,
+        Store.create(out, prepared.manifest(), mixed_code) as store,
     ):
         done = store.done()
         advance(len(done))
-        store.add_questions({item.key: item.question for item in prepared.items})
+        store.add_questions(
+            {item.key: item.question for item in prepared.items}, {item.key: item.reference for item in prepared.items}
+        )
         with contextlib.ExitStack() as stack:
-            running = _Lazy(stack, engine or engine_of(prepared, options))
+            running = _Lazy(stack, engine or engine_of(prepared, options), store)
             for part in parts(prepared, store):
                 wanted = list(batches(part, done, batch_size))
                 clean, noisy = ([b for b in wanted if bool(b.level) is above] for above in (False, True))
@@ -109,13 +113,14 @@ def evaluate(
 class _Lazy:
     """An engine that is started when it is first needed: a finished run needs none."""
 
-    def __init__(self, stack: contextlib.ExitStack, engine: EngineContext) -> None:
-        self._stack, self._engine = stack, engine
+    def __init__(self, stack: contextlib.ExitStack, engine: EngineContext, store: Store) -> None:
+        self._stack, self._engine, self._store = stack, engine, store
         self._open: Engine | None = None
 
     def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
         """As :meth:`harness.evaluate.engine.Engine.stream`."""
         if self._open is None:
+            self._store.check_code()
             self._open = self._stack.enter_context(self._engine)
         return self._open.stream(batches)
 

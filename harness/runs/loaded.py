@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
-from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Outcome, SiteCount
+from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Origin, Outcome, SiteCount, answer_digest
 from harness.runs.audited import verified
 from harness.runs.evidence import ExpectedSite, certify
 from harness.runs.folder import MANIFEST, read_manifest
+from harness.runs.identity import not_recomputed, objected, with_identity
 from harness.runs.lengths import with_lengths
 from harness.runs.quantized import QuantizedPart, is_quantized, with_quantization
 from harness.runs.replay_evidence import with_replays
+from harness.runs.rescoring import check_scores
 from harness.runs.store import Audit, Store
 from harness.spec import ErrorModel, parse_noise
 from harness.spec.text import named
@@ -93,14 +96,25 @@ def load_run(path: Path) -> Run:
     with Store.read(path) as store:
         manifest = store.manifest
         results, counts = store.results(), store.counts()
-        certificate = _certificate(manifest, store, results, counts)
+        references = store.references()
+        check_scores(path, manifest["measurement_key"].get("scorer", ""), results, references)
+        unknown = {result.item for result in results} - references.keys()
+        certificate = with_identity(_certificate(manifest, store, results, counts), path, manifest, store.codes())
+        certificate = objected(certificate, not_recomputed(manifest, len(unknown)))
         questions = store.questions()
+        origin = Origin(
+            weights=manifest["identity"].get("weights", ""),
+            settings=manifest["identity"].get("settings", ""),
+            code=store.codes(),
+            answers=answers(results) if manifest["kind"] == EVALUATION_KIND else {},
+        )
     arm = Arm(
         label=str(path),
         key=manifest["measurement_key"],
         outcomes=outcomes(results),
         certificate=certificate,
         questions=questions,
+        origin=origin,
     )
     return Run(path, manifest, results, counts, arm)
 
@@ -164,6 +178,15 @@ def outcomes(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, O
 def _audits(store: Store) -> list[Audit]:
     audits = store.audits()
     return verified(audits, store.trails([audit.choice.trail.records for audit in audits if audit.choice is not None]))
+
+
+def answers(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, str]]]:
+    """level -> item -> seed -> digest of what was generated."""
+    found: dict[float, dict[str, dict[int, str]]] = {}
+    for result in results:
+        digest = sys.intern(answer_digest(result))  # there are 4096 of them
+        found.setdefault(result.level, {}).setdefault(result.item, {})[result.seed] = digest
+    return found
 
 
 def _certificate(

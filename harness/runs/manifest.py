@@ -7,11 +7,11 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from harness.record import SCHEMA_VERSION
+from harness.revision import code_identity, version
 
 PACKAGES = ("robustness-harness", "torch", "transformers", "tokenizers", "numpy", "scipy", "statsmodels", "datasets")
 
@@ -22,12 +22,17 @@ def digest(text: str) -> str:
 
 
 def build_manifest(
-    kind: str, identity: Mapping[str, Any], key: Mapping[str, str], details: Mapping[str, Any]
+    kind: str,
+    identity: Mapping[str, Any],
+    key: Mapping[str, str],
+    details: Mapping[str, Any],
+    code: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a run.
 
     ``kind`` is ``evaluation`` or ``external``; ``identity`` is what must agree for a run to be resumed; ``key``
-    the measurement key; ``details`` anything else worth keeping (plan, seeds, checkpoint path).
+    the measurement key; ``details`` anything else worth keeping (plan, seeds, checkpoint path); ``code`` the identity
+    of the code that makes its records (:func:`harness.revision.code_identity`).
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -35,6 +40,7 @@ def build_manifest(
         "identity": dict(identity),
         "measurement_key": dict(key),
         **details,
+        "code": code_identity() if code is None else dict(code),
         "environment": environment(),
     }
 
@@ -43,19 +49,12 @@ def environment() -> dict[str, Any]:
     """Versions, hardware and the git commit of the working directory (None outside a repository)."""
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "git_commit": _git_commit(),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

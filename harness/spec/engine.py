@@ -14,11 +14,13 @@ DEFAULT_TIMEOUT = 1800.0
 @dataclass(frozen=True)
 class EngineOptions:
     """No result depends on these. ``batch_size`` sequences are decoded together on each of ``workers`` engines;
-    ``timeout`` is in seconds without an answer of an engine in another process. Raises :class:`HarnessError`."""
+    ``timeout`` is in seconds without an answer of an engine in another process. ``mixed_code`` lets another version of
+    the code go on in a run, which is recorded. Raises :class:`HarnessError`."""
 
     batch_size: int = DEFAULT_BATCH
     workers: int = 1
     timeout: float = DEFAULT_TIMEOUT
+    mixed_code: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -11,8 +11,20 @@ from typing import Any
 
 import pytest
 
+from harness.coverage import Coverage, coverage_digest
 from harness.exceptions import HarnessError
-from harness.record import DECODE, PREFILL, RIGHT, WRONG, ControlResult, ItemResult, SiteCount
+from harness.record import (
+    DECODE,
+    ERROR,
+    PREFILL,
+    RIGHT,
+    TRUNCATED,
+    UNPARSED,
+    WRONG,
+    ControlResult,
+    ItemResult,
+    SiteCount,
+)
 from harness.runs.choice import Choice
 from harness.runs.evidence import ExpectedSite, Fed
 from harness.runs.loaded import EVALUATION_KIND
@@ -26,7 +38,10 @@ SITES = (
     ExpectedSite("layers.0.up", "linear", 40, last_token_only=False, grows=False),
     ExpectedSite("lm_head", "linear", 50, last_token_only=True, grows=False),
 )
+COVERAGE = Coverage(2, 0.998, {"rotary": "on purpose"}, coverage_digest([s.name for s in SITES], ["rotary"]), False)
 KEY = {"task": "arith", "dataset": "d1", "template": "t1", "scorer": "strict", "engine": "transformers"}
+KEY |= {"coverage": COVERAGE.text}
+REFERENCE = "5"
 NOISE = "relative_gaussian @ op:linear"
 CONTROL = ControlResult(1.0, 2, 2, 0, 2)
 Rows = Mapping[float, Sequence[Sequence[float | str]]]
@@ -56,13 +71,18 @@ def arith() -> Path:
 
 @pytest.fixture(scope="session")
 def make_result() -> Callable[..., ItemResult]:
-    """Builds a record: three prompt tokens and two generated ones with an end, right by default."""
+    """Builds a record: three prompt tokens and two generated ones with an end, right by default.
+
+    Its text gives its score where the right answer is :data:`REFERENCE`.
+    """
 
     def build(item: str = "i0", level: float = 0.0, seed: int = 0, score: Any = 1.0, **changes: Any) -> ItemResult:
         reason = score if isinstance(score, str) else RIGHT if score else WRONG
         value = None if isinstance(score, str) else float(score)
+        text = {UNPARSED: "no number", TRUNCATED: "no number", ERROR: ""}.get(reason, f"#### {5 if value else 6}")
+        answer = None if value is None else text.removeprefix("#### ")
         result = ItemResult(
-            *(item, level, seed, value, reason, "5", value, value, 3, (7, 8), "#### 5", False),
+            *(item, level, seed, value, reason, answer, value, value, 3, (7, 8), text, reason == TRUNCATED),
         )
         return replace(result, **changes)
 
@@ -126,6 +146,7 @@ class RunMaker:
                 "excluded": {"rotary": "on purpose"},
                 "uncovered": {},
             },
+            "coverage": COVERAGE.to_json(),
         }
         return build_manifest(EVALUATION_KIND, identity | changes, KEY, {**details, FIELD: VERSION})
 
@@ -146,7 +167,7 @@ class RunMaker:
             for seed, score in enumerate(row)
         ]
         with Store.create(path, self.manifest(items, sorted(rows), seeds)) as store:
-            store.add_questions({item: f"question {item}?" for item in items})
+            store.add_questions({item: f"question {item}?" for item in items}, dict.fromkeys(items, REFERENCE))
             for level in sorted(rows):
                 here = [result for result in results if result.level == level]
                 noise = changes if level else {}

@@ -5,12 +5,8 @@ Travels as JSON in vLLM's ``additional_config``, so that it is part of the key o
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -19,6 +15,8 @@ from harness.exceptions import EvidenceError
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import SDPA, Site, find_sites
 from harness.numerics.keyed_random import derive_key
+from harness.revision import INJECTING
+from harness.revision import revision as source_revision
 from harness.spec import NoiseSpec, parse_noise
 
 KEY = "robustness_harness"
@@ -112,15 +110,9 @@ def module_of_attention(site: Site) -> str | None:
     return site.module if site.op == SDPA else None
 
 
-@functools.cache
 def revision() -> str:
     """16 hex digits over the sources that decide what is injected."""
-    digest = hashlib.sha256()
-    for package in ("harness.numerics", "harness.noise", "harness.integrations.vllm_plugin"):
-        folder = Path(str(resources.files(package)))
-        for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.c"), *folder.rglob("*.h")]):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return source_revision(INJECTING)
 
 
 def _site_json(site: Site) -> dict[str, Any]:

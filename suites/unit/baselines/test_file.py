@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.baselines.file import Baseline, checksum, dump, load
 from harness.exceptions import HarnessError
-from harness.record import CERTIFIED, ERROR, RIGHT, TRUNCATED, UNPARSED, WRONG, Arm, Certificate, Outcome
+from harness.record import CERTIFIED, ERROR, EXTERNAL, RIGHT, TRUNCATED, UNPARSED, WRONG, Arm, Certificate, Outcome
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec
 
@@ -72,24 +72,24 @@ tables = st.dictionaries(
 @settings(deadline=None, max_examples=50)
 @given(tables)
 def test_any_outcomes_come_back_with_gaps_and_odd_levels(tmp_path_factory: Any, table: Any) -> None:
-    arm = Arm("baseline x", {"task": "t"}, table, Certificate("certified"))
+    arm = Arm("baseline x", {"task": "t"}, table, Certificate(EXTERNAL))
     path = tmp_path_factory.getbasetemp() / "any_baseline.json"
     path.write_text(dump(Baseline("x", "r", "2026-01-01", {}, None, arm)))
     assert load(path).arm == arm
 
 
-def test_one_changed_outcome_is_one_changed_line_and_the_checksum(baseline: Baseline) -> None:
+def test_one_changed_outcome_is_one_changed_line_its_sum_and_the_checksum(baseline: Baseline) -> None:
     cells = {level: {item: dict(row) for item, row in table.items()} for level, table in baseline.arm.outcomes.items()}
     cells[0.05]["i1"][1] = Outcome(1.0, RIGHT)
     changed = replace(baseline, arm=replace(baseline.arm, outcomes=cells))
     before, after = dump(baseline).splitlines(), dump(changed).splitlines()
     assert len(before) == len(after)
     differing = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-    assert len(differing) == 2
-    (checksum_line,) = [old for old, _ in differing if '"sha256"' in old]
-    (old, new), *_ = [pair for pair in differing if pair[0] != checksum_line]
-    assert old.strip().startswith('"i1": {"0": "t"') and '"ue"' in old
-    assert new == old.replace('"ue"', '"u1"')
+    assert len(differing) == 3
+    (old, new), *others = sorted(differing, key=lambda pair: '"i1"' not in pair[0])
+    assert sorted(new.split('"')[1] for _, new in others) == ["right", "sha256"]
+    assert old.strip().startswith('"i1": {"0": "t Yf"') and '"ue jTjT"' in old
+    assert new == old.replace('"ue jTjT"', '"u1 jTjT"')
 
 
 def test_the_file_is_readable_and_git_friendly(baseline: Baseline) -> None:
@@ -97,7 +97,11 @@ def test_the_file_is_readable_and_git_friendly(baseline: Baseline) -> None:
     assert text.endswith("}\n")
     assert max(len(line) for line in text.splitlines()) < 400
     assert list(json.loads(text)["items"]) == ["i0", "i1", "i2"]
-    assert json.loads(text)["items"]["i0"] == {"0": "1", "0.05": "10", "0.3333333333333333": "11"}
+    assert json.loads(text)["items"]["i0"] == {
+        "0": "1 jT",
+        "0.05": "10 jTjT",
+        "0.3333333333333333": "11 jTjT",
+    }
     assert [line[:10] for line in text.splitlines()[-5:-2]] == ['    "i0": ', '    "i1": ', '    "i2": ']
 
 
@@ -129,6 +133,60 @@ def test_an_edited_file_is_refused(file: Path, refusal: Callable[..., str], edit
     assert "its checksum does not fit: it was edited or damaged" in refusal(load, file)
 
 
+CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "an outcome": (lambda data: data["items"]["i0"].update({"0": "0 jT"}), "its sums are not those of its items"),
+    "a removed item": (lambda data: data["items"].pop("i2"), "its sums are not"),
+    "sums": (lambda data: data["sums"]["0"].update(right=3), "its sums are not"),
+    "no sites": (lambda data: _level(data).update(sites=0), "level 0.05 has no sites"),
+    "fewer sites": (lambda data: _level(data).update(sites=1), "has 1 sites, its coverage 2"),
+    "rows": (lambda data: _level(data).update(counted_rows=7), "counts 7 token rows"),
+    "no rows": (lambda data: _level(data).update(counted_rows=0, expected_rows=0), "counts 0 token rows"),
+    "no audit": (lambda data: _level(data).update(audited=0), "was not audited"),
+    "no effect": (lambda data: _level(data).update(changed=0), "changed 0 elements"),
+    "noise in the clean arm": (lambda data: _level(data, 0).update(changed=5), "changed 5 elements"),
+    "a problem": (lambda data: _level(data).update(problems=["bad"]), "certified and has problems"),
+    "its status": (lambda data: data["certificate"].update(status="invalid"), "its certificate is 'invalid'"),
+    "no levels": (lambda data: data["certificate"].update(levels=[]), "not of the levels of its items"),
+    "coverage": (lambda data: data["certificate"].pop("coverage"), "coverage is not that of its measurement key"),
+    "key": (lambda data: data["measurement_key"].update(coverage="29 sites"), "coverage is not that of its"),
+    "external": (lambda data: data["certificate"].update(status=EXTERNAL), "an external baseline has no ledger"),
+}
+
+
+def _level(data: dict[str, Any], index: int = 1) -> dict[str, Any]:
+    return data["certificate"]["levels"][index]
+
+
+@pytest.mark.parametrize("edit", CONTRADICTIONS)
+def test_a_file_that_contradicts_itself_is_refused_whatever_its_checksum(
+    file: Path, refusal: Callable[..., str], edit: str
+) -> None:
+    data = json.loads(file.read_text())
+    change, words = CONTRADICTIONS[edit]
+    change(data)
+    data["sha256"] = checksum(data)
+    file.write_text(json.dumps(data))
+    found = refusal(load, file)
+    assert "it contradicts itself" in found and words in found
+
+
+def test_a_file_of_version_1_is_read_and_decides_nothing(file: Path) -> None:
+    data = json.loads(file.read_text())
+    for name in ("sums", "weights", "settings", "code"):
+        del data[name]
+    del data["certificate"]["coverage"], data["measurement_key"]["coverage"]
+    data["items"] = {
+        item: {level: codes.split()[0] for level, codes in row.items()} for item, row in data["items"].items()
+    }
+    data["schema_version"] = 1
+    data["sha256"] = checksum(data)
+    file.write_text(json.dumps(data))
+    found = load(file)
+    assert found.arm.outcomes[0.0]["i0"] == {0: Outcome(1.0, RIGHT)}
+    (words,) = found.arm.certificate.problems_at(0.05)
+    assert "version 1 has no coverage" in words and "accept a new run" in words
+
+
 @pytest.mark.parametrize("edit", ["code", "length", "seeds", "certificate"])
 def test_an_edited_file_with_a_new_checksum_is_still_one_line(
     file: Path, refusal: Callable[..., str], edit: str
@@ -149,8 +207,8 @@ def test_an_edited_file_with_a_new_checksum_is_still_one_line(
 
 def test_another_version_is_named_whatever_else_it_holds(file: Path, refusal: Callable[..., str]) -> None:
     data = json.loads(file.read_text())
-    file.write_text(json.dumps(data | {"schema_version": 2, "new_field": 1}))
-    assert "schema version 2, this harness reads 1" in refusal(load, file)
+    file.write_text(json.dumps(data | {"schema_version": 3, "new_field": 1}))
+    assert "schema version 3, this harness reads 1 and 2" in refusal(load, file)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "5", '{"schema_version": 1}', '{"items": {}, "sha256": ""}'])

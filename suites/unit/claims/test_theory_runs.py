@@ -28,7 +28,7 @@ def stored(tmp_path: Path, make_run: Any) -> Callable[..., Path]:
         manifest = make_run.manifest(items, levels, 1)
         manifest["checkpoint"]["weights"] = weights or name
         with Store.create(tmp_path / name, manifest) as store:
-            store.add_questions({item: f"question {item}?" for item in items})
+            store.add_questions({item: f"question {item}?" for item in items}, dict.fromkeys(items, "5"))
             for level, count in zip(levels, right, strict=True):
                 rows = [make_run.make_result(item, level, 0, index < count) for index, item in enumerate(items)]
                 store.add_batch(

@@ -97,7 +97,10 @@ def test_a_bad_line_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_the_key_says_what_is_unknown(run: Run) -> None:
     task = load_task("arith")
     known = {"task": "arith", "dataset": task.dataset_hash(), "scorer": "strict", "engine": "external"}
-    unknown = ("template", "dtype", "attention", "quantization", "aqn", "noise", "decoding", "max_new_tokens")
+    unknown = (
+        *("template", "dtype", "attention", "quantization", "aqn"),
+        *("noise", "decoding", "max_new_tokens", "coverage"),
+    )
     assert run.arm.key == known | dict.fromkeys(unknown, "unknown")
 
 

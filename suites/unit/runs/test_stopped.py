@@ -43,6 +43,7 @@ def early_run(make_run: Any, make_result: Any, make_counts: Any, tmp_path: Path)
         order = PLAN.order(ITEMS)
         manifest = make_run.manifest(order, LEVELS, 2, early_stop=PLAN.to_json())
         with Store.create(path, manifest) as store:
+            store.add_questions(dict.fromkeys(order, "?"), dict.fromkeys(order, "5"))
             for level in LEVELS:
                 keys = [(item, level, seed) for item in order[:count] for seed in range(2 if level else 1)]
                 results = [make_result(*key, score) for key in keys if key not in skip]

@@ -1,0 +1,96 @@
+"""What a certificate says of the whole run: how much of the model was perturbed, and which code made the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.coverage import Coverage, coverage_digest
+from harness.exceptions import StoreError
+from harness.record import EXTERNAL, INVALID_EVIDENCE, SCHEMA_VERSION, Certificate
+from harness.runs.folder import MANIFEST, differences
+from harness.thresholds import LEAST_SHARE
+
+AGAIN = "evaluate again into another folder"
+
+
+def with_identity(
+    certificate: Certificate, path: Path, manifest: Mapping[str, Any], codes: Sequence[Mapping[str, Any]]
+) -> Certificate:
+    """``certificate`` with the coverage of its run, and what older versions, mixed code and a small share say.
+
+    Raises :class:`StoreError` where the manifest's coverage is not that of its plan.
+    """
+    notes = (*certificate.notes, *mixed_code_notes(codes))
+    if manifest["schema_version"] != SCHEMA_VERSION:
+        words = f"the run is of schema version {manifest['schema_version']}: without checksums of its tables, coverage"
+        certificate = objected(certificate, (f"{words} and code identity; {AGAIN}",))
+    elif certificate.status != EXTERNAL:
+        coverage = _coverage(path, manifest)
+        if coverage is None:
+            certificate = objected(certificate, ("the run does not say how much of the model it perturbed",))
+        else:
+            certificate = objected(replace(certificate, coverage=coverage), coverage_problems(coverage))
+    return replace(certificate, notes=tuple(dict.fromkeys(notes)))
+
+
+def objected(certificate: Certificate, problems: Sequence[str]) -> Certificate:
+    """``certificate`` with ``problems`` of the whole run: with any, it is invalid."""
+    if not problems:
+        return certificate
+    return replace(certificate, status=INVALID_EVIDENCE, problems=(*certificate.problems, *problems))
+
+
+def not_recomputed(manifest: Mapping[str, Any], unknown: int) -> tuple[str, ...]:
+    """What speaks against a run of which the scores of ``unknown`` items cannot be recomputed."""
+    if not unknown or manifest["schema_version"] != SCHEMA_VERSION:  # older ones are objected to as a whole
+        return ()
+    return (f"the scores of {unknown} items cannot be recomputed: their right answers are not stored; {AGAIN}",)
+
+
+def coverage_problems(coverage: Coverage) -> tuple[str, ...]:
+    """What speaks against a share that is small although the specification leaves nothing out by name."""
+    if coverage.named or coverage.share >= LEAST_SHARE:
+        return ()
+    return (
+        f"only {100 * coverage.share:.1f} % of the floating-point operations of all matrix products are perturbed"
+        f" ({100 * LEAST_SHARE:g} % are needed unless the noise names what it leaves out): reach more (profile:matmul),"
+        " or say what is left out (exclude:, layers:, module:)",
+    )
+
+
+def mixed_code_notes(codes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What every report says first of records that several versions of the code made."""
+    if len(codes) < 2:
+        return ()
+    names = sorted({name for code in codes for name in code if len({str(each.get(name)) for each in codes}) > 1})
+    shown = ", ".join(f"{name} ({' and '.join(str(code.get(name)) for code in codes)})" for name in names)
+    return (f"mixed code: {len(codes)} versions of the code made these records, which differ in {shown}",)
+
+
+def code_note(candidate: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What a report says where candidate and baseline were made by different versions."""
+    if not candidate or not baseline:
+        return ()
+    found = differences(dict(baseline[0]), dict(candidate[0]))
+    if not found:
+        return ()
+    words = ", ".join(words.replace(" there, ", " baseline, ").replace(" now)", " candidate)") for words in found)
+    return (f"baseline and candidate were made by different code: {words}",)
+
+
+def _coverage(path: Path, manifest: Mapping[str, Any]) -> Coverage | None:
+    if "coverage" not in manifest:
+        return None
+    sites = [site["name"] for site in manifest["plan"]["sites"]]
+    try:
+        coverage = Coverage.from_json(manifest["coverage"])
+    except TypeError as error:
+        raise StoreError(f"run {path}", f"its {MANIFEST} is damaged ({error})", AGAIN) from None
+    if coverage.digest != coverage_digest(sites, coverage.left_out) or coverage.sites != len(sites):
+        raise StoreError(f"run {path}", f"the coverage in its {MANIFEST} is not that of its plan", AGAIN)
+    if manifest["measurement_key"].get("coverage") != coverage.text:
+        raise StoreError(f"run {path}", f"the coverage in its {MANIFEST} is not that of its measurement key", AGAIN)
+    return coverage
