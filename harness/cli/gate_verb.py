@@ -16,11 +16,12 @@ from harness.baselines.file import Baseline, dump
 from harness.cli import options
 from harness.cli.exits import Ended
 from harness.exceptions import HarnessError, NotComparableError, StoreError
-from harness.gates import INVALID, gate
+from harness.gates import INVALID, GateResult, gate
 from harness.gates.early import EarlyPlan, check_independent, plan_of
 from harness.gates.policy import GatePolicy
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
+from harness.runs.attempts import Attempt, count_attempt
 from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import digest
 from harness.runs.stopped import run_to_judge
@@ -76,22 +77,29 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     found = result.to_json()
     kept = verdict_file(run.path, dump(held), repr(policy))
     known = check_verdict(kept, found)
+    attempts = count_attempt(run.path, attempt_of(held, policy, result))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found | {"attempts": attempts}, indent=2))
     else:
-        print_gate(found)
+        print_gate(found | {"attempts": attempts})
         if given["from_records"]:
             click.echo("the stored verdict, byte for byte" if known else "no stored verdict to compare with")
     try:
         if not known:
             keep_verdict(kept, found)
-        write_reports(run.path, run_report(run, result))
+        write_reports(run.path, run_report(run, result, attempts))
     except StoreError as error:  # the verdict stands, also where its run lies on a read-only disk
         click.echo(f"harness: no report was written: {error}", err=True)
     else:
         if not as_json:
             click.echo(f"report: {run.path / 'report.md'}")
     raise Ended(result.exit_code)
+
+
+def attempt_of(baseline: Baseline, policy: GatePolicy, result: GateResult, session: str = "") -> Attempt:
+    """What is kept of a gating; ``session`` names the test session that judges level by level."""
+    limits = (policy.margin, policy.margins, policy.min_retention, policy.retentions)
+    return Attempt(digest(dump(baseline)), repr(limits), repr(policy), result.verdict, session)
 
 
 def _no_evidence(error: NotComparableError, baseline: Baseline) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from harness.gates.evidence import (
 )
 from harness.gates.families import Tests
 from harness.gates.keys import axis_note, key_differences
+from harness.gates.origin import origin_notes, other_answers
 from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
 from harness.gates.parts import (
     Part,
@@ -129,6 +130,7 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_
         baseline={"label": baseline.label, "status": baseline.certificate.status, "key": dict(baseline.key)},
         inconclusive=policy.inconclusive,
         early=looks,
+        notes=origin_notes(candidate, baseline),
     )
 
 
@@ -198,7 +200,7 @@ def _judge_level(match: _Match, level: float, differing: tuple[str, ...]) -> Lev
     if pairs.n == 0:
         none = f"none of {pairs.total} items was measured on both sides"
         return replace(measured, reasons=(none, *objections, *notes))
-    objections += match.demands(level, pairs)
+    objections += match.demands(level, pairs) + other_answers(match.candidate, match.baseline, level)
     stop = match.stop_at(level)
     if stop is None or stop.decision is None:
         decided = _decide(match, measured, (pairs,) if own is None else (pairs, own), objections)

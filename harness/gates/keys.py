@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.record import MeasurementKey
 
 _ABSENT = "(missing)"
+_WAY_OUT = {"coverage": "(missing: stored by an older version; evaluate, or accept, anew)"}
 
 
 def key_differences(candidate: MeasurementKey, baseline: MeasurementKey, across: str | None = None) -> tuple[str, ...]:
@@ -32,4 +33,4 @@ def axis_note(candidate: MeasurementKey, baseline: MeasurementKey, across: str |
 
 
 def _shown(key: MeasurementKey, field: str) -> str:
-    return repr(key[field]) if field in key else _ABSENT
+    return repr(key[field]) if field in key else _WAY_OUT.get(field, _ABSENT)

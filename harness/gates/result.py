@@ -72,7 +72,7 @@ class GateResult:
 
     ``certificate`` is the candidate's; ``baseline`` names the other arm (label, status of its certificate,
     measurement key); ``family`` says how several levels were held together. ``early``: the items that were looked at,
-    and of how many, where the policy stops early.
+    and of how many, where the policy stops early. ``notes`` are what every report says in its first lines.
     """
 
     verdict: str
@@ -83,6 +83,7 @@ class GateResult:
     baseline: Mapping[str, Any]
     inconclusive: str = STOP
     early: Looks | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -97,6 +98,7 @@ class GateResult:
                 "verdict": self.verdict,
                 "exit_code": self.exit_code,
                 "reasons": self.reasons,
+                "notes": self.notes,
                 "levels": [level.to_json() for level in self.levels],
                 "family": self.family,
                 "early_stop": None if self.early is None else self.early.to_json(),

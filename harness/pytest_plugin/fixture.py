@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
@@ -11,12 +12,14 @@ from typing import Any, NoReturn
 import pytest
 
 from harness.baselines.file import Baseline
+from harness.cli.gate_verb import attempt_of
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import INVALID, PASS, GatePolicy, GateResult, LevelComparison, LevelVerdict, compare_levels
 from harness.pytest_plugin.evaluations import Evaluations, policy_of
 from harness.pytest_plugin.rows import PROPERTY, VERDICT_PROPERTY, points
 from harness.pytest_plugin.settings import SETTINGS
 from harness.reports.run_report import run_report, write_reports
+from harness.runs.attempts import count_attempt
 from harness.runs.loaded import Run
 from harness.spec import EvalSpec
 from harness.stats import Interval
@@ -177,8 +180,11 @@ class Robustness:
         asked = repr(sorted(evaluations.given.items()))
         if asked not in known:
             run, result = known[asked] = evaluations.gate(policy)
+            assert evaluations.baseline is not None  # else there is no result
+            attempt = attempt_of(evaluations.baseline, policy, result, os.environ.get("PYTEST_XDIST_TESTRUNUID", ""))
+            attempts = count_attempt(run.path, attempt)
             with contextlib.suppress(HarnessError):  # a read-only disk takes nothing from the verdict
-                write_reports(run.path, run_report(run, result))
+                write_reports(run.path, run_report(run, result, attempts))
         return known[asked]
 
     def _note(self, run: Run) -> _Note:

@@ -24,6 +24,8 @@ INTERVALS = "Intervals: one-sided 95 % bounds in brackets. Retention: accuracy u
 def markdown(report: Mapping[str, Any]) -> str:
     """The report as Markdown text."""
     parts = [f"# Robustness of {_subject(report)}", ""]
+    if report["notes"]:
+        parts += [*_bullets(report["notes"]), ""]
     if report["gate"] is not None:
         gate = report["gate"]
         parts += [f"**{gate['verdict']}** against {gate['baseline']['label']} ({gate['family']})", ""]
@@ -104,5 +106,7 @@ def _key_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if report["checkpoint"]:
         rows.append(("weights (SHA-256)", report["checkpoint"]["weights"]))
     environment = report["environment"]
+    for code in report["code"]:
+        rows.append(("code", ", ".join(f"{name} {value}" for name, value in sorted(code.items()))))
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
     return [*rows, ("versions", packages), ("processor", f"{environment['processor']} x {environment['cores']}")]

@@ -26,12 +26,17 @@ ALPHA = 0.05
 JSON_FILE, MARKDOWN_FILE = "report.json", "report.md"
 
 
-def run_report(run: Run, gate: GateResult | None = None) -> dict[str, Any]:
-    """Everything the renderings show, as JSON types. Intervals are one-sided 95 % bounds; fractions throughout."""
+def run_report(run: Run, gate: GateResult | None = None, attempts: str = "") -> dict[str, Any]:
+    """Everything the renderings show, as JSON types. Intervals are one-sided 95 % bounds; fractions throughout.
+
+    ``attempts`` says how often the run was gated.
+    """
     levels = sorted({result.level for result in run.results})
     return {
         "run": str(run.path),
         "kind": run.manifest["kind"],
+        "notes": [*(run.arm.certificate.notes if gate is None else gate.notes), *([attempts] if attempts else [])],
+        "code": list(run.arm.origin.code),
         "checkpoint": run.manifest.get("checkpoint"),
         "measurement_key": run.manifest["measurement_key"],
         "environment": run.manifest["environment"],

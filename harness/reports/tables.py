@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.coverage import Coverage
+from harness.coverage import share_text as percent_down
 from harness.record import EXTERNAL, SiteCount
 
 LEVEL_HEADER = (
@@ -151,7 +153,7 @@ def _decimal(value: float | None) -> str:
 
 def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
     """The certificate in sentences: status, control, and everything that speaks against it."""
-    lines = [f"certificate: {certificate['status']}"]
+    lines = [f"certificate: {certificate['status']}", *_coverage_lines(certificate.get("coverage"))]
     for level in certificate["levels"]:
         lines.append(
             f"level {100 * level['level']:g} %: {level['counted_rows']:,} of {level['expected_rows']:,} expected token "
@@ -194,6 +196,15 @@ def replay_lines(certificate: Mapping[str, Any]) -> list[str]:
             f"clean answers generated twice by the engine: {repetition['items']} of {repetition['items']} equal"
         )
     return lines
+
+
+def _coverage_lines(coverage: Mapping[str, Any] | None) -> list[str]:
+    """How much of the model the noise reaches, in one sentence."""
+    if coverage is None:
+        return []
+    found = Coverage.from_json(coverage)
+    longest = f" ({percent_down(found.share_longest)} % over {found.longest} tokens)" if found.longest > 1 else ""
+    return [f"coverage: {found.text}, by a forward over one token{longest}"]
 
 
 def reason_lines(gate: Mapping[str, Any]) -> list[str]:

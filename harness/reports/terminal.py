@@ -27,6 +27,7 @@ from harness.reports.tables import (
 def print_run(report: Mapping[str, Any], console: Console | None = None) -> None:
     """Levels, certificate and ledger summary of a run."""
     console = console or stdout_console()
+    print_lines(console, report["notes"])
     print_table(console, "Accuracy by noise level", LEVEL_HEADER, level_rows(report))
     if report["ledger"]:
         print_sums(report["ledger"], console)
@@ -36,6 +37,7 @@ def print_run(report: Mapping[str, Any], console: Console | None = None) -> None
 def print_gate(gate: Mapping[str, Any], console: Console | None = None) -> None:
     """Verdict, table of levels and reasons of a gate."""
     console = console or stdout_console()
+    print_lines(console, [*gate["notes"], *([gate["attempts"]] if gate.get("attempts") else [])])
     print_table(console, f"Gate against {gate['baseline']['label']}", GATE_HEADER, gate_rows(gate))
     print_lines(console, reason_lines(gate))
     console.print(f"verdict: {_styled(gate['verdict'])}  ({escape(gate['family'])})", soft_wrap=True)

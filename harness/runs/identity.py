@@ -10,7 +10,7 @@ from typing import Any
 from harness.coverage import Coverage, coverage_digest
 from harness.exceptions import StoreError
 from harness.record import EXTERNAL, INVALID_EVIDENCE, SCHEMA_VERSION, Certificate
-from harness.runs.folder import MANIFEST, differences
+from harness.runs.folder import MANIFEST
 from harness.thresholds import LEAST_SHARE
 
 AGAIN = "evaluate again into another folder"
@@ -68,17 +68,6 @@ def mixed_code_notes(codes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     names = sorted({name for code in codes for name in code if len({str(each.get(name)) for each in codes}) > 1})
     shown = ", ".join(f"{name} ({' and '.join(str(code.get(name)) for code in codes)})" for name in names)
     return (f"mixed code: {len(codes)} versions of the code made these records, which differ in {shown}",)
-
-
-def code_note(candidate: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """What a report says where candidate and baseline were made by different versions."""
-    if not candidate or not baseline:
-        return ()
-    found = differences(dict(baseline[0]), dict(candidate[0]))
-    if not found:
-        return ()
-    words = ", ".join(words.replace(" there, ", " baseline, ").replace(" now)", " candidate)") for words in found)
-    return (f"baseline and candidate were made by different code: {words}",)
 
 
 def _coverage(path: Path, manifest: Mapping[str, Any]) -> Coverage | None:
