@@ -17,7 +17,6 @@ from harness.evaluate.device import best_device, check_device, out_of_memory_as
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.noise.coverage import product_share
 from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_model
-from harness.noise.meta import fused_linears, load_config, meta_model
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.spec import NoiseSpec
