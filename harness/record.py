@@ -230,6 +230,7 @@ class Certificate:
 
     ``notes`` are what every report says in its first lines; they speak against no verdict. ``coverage`` is None for
     external runs and for those of older versions. ``replays`` is what a second implementation found, level by level.
+    ``uncontrolled`` is True where a run asked for no positive control.
     """
 
     status: str
@@ -240,6 +241,7 @@ class Certificate:
     notes: tuple[str, ...] = ()
     replays: tuple[LevelReplay, ...] = ()
     repetition: Repetition | None = None
+    uncontrolled: bool = field(default=False, compare=False)
 
     @property
     def nondeterministic(self) -> str:
@@ -275,6 +277,7 @@ class Certificate:
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for JSON; levels at which nothing is quantized say nothing of it."""
         found = asdict(self)
+        del found["uncontrolled"]  # the missing control says it
         for name in ("coverage", "notes"):
             if not found[name]:
                 del found[name]
@@ -304,6 +307,7 @@ class Certificate:
             notes=tuple(data.get("notes", ())),
             replays=replays,
             repetition=Repetition(**repetition) if repetition else None,
+            uncontrolled=control is None and data["status"] == CERTIFIED,
         )
 
 

@@ -23,6 +23,23 @@ def certificate_problems(role: str, arm: Arm, level: float) -> tuple[str, ...]:
     return tuple(f"{role}: {problem}" for problem in found)
 
 
+def control_problems(role: str, arm: Arm, wanted: bool) -> tuple[str, ...]:
+    """What the lack of a positive control says against ``arm`` where the policy asks for one (``wanted``)."""
+    if not arm.certificate.uncontrolled or not wanted:
+        return ()
+    way_out = "evaluate without --no-positive-control, or give a policy that says positive_control = false"
+    return (f"{role}: no positive control ran, and a verdict needs one: {way_out}",)
+
+
+def control_note(arms: Sequence[tuple[str, Arm]], wanted: bool) -> tuple[str, ...]:
+    """What every report says first where the policy does without positive controls."""
+    if wanted:
+        return ()
+    missing = [role for role, arm in arms if arm.certificate.uncontrolled]
+    which = f"none ran for {' and '.join(missing)}" if missing else "both sides ran theirs"
+    return (f"the policy asks for no positive control (positive_control = false): {which}",)
+
+
 def external_note(role: str, arm: Arm, level: float) -> tuple[str, ...]:
     """The words that follow an arm scored elsewhere wherever it appears, unless its problems say them already."""
     if arm.certificate.status != EXTERNAL or arm.certificate.problems_at(level):

@@ -11,6 +11,8 @@ from harness.gates.evidence import (
     CleanScores,
     certificate_problems,
     clean_scores,
+    control_note,
+    control_problems,
     external_note,
     floor_problems,
     shared_draws_note,
@@ -120,7 +122,8 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_
     levels = fixed_sequence(adjusted) if policy.family == FIXED_SEQUENCE else adjusted
     return GateResult(
         verdict=worst(level.verdict for level in levels),
-        reasons=(differing or _summary(levels))
+        reasons=control_note(match.arms(), policy.positive_control)
+        + (differing or _summary(levels))
         + axis_note(candidate.key, baseline.key, policy.across)
         + _not_judged(match)
         + (() if looks is None else (looks.label,)),
@@ -189,7 +192,12 @@ def _judge_level(match: _Match, level: float, differing: tuple[str, ...]) -> Lev
     notes = match.notes(level)
     if differing:
         return LevelVerdict(level, INVALID, differing + notes)
-    objections = tuple(words for role, arm in match.arms() for words in certificate_problems(role, arm, level))
+    wanted = match.policy.positive_control
+    objections = tuple(
+        words
+        for role, arm in match.arms()
+        for words in (*certificate_problems(role, arm, level), *control_problems(role, arm, wanted))
+    )
     unpaired = pairing_problem(match.candidate, match.baseline, level)
     if unpaired:
         return LevelVerdict(level, INVALID, (unpaired, *objections, *notes))

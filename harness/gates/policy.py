@@ -62,6 +62,7 @@ class GatePolicy:
     clean accuracy whose lower bound is below it shows nothing that could be lost. ``family`` is one of
     :data:`FAMILIES`, ``inconclusive`` of :data:`INCONCLUSIVE_ACTIONS`. ``bootstrap_resamples``: 0 leaves the bootstrap
     out. ``across``: the one field of the measurement key (of :data:`AXES`) along which both are meant to differ.
+    ``positive_control``: whether both sides must have run theirs; without it every report says so.
     ``early_stop``: the share of ``alpha`` spent on looking after every item, so that clear cases stop early; 0 is off.
     ``force`` allows an alpha above :data:`MOST_ALPHA` and margins above :data:`MOST_MARGIN`.
 
@@ -84,6 +85,7 @@ class GatePolicy:
     inconclusive: str = STOP
     early_stop: float = 0.0
     force: bool = False
+    positive_control: bool = True
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -105,6 +107,8 @@ class GatePolicy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise HarnessError(f"{name} {value!r}", f"it is a whole number, at least {least}", f"leave {name} out")
+        if not isinstance(self.positive_control, bool):
+            raise HarnessError(f"positive_control {self.positive_control!r}", "it is true or false", "leave it out")
         self._check_early_stop()
         self._check_force()
         if self.levels:

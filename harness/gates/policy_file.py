@@ -12,6 +12,7 @@
     family = "fixed_sequence"
     inconclusive = "fail"
     early_stop = 0.5
+    positive_control = true
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
 from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Origin, Outcome, SiteCount, answer_digest
 from harness.runs.audited import verified
+from harness.runs.controlled import with_control
 from harness.runs.evidence import ExpectedSite, certify
 from harness.runs.folder import MANIFEST, read_manifest
 from harness.runs.identity import not_recomputed, objected, with_identity
@@ -65,6 +66,7 @@ class _Asked:
     error: ErrorModel
     quantized: tuple[QuantizedPart, ...]
     limit: int | None
+    items: tuple[str, ...]
 
     @classmethod
     def of(cls, path: Path, manifest: dict[str, Any]) -> _Asked:
@@ -78,7 +80,9 @@ class _Asked:
             noise = parse_noise(manifest["plan"]["noise"])
             quantized = tuple(QuantizedPart.from_json(part) for part in manifest.get("quantization", ()))
             control, limit = bool(identity["positive_control"]), manifest["measurement_key"].get("max_new_tokens")
-            return cls(sites, levels, records, control, noise.error, quantized, None if limit is None else int(limit))
+            items = tuple(str(item) for item in identity["items"])
+            whole = None if limit is None else int(limit)
+            return cls(sites, levels, records, control, noise.error, quantized, whole, items)
         except (KeyError, TypeError, ValueError, NoiseSpecError) as error:
             raise StoreError(
                 f"run {path}", f"its {MANIFEST} is damaged ({error!r})", "evaluate again into another folder"
@@ -209,6 +213,7 @@ def _certificate(
         levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
         control_wanted=asked.control,
     )
+    certificate = with_control(certificate, asked.items, results)
     if asked.limit is not None:
         certificate = with_lengths(certificate, results, asked.limit)
     if asked.quantized:

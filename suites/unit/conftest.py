@@ -32,6 +32,7 @@ from harness.runs.manifest import build_manifest
 from harness.runs.replayed import FIELD, REPEATED, REPLAYED, VERSION, Replay, chosen, chosen_twice
 from harness.runs.store import Audit, Store
 from harness.spec import EvalSpec
+from harness.thresholds import CONTROL_ITEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 SITES = (
@@ -156,6 +157,13 @@ class RunMaker:
         choice = Choice(level, 0, 1, store.trail())
         return [Audit(level, 9, (), phase, 1, choice) for phase in (PREFILL, DECODE)]
 
+    @staticmethod
+    def controlled(store: Store) -> ControlResult:
+        """The positive control that the stored clean answers lead to, with everything lost."""
+        items = store.manifest["identity"]["items"][:CONTROL_ITEMS]
+        clean = [result for result in store.results() if result.level == 0 and result.item in items]
+        return replace(CONTROL, items=len(items), clean_right=sum(result.score == 1 for result in clean))
+
     def __call__(self, path: Path, rows: Rows, control: ControlResult | None = CONTROL, **changes: Any) -> Path:
         """``rows[level]`` has one row per item with a score or reason per seed; ``changes`` go into the ledger."""
         seeds = max((len(row) for level, table in rows.items() if level for row in table), default=1)
@@ -173,7 +181,7 @@ class RunMaker:
                 noise = changes if level else {}
                 store.add_batch(here, self.make_counts(here, level, **noise), self.audits(store, level))
             if control is not None:
-                store.set_control(control)
+                store.set_control(self.controlled(store) if control is CONTROL else control)
             self.replay(store)
         return path
 

@@ -218,8 +218,8 @@ class Draws:
                 found.append((kind, z[:, -tokens:, :columns] * other[:, -tokens:, :columns]))
         owners = self._rows[self._start : self._stop()]
         for kind in (SEEDS, ROWS, POSITIONS):
-            first = _beside(owners, kind)
-            found.append((kind, z[first] * z[[row + 1 for row in first]]))
+            pairs = _pairs_of(owners, kind)
+            found.append((kind, z[[one for one, _ in pairs]] * z[[other for _, other in pairs]]))
         if z.shape[1] > 1:  # else rows of one owner are its tokens
             even = z.shape[1] // 2 * 2
             found.append((POSITIONS, z[:, 0:even:2] * z[:, 1:even:2]))
@@ -228,18 +228,21 @@ class Draws:
         return found
 
 
-def _beside(owners: Sequence[Owner], kind: str) -> list[int]:
-    """Rows whose next one stands in this relation to them; no row stands in two pairs."""
-    found, row = [], 0
-    while row + 1 < len(owners):
-        if _relation(owners[row], owners[row + 1]) == kind:
-            found.append(row)
-            row += 1
-        row += 1
+def _pairs_of(owners: Sequence[Owner], kind: str) -> list[tuple[int, int]]:
+    """Rows that stand in this relation to each other, as near as there are; no row stands in two pairs."""
+    found: list[tuple[int, int]] = []
+    free = list(range(len(owners)))
+    while free:
+        row = free.pop(0)
+        other = next((each for each in free if _relation(owners[row], owners[each]) == kind), None)
+        if other is not None:
+            free.remove(other)
+            found.append((row, other))
     return found
 
 
 def _relation(one: Owner, other: Owner) -> str:
+    """What only one of item, seed and position tells apart; empty where item and seed both do."""
     if one[0] != other[0]:
-        return ROWS
+        return ROWS if one[1] == other[1] else ""
     return SEEDS if one[1] != other[1] else POSITIONS

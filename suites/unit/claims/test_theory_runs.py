@@ -34,9 +34,8 @@ def stored(tmp_path: Path, make_run: Any) -> Callable[..., Path]:
                 store.add_batch(
                     rows, make_run.make_counts(rows, level, **(ledger if level else {})), make_run.audits(store, level)
                 )
-            from harness.record import ControlResult
-
-            store.set_control(ControlResult(1.0, 2, 2, 0, 2))
+            store.set_control(make_run.controlled(store))
+            make_run.replay(store)
         return tmp_path / name
 
     return write

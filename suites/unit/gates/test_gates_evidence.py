@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from harness.exceptions import HarnessError
 from harness.gates import FAIL, INVALID, PASS, GatePolicy, GateResult, gate
-from harness.record import EXTERNAL, INVALID_EVIDENCE, Arm, Certificate, LevelCertificate, Outcome
+from harness.record import EXTERNAL, INVALID_EVIDENCE, Arm, Certificate, ControlResult, LevelCertificate, Outcome
 
 pytestmark = pytest.mark.unit
 Build = Callable[..., Arm]
@@ -252,3 +253,27 @@ def test_numbers_of_an_invalid_level_stay_strict_json(arm: Build) -> None:
     assert data["levels"][0]["n"] == 1
     assert data["verdict"] == INVALID
     assert np.isclose(data["levels"][0]["difference"]["low"], -0.730134, atol=1e-5)
+
+
+def test_a_verdict_needs_the_positive_control_of_both_sides(arm: Build) -> None:
+    levels = {0.0: rows(180, 200)}
+    whole, bare = arm(levels), arm(levels)
+    bare = replace(bare, certificate=replace(bare.certificate, uncontrolled=True))
+    for candidate, baseline, role in ((bare, whole, "candidate"), (whole, bare, "baseline")):
+        refused = gate(candidate, baseline, QUICK)
+        assert refused.verdict == INVALID
+        assert any(f"{role}: no positive control ran, and a verdict needs one" in words for words in refused.reasons)
+    without = replace(QUICK, positive_control=False)
+    allowed = gate(bare, whole, without)
+    assert allowed.verdict == PASS
+    first = "the policy asks for no positive control (positive_control = false)"
+    assert allowed.reasons[0] == f"{first}: none ran for candidate"
+    assert gate(whole, whole, without).reasons[0] == f"{first}: both sides ran theirs"
+    assert not any("positive control" in words for words in gate(whole, whole, QUICK).reasons)
+
+
+def test_a_certificate_without_control_stays_so_in_a_file(arm: Build) -> None:
+    certified = arm({0.0: rows(180, 200)}).certificate
+    controlled = replace(certified, control=ControlResult(1.0, 2, 2, 0, 2))
+    read = [Certificate.from_json(each.to_json()).uncontrolled for each in (certified, controlled)]
+    assert read == [True, False]

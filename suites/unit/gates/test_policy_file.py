@@ -32,6 +32,7 @@ across = "dtype"
 bootstrap_resamples = 100
 bootstrap_seed = 7
 force = false
+positive_control = false
 early_stop = 0
 """
 
@@ -81,6 +82,7 @@ def test_every_field_of_the_file_is_read(file: Callable[[str], Path]) -> None:
         across="dtype",
         bootstrap_resamples=100,
         bootstrap_seed=7,
+        positive_control=False,
     )
     assert all(key in FULL for key in KEYS)
     assert (found.margin_at(0.0), found.margin_at(0.05), found.margin_at(0.1)) == (0.02, 0.03, 0.05)

@@ -11,7 +11,7 @@ import pytest
 
 from harness.exceptions import NotComparableError
 from harness.gates.early import BLOCK, EarlyPlan
-from harness.record import CERTIFIED, RIGHT, Arm, Certificate, ControlResult, Outcome
+from harness.record import CERTIFIED, RIGHT, Arm, Certificate, Outcome
 from harness.runs.loaded import complete_run, early_rule, load_run
 from harness.runs.stopped import is_finished, run_to_judge
 from harness.runs.store import Store
@@ -49,7 +49,7 @@ def early_run(make_run: Any, make_result: Any, make_counts: Any, tmp_path: Path)
                 results = [make_result(*key, score) for key in keys if key not in skip]
                 store.add_batch(results, make_counts(results, level), make_run.audits(store, level))
             if control:
-                store.set_control(ControlResult(1.0, 2, 2, 0, 2))
+                store.set_control(make_run.controlled(store))
             make_run.replay(store)
         return path
 
