@@ -27,7 +27,6 @@ from harness.runs.replayed import (
     REPEATED,
     REPLAYED,
     Difference,
-    Evidence,
     Name,
     Replay,
     chosen,
@@ -37,6 +36,9 @@ from harness.runs.replayed import (
 from harness.runs.store import Store
 
 log = logging.getLogger(__name__)
+Logits = tuple[float | None, ...]
+"""Of the tokens of one record; None where one is not finite."""
+
 _ROOM = 1.5
 """Free memory that a second copy of the weights needs, in units of their size."""
 
@@ -49,7 +51,7 @@ def repeat_clean(prepared: Prepared, engine: Engine, store: Store) -> None:
     """
     if store.replays(REPEATED):
         return
-    names = chosen_twice(store.results(), store.evidence())
+    names = chosen_twice(store.results(), store.stored())
     if not names:
         return
     prompts = tuple(Prompt(item, seed, prepared.prompts[item]) for item, _, seed in names)
@@ -86,10 +88,10 @@ def replay_records(prepared: Prepared, store: Store) -> None:
     The model is loaded anew from its files, as every engine's was, and runs without the engine's sessions and hooks.
     Needs the memory of the weights once more; where that is not free, the model in memory is used.
     """
-    results, evidence, there = store.results(), store.evidence(), store.replays(REPLAYED)
+    results, stored, there = store.results(), store.stored(), store.replays(REPLAYED)
     reason = unknown(prepared.plan.spec.error.name, [site.name for site in prepared.plan.sites])
     missing = {
-        level: [name for name in chosen(results, evidence, level) if name not in there]
+        level: [name for name in chosen(results, stored, level) if name not in there]
         for level in prepared.spec.levels
         if level == 0 or not reason
     }
@@ -100,7 +102,7 @@ def replay_records(prepared: Prepared, store: Store) -> None:
     model = _model(prepared)
     for level, names in missing.items():
         wanted = [records[name] for name in names]
-        store.add_replays(REPLAYED, dict(_replays(prepared, model, wanted, evidence, level)))
+        store.add_replays(REPLAYED, dict(_replays(prepared, model, wanted, store.logits(level), level)))
     seconds, count = time.monotonic() - started, sum(map(len, missing.values()))
     log.info("%d records replayed by the second implementation in %.1f s", count, seconds)
 
@@ -112,7 +114,7 @@ def layers_of(prepared: Prepared) -> list[Layer]:
 
 
 def _replays(
-    prepared: Prepared, model: Any, records: Sequence[ItemResult], evidence: Mapping[Name, Evidence], level: float
+    prepared: Prepared, model: Any, records: Sequence[ItemResult], logits: Mapping[Name, Logits], level: float
 ) -> Iterator[tuple[Name, Replay]]:
     fitting = [record for record in records if len(prepared.prompts[record.item]) == record.prompt_tokens]
     for record in records:
@@ -127,10 +129,10 @@ def _replays(
     for index, found in replay(model, layers_of(prepared), answers, level, prepared.decoding.stop):
         record = fitting[index]
         name = record.item, level, record.seed
-        yield name, _compared(record, found, evidence.get(name), limit, prepared.checkpoint.tokenizer.decode)
+        yield name, _compared(record, found, logits.get(name, ()), limit, prepared.checkpoint.tokenizer.decode)
 
 
-def _compared(record: ItemResult, found: Replayed, evidence: Evidence | None, limit: int, decode: Any) -> Replay:
+def _compared(record: ItemResult, found: Replayed, logits: Logits, limit: int, decode: Any) -> Replay:
     """The record and what its engine left beside it against the replay."""
     stored = _ends(record)
     others = tuple(
@@ -141,17 +143,16 @@ def _compared(record: ItemResult, found: Replayed, evidence: Evidence | None, li
     problem = ""
     if record.truncated and len(record.tokens) != limit:
         problem = f"it is cut at {len(record.tokens)} tokens, and {limit} may be generated"
-    elif evidence is None or len(evidence.logits) != record.steps:
-        problem = f"its engine left {0 if evidence is None else len(evidence.logits)} logits for {record.steps} tokens"
-    if problem or evidence is None:
+    elif len(logits) != record.steps:
+        problem = f"its engine left {len(logits)} logits for {record.steps} tokens"
+    if problem:
         return Replay(record.steps, others, problem=problem)
     distances = [
         abs(one - other) if one is not None and math.isfinite(other) else math.inf
-        for one, other in zip(evidence.logits, found.logits, strict=True)
+        for one, other in zip(logits, found.logits, strict=True)
     ]
     step = max(range(len(distances)), key=distances.__getitem__)
-    logits = _number_text(evidence.logits[step]), _number_text(found.logits[step])
-    furthest = Difference(step, logits[0], logits[1], distances[step])
+    furthest = Difference(step, _number_text(logits[step]), _number_text(found.logits[step]), distances[step])
     spread = math.sqrt(sum(distance**2 for distance in distances) / len(distances))
     return Replay(record.steps, others, distances[step], furthest, spread)
 

@@ -68,15 +68,15 @@ def with_replays(
         return replace(certificate, status=INVALID_EVIDENCE, problems=(*certificate.problems, NOT_REPLAYED))
     asked = _Asked.of(manifest)
     records = {(result.item, result.level, result.seed): result for result in results}
-    evidence, found = store.evidence(), store.replays(REPLAYED)
+    stored, found = store.stored(), store.replays(REPLAYED)
     entries = []
     for level in (entry.level for entry in certificate.levels):
         if level and asked.unknown:
             entries.append(LevelReplay(level, IMPLEMENTATION, of=_count(results, level), reason=asked.unknown))
             continue
-        wanted = chosen(results, evidence, level)
+        wanted = chosen(results, stored, level)
         entries.append(level_replay(level, wanted, records, found, bounds_of(asked.dtype, asked.rough(level))))
-    repetition = _repetition(chosen_twice(results, evidence), store.replays(REPEATED))
+    repetition = _repetition(chosen_twice(results, stored), store.replays(REPEATED))
     problems = certificate.problems
     if repetition.items < repetition.wanted:
         words = f"{repetition.wanted} clean items were to be generated twice, {repetition.items} were"

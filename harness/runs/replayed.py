@@ -7,7 +7,6 @@ when the last one is stored. Whoever loads the run repeats it, so a certificate 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,16 +29,6 @@ _INSIDE = ("qk", "softmax", "pv", "sdpa", "input", "weight")
 
 Name = tuple[str, float, int]
 """(item, level, noise seed) of a record."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What an engine leaves beside a record: the logit of each token (the end of sequence included), the number of the
-    batch that was stored with it, and its row in there."""
-
-    batch: int
-    row: int
-    logits: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -128,19 +117,27 @@ def quota(records: int) -> int:
     return min(records, max(REPLAY_LEAST, math.ceil(REPLAY_SHARE * records)))
 
 
-def seal(results: Iterable[ItemResult], evidence: Mapping[Name, Evidence]) -> str:
-    """Return the SHA-256 (64 hex digits) over all records, in the order (level, seed, item), and what lies beside
-    them."""
+@dataclass(frozen=True)
+class Stored:
+    """What the rule needs to know of a finished evaluation.
+
+    ``seal`` is the SHA-256 (64 hex digits) over all records and what lies beside them, in the order (level, seed,
+    item); ``places`` the batch and the row of each record.
+    """
+
+    seal: str
+    places: Mapping[Name, tuple[int, int]]
+
+
+def sealed(rows: Iterable[Sequence[Any]]) -> str:
+    """Return the seal of ``rows``: of each record its checksum, batch, row and logits as they are stored."""
     hasher = hashlib.sha256()
-    for result in sorted(results, key=lambda result: (result.level, result.seed, result.item)):
-        beside = evidence.get((result.item, result.level, result.seed))
-        where = None if beside is None else [beside.batch, beside.row, list(beside.logits)]
-        row = [result.item, result.level, result.seed, list(result.tokens), result.truncated, where]
-        hasher.update(json.dumps(row).encode() + b"\n")
+    for row in rows:
+        hasher.update(repr(tuple(row)).encode())
     return hasher.hexdigest()
 
 
-def chosen(results: Sequence[ItemResult], evidence: Mapping[Name, Evidence], level: float) -> tuple[Name, ...]:
+def chosen(results: Sequence[ItemResult], stored: Stored, level: float) -> tuple[Name, ...]:
     """Return the records of ``level`` that are replayed, in the order in which they were chosen.
 
     Records of an engine that failed have nothing to replay. An eighth are last rows of a batch and an eighth first
@@ -148,12 +145,11 @@ def chosen(results: Sequence[ItemResult], evidence: Mapping[Name, Evidence], lev
     of answers: one of each part, the one ranked first.
     """
     own = [result for result in results if result.level == level and result.reason != ERROR]
-    sealed = seal(results, evidence)
-    rank = {_name(result): hashlib.sha256(f"{sealed}|{_name(result)}".encode()).hexdigest() for result in own}
+    rank = {_name(result): hashlib.sha256(f"{stored.seal}|{_name(result)}".encode()).hexdigest() for result in own}
     wanted = quota(len(own))
     if wanted == len(own):
         return tuple(sorted(rank, key=rank.__getitem__))
-    place = {name: (evidence[name].batch, evidence[name].row) if name in evidence else (0, 0) for name in rank}
+    place = {name: stored.places.get(name, (0, 0)) for name in rank}
     last: dict[int, int] = defaultdict(int)
     for batch, row in place.values():
         last[batch] = max(last[batch], row)
@@ -163,14 +159,16 @@ def chosen(results: Sequence[ItemResult], evidence: Mapping[Name, Evidence], lev
         [name for name in ranked if place[name][1] == last[place[name][0]]],
         [name for name in ranked if place[name][1] == 0],
     ):
-        found += [name for name in edges if name not in found][: max(1, wanted // 8)]
+        taken = set(found)
+        found += [name for name in edges if name not in taken][: max(1, wanted // 8)]
     lengths = {_name(result): (result.seed, len(result.tokens)) for result in own}
     in_order = sorted(ranked, key=place.__getitem__)
     by_length = sorted(ranked, key=lengths.__getitem__)
     half = (wanted - len(found) + 1) // 2
     for every, parts in ((in_order, half), (by_length, wanted - len(found) - half)):
         found += _spread(every, parts, rank, frozenset(found))
-    return tuple([*found, *(name for name in ranked if name not in found)][:wanted])
+    taken = set(found)
+    return tuple([*found, *(name for name in ranked if name not in taken)][:wanted])
 
 
 def _spread(every: Sequence[Name], parts: int, rank: Mapping[Name, str], taken: frozenset[Name]) -> list[Name]:
@@ -182,9 +180,9 @@ def _spread(every: Sequence[Name], parts: int, rank: Mapping[Name, str], taken: 
     return found
 
 
-def chosen_twice(results: Sequence[ItemResult], evidence: Mapping[Name, Evidence]) -> tuple[Name, ...]:
-    """Return the clean records whose items the engine generates twice more: the first of those that are replayed."""
-    return chosen(results, evidence, 0.0)[:REPLAY_LEAST]
+def chosen_twice(results: Sequence[ItemResult], stored: Stored) -> tuple[Name, ...]:
+    """Return the clean records whose items the engine generates again: the first of those that are replayed."""
+    return chosen(results, stored, 0.0)[:REPLAY_LEAST]
 
 
 def _name(result: ItemResult) -> Name:

@@ -25,7 +25,7 @@ from harness.record import IDENTITY_FIELDS, SCHEMA_VERSION, ControlResult, ItemR
 from harness.runs import sums
 from harness.runs.choice import Choice, Trail, Walk
 from harness.runs.folder import DATABASE, LOCK, check_empty, checksum, differences, establish, guarded, read_manifest
-from harness.runs.replayed import Evidence, Replay
+from harness.runs.replayed import Replay, Stored, sealed
 from harness.runs.snapshot import snapshot
 
 _COUNTS = [f.name for f in fields(SiteCount)[IDENTITY_FIELDS:]]
@@ -316,13 +316,22 @@ class Store:
             scale, items, clean, noisy, changed, problems = json.loads(rows[0][0])
             return ControlResult(scale, items, clean, noisy, changed, tuple(problems))
 
-    def evidence(self) -> dict[tuple[str, float, int], Evidence]:
-        """What the engine left beside each record, by (item, level, seed); empty in runs of older versions."""
-        if not self._has("evidence"):
-            return {}
-        rows = self._rows("SELECT item, level, seed, batch, row, logits FROM evidence")
+    def stored(self) -> Stored:
+        """What the choice of the replayed records follows from."""
+        beside = (
+            "SELECT r.sha256, e.batch, e.row, e.logits FROM records r LEFT JOIN evidence e USING (level, seed, item) "
+            "ORDER BY level, seed, item"
+        )
+        with guarded(self.path):
+            seal = sealed(self._connection.execute(beside))
+            rows = self._connection.execute("SELECT item, level, seed, batch, row FROM evidence")
+            return Stored(seal, {(item, level, seed): (batch, place) for item, level, seed, batch, place in rows})
+
+    def logits(self, level: float) -> dict[tuple[str, float, int], tuple[float | None, ...]]:
+        """The logits of the tokens of every record of ``level``, as its engine left them (None: not finite)."""
+        rows = self._rows(f"SELECT item, level, seed, logits FROM evidence WHERE level = {float(level)!r}")
         with self._decoding():
-            return {tuple(row[:3]): Evidence(row[3], row[4], tuple(json.loads(row[5]))) for row in rows}
+            return {tuple(row[:3]): tuple(json.loads(row[3])) for row in rows}
 
     def add_replays(self, kind: str, replays: Mapping[tuple[str, float, int], Replay]) -> None:
         """Second answers to stored records, by (item, level, seed); each once."""

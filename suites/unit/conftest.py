@@ -188,12 +188,12 @@ class RunMaker:
     @staticmethod
     def replay(store: Store) -> None:
         """Stores that everything which is to be replayed was, and agreed."""
-        results, evidence = store.results(), store.evidence()
+        results, stored = store.results(), store.stored()
         records = {(result.item, result.level, result.seed): result for result in results}
         for level in sorted({result.level for result in results}):
-            names = chosen(results, evidence, level)
+            names = chosen(results, stored, level)
             store.add_replays(REPLAYED, {name: Replay(records[name].steps) for name in names})
-        twice = chosen_twice(results, evidence)
+        twice = chosen_twice(results, stored)
         store.add_replays(REPEATED, {name: Replay(records[name].steps) for name in twice})
 
 

@@ -16,8 +16,8 @@ from harness.runs.replayed import (
     REPLAYED,
     Bounds,
     Difference,
-    Evidence,
     Replay,
+    Stored,
     chosen,
     level_replay,
     quota,
@@ -31,21 +31,18 @@ BATCH = 64
 
 
 @pytest.fixture(scope="module")
-def many(make_result: Callable[..., ItemResult]) -> tuple[list[ItemResult], dict[Any, Evidence]]:
+def many(make_result: Callable[..., ItemResult]) -> tuple[list[ItemResult], Stored]:
     """1,000 records of one level, five seeds, stored in batches of 64."""
     results = [make_result(f"i{n // 5:03d}", 0.05, n % 5) for n in range(1000)]
-    evidence = {
-        (result.item, 0.05, result.seed): Evidence(n // BATCH, n % BATCH, (1.0, 2.0, 3.0))
-        for n, result in enumerate(results)
-    }
-    return results, evidence
+    places = {(result.item, 0.05, result.seed): (n // BATCH, n % BATCH) for n, result in enumerate(results)}
+    return results, Stored("a seal", places)
 
 
 def test_the_rule_takes_enough_of_every_kind(many: Any) -> None:
-    results, evidence = many
-    names = chosen(results, evidence, 0.05)
+    results, stored = many
+    names = chosen(results, stored, 0.05)
     assert len(set(names)) == len(names) == quota(1000) == 60
-    places = [(evidence[name].batch, evidence[name].row) for name in names]
+    places = [stored.places[name] for name in names]
     assert sum(row == BATCH - 1 for _, row in places) >= 3
     assert sum(row == 0 for _, row in places) >= 3
     assert {seed for _, _, seed in names} == {0, 1, 2, 3, 4}
@@ -54,15 +51,17 @@ def test_the_rule_takes_enough_of_every_kind(many: Any) -> None:
     assert quota(100) == 8
 
 
-def test_the_rule_depends_on_every_record(many: Any) -> None:
-    results, evidence = many
-    names = chosen(results, evidence, 0.05)
-    assert chosen(list(reversed(results)), evidence, 0.05) == names
-    other = [replace(results[0], tokens=(7, 9)), *results[1:]]
-    assert set(chosen(other, evidence, 0.05)) != set(names)
-    first = next(iter(evidence))
-    moved = evidence | {first: replace(evidence[first], logits=(1.0, 2.0, 3.1))}
-    assert set(chosen(results, moved, 0.05)) != set(names)
+def test_the_rule_depends_on_everything_stored(many: Any, make_run: Any, make_result: Any, tmp_path: Path) -> None:
+    results, stored = many
+    names = chosen(results, stored, 0.05)
+    assert chosen(list(reversed(results)), stored, 0.05) == names
+    assert set(chosen(results, replace(stored, seal="another"), 0.05)) != set(names)
+    seals = set()
+    for number, change in enumerate([{}, {"tokens": (7, 9)}, {"logits": (1.0, 2.0, 3.0)}, {"logits": (1.0, 2.0, 3.1)}]):
+        with Store.create(tmp_path / str(number), make_run.manifest(["i0"], [0.0], 1)) as store:
+            store.add_batch([make_result("i0", **change)])
+            seals.add(store.stored().seal)
+    assert len(seals) == 4
 
 
 def test_a_finished_run_is_certified_and_says_what_was_replayed(make_run: Any, tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_a_replay_that_differs_is_invalid(
 def test_fewer_or_other_replays_are_refused(make_run: Any, make_result: Any, tmp_path: Path) -> None:
     results = [make_result(f"i{n}") for n in range(20)]
     records = {(result.item, 0.0, 0): result for result in results}
-    names = chosen(results, {}, 0.0)
+    names = chosen(results, Stored("", {}), 0.0)
     others = [name for name in records if name not in names]
     found = {name: Replay(3) for name in names}
     bounds = Bounds(0.1, 0.1)
