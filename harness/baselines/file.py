@@ -90,6 +90,8 @@ def dump(baseline: Baseline) -> str:
             for item in items
         },
     }
+    if arm.clusters:
+        head["clusters"] = {item: arm.clusters[item] for item in items if item in arm.clusters}
     head["sha256"] = checksum(head)
     rows = head.pop("items")
     assert isinstance(rows, dict)
@@ -147,6 +149,7 @@ def _baseline(data: Mapping[str, Any]) -> Baseline:
         outcomes=outcomes,
         certificate=_certificate(data),
         origin=Origin(data.get("weights", ""), data.get("settings", ""), tuple(data.get("code", ())), answers),
+        clusters=data.get("clusters", {}),
     )
     return Baseline(data["name"], data["reason"], data["accepted"], data["provenance"], data["spec"], arm)
 

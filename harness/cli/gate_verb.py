@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.cli.exits import Ended
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID, GateResult, gate
 from harness.gates.early import EarlyPlan, check_independent, plan_of
+from harness.gates.forecast import forecast, joint_sentence
 from harness.gates.policy import GatePolicy
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 CHANGES = ("data", "engine", "dtype", "attention", "quantize")
 """What a gate may evaluate otherwise than its baseline was."""
+
+
+log = logging.getLogger(__name__)
 
 
 @click.command("gate")
@@ -67,6 +72,8 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     held = load_named(baselines_dir, baseline)
     policy.check_judged(policy.levels or held.arm.outcomes)
     plan = early_plan(policy, held)
+    if not is_run(target):
+        log.info("%s", joint_sentence(forecast(held.arm, policy)))
     try:
         run = _stored(target, held, plan, given) if is_run(target) else _evaluate(target, held, plan, given)
     except NotComparableError as error:

@@ -11,7 +11,7 @@ import click
 from harness.baselines.book import load_named
 from harness.cli import options
 from harness.exceptions import HarnessError
-from harness.gates.forecast import ASSUMED_DISCORDANCE, forecast
+from harness.gates.forecast import ASSUMED_DISCORDANCE, LevelForecast, forecast, joint_odds, joint_sentence
 from harness.spec import ATTENTIONS, DTYPES, nearest
 
 
@@ -72,14 +72,17 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     _show(plan_report(source, noises, given["tokens"]), power, sites, as_json)
 
 
-def _power(given: dict[str, Any]) -> list[dict[str, Any]]:
-    baseline = load_named(given["baselines_dir"], given["name"])
-    return [level.to_json() for level in forecast(baseline.arm, options.build_policy(given), given["discordance"])]
+def _power(given: dict[str, Any]) -> tuple[LevelForecast, ...]:
+    baseline, policy = load_named(given["baselines_dir"], given["name"]), options.build_policy(given)
+    policy.check_judged(policy.levels or baseline.arm.outcomes)
+    return forecast(baseline.arm, policy, given["discordance"])
 
 
-def _show(report: dict[str, Any] | None, power: list[dict[str, Any]] | None, sites: bool, as_json: bool) -> None:
+def _show(report: dict[str, Any] | None, power: tuple[LevelForecast, ...] | None, sites: bool, as_json: bool) -> None:
+    levels = [level.to_json() for level in power or ()]
     if as_json:
-        click.echo(json.dumps({**(report or {}), **({} if power is None else {"power": power})}, indent=2))
+        told = {} if power is None else {"power": levels, "whole_gate": joint_odds(power).to_json()}
+        click.echo(json.dumps({**(report or {}), **told}, indent=2))
         return
     from harness.reports.plan_tables import print_plan
     from harness.reports.power_table import print_power
@@ -87,4 +90,4 @@ def _show(report: dict[str, Any] | None, power: list[dict[str, Any]] | None, sit
     if report is not None:
         print_plan(report, sites)
     if power is not None:
-        print_power(power)
+        print_power(levels, joint_sentence(power))

@@ -23,6 +23,7 @@ from harness.evaluate.layered import Layered, layered
 from harness.evaluate.rendering import check_distinct, render_items
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import Item, Task, load_task, select
+from harness.evaluate.tasks.base import clusters_of
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
 from harness.noise.coverage import coverage_of
@@ -119,6 +120,9 @@ class Prepared:
             "floor": self.task.floor,
             "quantization": [_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers],
         }
+        clusters = clusters_of(self.items, self.prompts)
+        if clusters:
+            details["clusters"] = clusters
         code = code_identity(self.spec.engine, torch.backends.cpu.get_cpu_capability())
         return build_manifest(EVALUATION_KIND, identity, self.key, details, code)
 

@@ -8,7 +8,7 @@ that its discordance has to be assumed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ class LevelForecast:
 
     ``discordance`` is the share of pairs of draws that disagree, ``own`` False where it is assumed; ``effect`` the
     minimum detectable effect (one-sided alpha, power 0.8); ``items`` and ``seeds`` what would be enough for PASS with
-    probability 0.8 if nothing changed, each with the other as it is, None where no number is.
+    probability 0.8 if nothing changed, each with the other as it is, None where no number is. ``odds`` are those of the
+    level alone, ``alarm`` the chance of a FAIL that stands after Holm over all levels.
     """
 
     level: float
@@ -47,6 +48,7 @@ class LevelForecast:
     odds: VerdictOdds
     items: int | None
     seeds: int | None
+    alarm: float = 0.0
 
     @property
     def warning(self) -> str | None:
@@ -79,10 +81,33 @@ def forecast(
     policy = policy or GatePolicy()
     levels = policy.levels or tuple(sorted(baseline.outcomes))
     cells = baseline.outcomes
-    return tuple(_level(cells[level], level, policy, discordance) for level in levels if level in cells)
+    judged = [level for level in levels if level in cells]
+    return tuple(_level(cells[level], level, policy, discordance, len(judged)) for level in judged)
 
 
-def _level(cells: Cells, level: float, policy: GatePolicy, assumed: float) -> LevelForecast:
+def joint_odds(levels: Sequence[LevelForecast]) -> VerdictOdds:
+    """Odds of the whole gate if nothing changed: every level must PASS, and a FAIL that stands after Holm decides.
+
+    The levels' draws are taken as independent, which their common items make slightly untrue: where they move together
+    PASS is a little more probable than said. No level: all is inconclusive.
+    """
+    if not levels:
+        return VerdictOdds(0.0, 1.0, 0.0)
+    passing = math.prod(level.odds.passing for level in levels)
+    failing = 1 - math.prod(1 - level.alarm for level in levels)
+    return VerdictOdds(passing, max(0.0, 1 - passing - failing), failing)
+
+
+def joint_sentence(levels: Sequence[LevelForecast]) -> str:
+    """:func:`joint_odds` in words."""
+    odds = joint_odds(levels)
+    return (
+        f"the whole gate over {len(levels)} level{'s' * (len(levels) != 1)}, if nothing changed: PASS"
+        f" {odds.passing:.2f}, INCONCLUSIVE {odds.inconclusive:.2f}, FAIL {odds.failing:.2f}"
+    )
+
+
+def _level(cells: Cells, level: float, policy: GatePolicy, assumed: float, levels: int) -> LevelForecast:
     seeds = len(seeds_of(cells))
     scores = _complete(cells, seeds)
     # with early stopping the final test alone, which leaves out what an early PASS adds
@@ -91,7 +116,8 @@ def _level(cells: Cells, level: float, policy: GatePolicy, assumed: float) -> Le
         odds = verdict_odds(n, assumed, margin, alpha=alpha)
         effect = minimum_detectable_effect(assumed**0.5, n, alpha, POWER)
         items = items_to_pass(assumed, margin, alpha=alpha, power=POWER)
-        return LevelForecast(level, n, seeds, assumed, False, margin, effect, odds, items, None)
+        alarm = verdict_odds(n, assumed, margin, alpha=alpha / levels).failing
+        return LevelForecast(level, n, seeds, assumed, False, margin, effect, odds, items, None, alarm)
     within = float(scores.var(axis=1, ddof=1).mean()) if n else 0.0
 
     def sd(count: int) -> float:
@@ -110,6 +136,7 @@ def _level(cells: Cells, level: float, policy: GatePolicy, assumed: float) -> Le
         odds,
         _least(lambda count: verdict_odds_mean(count, sd(seeds), margin, alpha=alpha).passing, MAX_ITEMS),
         _least(lambda count: verdict_odds_mean(n, sd(count), margin, alpha=alpha).passing, MOST_SEEDS),
+        verdict_odds_mean(n, sd(seeds), margin, alpha=alpha / levels).failing,
     )
 
 

@@ -197,7 +197,7 @@ class GatePolicy:
 
 def _apart(level: float, given: float) -> float:
     """How far a known level is from what was written, where 10 may mean 10 %."""
-    return min(abs(level - given), abs(level - given / 100))
+    return min(abs(level - given), abs(level - given / 100)) if given >= 1 else abs(level - given)
 
 
 def _check_share(name: str, value: float | None, above: float | None = None) -> None:

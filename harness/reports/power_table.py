@@ -37,11 +37,14 @@ def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def print_power(power: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """The table and the warnings."""
+def print_power(power: Sequence[Mapping[str, Any]], whole: str = "", console: Console | None = None) -> None:
+    """The table, the odds of the ``whole`` gate in words, and the warnings."""
     console = console or stdout_console()
     print_table(console, "What a gate against this baseline can tell", HEADER, power_rows(power))
-    print_lines(console, [NOTE, *(f"warning: {level['warning']}" for level in power if level["warning"])])
+    print_lines(
+        console,
+        [*([whole] if whole else []), NOTE, *(f"warning: {level['warning']}" for level in power if level["warning"])],
+    )
 
 
 def _count(value: int | None) -> str:

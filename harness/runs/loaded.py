@@ -119,6 +119,7 @@ def load_run(path: Path) -> Run:
         certificate=certificate,
         questions=questions,
         origin=origin,
+        clusters=dict(manifest.get("clusters", {})),
     )
     return Run(path, manifest, results, counts, arm)
 

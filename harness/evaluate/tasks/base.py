@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,9 @@ class Item:
     """One problem. ``key`` is :func:`item_key`, ``reference`` the gold number as canonical text.
 
     ``prompt`` holds (role, content) pairs where the data file brings its own chat messages, else it is
-    empty; it is no part of the key, so that the same problem has the same key however it is asked.
+    empty; it is no part of the key, so that the same problem has the same key however it is asked. ``cluster`` names
+    what it shares with other items (a template, a document, a family of problems), so that they may be right and wrong
+    together: the gate then judges over clusters. Empty: it stands by itself.
     """
 
     key: str
@@ -29,6 +32,7 @@ class Item:
     reference: str
     solution: str
     prompt: tuple[tuple[str, str], ...] = ()
+    cluster: str = ""
 
 
 class Task(Protocol):
@@ -171,3 +175,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:_HASH_DIGITS]
+
+
+def clusters_of(items: Sequence[Item], prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """item key -> cluster, of the items that share one with another: as the task says, or the same rendered prompt.
+
+    Items without a cluster of their own whose ``prompts`` (tokens by item key) are equal are one cluster: the model
+    gives them one answer.
+    """
+
+    def name(item: Item) -> str:
+        if item.cluster:
+            return f"task:{item.cluster}"
+        return f"prompt:{hashlib.sha256(repr(prompts[item.key]).encode()).hexdigest()[:_HASH_DIGITS]}"
+
+    named = {item.key: name(item) for item in items}
+    counts = Counter(named.values())
+    return {key: name for key, name in named.items() if counts[name] > 1}
