@@ -273,3 +273,20 @@ def test_a_batch_may_have_another_error_model(prepared: Prepared) -> None:
 def test_the_probe_estimates_and_stores_nothing(prepared: Prepared, tmp_path: Path) -> None:
     assert 0 < probe_seconds(prepared, 2) < 60
     assert not list(tmp_path.iterdir())
+
+
+def test_an_audited_batch_runs_as_any_other(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every forward audited, then none: the same tokens and the same ledger, but for the order of its float32 sums."""
+    prompts = tuple(Prompt(item, 0, tokens) for item, tokens in prepared.prompts.items())
+    monkeypatch.setattr(Choice, "audits", lambda choice, step: True)
+    with prepared.session(in_place=True) as session:
+        looked, audits = run_batch(prepared, session, Batch(0.2, prompts, ALWAYS))
+        seen = session.drain(0.2)
+        plain, none = run_batch(prepared, session, Batch(0.2, prompts))
+        energies = {"signal": 0.0, "error": 0.0, "relative": 0.0}
+        unlike = [pair for pair in zip(seen, session.drain(0.2), strict=True) if pair[0] != pair[1]]
+    for one, other in unlike:
+        assert replace(one, **energies) == replace(other, **energies)
+        assert (one.signal, one.error, one.relative) == pytest.approx((other.signal, other.error, other.relative), 1e-6)
+    assert looked == plain and none == ()
+    assert sum(audit.forwards for audit in audits) == max(result.steps for result in plain)
