@@ -42,7 +42,15 @@ from harness.stats.power import (
 from harness.stats.proportion import wilson
 from harness.stats.quantiles import zero_discordance
 from harness.stats.sequential import EarlyStop, e_processes, early_stop, seeded_order
-from harness.stats.significance import TestResult, mcnemar_exact, paired_t, paired_t_of, sign_flip, welch_t
+from harness.stats.significance import (
+    TestResult,
+    mcnemar_exact,
+    mcnemar_mid_p,
+    paired_t,
+    paired_t_of,
+    sign_flip,
+    welch_t,
+)
 from harness.stats.tails import UNDECIDED, Tails, mean_ratio_tails, mean_tails, ratio_tails, tango_tails, two_way_tails
 from harness.stats.two_way import LEAST_SEEDS, TwoWayInterval, two_way_mean
 from harness.stats.two_way_ratio import two_way_ratio
@@ -88,6 +96,7 @@ __all__ = [
     "items_to_pass",
     "judge_family",
     "mcnemar_exact",
+    "mcnemar_mid_p",
     "mean_ratio",
     "mean_ratio_tails",
     "mean_tails",

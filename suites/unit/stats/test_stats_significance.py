@@ -14,7 +14,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.weightstats import CompareMeans
 
-from harness.stats import ScoreError, mcnemar_exact, paired_t, paired_t_of, sign_flip, welch_t
+from harness.stats import ScoreError, mcnemar_exact, mcnemar_mid_p, paired_t, paired_t_of, sign_flip, welch_t
 
 pytestmark = pytest.mark.unit
 few = st.integers(0, 30)
@@ -100,3 +100,23 @@ def test_an_unknown_alternative_is_refused() -> None:
     for call in (lambda: paired_t([1, 2], "smaller"), lambda: mcnemar_exact(1, 2, 3, "smaller")):
         with pytest.raises(ScoreError, match="it is one of two-sided, less, greater"):
             call()
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(7, 2), (3, 3), (0, 6), (12, 20)])
+def test_mid_p_counts_the_observed_table_half(lost: int, gained: int) -> None:
+    discordant = lost + gained
+    pmf = stats.binom.pmf(np.arange(discordant + 1), discordant, 0.5)
+    less = pmf[:gained].sum() + pmf[gained] / 2
+    assert mcnemar_mid_p(lost, gained, 100, "less").p_value == pytest.approx(less)
+    assert mcnemar_mid_p(lost, gained, 100).p_value == pytest.approx(min(1.0, 2 * min(less, 1 - less)))
+    assert mcnemar_mid_p(0, 0, 10).p_value == 1.0
+
+
+def test_mid_p_comes_closer_to_its_level_than_the_exact_test() -> None:
+    """Of 40 discordant pairs without any drift, exactly."""
+    pmf = stats.binom.pmf(np.arange(41), 40, 0.5)
+    rates = [
+        sum(pmf[k] for k in range(41) if test(40 - k, k, 400).p_value <= 0.05)
+        for test in (mcnemar_exact, mcnemar_mid_p)
+    ]
+    assert rates[0] < rates[1] <= 0.055
