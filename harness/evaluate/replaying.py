@@ -116,14 +116,15 @@ def layers_of(prepared: Prepared) -> list[Layer]:
 def _replays(
     prepared: Prepared, model: Any, records: Sequence[ItemResult], logits: Mapping[Name, Logits], level: float
 ) -> Iterator[tuple[Name, Replay]]:
-    fitting = [record for record in records if len(prepared.prompts[record.item]) == record.prompt_tokens]
+    fitting = [
+        record for record in records if record.steps and len(prepared.prompts[record.item]) == record.prompt_tokens
+    ]
     for record in records:
-        if record not in fitting or not record.steps:
+        if record not in fitting:
             yield (record.item, level, record.seed), Replay(0, problem="its prompt is not the one of the task")
     answers = [
         Answer(record.item, record.seed, prepared.prompts[record.item], record.tokens, not record.truncated)
         for record in fitting
-        if record.steps
     ]
     limit = prepared.decoding.max_new_tokens
     for index, found in replay(model, layers_of(prepared), answers, level, prepared.decoding.stop):
@@ -145,6 +146,8 @@ def _compared(record: ItemResult, found: Replayed, logits: Logits, limit: int, d
         problem = f"it is cut at {len(record.tokens)} tokens, and {limit} may be generated"
     elif len(logits) != record.steps:
         problem = f"its engine left {len(logits)} logits for {record.steps} tokens"
+    elif decode(record.tokens, skip_special_tokens=True) != record.text:
+        problem = "its text is not what its tokens say"
     if problem:
         return Replay(record.steps, others, problem=problem)
     distances = [
