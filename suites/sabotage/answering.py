@@ -186,7 +186,7 @@ def weights_changed_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
         if place is not None and place.evaluated and place.batch == 1:
             projection = model.model.layers[0].mlp.up_proj
             larger = torch.nn.Parameter(projection.weight.detach() * 1.02, requires_grad=False)
-            monkeypatch.setattr(projection, "weight", larger)
+            monkeypatch.setitem(projection._parameters, "weight", larger)
         return honest(model, *given, **more)
 
     monkeypatch.setattr(run_module, "greedy", greedy)

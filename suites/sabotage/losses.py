@@ -85,12 +85,12 @@ def carried_to_the_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at_the_first_items_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the five items that come first keep their noise."""
+    """Only the two items that come first keep their noise."""
     kept: dict[str, None] = {}
 
     def chosen(site: Any, place: Place, y: Tensor, noisy: Tensor) -> Tensor:
         for item in here.items:
-            if len(kept) < 5:
+            if len(kept) < 2:
                 kept.setdefault(item)
         mine = torch.tensor([item in kept for item in here.items], device=y.device)
         return torch.where(mine.view(-1, *[1] * (y.ndim - 1)), noisy, y)

@@ -141,4 +141,4 @@ def test_no_positive_control_is_no_verdict(shipped, tmp_path):
 def test_a_policy_without_positive_control_is_said_first(shipped, tmp_path):
     run = run_of(shipped, tmp_path / "run", replace(SPEC, positive_control=False))
     judged = gate(run.arm, run.arm, replace(POLICY, positive_control=False))
-    assert any("positive control" in note for note in judged.notes)
+    assert any("positive_control = false" in words for words in judged.reasons)
