@@ -156,7 +156,7 @@ def _baseline(data: Mapping[str, Any]) -> Baseline:
 
 def _certificate(data: Mapping[str, Any]) -> Certificate:
     """The certificate of the file; one of version 1 speaks against itself."""
-    certificate = Certificate.from_json(data["certificate"])
+    certificate = Certificate.from_json(data["certificate"]).checked()
     if data["schema_version"] == BASELINE_VERSION:
         return certificate
     words = "a baseline file of version 1 has no coverage, no sums and no code identity: accept a new run"
