@@ -19,6 +19,7 @@ from harness.cli.exits import Ended
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID, GateResult, gate
 from harness.gates.early import EarlyPlan, check_independent, plan_of
+from harness.gates.early_runs import run_to_judge
 from harness.gates.forecast import forecast, joint_sentence
 from harness.gates.policy import GatePolicy
 from harness.reports.run_report import run_report, write_reports
@@ -26,7 +27,6 @@ from harness.reports.terminal import print_gate
 from harness.runs.attempts import Attempt, count_attempt
 from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import digest
-from harness.runs.stopped import run_to_judge
 from harness.runs.verdicts import check_verdict, keep_verdict, verdict_file
 from harness.spec import EvalSpec, parse_quantization
 

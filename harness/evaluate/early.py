@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from harness.evaluate.prepared import Prepared
 from harness.gates.early import EarlyPlan
+from harness.gates.early_runs import is_finished
 from harness.record import Arm
 from harness.runs.loaded import Run, outcomes
-from harness.runs.stopped import is_finished
 from harness.runs.store import Store
 
 log = logging.getLogger(__name__)

@@ -159,7 +159,7 @@ def engine_of(prepared: Prepared, options: EngineOptions, device: str | None = N
     if options.workers > 1:
         from harness.evaluate.scale_out import Workers
 
-        return Workers(prepared, options, device)
+        return Workers(prepared, options, engine_of, device)
     if prepared.spec.engine == TRANSFORMERS:
         return TransformersEngine(prepared)
     from harness.evaluate.vllm_engine import VllmEngine

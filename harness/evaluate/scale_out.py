@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from harness.evaluate import vllm_limits
+from harness.evaluate import vllm_memory
 from harness.evaluate.engine import Batch, Ran
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.ray_session import check_ray, connected
-from harness.evaluate.worker import Done, Worker, job_of
+from harness.evaluate.worker import Done, Opener, Worker, job_of
 from harness.exceptions import HarnessError
 from harness.spec import TRANSFORMERS, EngineOptions
 
@@ -36,14 +36,15 @@ _RESUMES = "what is stored is kept: the same command resumes"
 class Workers:
     """An engine for :func:`harness.evaluate.run.evaluate`: ``options.workers`` engines in processes of their own.
 
-    ``prepared`` may be an outline; each worker loads the checkpoint itself, on ``device``. One batch at a time is with
+    ``prepared`` may be an outline; each worker loads the checkpoint itself, on
+    ``device``, and opens its engine with ``opener``. One batch at a time is with
     each worker. Raises :class:`HarnessError` where Ray is not installed, has too few places, where a worker dies twice
     or none answers in ``options.timeout`` seconds, and every one that is raised in a worker, as it is there.
     """
 
-    def __init__(self, prepared: Prepared, options: EngineOptions, device: str | None = None) -> None:
+    def __init__(self, prepared: Prepared, options: EngineOptions, opener: Opener, device: str | None = None) -> None:
         check_ray(options.workers)
-        self._prepared, self._options, self._device = prepared, options, device
+        self._prepared, self._options, self._opener, self._device = prepared, options, opener, device
         self._exit = contextlib.ExitStack()
         self._actors: list[Any] = []
         self._processes: dict[int, int] = {}
@@ -52,7 +53,7 @@ class Workers:
         options = self._options
         with contextlib.ExitStack() as stack:
             if self._prepared.spec.engine != TRANSFORMERS:
-                vllm_limits.check_room(self._prepared, options)
+                vllm_memory.check_room(self._prepared, options)
             needs = {"CPU": 1.0} | ({"GPU": 1.0} if self._on_cuda() else {})
             stack.enter_context(connected(options.workers, needs, log.isEnabledFor(logging.DEBUG)))
             stack.callback(self._kill)
@@ -79,7 +80,7 @@ class Workers:
             max_task_retries=RESTARTS,
         )(Worker)
         for number in range(1, self._options.workers + 1):
-            self._actors.append(remote.remote(number, job))
+            self._actors.append(remote.remote(number, job, self._opener))
 
     def _kill(self) -> None:
         """At once: what they run now is not stored in any case."""

@@ -23,12 +23,11 @@ from harness.evaluate.prepared import Prepared
 from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
 from harness.evaluate.vllm_limits import (
     MULTIPROCESSING,
-    cache_of,
     check_adapter,
-    check_room,
     set_environment,
     starting_environment,
 )
+from harness.evaluate.vllm_memory import cache_of, check_room
 from harness.exceptions import EvidenceError, HarnessError
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole, revision
 from harness.integrations.vllm_plugin.rows import Request

@@ -7,7 +7,7 @@ import importlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.checkpoints.folder import unread_weights
 from harness.checkpoints.lora import read_config, read_updates
@@ -16,20 +16,12 @@ from harness.installed import full_setup
 from harness.integrations.vllm_plugin.payload import NAMELESS
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D, LINEAR, SDPA
-from harness.spec import EngineOptions, EvalSpec
-
-if TYPE_CHECKING:
-    from harness.evaluate.prepared import Prepared
+from harness.spec import EvalSpec
 
 REACHED = (LINEAR, CONV1D, *NAMELESS, SDPA)
 """Operators of transformers that vLLM runs as layers of their own, or whose result can be told in a fused one."""
 
 MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
-GIB = 2**30
-OVERHEAD = 2 * GIB
-"""Resident memory of an engine without a model: 1.7 GiB in one process was measured."""
-BLOCK = 128
-"""Tokens for which vLLM sets aside memory at a time on CPUs."""
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of adapters that vLLM has room for."""
@@ -123,47 +115,6 @@ def _head_sizes() -> Sequence[int]:
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     return tuple(CPUAttentionBackend.get_supported_head_sizes())
-
-
-def cache_bytes(config: Any, dtype_bytes: int, sequences: int, tokens: int) -> int:
-    """Bytes of keys and values of ``sequences`` sequences of ``tokens`` tokens."""
-    text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * heads * size * dtype_bytes * sequences * tokens)
-
-
-def cache_of(prepared: Prepared, options: EngineOptions) -> int:
-    """Bytes of keys and values that one engine needs to run a whole batch of the longest answers; at least 1 GiB."""
-    rounded = -(-prepared.longest // BLOCK) * BLOCK
-    size = next(prepared.checkpoint.model.parameters()).element_size()
-    return max(GIB, cache_bytes(prepared.checkpoint.model.config, size, options.batch_size, rounded))
-
-
-def check_room(prepared: Prepared, options: EngineOptions) -> None:
-    """:func:`check_memory` for all engines of an evaluation, from the outline of its model."""
-    weights = sum(weight.numel() * weight.element_size() for weight in prepared.checkpoint.model.parameters())
-    check_memory(prepared.checkpoint.path, weights, cache_of(prepared, options), options.workers)
-
-
-def check_memory(path: Path, weights: int, cache: int, workers: int) -> None:
-    """Raises :class:`HarnessError` where weights, cache and overhead of all workers exceed the free memory.
-
-    On a machine with an accelerator vLLM measures its memory itself and says so.
-    """
-    import psutil
-    from vllm.platforms import current_platform
-
-    if not current_platform.is_cpu():
-        return
-    needed, free = workers * (weights + cache + OVERHEAD), psutil.virtual_memory().available
-    if needed > free:
-        raise HarnessError(
-            f"checkpoint {path} on {workers} vLLM engines needs about {needed / GIB:.1f} GiB of memory",
-            f"{free / GIB:.1f} GiB are free (weights {weights / GIB:.1f}, cache {cache / GIB:.1f}, overhead "
-            f"{OVERHEAD / GIB:.0f} GiB each)",
-            "give fewer --workers, a smaller --batch-size, or a machine with more",
-        )
 
 
 def set_environment() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 
 from harness.checkpoints.source import Source
 from harness.evaluate.device import out_of_memory_as
-from harness.evaluate.engine import Batch, Engine, Ran
+from harness.evaluate.engine import Batch, Engine, EngineContext, Ran
 from harness.evaluate.prepared import Prepared, prepare
 from harness.evaluate.vllm_engine import payload_of
 from harness.evaluate.vllm_limits import MULTIPROCESSING
@@ -22,6 +22,9 @@ from harness.noise import environment
 from harness.spec import EngineOptions, EvalSpec
 
 THREADS = "OMP_NUM_THREADS"
+
+Opener = Callable[[Prepared, EngineOptions], EngineContext]
+"""Gives the engine of an evaluation, not yet started: :func:`harness.evaluate.run.engine_of`."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,13 @@ def shared_by(prepared: Prepared) -> dict[str, Any]:
 
 
 class Worker:
-    """Loads the checkpoint itself, opens its engine at the first batches, and keeps both.
+    """Loads the checkpoint itself, opens its engine with ``opener`` at the first batches, and keeps both.
 
     Counts leave it with the results of the same batches: those of a worker that dies are lost together.
     """
 
-    def __init__(self, number: int, job: Job) -> None:
-        self._number, self._job = number, job
+    def __init__(self, number: int, job: Job, opener: Opener) -> None:
+        self._number, self._job, self._opener = number, job, opener
         self._engine: Engine | None = None
 
     def run(self, batches: tuple[Batch, ...]) -> Done:
@@ -86,8 +89,6 @@ class Worker:
 
     def _open(self) -> Engine:
         """Never left: it lives as long as its process, which is killed at the end."""
-        from harness.evaluate.run import engine_of
-
         job = self._job
         environment.refuse("an evaluation")
         with contextlib.suppress(OSError):  # another machine need not have it, if the paths are absolute
@@ -97,7 +98,7 @@ class Worker:
         torch.set_num_threads(job.threads)
         prepared = prepare(job.source, job.spec, job.device)
         self._check(shared_by(prepared))
-        return engine_of(prepared, replace(job.options, workers=1)).__enter__()
+        return self._opener(prepared, replace(job.options, workers=1)).__enter__()
 
     def _check(self, found: Mapping[str, Any]) -> None:
         """Processes that would measure different things may not share a run."""

@@ -18,10 +18,10 @@ from harness.cli.options import build_policy, engine_options_of, resolve_noise
 from harness.exceptions import HarnessError
 from harness.gates import GatePolicy, GateResult, gate
 from harness.gates.early import EarlyPlan
+from harness.gates.early_runs import is_finished, run_to_judge
 from harness.pytest_plugin.settings import Given
 from harness.record import Arm
 from harness.runs.loaded import Run, complete_run, is_run, load_run
-from harness.runs.stopped import is_finished, run_to_judge
 from harness.spec import EvalSpec, default_levels, parse_levels
 
 SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens")

@@ -16,16 +16,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "harness"
 ORDER = (
-    *("exceptions", "thresholds", "spec", "record", "ledger", "quant_error", "training_record"),
-    *("stats", "gates", "runs", "baselines", "numerics", "noise", "checkpoints", "integrations", "evaluate"),
-    *("diagnostics", "claims", "reports", "cli", "pytest_plugin"),
+    *("exceptions", "thresholds", "installed", "revision", "coverage", "strict", "spec", "record", "answers", "ledger"),
+    *("quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines"),
+    *("numerics", "noise", "checkpoints", "integrations", "evaluate"),
+    *("diagnostics", "claims", "reports", "cli", "pytest_plugin", "suites"),
 )
 """From the bottom to the top: a part imports itself and what stands before it."""
 
-WITHOUT_TORCH = (
-    *("exceptions", "thresholds", "spec", "record", "ledger", "quant_error", "training_record"),
-    *("stats", "gates", "runs", "baselines", "claims", "reports"),
-)
+WITHOUT_TORCH = (*ORDER[: ORDER.index("numerics")], "claims", "reports")
 HEAVY = ("torch", "transformers", "vllm", "verl", "ray", "datasets", "peft")
 
 

@@ -64,7 +64,7 @@ def test_every_batch_is_given_once_and_audited_ones_alone(together, workers, siz
 
 def test_a_worker_gives_what_the_engine_gives(tiny, outline, job):
     work = (batch(outline, 0.1, audited=CHOICE),)
-    worker = Worker(1, job)
+    worker = Worker(1, job, engine_of)
     first, second = worker.run(work), worker.run((batch(outline, 0.0),))
     with TransformersEngine(prepare(tiny, SPEC, "cpu")) as engine:
         (expected,) = engine.stream(iter(work))
@@ -78,7 +78,7 @@ def test_a_worker_gives_what_the_engine_gives(tiny, outline, job):
 
 def test_a_worker_that_measures_something_else_is_refused(outline, job, refusal):
     other = replace(job, shared={**job.shared, "revision": "another", "dtype": "bfloat16"})
-    line = refusal(Worker(2, other).run, (batch(outline, 0.0),), kind=EvidenceError, code=4)
+    line = refusal(Worker(2, other, engine_of).run, (batch(outline, 0.0),), kind=EvidenceError, code=4)
     assert line.startswith("worker 2 of 2 has another dtype, revision;")
 
 
@@ -87,7 +87,7 @@ def test_a_worker_without_memory_gives_one_line(outline, job, refusal, monkeypat
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
 
     monkeypatch.setattr("harness.evaluate.run.greedy", greedy)
-    line = refusal(Worker(1, job).run, (batch(outline, 0.0),))
+    line = refusal(Worker(1, job, engine_of).run, (batch(outline, 0.0),))
     assert line.startswith("worker 1 of 2 with --batch-size 2; out of memory (CUDA out of memory.")
     assert line.endswith("fewer --workers or a smaller --batch-size: the same command resumes")
 

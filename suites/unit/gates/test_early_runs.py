@@ -11,9 +11,9 @@ import pytest
 
 from harness.exceptions import NotComparableError
 from harness.gates.early import BLOCK, EarlyPlan
+from harness.gates.early_runs import is_finished, run_to_judge
 from harness.record import CERTIFIED, RIGHT, Arm, Certificate, Outcome
 from harness.runs.loaded import complete_run, early_rule, load_run
-from harness.runs.stopped import is_finished, run_to_judge
 from harness.runs.store import Store
 
 pytestmark = pytest.mark.unit
