@@ -24,6 +24,7 @@ from harness.gates.forecast import forecast, joint_sentence
 from harness.gates.policy import GatePolicy
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.terminal import print_gate
+from harness.revision import FILES, MEASURING, revision
 from harness.runs.attempts import Attempt, count_attempt
 from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import digest
@@ -153,14 +154,14 @@ def early_plan(policy: GatePolicy, baseline: Baseline) -> EarlyPlan | None:
 def default_run_folder(
     checkpoint: Path | Source, spec: EvalSpec, folder: Path = RUNS, plan: EarlyPlan | None = None
 ) -> Path:
-    """Where a gate keeps its evaluation: the same checkpoint, data, specification and rule of early stopping resume
-    the same folder."""
+    """Where a gate keeps its evaluation: the same checkpoint, data, specification, rule of early stopping and sources
+    of the harness resume the same folder."""
     from harness.checkpoints.source import as_source
 
     data = Path(spec.data) if spec.data is not None else None
     content = hashlib.sha256(data.read_bytes()).hexdigest() if data is not None and data.is_file() else ""
     source = as_source(checkpoint)
-    parts = [source.weights, source.settings, content, json.dumps(spec.to_json())]
+    parts = [source.weights, source.settings, content, json.dumps(spec.to_json()), revision(MEASURING, FILES)]
     parts += [] if plan is None else [json.dumps(plan.to_json())]
     label = digest("|".join(parts))
     return folder / f"gate-{source.path.resolve().name}-{label}"
