@@ -55,7 +55,7 @@ def test_without_a_checkpoint_the_fixture_fails(project):
 def test_a_misspelt_marker_argument_names_the_nearest(tmp_path, shipped):
     (tmp_path / "test_mine.py").write_text(USER_SUITE.replace("noise_seeds=1", "noise_seed=1"))
     done = run_pytest(tmp_path, f"--robustness-checkpoint={shipped}")
-    assert "did you mean 'noise_seeds'?" in done.stdout
+    assert "did you mean 'noise_seeds'?" in done.stderr
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "n2"])
