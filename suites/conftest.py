@@ -53,8 +53,8 @@ def shipped():
 
 @pytest.fixture(scope="session")
 def prepared_matmul():
-    """64 items on the shipped checkpoint with noise on linears and attention products."""
+    """28 items on the shipped checkpoint with noise on linears and attention products."""
     from harness.spec import parse_noise
 
     noise = parse_noise("relative_gaussian @ profile:matmul")
-    return prepare(SHIPPED, EvalSpec("arith", items=64, noise=noise, noise_seeds=1), "cpu")
+    return prepare(SHIPPED, EvalSpec("arith", items=28, noise=noise, noise_seeds=1), "cpu")
