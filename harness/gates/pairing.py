@@ -162,10 +162,9 @@ def _numbered(items: Sequence[str], clusters: Mapping[str, str]) -> NDArray[np.i
 
 def unscored(cells: Cells, items: set[str], seeds: tuple[int, ...]) -> dict[str, int]:
     """How many (item, seed) cells have no score, by reason: unparsed, truncated, error, missing."""
-    counts: Counter[str] = Counter()
-    for item in items:
-        row = cells.get(item, {})
-        counts.update(row[seed].reason if seed in row else MISSING for seed in seeds)
+    nothing: Mapping[int, Outcome] = {}
+    rows = [cells.get(item, nothing) for item in items]
+    counts = Counter(row[seed].reason if seed in row else MISSING for row in rows for seed in seeds)
     return {reason: counts[reason] for reason in (UNPARSED, TRUNCATED, ERROR, MISSING)}
 
 

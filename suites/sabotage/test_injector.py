@@ -19,6 +19,8 @@ from harness.record import CERTIFIED, INVALID_EVIDENCE
 from harness.spec.errors import RelativeGaussian
 
 pytestmark = pytest.mark.contract
+ANY_ANSWER = GatePolicy(margin=0.2, floor=0.0)
+"""The runs here are too short for right answers, so that only the evidence can stand against a PASS."""
 
 
 def problems(run):
@@ -30,7 +32,7 @@ def test_an_honest_run_is_certified(evaluated):
     run = evaluated()
     assert run.arm.certificate.status == CERTIFIED
     assert problems(run) == []
-    assert gate(run.arm, run.arm, GatePolicy(margin=0.2)).verdict == PASS
+    assert gate(run.arm, run.arm, ANY_ANSWER).verdict == PASS
 
 
 def at_strength(monkeypatch, change):
@@ -116,7 +118,7 @@ SABOTAGE = {
     halved: "0.500 of the requested 0.05",
     doubled: "of the requested 0.05",
     left_on: "noise in the clean arm",
-    harmless_control: "positive control: scale 1 left",
+    harmless_control: "positive control: at scale 1 only",
     counted_twice: "wrong injection count",
     foreign_noise: "differ from its own product",
     off_after_the_first_batch: "ineffective injection",
@@ -130,7 +132,7 @@ def test_sabotage_is_invalid_and_named(evaluated, monkeypatch, sabotage):
     assert run.arm.certificate.status == INVALID_EVIDENCE
     assert any(SABOTAGE[sabotage] in problem for problem in problems(run)), problems(run)
     monkeypatch.undo()
-    judged = gate(run.arm, run.arm, GatePolicy(margin=0.2))
+    judged = gate(run.arm, run.arm, ANY_ANSWER)
     assert judged.verdict == INVALID
     assert judged.exit_code == 4
 

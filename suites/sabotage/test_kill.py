@@ -20,7 +20,7 @@ KILLS = 3
 
 
 def command(shipped, out):
-    options = "--items 24 --noise-levels 0,0.1 --noise-seeds 2 --batch-size 4 --device cpu"
+    options = "--items 24 --noise-levels 0,0.1 --noise-seeds 2 --batch-size 4 --max-new-tokens 12 --device cpu"
     return [sys.executable, "-m", "harness.cli.main", "eval", str(shipped), "--out", str(out), *options.split()]
 
 
@@ -49,7 +49,7 @@ def test_records_survive_sigkill(shipped, tmp_path):
         process = subprocess.Popen(command(shipped, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wanted = before + chance.randrange(1, 16)
         wait_for(lambda wanted=wanted: recorded(killed) >= wanted, process)
-        time.sleep(chance.random() * 0.3)
+        time.sleep(chance.random() * 0.1)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run ended before it was killed: choose more items"
         assert recorded(killed) >= before
