@@ -66,6 +66,42 @@ def repaired(baseline, change):
     return "edited"
 
 
+def no_sites(data):
+    for level in data["certificate"]["levels"]:
+        level["sites"] = 0
+
+
+def no_levels(data):
+    data["certificate"]["levels"] = []
+
+
+def all_right(data):
+    for row in data["items"].values():
+        row.update({level: "1" * len(codes) for level, codes in row.items()})
+
+
+def lost_item(data):
+    data["items"].pop(next(iter(data["items"])))
+
+
+def all_wrong(data):
+    for row in data["items"].values():
+        row.update({level: "0" * len(codes) for level, codes in row.items()})
+
+
+REPAIRED = {no_sites: "site", no_levels: "", all_right: "", all_wrong: "", lost_item: ""}
+
+
+@pytest.mark.parametrize("change", REPAIRED, ids=lambda change: change.__name__)
+def test_a_baseline_that_contradicts_itself_is_refused(baseline, capsys, change):
+    """Its own sum is repaired: certificate and items still have to follow from each other."""
+    name = repaired(baseline, change)
+    assert gated(baseline, name) == 2
+    words = capsys.readouterr().err
+    assert "edited.json" in words
+    assert REPAIRED[change] in words
+
+
 def test_another_key_in_a_repaired_baseline_is_not_compared(baseline, capsys):
     name = repaired(baseline, lambda data: data["measurement_key"].update(scorer="flexible"))
     assert gated(baseline, name) in (2, 4)
