@@ -162,7 +162,7 @@ def test_noise_that_repeats_is_invalid(evaluated_as, monkeypatch, sabotage, site
     assert problems(evaluated_as("relative_gaussian @ op:linear", 0.1, noise_seeds=2)) == []
     sabotage(monkeypatch)
     run = evaluated_as("relative_gaussian @ op:linear", 0.1, noise_seeds=2)
-    (problem,) = (words for words in problems(run) if " gave " in words)
+    (problem,) = (words for words in problems(run) if words.startswith("audit: prefill: ") and " gave " in words)
     assert problem.startswith("audit: prefill: model.layers.0.self_attn.q_proj gave ")
     assert problem.endswith(f"rows the noise of another row, and {sites} more sites")
     (drawn,) = (words for words in problems(run) if words.startswith("audit: decode: ") and "their keys" in words)
