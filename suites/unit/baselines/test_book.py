@@ -120,7 +120,10 @@ def test_a_full_disk_leaves_no_half_baseline(
     assert os.listdir(folder) == ["a.json"]
 
 
-def test_a_missing_baseline_names_the_nearest(run: Path, folder: Path, refusal: Refusal) -> None:
+def test_a_missing_baseline_names_the_nearest(
+    run: Path, folder: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("harness.baselines.book.shipped", lambda: tmp_path / "nothing came along")
     assert "accept a run with harness baseline accept" in refusal(find, folder, "arith/tiny")
     accept(run, folder, "arith/tiny", "because")
     accept(run, folder, "gsm8k/big", "because")

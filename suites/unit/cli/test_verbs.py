@@ -222,6 +222,9 @@ def test_gate_evaluates_a_checkpoint_with_the_baselines_own_specification(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cli("eval", tiny, "--out", "run", *TINY)
+    refused = cli("baseline", "accept", "run", "--name", "tiny", "--reason", "r")
+    assert refused.code == 4 and "is at the floor" in refused.line
+    monkeypatch.setattr("harness.baselines.book.check_acceptable", lambda run: None)  # as older versions accepted it
     assert cli("baseline", "accept", "run", "--name", "tiny", "--reason", "r").code == 0
     copy = Path(shutil.copytree(tiny, tmp_path / "copy"))
     said = cli("gate", copy, "--baseline", "tiny", "--out", "gated", "--device", "cpu", "--json")
