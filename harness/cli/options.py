@@ -45,7 +45,9 @@ def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Func
 def shared(name: str, **other: Any) -> Callable[[Function], Function]:
     """The option ``name`` of the table of gate options as one of this verb; ``other`` replaces what differs here."""
     found = row(name)
-    given: dict[str, Any] = {"help": found.help, "default": found.default}
+    given: dict[str, Any] = {"help": found.help}
+    if found.default is not None:  # to click a default of None is one, so that nothing would be missing
+        given["default"] = found.default
     if found.kind == SWITCH:
         given["is_flag"] = True
     else:

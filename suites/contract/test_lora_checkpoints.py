@@ -213,7 +213,10 @@ def test_a_run_can_be_replayed_and_not_taken_for_the_other(runs: dict[str, Path]
     assert cli("eval", adapter, "--adapter", other, *EVAL, "--out", runs[mode]) == 2
 
 
-def test_an_adapter_is_gated_and_planned(runs: dict[str, Path], adapter: Path, tmp_path: Path, capsys: Any) -> None:
+def test_an_adapter_is_gated_and_planned(
+    runs: dict[str, Path], adapter: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.baselines.book.check_acceptable", lambda run: None)  # random weights are at the floor
     folder = ("--baselines-dir", tmp_path / "baselines")
     assert cli("baseline", "accept", runs["merged"], "--name", "lora", "--reason", "test", *folder) == 0
     given = ("--adapter", "unmerged", "--baseline", "lora", *folder, "--margin", 0.9, "--out", tmp_path / "gated")

@@ -257,7 +257,7 @@ def test_damaged_files_are_exit_2(cli: Verb, folder: Path) -> None:
     cli("baseline", "accept", "run", "--name", "a", "--reason", "r")
     path = Path("baselines/a.json")
     text = path.read_text()
-    for damaged, words in ((text[:-200], "truncated or not JSON"), (text.replace('"10"', '"11"'), "edited or damaged")):
+    for damaged, words in ((text[:-200], "truncated or not JSON"), (text.replace('"10 ', '"11 '), "edited or damaged")):
         assert damaged != text
         path.write_text(damaged)
         said = cli("gate", "run", "--baseline", "a")

@@ -68,7 +68,7 @@ def test_a_verdict_is_recomputed_byte_for_byte(cli: Verb, scored: Callable[[str,
     assert "no stored verdict to compare with" in cli(*judge).out
     said = cli(*judge)
     assert said.code == 1 and "the stored verdict, byte for byte" in said.out
-    (kept,) = (run / "verdicts").iterdir()
+    (kept,) = (run / "verdicts").glob("*.json")
     assert json.loads(kept.read_text())["verdict"] == "FAIL"
     assert "no stored verdict" in cli(*judge, "--margin", "0.5").out  # another policy is another verdict
 

@@ -14,7 +14,7 @@ from harness.gates import INCONCLUSIVE, PASS, GatePolicy, gate
 from harness.gates.forecast import forecast, joint_odds
 from harness.gates.pairing import pair
 from harness.gates.parts import accuracy, difference
-from harness.record import CERTIFIED, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
+from harness.record import CERTIFIED, EXTERNAL, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
 from harness.stats import paired_mean
 
 pytestmark = pytest.mark.unit
@@ -70,7 +70,8 @@ def test_early_stopping_is_refused(sides) -> None:
 
 def test_a_baseline_keeps_its_clusters(sides, tmp_path) -> None:
     _, theirs, clusters = sides
-    own = Baseline("b", "because", "2026-11-28", {}, None, arm(theirs, clusters))
+    held = replace(arm(theirs, clusters), certificate=Certificate(EXTERNAL))
+    own = Baseline("b", "because", "2026-11-28", {}, None, held)
     path = tmp_path / "b.json"
     path.write_text(dump(own))
     assert dict(load(path).arm.clusters) == clusters

@@ -206,7 +206,7 @@ def test_unmeasured_outcomes_that_would_turn_an_adjusted_verdict_make_it_invalid
 
 
 def report_of(result) -> dict[str, Any]:
-    empty = {"levels": [], "ledger": [], "flips": [], "quantization": [], "missing_records": 0}
+    empty = {"levels": [], "ledger": [], "flips": [], "quantization": [], "missing_records": 0, "notes": [], "code": []}
     return {
         **empty,
         "checkpoint": None,
