@@ -67,7 +67,7 @@ def reference(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> R
     with pytest.MonkeyPatch.context() as patch:
         plant(patch, every)
         evaluate(prepared, path)
-    return load_run(path)
+        return load_run(path)
 
 
 def stopped(prepared: Prepared, reference: Run, path: Path, batch_size: int = 64, plan: EarlyPlan = PLAN) -> Run:
