@@ -79,7 +79,10 @@ def test_the_manifest_says_what_the_numbers_depend_on(tiny: Path, prepared: Prep
         "noise": "relative_gaussian @ op:linear",
         "decoding": "greedy",
         "max_new_tokens": "4",
+        "coverage": prepared.coverage.text,
     }
+    assert manifest["coverage"] == prepared.coverage.to_json() and manifest["coverage"]["sites"] == 8
+    assert {"harness", "sources", "torch", "transformers", "cpu_capability"} <= set(manifest["code"])
     assert manifest["checkpoint"] == {"path": str(tiny), "weights": fingerprint_weights(tiny), "kind": "hf"}
     assert manifest["device"].startswith(("cpu", "cuda"))
     assert EvalSpec.from_json(manifest["spec"]) == SPEC
