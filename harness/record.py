@@ -194,7 +194,8 @@ class LevelReplay:
 
     ``records`` of the ``wanted`` ones that the rule chose of ``of`` were replayed, ``tokens`` compared; at ``ties`` of
     them another token was best within the tie bound; ``drift`` is the largest distance of a logit computed twice.
-    ``reason`` says why the level was not replayed.
+    ``reason`` says why the level was not replayed. ``in_memory`` is True where a record was replayed on the model in
+    memory, with its code as it was, for want of memory for a second one.
     """
 
     level: float
@@ -207,6 +208,7 @@ class LevelReplay:
     drift: float = 0.0
     reason: str = ""
     problems: tuple[str, ...] = ()
+    in_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,8 @@ class Certificate:
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON; levels at which nothing is quantized say nothing of it."""
+        """A plain dictionary for JSON; levels at which nothing is quantized say nothing of it, nor do ordinary replays
+        of the memory that they had."""
         found = asdict(self)
         del found["uncontrolled"]  # the missing control says it
         for name in ("coverage", "notes"):
@@ -284,6 +287,9 @@ class Certificate:
         for level in found["levels"]:
             if not level["quantization"]:
                 del level["quantization"]
+        for replay in found["replays"]:
+            if not replay["in_memory"]:
+                del replay["in_memory"]
         return found
 
     @classmethod

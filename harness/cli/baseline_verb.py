@@ -58,6 +58,7 @@ def show(name: str, baselines_dir: Path, as_json: bool) -> None:
     """One baseline: what it measured, of how many, with what interval."""
     baseline = book.load_named(baselines_dir, name)
     found = _row(name, baseline) | {
+        "notes": list(baseline.arm.certificate.notes),
         "measurement_key": dict(baseline.arm.key),
         "levels": _levels(baseline.arm),
         "provenance": baseline.provenance,
@@ -69,6 +70,8 @@ def show(name: str, baselines_dir: Path, as_json: bool) -> None:
         return
     for field in ("name", "accepted", "reason", "status", "items"):
         click.echo(f"{field}: {found[field]}")
+    for note in found["notes"]:
+        click.echo(f"note: {note}")
     for level in found["levels"]:
         click.echo(f"level {100 * level['level']:g} %: accuracy {percent(level['accuracy'])} % of {level['n']} items")
     for field, value in found["measurement_key"].items():

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -86,7 +87,8 @@ def replay_records(prepared: Prepared, store: Store) -> None:
     """Replay what the rule chooses of every level and store it; does nothing where all of that is stored.
 
     The model is loaded anew from its files, as every engine's was, and runs without the engine's sessions and hooks.
-    Needs the memory of the weights once more; where that is not free, the model in memory is used.
+    Needs the memory of the weights once more; where that is not free, the model in memory is used, and the certificate
+    says so.
     """
     results, stored, there = store.results(), store.stored(), store.replays(REPLAYED)
     reason = unknown(prepared.plan.spec.error.name, [site.name for site in prepared.plan.sites])
@@ -100,9 +102,11 @@ def replay_records(prepared: Prepared, store: Store) -> None:
     started = time.monotonic()
     records = {(result.item, result.level, result.seed): result for result in results}
     model = _model(prepared)
+    in_memory = model is prepared.checkpoint.model
     for level, names in missing.items():
         wanted = [records[name] for name in names]
-        store.add_replays(REPLAYED, dict(_replays(prepared, model, wanted, store.logits(level), level)))
+        found = _replays(prepared, model, wanted, store.logits(level), level)
+        store.add_replays(REPLAYED, {name: replace(own, in_memory=in_memory) for name, own in found})
     seconds, count = time.monotonic() - started, sum(map(len, missing.values()))
     log.info("%d records replayed by the second implementation in %.1f s", count, seconds)
 

@@ -58,13 +58,15 @@ class LevelDifference:
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """The comparison at every level; ``family`` says how the levels are held together."""
+    """The comparison at every level; ``family`` says how the levels are held together, ``notes`` what the certificates
+    of the runs want said first."""
 
     verdict: str
     arms: tuple[str, str]
     factor: str | None
     levels: tuple[LevelDifference, ...]
     family: str
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -76,6 +78,7 @@ class ArmComparison:
         return {
             "verdict": self.verdict,
             "exit_code": self.exit_code,
+            "notes": list(self.notes),
             "arms": list(self.arms),
             "factor": self.factor,
             "family": self.family,
@@ -105,6 +108,7 @@ def compare_arms(arms: Sequence[ReplicatedArm], factor: str | None = None, alpha
         factor,
         found,
         f"Bonferroni over {len(levels)} levels; alpha {2 * alpha:g} two-sided for all of them",
+        tuple(dict.fromkeys(f"{run.label}: {note}" for run in runs for note in run.certificate.notes)),
     )
 
 

@@ -97,8 +97,8 @@ class GateResult:
             {
                 "verdict": self.verdict,
                 "exit_code": self.exit_code,
-                "reasons": self.reasons,
                 "notes": self.notes,
+                "reasons": self.reasons,
                 "levels": [level.to_json() for level in self.levels],
                 "family": self.family,
                 "early_stop": None if self.early is None else self.early.to_json(),

@@ -162,17 +162,17 @@ class Robustness:
             where = "baseline" if self.baseline is None or level not in self.baseline.arm.outcomes else "run"
             lacking = f"{INVALID} level {100 * level:g} %: the {where} has no such level"
             raise pytest.fail.Exception(lacking, pytrace=False)
-        return self._demand(entry, policy, run, str(result.baseline["label"]))
+        return self._demand(entry, policy, run, result)
 
-    def _demand(self, entry: LevelVerdict, policy: GatePolicy, run: Run, against: str) -> bool:
-        return self._note(run).demand(
+    def _demand(self, entry: LevelVerdict, policy: GatePolicy, run: Run, result: GateResult) -> bool:
+        return self._note(run, result.notes).demand(
             entry.verdict,
             entry.reasons,
             level=entry.level,
             limit=policy.margin_at(entry.level),
             n=entry.n,
             difference=entry.difference,
-            against=against,
+            against=str(result.baseline["label"]),
         )
 
     def _gated(self, evaluations: Evaluations, policy: GatePolicy) -> tuple[Run, GateResult]:
@@ -187,9 +187,10 @@ class Robustness:
                 write_reports(run.path, run_report(run, result, attempts))
         return known[asked]
 
-    def _note(self, run: Run) -> _Note:
-        certificate = run.arm.certificate.status
-        return _Note(self._properties, {"label": run.arm.label, "run": str(run.path), "certificate": certificate})
+    def _note(self, run: Run, notes: Sequence[str] | None = None) -> _Note:
+        certificate = run.arm.certificate
+        common = {"label": run.arm.label, "run": str(run.path), "certificate": certificate.status}
+        return _Note(self._properties, {**common, "notes": list(certificate.notes if notes is None else notes)})
 
     def accuracy(self, level: float) -> Interval:
         """Accuracy at ``level`` (fraction) with its one-sided 95 % bounds."""

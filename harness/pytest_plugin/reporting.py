@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.pytest_plugin.rows import HEADER, PROPERTY, cells, ordered, points, terminal_lines
+from harness.pytest_plugin.rows import HEADER, PROPERTY, cells, notes, ordered, points, terminal_lines
 from harness.pytest_plugin.settings import Settings
 
 NAME = "robustness"
@@ -59,7 +59,7 @@ def write_folder(folder: Path, rows: Sequence[Row]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     kept = ordered(rows)
     counts = dict(Counter(row["verdict"] for row in kept))
-    text = json.dumps({"verdicts": counts, "judged": kept}, indent=2)
+    text = json.dumps({"verdicts": counts, "notes": notes(kept), "judged": kept}, indent=2)
     (folder / f"{NAME}.json").write_text(text + "\n", encoding="utf-8")
     (folder / f"{NAME}.md").write_text(_markdown(kept), encoding="utf-8")
     ElementTree.ElementTree(_junit(kept)).write(folder / f"{NAME}.xml", encoding="utf-8", xml_declaration=True)
@@ -76,7 +76,9 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     table = [HEADER, ("---",) * len(HEADER), *(cells(row) for row in rows)]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table]
     reasons = [f"- **{row['verdict']}** {points(row)}: {'; '.join(row['reasons'])} (`{row['test']}`)" for row in rows]
-    return "\n".join(["# Robustness", "", *lines, "", *reasons, ""])
+    said = [f"- {note}" for note in notes(rows)]
+    first = [*said, ""] if said else []
+    return "\n".join(["# Robustness", "", *first, *lines, "", *reasons, ""])
 
 
 def _junit(rows: Sequence[Mapping[str, Any]]) -> ElementTree.Element:

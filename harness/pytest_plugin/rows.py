@@ -46,8 +46,14 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What certificates and gates want said first, each once, with the run."""
+    return list(dict.fromkeys(f"{row['run']}: {note}" for row in ordered(rows) for note in row["notes"]))
+
+
 def terminal_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table as wide as its cells."""
+    """The notes, and a table as wide as its cells."""
     table = [HEADER, *(cells(row) for row in ordered(rows))]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    return [*notes(rows), *lines]

@@ -38,10 +38,11 @@ def _row(level: Mapping[str, Any], arms: tuple[str, str]) -> tuple[str, ...]:
 
 
 def print_comparison(comparison: Mapping[str, Any], console: Console | None = None) -> None:
-    """The table, the reasons of every level, and the verdict."""
+    """What the runs' certificates say first, the table, the reasons of every level, and the verdict."""
     console = console or stdout_console()
     first, second = comparison["arms"]
     factor = f" along {comparison['factor']}" if comparison["factor"] else ""
+    print_lines(console, comparison["notes"])
     print_table(console, f"{first} minus {second}{factor}, over training seeds", HEADER, comparison_rows(comparison))
     levels = comparison["levels"]
     shared = [reason for reason in levels[0]["reasons"] if all(reason in level["reasons"] for level in levels)]

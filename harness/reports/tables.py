@@ -187,6 +187,7 @@ def replay_lines(certificate: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{start}{level['records']} of {level['of']} records, {level['tokens'] - level['ties']:,} of "
             f"{level['tokens']:,} tokens equal, {level['ties']} ties, logits at most {level['drift']:.2g} apart"
+            f"{' (on the model in memory)' if level.get('in_memory') else ''}"
         )
     repetition = certificate.get("repetition")
     if repetition is not None and repetition["difference"]:

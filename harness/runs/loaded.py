@@ -25,6 +25,7 @@ from harness.spec.text import named
 from harness.thresholds import LEAST_CHANGED
 
 EVALUATION_KIND, EXTERNAL_KIND = "evaluation", "external"
+NEITHER = "answers made elsewhere, neither audited nor replayed by a second implementation"
 EARLY_STOP = "early_stop"
 """Field of a manifest's identity: the rule by which the evaluation may stop before all items are evaluated."""
 
@@ -198,7 +199,7 @@ def _certificate(
     manifest: dict[str, Any], store: Store, results: Sequence[ItemResult], counts: Sequence[SiteCount]
 ) -> Certificate:
     if manifest["kind"] == EXTERNAL_KIND:
-        return Certificate(EXTERNAL)
+        return Certificate(EXTERNAL, notes=(f"{EXTERNAL}: {NEITHER}",))
     asked = _Asked.of(store.path, manifest)
     strangers = sorted({(result.item, result.level, result.seed) for result in results} - asked.records)
     if strangers:

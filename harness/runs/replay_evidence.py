@@ -37,6 +37,9 @@ ROUGH = ("systematic_bias", "truncation", "deadzone", "bit_flip", "fake_quant")
 """Error models that are no smooth function of a value: its last bit may move the result by a whole step."""
 
 
+NO_ANSWER = "it has no answer of an engine"
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What a manifest says of the noise and of the quantization."""
@@ -65,7 +68,12 @@ def with_replays(
 ) -> Certificate:
     """Return ``certificate`` with what was replayed, and with every replay that is missing or differs as a problem."""
     if manifest.get(FIELD) != VERSION:
-        return replace(certificate, status=INVALID_EVIDENCE, problems=(*certificate.problems, NOT_REPLAYED))
+        return replace(
+            certificate,
+            status=INVALID_EVIDENCE,
+            problems=(*certificate.problems, NOT_REPLAYED),
+            notes=(*certificate.notes, f"not replayed: {NOT_REPLAYED}"),
+        )
     asked = _Asked.of(manifest)
     records = {(result.item, result.level, result.seed): result for result in results}
     stored, found = store.stored(), store.replays(REPLAYED)
@@ -75,22 +83,59 @@ def with_replays(
             entries.append(LevelReplay(level, IMPLEMENTATION, of=_count(results, level), reason=asked.unknown))
             continue
         wanted = chosen(results, stored, level)
-        entries.append(level_replay(level, wanted, records, found, bounds_of(asked.dtype, asked.rough(level))))
+        entry = level_replay(level, wanted, records, found, bounds_of(asked.dtype, asked.rough(level)))
+        entries.append(entry if wanted else replace(entry, reason=NO_ANSWER))
     repetition = _repetition(chosen_twice(results, stored), store.replays(REPEATED))
     problems = certificate.problems
     if repetition.items < repetition.wanted:
         words = f"{repetition.wanted} clean items were to be generated twice, {repetition.items} were"
         problems = (*problems, words)
     levels = tuple(_with_problems(entry, own) for entry, own in zip(certificate.levels, entries, strict=True))
+    notes = (*certificate.notes, *replay_notes(entries, repetition))
     valid = certificate.status == CERTIFIED and not problems and all(entry.valid for entry in levels)
     return replace(
         certificate,
         status=CERTIFIED if valid else INVALID_EVIDENCE,
         levels=levels,
         problems=problems,
+        notes=notes,
         replays=tuple(entries),
         repetition=repetition,
     )
+
+
+def replay_notes(replays: Sequence[LevelReplay], repetition: Repetition) -> tuple[str, ...]:
+    """Return what every report says first: levels that were not replayed, replays on the model in memory, an engine
+    that does not repeat itself."""
+    notes = [
+        f"not replayed at level {_levels(own)}, so that noise was on is shown by ledger and audits alone: {reason}"
+        for reason, own in _grouped(replays).items()
+    ]
+    short = [entry for entry in replays if entry.records < entry.wanted]
+    if short:
+        counts = ", ".join(f"{entry.records} of {entry.wanted}" for entry in short)
+        notes.append(f"not replayed in full at level {_levels(short)}: {counts} records that the rule chose were")
+    shared = [entry for entry in replays if entry.in_memory]
+    if shared:
+        notes.append(
+            f"replayed at level {_levels(shared)} on the model in memory, with its code as it was (no memory for a"
+            " second copy): a change of weights or model code in memory is on both sides and does not show"
+        )
+    if repetition.difference:
+        notes.append(f"nondeterministic engine, to which discordance is attributed: {repetition.difference}")
+    return tuple(notes)
+
+
+def _grouped(replays: Sequence[LevelReplay]) -> dict[str, list[LevelReplay]]:
+    groups: dict[str, list[LevelReplay]] = {}
+    for entry in replays:
+        if entry.reason:
+            groups.setdefault(entry.reason, []).append(entry)
+    return groups
+
+
+def _levels(replays: Sequence[LevelReplay]) -> str:
+    return " and ".join(f"{100 * entry.level:g} %" for entry in replays)
 
 
 def _with_problems(entry: LevelCertificate, own: LevelReplay) -> LevelCertificate:

@@ -48,7 +48,7 @@ class Replay:
     ``steps`` tokens were compared; ``others`` are the steps at which another token was best, with the gap between its
     logit and that of the stored one; ``drift`` is the largest distance of the logits of stored tokens, ``furthest``
     where that was; ``spread`` the root mean square of the distances. ``problem`` is what made a comparison
-    impossible, in words.
+    impossible, in words. ``in_memory`` is True where the engine's own model was used, for want of memory for another.
     """
 
     steps: int
@@ -57,17 +57,21 @@ class Replay:
     furthest: Difference | None = None
     spread: float = 0.0
     problem: str = ""
+    in_memory: bool = False
 
     def to_json(self) -> list[object]:
         """Return a plain list for JSON."""
         furthest = None if self.furthest is None else _plain(self.furthest)
         numbers = [_finite(self.drift), _finite(self.spread)]
-        return [self.steps, [_plain(other) for other in self.others], *numbers, furthest, self.problem]
+        found: list[object] = [self.steps, [_plain(other) for other in self.others], *numbers, furthest, self.problem]
+        return [*found, True] if self.in_memory else found
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Replay:
         """Return the inverse of :meth:`to_json`. Raises TypeError or ValueError for anything else."""
-        steps, others, drift, spread, furthest, problem = data
+        steps, others, drift, spread, furthest, problem, *in_memory = data
+        if in_memory not in ([], [True]):
+            raise ValueError(f"a replay of {len(data)} fields")
         return cls(
             int(steps),
             tuple(_difference(other) for other in others),
@@ -75,6 +79,7 @@ class Replay:
             None if furthest is None else _difference(furthest),
             _number(spread),
             str(problem),
+            bool(in_memory),
         )
 
 
@@ -231,6 +236,7 @@ def level_replay(
         ties=ties,
         drift=max((here[name].drift for name in judged), default=0.0),
         problems=tuple(problems),
+        in_memory=any(here[name].in_memory for name in judged),
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-PACKAGES = ("transformers.", "torch.nn.modules.")
-"""Whose classes are read anew; all others (of adapters, of users) run as they are."""
+PACKAGES = ("transformers.", "torch.nn.modules.", "harness.checkpoints.beside")
+"""Whose classes are read anew, those of linears with an adapter too; all others (of users) run as they are."""
 
 
 def renew(model: nn.Module) -> None:

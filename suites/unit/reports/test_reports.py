@@ -14,7 +14,12 @@ from rich.console import Console
 
 from harness.exceptions import StoreError
 from harness.gates import GatePolicy, gate
+from harness.gates.arms import Replicate, ReplicatedArm
+from harness.gates.compare import compare_arms
+from harness.pytest_plugin.reporting import write_folder
+from harness.pytest_plugin.rows import terminal_lines
 from harness.record import SiteCount
+from harness.reports.compare_view import print_comparison
 from harness.reports.markdown import markdown
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.tables import (
@@ -72,6 +77,49 @@ def test_a_report_is_strict_json_with_every_part(run: Run) -> None:
     assert (clean["unscored"], noisy["unscored"]) == ({"unparsed": 5}, {})
     assert (clean["strict"], clean["format_rate"], noisy["strict"]) == (0.9, 0.9, 0.9)
     assert report["gate"] is None
+
+
+NOTES = (
+    "not replayed at level 5 %, so that noise was on is shown by ledger and audits alone: it draws anew",
+    "no positive control was asked for",
+    "nondeterministic engine, to which discordance is attributed: 1 of 8",
+    "mixed code: 2 versions",
+)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_what_a_certificate_notes_stands_first_everywhere(run: Run, gated: bool) -> None:
+    certificate = replace(run.arm.certificate, notes=NOTES)
+    noted = replace(run, arm=replace(run.arm, certificate=certificate))
+    result = gate(noted.arm, run.arm, POLICY) if gated else None
+    said_of = [f"candidate: {note}" if gated else note for note in NOTES]
+    report = run_report(noted, result)
+    assert report["notes"] == said_of and list(report)[:3] == ["run", "kind", "notes"]
+    assert markdown(report).splitlines()[2:6] == [f"- {note}" for note in said_of]
+    assert said(print_run, report).splitlines()[:4] == said_of
+    if result is not None:
+        found = result.to_json()
+        assert list(found)[:3] == ["verdict", "exit_code", "notes"] and list(found["notes"]) == said_of
+        assert said(print_gate, found).splitlines()[:4] == said_of
+
+
+def test_a_comparison_of_runs_shows_their_notes_first(run: Run) -> None:
+    noted = replace(run.arm, certificate=replace(run.arm.certificate, notes=NOTES))
+    arms = [ReplicatedArm(name, (Replicate(noted, name, None),)) for name in ("a", "b")]
+    found = compare_arms(arms).to_json()
+    assert found["notes"] == [f"{noted.label}: {note}" for note in NOTES]
+    first = said(print_comparison, found, width=400).splitlines()[: len(NOTES)]
+    assert all(note in line for note, line in zip(NOTES, first, strict=True))
+
+
+def test_the_plugin_shows_notes_first(tmp_path: Path) -> None:
+    row = {"level": 0.05, "verdict": "PASS", "n": 9, "difference": None, "limit": 0.03, "against": "clean"}
+    row |= {"certificate": "certified", "run": "r", "label": "r", "test": "t", "reasons": [], "notes": list(NOTES)}
+    first = [f"r: {note}" for note in NOTES]
+    assert terminal_lines([row, row])[:4] == first
+    write_folder(tmp_path, [row])
+    assert (tmp_path / "robustness.md").read_text().splitlines()[2:6] == [f"- {note}" for note in first]
+    assert json.loads((tmp_path / "robustness.json").read_text())["notes"] == first
 
 
 def test_the_ledger_is_summed_by_level_and_operator(run: Run) -> None:
@@ -159,7 +207,7 @@ def test_markdown_shows_verdict_reasons_levels_and_ledger(judged: dict[str, Any]
     for line in (*reason_lines(judged["gate"]), *certificate_lines(judged["certificate"])):
         assert f"- {line}" in text
     assert "lies below -3.00 (margin 3.00 points" in text
-    assert "positive control at scale 1: 0 of 2 right answers left of 2 items, 2 outputs changed" in text
+    assert "positive control at scale 1: 0 of 10 right answers left of 16 items, 2 outputs changed" in text
     assert "## Left out on purpose" in text and "- rotary: on purpose" in text
     assert "Out of reach" not in text
     assert "| weights (SHA-256) | w1 |" in text and "torch " in text

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness.record import CERTIFIED, INVALID_EVIDENCE, NOT_REPLAYED, Certificate, ItemResult, LevelCertificate
+from harness.record import CERTIFIED, ERROR, INVALID_EVIDENCE, NOT_REPLAYED, Certificate, ItemResult, LevelCertificate
 from harness.runs.loaded import load_run
+from harness.runs.replay_evidence import NO_ANSWER, with_replays
 from harness.runs.replayed import (
+    FIELD,
     REPEATED,
     REPLAYED,
     Bounds,
@@ -133,6 +135,45 @@ def test_an_engine_that_does_not_repeat_itself_is_called_so(
     certificate = load_run(make_run(tmp_path / "run", ROWS)).arm.certificate
     assert certificate.status == CERTIFIED
     assert "token 1 is 'a', then 'b'" in certificate.nondeterministic
+    (note,) = certificate.notes
+    assert note.startswith("nondeterministic engine, to which discordance is attributed: 1 of 8 clean items")
+
+
+def test_replays_on_the_model_in_memory_are_said(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Store.add_replays
+
+    def in_memory(self: Store, kind: str, replays: Any) -> None:
+        marked = {name: replace(own, in_memory=kind == REPLAYED and name[1] > 0) for name, own in replays.items()}
+        honest(self, kind, marked)
+
+    monkeypatch.setattr(Store, "add_replays", in_memory)
+    certificate = load_run(make_run(tmp_path / "run", ROWS)).arm.certificate
+    assert certificate.status == CERTIFIED
+    assert [entry.in_memory for entry in certificate.replays] == [False, True]
+    (note,) = certificate.notes
+    assert note.startswith("replayed at level 5 % on the model in memory, with its code as it was")
+    assert Certificate.from_json(certificate.to_json()) == certificate
+    with pytest.raises(ValueError, match="7 fields"):
+        Replay.from_json([*Replay(3).to_json(), False])
+
+
+def test_levels_that_cannot_be_replayed_are_noted(make_run: Any, tmp_path: Path) -> None:
+    rows = {0.0: [[1.0]] * 9, 0.05: [[ERROR]] * 9, 0.1: [[ERROR]] * 9}
+    notes = load_run(make_run(tmp_path / "run", rows)).arm.certificate.notes
+    assert [note for note in notes if note.startswith("not replayed at level 5 % and 10 %") and NO_ANSWER in note]
+
+
+def test_runs_without_replays_say_so_first(make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "add_replays", lambda *given: None)
+        unfinished = load_run(make_run(tmp_path / "unfinished", ROWS))
+    assert any("in full at level 0 % and 5 %: 0 of 8, 0 of 8" in note for note in unfinished.arm.certificate.notes)
+    with Store.read(unfinished.path) as store:
+        manifest = {name: value for name, value in store.manifest.items() if name != FIELD}
+        old = with_replays(Certificate(CERTIFIED), manifest, store, unfinished.results)
+    assert (old.status, old.notes) == (INVALID_EVIDENCE, (f"not replayed: {NOT_REPLAYED}",))
 
 
 def test_a_certificate_from_before_is_checked() -> None:
