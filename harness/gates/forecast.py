@@ -3,12 +3,16 @@
 "Nothing changed" means a checkpoint of the same quality whose draws are independent of the baseline's: how often two
 noise seeds of the baseline disagree on an item says how often its outcomes would. The clean level has one draw, so
 that its discordance has to be assumed.
+
+Where the baseline's items come in clusters, the variance is multiplied by the design effect and the degrees of freedom
+are those of the effective number of clusters. The correlation within clusters is that of the differences between
+neighbouring noise seeds; with one draw, that of the outcomes themselves, which stands for the one that nobody measured.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +22,7 @@ from harness.exceptions import HarnessError
 from harness.gates.pairing import Cells, Floats, seeds_of
 from harness.gates.policy import GatePolicy
 from harness.record import Arm
+from harness.stats.intraclass import design_effect, effective_clusters, intraclass
 from harness.stats.odds import VerdictOdds, items_to_pass, verdict_odds, verdict_odds_mean
 from harness.stats.power import MAX_ITEMS, minimum_detectable_effect
 
@@ -35,7 +40,8 @@ class LevelForecast:
     ``discordance`` is the share of pairs of draws that disagree, ``own`` False where it is assumed; ``effect`` the
     minimum detectable effect (one-sided alpha, power 0.8); ``items`` and ``seeds`` what would be enough for PASS with
     probability 0.8 if nothing changed, each with the other as it is, None where no number is. ``odds`` are those of the
-    level alone, ``alarm`` the chance of a FAIL that stands after Holm over all levels.
+    level alone, ``alarm`` the chance of a FAIL that stands after Holm over all levels. ``clusters`` counts the clusters
+    of the items, ``None`` where each item stands by itself; ``design`` is by how much they multiply the variance.
     """
 
     level: float
@@ -49,6 +55,8 @@ class LevelForecast:
     items: int | None
     seeds: int | None
     alarm: float = 0.0
+    clusters: int | None = None
+    design: float = 1.0
 
     @property
     def warning(self) -> str | None:
@@ -82,7 +90,7 @@ def forecast(
     levels = policy.levels or tuple(sorted(baseline.outcomes))
     cells = baseline.outcomes
     judged = [level for level in levels if level in cells]
-    return tuple(_level(cells[level], level, policy, discordance, len(judged)) for level in judged)
+    return tuple(_level(cells[level], level, policy, discordance, len(judged), baseline.clusters) for level in judged)
 
 
 def joint_odds(levels: Sequence[LevelForecast]) -> VerdictOdds:
@@ -107,47 +115,92 @@ def joint_sentence(levels: Sequence[LevelForecast]) -> str:
     )
 
 
-def _level(cells: Cells, level: float, policy: GatePolicy, assumed: float, levels: int) -> LevelForecast:
+@dataclass(frozen=True)
+class _Layout:
+    """As how many independent units items in clusters count: ``worth`` for each item, and the ``design`` effect."""
+
+    clusters: int | None = None
+    worth: float = 1.0
+    design: float = 1.0
+
+    @classmethod
+    def of(cls, scores: Floats, names: Sequence[str] | None) -> _Layout:
+        if names is None or len(set(names)) == len(names):
+            return cls()
+        count = len(set(names))
+        if count < 2:  # one cluster says nothing about others
+            return cls(count, 1 / len(names), float(len(names)))
+        columns = scores[:, 1:] - scores[:, :-1] if scores.shape[1] > 1 else scores
+        correlation = float(np.mean([intraclass(column, names).estimate for column in columns.T]))
+        return cls(count, effective_clusters(names) / len(names), design_effect(correlation, names))
+
+    def units(self, items: int) -> int:
+        return items if self.clusters is None else math.floor(items * self.worth + 1e-9)
+
+    def odds(self, items: int, sd: float, margin: float, alpha: float) -> VerdictOdds:
+        """Of item means whose standard deviation is ``sd``, or of as many clusters."""
+        return verdict_odds_mean(self.units(items), self.spread(items, sd), margin, alpha=alpha)
+
+    def effect(self, items: int, sd: float, alpha: float) -> float:
+        return minimum_detectable_effect(self.spread(items, sd), self.units(items), alpha, POWER)
+
+    def spread(self, items: int, sd: float) -> float:
+        """The standard deviation of a unit that gives the mean over ``items`` its standard error."""
+        if self.clusters is None:
+            return sd
+        return sd * math.sqrt(self.design * self.units(items) / max(1, items))
+
+
+def _level(
+    cells: Cells, level: float, policy: GatePolicy, assumed: float, levels: int, clusters: Mapping[str, str]
+) -> LevelForecast:
     seeds = len(seeds_of(cells))
-    scores = _complete(cells, seeds)
+    items, scores = _complete(cells, seeds)
+    names = [clusters.get(item, f"item {item}") for item in items] if clusters else None
+    layout = _Layout.of(scores, names)
     # with early stopping the final test alone, which leaves out what an early PASS adds
     n, margin, alpha = len(scores), policy.margin_at(level), policy.alpha_left or policy.alpha
-    if seeds < 2:
-        odds = verdict_odds(n, assumed, margin, alpha=alpha)
-        effect = minimum_detectable_effect(assumed**0.5, n, alpha, POWER)
-        items = items_to_pass(assumed, margin, alpha=alpha, power=POWER)
-        alarm = verdict_odds(n, assumed, margin, alpha=alpha / levels).failing
-        return LevelForecast(level, n, seeds, assumed, False, margin, effect, odds, items, None, alarm)
-    within = float(scores.var(axis=1, ddof=1).mean()) if n else 0.0
+    own = seeds >= 2
+    within = float(scores.var(axis=1, ddof=1).mean()) if n and own else 0.0
 
     def sd(count: int) -> float:
         """Of the per-item difference of two means over ``count`` independent draws each."""
-        return math.sqrt(2 * within / count)
+        return math.sqrt(2 * within / count) if own else math.sqrt(assumed)
 
-    odds = verdict_odds_mean(n, sd(seeds), margin, alpha=alpha)
+    def odds(items: int, count: int, alpha: float = alpha) -> VerdictOdds:
+        if own or layout.clusters is not None:
+            return layout.odds(items, sd(count), margin, alpha)
+        return verdict_odds(items, assumed, margin, alpha=alpha)
+
+    if own or layout.clusters is not None:
+        enough = _least(lambda count: odds(count, seeds).passing, MAX_ITEMS)
+    else:
+        enough = items_to_pass(assumed, margin, alpha=alpha, power=POWER)
     return LevelForecast(
         level,
         n,
         seeds,
-        2 * within,
-        True,
+        2 * within if own else assumed,
+        own,
         margin,
-        minimum_detectable_effect(sd(seeds), n, alpha, POWER),
-        odds,
-        _least(lambda count: verdict_odds_mean(count, sd(seeds), margin, alpha=alpha).passing, MAX_ITEMS),
-        _least(lambda count: verdict_odds_mean(n, sd(count), margin, alpha=alpha).passing, MOST_SEEDS),
-        verdict_odds_mean(n, sd(seeds), margin, alpha=alpha / levels).failing,
+        layout.effect(n, sd(seeds), alpha),
+        odds(n, seeds),
+        enough,
+        _least(lambda count: odds(n, count).passing, MOST_SEEDS) if own else None,
+        odds(n, seeds, alpha / levels).failing,
+        layout.clusters,
+        layout.design,
     )
 
 
-def _complete(cells: Cells, seeds: int) -> Floats:
-    """The scores (items, seeds) of the items that were measured with every seed."""
-    rows = [
-        [row[seed].right for seed in sorted(row)]
-        for row in cells.values()
+def _complete(cells: Cells, seeds: int) -> tuple[list[str], Floats]:
+    """The items that were measured with every seed, and their scores (items, seeds)."""
+    rows = {
+        item: [row[seed].right for seed in sorted(row)]
+        for item, row in cells.items()
         if len(row) == seeds and all(outcome.measured for outcome in row.values())
-    ]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), seeds)
+    }
+    return list(rows), np.array(list(rows.values()), dtype=np.float64).reshape(len(rows), seeds)
 
 
 def _least(passing: Callable[[int], float], most: int) -> int | None:

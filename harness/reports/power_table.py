@@ -43,7 +43,20 @@ def print_power(power: Sequence[Mapping[str, Any]], whole: str = "", console: Co
     print_table(console, "What a gate against this baseline can tell", HEADER, power_rows(power))
     print_lines(
         console,
-        [*([whole] if whole else []), NOTE, *(f"warning: {level['warning']}" for level in power if level["warning"])],
+        [
+            *([whole] if whole else []),
+            NOTE,
+            *(_clusters(level) for level in power if level["clusters"] is not None),
+            *(f"warning: {level['warning']}" for level in power if level["warning"]),
+        ],
+    )
+
+
+def _clusters(level: Mapping[str, Any]) -> str:
+    source = "differences between noise seeds" if level["own"] else "outcomes"
+    return (
+        f"level {100 * level['level']:g} %: {level['clusters']} clusters, design effect {level['design']:.2f} (from the"
+        f" baseline's {source}): the odds are those of clusters"
     )
 
 
