@@ -12,7 +12,7 @@ import noise_value_laws as value_laws
 import pytest
 import torch
 
-from harness.noise import frames, injector, plan, session
+from harness.noise import frames, injector, planner, session
 from harness.noise.kernel import Kernel
 from harness.noise.ledger import Ledger
 from harness.noise.opaque import Operand
@@ -92,7 +92,7 @@ def _(patch: Patch) -> None:
 
 @mutant("layers are not selected in backward", gradient_laws.selection_holds_in_backward)
 def _(patch: Patch) -> None:
-    honest = plan.build_plan
+    honest = planner.build_plan
 
     def everywhere(model: Any, spec: Any, way: str = "auto") -> Any:
         return honest(model, replace(spec, layers=()) if spec.backward else spec, way)

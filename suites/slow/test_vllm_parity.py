@@ -86,12 +86,12 @@ def test_mixed_levels_and_seeds_equal_separate_runs(shipped):
     with running(shipped, spec_of(items=12, noise_seeds=2)) as (prepared, engine):
         cells = [(0.0, 0), (0.05, 0), (0.05, 1), (0.10, 1)]
         mixed, problems, counts = answers(engine, *(batch_of(prepared, level, seed=seed) for level, seed in cells))
-        apart, other_counts = {}, []
+        alone, other_counts = {}, []
         for level, seed in cells:
             found, _, more = answers(engine, batch_of(prepared, level, seed=seed))
-            apart |= found
+            alone |= found
             other_counts += more
-    assert mixed == apart
+    assert mixed == alone
     assert problems == []
     assert apart(counts, other_counts) == []
     assert {key[1:] for key in mixed} == set(cells)

@@ -180,11 +180,13 @@ def test_an_evaluation_is_refused(cli, arith, tmp_path, monkeypatch):
 
 
 def test_the_fixture_of_the_plugin_refuses(tiny, tmp_path, monkeypatch):
+    from harness.gate_options import in_pytest
     from harness.pytest_plugin.fixture import Robustness
+    from harness.pytest_plugin.settings import SETTINGS
 
-    options = {"--checkpoint": str(tiny), "--robustness-dir": "runs", "--noise-levels": None}
+    given = {row.key: row.default for row in in_pytest()} | {"checkpoint": tiny, "dir": Path("runs")}
     config = SimpleNamespace(
-        getoption=options.get,
+        stash={SETTINGS: SimpleNamespace(given=lambda marker, **call: given)},
         workerinput={},
         pluginmanager=SimpleNamespace(getplugin=lambda name: None),
         invocation_params=SimpleNamespace(dir=tmp_path),
