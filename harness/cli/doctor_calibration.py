@@ -28,7 +28,7 @@ def calibration_report(thorough: bool, console: Console | None = None) -> dict[s
     """Simulate everything, with the cost said beforehand and progress on ``console`` (default: standard error).
 
     Returns JSON types: ``effort``, ``seconds``, ``coverage`` (stages with cells), ``gate``, ``early_stopping``,
-    and ``holds``. Equal calls give equal numbers, ``seconds`` apart.
+    ``errors`` (wrong verdicts at the margin) and ``holds``. Equal calls give equal numbers, ``seconds`` apart.
     """
     jobs = _jobs(thorough)
     effort = "thorough" if thorough else "fast"
@@ -43,6 +43,7 @@ def calibration_report(thorough: bool, console: Console | None = None) -> dict[s
     ]
     gate = [case.to_json() for case in results["gate"][0]]
     early = [case.to_json() for case in results["early"][0]]
+    errors = [case.to_json() for case in results["errors"][0]]
     holds = all(cell["holds"] for stage in coverage for cell in stage["cells"])
     return {
         "effort": effort,
@@ -50,17 +51,19 @@ def calibration_report(thorough: bool, console: Console | None = None) -> dict[s
         "coverage": coverage,
         "gate": gate,
         "early_stopping": early,
-        "holds": holds and not any(case["problems"] for case in (*gate, *early)),
+        "errors": errors,
+        "holds": holds and not any(case["problems"] for case in (*gate, *early, *errors)),
     }
 
 
 def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
     from harness.gates.calibration import gate_cases, run_cases
+    from harness.gates.calibration_errors import error_jobs, run_errors
     from harness.stats.calibration import FAST, THOROUGH, coverage_stages, run_stage
     from harness.stats.coverage_sequential import early_cases, simulate_early
 
     effort = THOROUGH if thorough else FAST
-    cases, early = gate_cases(thorough), early_cases(effort)
+    cases, early, errors = gate_cases(thorough), early_cases(effort), error_jobs(thorough)
 
     def run_early(advance: Callable[[int], None]) -> list[Any]:
         found = []
@@ -75,6 +78,7 @@ def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
         ],
         "gate": [_Job("gate", len(cases), partial(run_cases, cases))],
         "early": [_Job("early stopping", len(early), run_early)],
+        "errors": [_Job("wrong verdicts", len(errors), partial(run_errors, errors))],
     }
 
 

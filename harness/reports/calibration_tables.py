@@ -13,6 +13,7 @@ SUMMARY_HEADER = ("interval", "n", "settings", "lowest", "mean", "highest", "sta
 COVERAGE_HEADER = ("interval", "n", "accuracy", "setting", "coverage", "simulated range", "pinned", "state")
 GATE_HEADER = ("case", "n", "discordance", "verdict", "observed", "range", "predicted", "state")
 EARLY_HEADER = ("true drop", "stopped early", "within", "beyond", "wrong", "mean items", "saved", "state")
+ERROR_HEADER = ("case", "n", "margin", "wrong PASS", "wrong FAIL", "compared with", "its PASS", "its FAIL", "state")
 _VERDICTS = {"PASS": "passing", "INCONCLUSIVE": "inconclusive", "FAIL": "failing"}
 
 
@@ -107,6 +108,22 @@ def early_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return found
 
 
+def error_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One row per case whose true drop is the margin."""
+    return [
+        (
+            case["name"],
+            str(case["n"]),
+            f"{100 * case['margin']:g} points",
+            *(percent(case[name]) for name in ("passing", "failing")),
+            case["other"],
+            *(percent(case[name]) for name in ("other_passing", "other_failing")),
+            "BROKEN" if case["problems"] else "holds",
+        )
+        for case in cases
+    ]
+
+
 def problem_lines(report: Mapping[str, Any]) -> list[str]:
     """Everything that does not hold, one sentence each."""
     lines = [
@@ -116,7 +133,11 @@ def problem_lines(report: Mapping[str, Any]) -> list[str]:
         for cell in stage["cells"]
         if not cell["holds"]
     ]
-    lines += [f"{case['name']} at n {case['n']}: {words}" for case in report["gate"] for words in case["problems"]]
+    lines += [
+        f"{case['name']} at n {case['n']}: {words}"
+        for case in (*report["gate"], *report["errors"])
+        for words in case["problems"]
+    ]
     lines += [
         f"early stopping at a drop of {100 * case['drop']:g} points: {words}"
         for case in report["early_stopping"]
@@ -139,6 +160,8 @@ def print_calibration(report: Mapping[str, Any], cells: bool = False, console: C
         f" {100 * first['share']:g} % of alpha {first['alpha']:g} spent on it"
     )
     print_table(console, title, EARLY_HEADER, early_rows(report["early_stopping"]))
+    title = "Wrong verdicts at a true drop equal to the margin, nominal 5 %"
+    print_table(console, title, ERROR_HEADER, error_rows(report["errors"]))
     print_lines(console, problem_lines(report))
     state = "everything holds" if report["holds"] else "something does not hold: do not trust verdicts made here"
     print_lines(console, [f"calibration ({report['effort']}, {report['seconds']:.0f} s): {state}"])

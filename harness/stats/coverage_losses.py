@@ -121,6 +121,11 @@ def loss_cases() -> tuple[LossCase, ...]:
     return tuple(LossCase(n, margin, kind) for n in SIZES for margin in MARGINS for kind in KINDS)
 
 
+def quick_cases() -> tuple[LossCase, ...]:
+    """The cases of a calibration in a minute: 200 items, a margin of 3 points, every kind of loss."""
+    return tuple(LossCase(200, 0.03, kind) for kind in KINDS)
+
+
 def mean_widths(n: int, repetitions: int, kind: str = "mild flips both ways", margin: float = 0.03) -> dict[str, float]:
     """Mean width (fraction) of the two-sided interval of 90 %: in use, and t alone."""
     rng = private_generator(0, f"width {n} {kind}")

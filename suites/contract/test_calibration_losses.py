@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from harness.gates.families import judge_levels
-from harness.gates.parts import Part
-from harness.gates.policy import FIXED_SEQUENCE
-from harness.gates.verdicts import FAIL, INCONCLUSIVE
-from harness.stats import mean_tails, paired_mean
+from harness.gates.calibration_errors import error_jobs, run_errors, wrong_fails
+from harness.stats import paired_mean
 from harness.stats.bootstrap import private_generator
 from harness.stats.coverage_losses import (
     BEFORE,
@@ -70,26 +68,23 @@ def test_the_mild_case_is_hardly_wider() -> None:
     assert 1.0 <= widths[USED] / widths[BEFORE] < 1.10
 
 
-def wrong_fails(levels: int, repetitions: int) -> dict[str, float]:
-    """How often some level FAILs where each has a drop equal to its margin: each for itself, and adjusted by Holm."""
-    rng = private_generator(0, f"whole gate {levels}")
-    pool = [np.repeat(VALUES, row) for row in rng.multinomial(200, shares_of("mild flips both ways", 0.03), size=600)]
-    p_values = np.array([mean_tails(values, -0.03).below for values in pool])
-    alone = adjusted = 0
-    for _ in range(repetitions):
-        drawn = rng.choice(p_values, levels)
-        parts = {float(i): (Part(INCONCLUSIVE, "", None, True, 1.0, float(p)),) for i, p in enumerate(drawn)}
-        alone += bool((drawn <= 0.05).any())
-        adjusted += any(verdict == FAIL for verdict, _ in judge_levels(FIXED_SEQUENCE, parts, 0.05).values())
-    return {"alone": alone / repetitions, "adjusted": adjusted / repetitions}
-
-
 @pytest.mark.contract
 @pytest.mark.parametrize(("levels", "at_least"), [(3, 0.10), (6, 0.18)])
 def test_a_whole_gate_fails_wrongly_as_seldom_as_one_level(levels: int, at_least: float) -> None:
     found = wrong_fails(levels, 2000)
-    log.info("%d levels: %s", levels, found)
-    assert found["alone"] > at_least and found["adjusted"] <= MOST_WRONG
+    log.info("%s", found)
+    assert found.other_failing > at_least and found.failing <= MOST_WRONG
+
+
+@pytest.mark.contract
+def test_the_quick_calibration_holds_and_would_notice() -> None:
+    found = run_errors(error_jobs())
+    assert [(case.name, case.problems) for case in found if case.problems] == []
+    assert {case.name for case in found} >= {"lost whole", "whole gate over 6 levels", "clusters of 10 items"}
+    for case in found:
+        if case.name in ("lost whole", "whole gate over 6 levels", "clusters of 10 items"):
+            worse = replace(case, passing=case.other_passing, failing=case.other_failing)
+            assert worse.problems
 
 
 @pytest.mark.thorough

@@ -13,7 +13,14 @@ import pytest
 from rich.console import Console
 
 from harness.cli import doctor_calibration
-from harness.reports.calibration_tables import coverage_rows, early_rows, gate_rows, problem_lines, summary_rows
+from harness.reports.calibration_tables import (
+    coverage_rows,
+    early_rows,
+    error_rows,
+    gate_rows,
+    problem_lines,
+    summary_rows,
+)
 
 pytestmark = pytest.mark.contract
 Verb = Callable[..., Any]
@@ -30,6 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def few(thorough: bool) -> Any:
         from harness.gates.calibration import gate_cases, run_cases
+        from harness.gates.calibration_errors import error_jobs, run_errors
         from harness.stats.calibration import FAST, Stage, coverage_stages, run_stage
         from harness.stats.coverage_sequential import EarlyCase, simulate_early
 
@@ -45,6 +53,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
             "early": [
                 doctor_calibration._Job("early", 1, lambda advance: [simulate_early(EarlyCase(0.08, n=300), 10)])
             ],
+            "errors": [doctor_calibration._Job("errors", 1, lambda advance: run_errors(error_jobs()[:1], advance))],
         }
 
     monkeypatch.setattr(doctor_calibration, "_jobs", few)
@@ -53,8 +62,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_calibrate_prints_its_tables_its_cost_and_its_state(cli: Verb, small: None) -> None:
     said = cli("doctor", "--calibrate")
     assert said.code == 0
-    assert said.err.startswith("calibration: 8 settings, about a minute on one core")
-    for words in ("Coverage of intervals of nominal 95 %: pairs", "Tango", "lowest", "predicted", "true drop"):
+    assert said.err.startswith("calibration: 9 settings, about a minute on one core")
+    for words in (
+        "Coverage of intervals of nominal 95 %: pairs",
+        "Tango",
+        "lowest",
+        "predicted",
+        "true drop",
+        "lost whole",
+    ):
         assert words in said.out
     assert "everything holds" in said.out.splitlines()[-1]
     assert "simulated range" in cli("doctor", "--calibrate", "--cells").out
@@ -66,6 +82,7 @@ def test_calibrate_as_json_repeats(cli: Verb, small: None) -> None:
     assert first == second
     assert first["effort"] == "fast"
     assert {stage["name"] for stage in first["coverage"]} >= {"pairs", "bootstraps", "noise seeds"}
+    assert first["errors"][0]["other_passing"] > 0.11 > first["errors"][0]["passing"]
     assert first["gate"][0]["predicted"]["passing"] == pytest.approx(0.798, abs=0.001)
 
 
@@ -117,9 +134,19 @@ def test_rows_of_what_does_not_hold() -> None:
         **{"drop": 0.03, "margin": 0.03, "n": 100, "mean_items": 50.4, "saved": 0.496, "stopped": share},
         **{"decided": {"within": share, "beyond": {**share, "estimate": 0.02}}, "problems": ["wrong"]},
     }
+    wrong = {
+        **{"name": "lost whole", "n": 200, "margin": 0.03, "passing": None, "failing": 0.2, "other": "t alone"},
+        **{"other_passing": None, "other_failing": 0.1, "problems": ["wrong FAIL"]},
+    }
+    assert error_rows([wrong])[0][3:] == ("-", "20.0 %", "t alone", "-", "10.0 %", "BROKEN")
     assert early_rows([early])[0][4:] == ("90.0 %", "50 of 100", "49.6 %", "BROKEN")
-    report = {"coverage": [{"name": "s", "cells": [cell, shown]}], "gate": [case], "early_stopping": [early]}
-    assert len(problem_lines(report)) == 3
+    report = {
+        "coverage": [{"name": "s", "cells": [cell, shown]}],
+        "gate": [case],
+        "early_stopping": [early],
+        "errors": [wrong],
+    }
+    assert len(problem_lines(report)) == 4
 
 
 def test_the_calibration_loads_no_torch() -> None:
