@@ -56,10 +56,16 @@ class GateCase:
 
     @property
     def policy(self) -> GatePolicy:
-        """The gate's rules; bootstraps are left out, because they never decide."""
-        margin = 0.9 if self.retention is not None else self.margin
+        """The gate's rules; bootstraps are left out, because they never decide. Where retention decides, the margin is
+        too wide to, which a policy must force."""
+        alone = self.retention is not None
         return GatePolicy(
-            margin, self.alpha, min_retention=self.retention, bootstrap_resamples=0, early_stop=self.early_stop
+            0.9 if alone else self.margin,
+            self.alpha,
+            min_retention=self.retention,
+            bootstrap_resamples=0,
+            early_stop=self.early_stop,
+            force=alone,
         )
 
     @property

@@ -49,11 +49,11 @@ def run_probe(model: nn.Module) -> Probe:
     # torch counts every fused attention but the one of the CPU
     fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
     counter = FlopCounterMode(display=False, custom_mapping=fused)
-    inside = _widths(model, ids.shape), watched(model, seen)
-    with _aside(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1]:
+    inside = _widths(model, ids.shape), _callers(model), watched(model, seen)
+    with _aside(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1] as callers, inside[2]:
         # without a cache transformers reads the positions for packed sequences, and meta tensors hold none
         _run(model, ids, use_cache=ids.is_meta)
-    return Probe(auditor.products, tuple(calls), _by_module(counter, model), widths)
+    return Probe(auditor.products, tuple(calls), _by_module(counter, model, callers), widths)
 
 
 @contextlib.contextmanager
@@ -74,6 +74,30 @@ def _widths(model: nn.Module, shape: torch.Size) -> Iterator[Mapping[str, int]]:
     with contextlib.ExitStack() as stack:
         for name, module in model.named_modules():
             stack.callback(module.register_forward_hook(measure(name)).remove)
+        yield found
+
+
+@contextlib.contextmanager
+def _callers(model: nn.Module) -> Iterator[Mapping[str, str]]:
+    """Filled while ``model`` runs: each module's name to that of the module that calls it. The path does not say it:
+    an adapter that runs beside its linear is called by the module around both."""
+    found: dict[str, str] = {}
+    running: list[str] = []
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            found[name] = running[-1] if running else ""
+            running.append(name)
+
+        return hook
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        running.pop()
+
+    with contextlib.ExitStack() as stack:
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_pre_hook(enter(name)).remove)
+            stack.callback(module.register_forward_hook(leave, always_call=True).remove)
         yield found
 
 
@@ -129,8 +153,8 @@ def _aside(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _by_module(counter: FlopCounterMode, model: nn.Module) -> Mapping[str, int]:
-    """FLOPs of each module that runs products itself, without those of the modules inside it."""
+def _by_module(counter: FlopCounterMode, model: nn.Module, callers: Mapping[str, str]) -> Mapping[str, int]:
+    """FLOPs of each module that runs products itself, without those of the modules that it calls."""
     root = type(model).__name__
     total: Counter[str] = Counter()
     for name, counts in counter.get_flop_counts().items():
@@ -138,9 +162,6 @@ def _by_module(counter: FlopCounterMode, model: nn.Module) -> Mapping[str, int]:
             total[name.removeprefix(root).removeprefix(".")] = sum(counts.values())
     own = Counter(total)
     for name, flops in total.items():
-        parent = name.rpartition(".")[0]
-        while name and parent not in total and parent:
-            parent = parent.rpartition(".")[0]
-        if name and parent in total:
-            own[parent] -= flops
+        if name:
+            own[callers.get(name, name.rpartition(".")[0])] -= flops  # a shared module has a second name
     return {name: flops for name, flops in own.items() if flops > 0}

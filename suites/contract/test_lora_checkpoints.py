@@ -201,7 +201,9 @@ def test_both_runs_are_certified_and_agree_without_noise(runs: dict[str, Path], 
         assert (found["kind"], found["path"], found["adapter"]["mode"]) == ("lora", str(adapter), mode)
         assert found["base"]["path"] == str(shipped) and found["weights"] == manifest["identity"]["weights"]
     assert manifests["merged"]["plan"]["sites"] == manifests["unmerged"]["plan"]["sites"]
-    assert manifests["merged"]["measurement_key"] == manifests["unmerged"]["measurement_key"]
+    merged, unmerged = (manifests[mode]["measurement_key"] for mode in ("merged", "unmerged"))
+    assert {part for part in merged if merged[part] != unmerged[part]} == {"coverage"}  # no noise on the adapter's own
+    assert "lora_A" in unmerged["coverage"] and unmerged["coverage"].startswith("29 sites, 98 %")
     assert manifests["merged"]["identity"]["weights"] != manifests["unmerged"]["identity"]["weights"]
 
 
@@ -218,14 +220,17 @@ def test_an_adapter_is_gated_and_planned(
 ) -> None:
     monkeypatch.setattr("harness.baselines.book.check_acceptable", lambda run: None)  # random weights are at the floor
     folder = ("--baselines-dir", tmp_path / "baselines")
-    assert cli("baseline", "accept", runs["merged"], "--name", "lora", "--reason", "test", *folder) == 0
-    given = ("--adapter", "unmerged", "--baseline", "lora", *folder, "--margin", 0.9, "--out", tmp_path / "gated")
+    assert cli("baseline", "accept", runs["unmerged"], "--name", "lora", "--reason", "test", *folder) == 0
+    given = ("--adapter", "unmerged", "--baseline", "lora", *folder, "--margin", 0.9, "--force", "--out", tmp_path / "gated")
     capsys.readouterr()
     code = cli("gate", adapter, *given, "--device", "cpu", "--json")
     verdict = json.loads(capsys.readouterr().out)
     assert verdict["verdict"] != "INVALID", verdict["reasons"]
     assert code == verdict["exit_code"]
     assert cli("gate", runs["merged"], "--baseline", "lora", *folder, "--base", adapter) == 2
+    capsys.readouterr()
+    assert cli("gate", runs["merged"], "--baseline", "lora", *folder) == 4
+    assert "coverage" in capsys.readouterr().out
     capsys.readouterr()
     assert cli("plan", adapter, "--adapter", "unmerged", "--device", "cpu", "--json") == 0
     (plan,) = json.loads(capsys.readouterr().out)["plans"]

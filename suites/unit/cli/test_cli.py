@@ -218,7 +218,7 @@ def test_baselines_are_accepted_listed_shown_and_compared(cli: Verb, folder: Pat
     }
     assert cli("baseline", "list").out == f"arith/a  {row['accepted']}  3 items  certified  the first\n"
     shown = cli("baseline", "show", "arith/a", "--json").json
-    assert set(shown) == {*row, "measurement_key", "levels", "provenance", "spec", "certificate"}
+    assert set(shown) == {*row, "measurement_key", "levels", "provenance", "spec", "certificate", "notes"}
     assert [(level["level"], level["n"]) for level in shown["levels"]] == [(0.0, 3), (0.05, 3)]
     assert "level 0 %: accuracy 66.7 [" in cli("baseline", "show", "arith/a").out
     make_run(Path("other"), {0.0: [[1], [0], [0]], 0.05: [[1, 0], [1, 1], [0, 0]]})
