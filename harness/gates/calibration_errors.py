@@ -17,6 +17,7 @@ from harness.gates.families import judge_levels
 from harness.gates.parts import Part
 from harness.gates.policy import FIXED_SEQUENCE
 from harness.gates.verdicts import FAIL, INCONCLUSIVE
+from harness.stats import mean_tails
 from harness.stats.bootstrap import private_generator
 from harness.stats.coverage_losses import (
     BEFORE,
@@ -29,7 +30,6 @@ from harness.stats.coverage_losses import (
     quick_cases,
     shares_of,
 )
-from harness.stats.means import mean_tails
 
 LEVELS, CLUSTER_SIZES, POOL = (3, 6), (4, 10), 600
 """Whole gates over so many levels, clusters of so many items, and how many levels are drawn to be combined."""

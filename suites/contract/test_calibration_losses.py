@@ -26,6 +26,7 @@ from harness.stats.coverage_losses import (
     mean_widths,
     shares_of,
 )
+from suites.contract.rival_bounds import betting_decisions, counts_of, draw_items, likelihood_decisions
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,39 @@ def test_false_pass_and_false_fail_stay_below_the_bound() -> None:
 @pytest.mark.thorough
 def test_thorough_false_pass_and_false_fail() -> None:
     check_losses(20_000, loss_cases())
+
+
+@pytest.mark.contract
+def test_other_bounds_err_more_often_or_decide_less() -> None:
+    """Adjusted empirical likelihood at small n; a betting bound where nothing changed."""
+    drawn = draw_items("lost whole", 100, 0.015, 1000)
+    likelihood = likelihood_decisions(counts_of(drawn), 100, 0.015)
+    assert (likelihood > 0).mean() > 0.15
+    assert (decisions(counts_of(drawn), 100, 0.015)[USED] > 0).mean() < 0.10
+    assert (betting_decisions(drawn, 0.015) > 0).mean() <= 0.05
+    same = draw_items("mild flips both ways", 200, 0.0, 1000)
+    ours = (decisions(counts_of(same), 200, 0.03)[USED] > 0).mean()
+    assert ours - (betting_decisions(same, 0.03) > 0).mean() > 0.15
+    assert abs(ours - (likelihood_decisions(counts_of(same), 200, 0.03) > 0).mean()) < 0.02
+
+
+@pytest.mark.thorough
+def test_thorough_other_bounds() -> None:
+    worst = dict.fromkeys(("in use", "likelihood", "betting"), (0.0, 0.0))
+    for case in loss_cases():
+        drawn = draw_items(case.kind, case.n, case.margin, 3000)
+        counts = counts_of(drawn)
+        found = {
+            "in use": decisions(counts, case.n, case.margin)[USED],
+            "likelihood": likelihood_decisions(counts, case.n, case.margin),
+            "betting": betting_decisions(drawn, case.margin),
+        }
+        for name, each in found.items():
+            passing, failing = worst[name]
+            worst[name] = max(passing, float((each > 0).mean())), max(failing, float((each < 0).mean()))
+    log.info("%s", worst)
+    assert max(worst["in use"]) <= MOST_WRONG and max(worst["betting"]) <= 0.055
+    assert min(worst["likelihood"]) > 0.10
 
 
 @pytest.mark.contract

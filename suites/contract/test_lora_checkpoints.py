@@ -221,7 +221,18 @@ def test_an_adapter_is_gated_and_planned(
     monkeypatch.setattr("harness.baselines.book.check_acceptable", lambda run: None)  # random weights are at the floor
     folder = ("--baselines-dir", tmp_path / "baselines")
     assert cli("baseline", "accept", runs["unmerged"], "--name", "lora", "--reason", "test", *folder) == 0
-    given = ("--adapter", "unmerged", "--baseline", "lora", *folder, "--margin", 0.9, "--force", "--out", tmp_path / "gated")
+    given = (
+        "--adapter",
+        "unmerged",
+        "--baseline",
+        "lora",
+        *folder,
+        "--margin",
+        0.9,
+        "--force",
+        "--out",
+        tmp_path / "gated",
+    )
     capsys.readouterr()
     code = cli("gate", adapter, *given, "--device", "cpu", "--json")
     verdict = json.loads(capsys.readouterr().out)
