@@ -131,32 +131,40 @@ class Units:
     def _floor(self, alpha: float) -> float:
         return self.reach * zero_discordance(self.worth, alpha)
 
-    def _null_spread(self, theta: float) -> Spread | None:
-        """As :meth:`spread`, with the variance that the units would have if ``theta`` were true; ``None`` without a
-        range. The quantiles of items by themselves are then normal, as Tango's are."""
+    def _null_variances(self, thetas: Floats) -> Floats | None:
+        """The variance (values,) that a unit would have if each of ``thetas`` were true; ``None`` without a range."""
         if self.ends is None:
             return None
         tops, bottoms, shares = self._distinct
-        low, high = ((top - theta * bottom) * self.size for top, bottom in self.ends)
-        variance = float(null_variance(tops - theta * bottoms, shares, low, high))
+        low, high = ((top - thetas * bottom) * self.size for top, bottom in self.ends)
+        return null_variance(tops - thetas[:, None] * bottoms, shares, low, high)
+
+    def _null_spread(self, theta: float, known: float | None = None) -> Spread | None:
+        """As :meth:`spread`, with the variance that the units would have if ``theta`` were true (``known``, or computed
+        here); ``None`` without a range. The quantiles of items by themselves are then normal, as Tango's are."""
+        found = self._null_variances(np.array([theta])) if known is None else [known]
+        if found is None:
+            return None
+        variance = float(found[0])
         if self.plain:
             return Spread(math.sqrt(variance / self.n), math.inf)
         return self._spread_of(variance)
 
-    def _null_distance(self, theta: float, alpha: float) -> float:
-        """How far ``theta`` lies beyond what the variance under the null accepts; at most 0 where it is accepted."""
-        spread = self._null_spread(theta)
+    def _null_distance(self, theta: float, alpha: float, known: float | None = None) -> float:
+        """How far ``theta`` lies beyond what the variance under the null (``known``, or computed here) accepts; at most
+        0 where it is accepted."""
+        spread = self._null_spread(theta, known)
         if spread is None:
             return math.inf
         quantile = z_quantile(alpha) if spread.freedom == math.inf else t_quantile(alpha, spread.freedom)
         return abs(self._gap(theta)) - quantile * spread.error
 
-    def distance(self, theta: float, alpha: float) -> float:
+    def distance(self, theta: float, alpha: float, known: float | None = None) -> float:
         """How far ``theta`` lies beyond what is accepted by either variance or by what zero discordance leaves open; at
-        most 0 where it is accepted."""
+        most 0 where it is accepted. ``known`` is the variance under the null, where it has been computed."""
         gap, spread = abs(self._gap(theta)), self.spread(theta)
         half = max(t_quantile(alpha, spread.freedom) * spread.error, self._floor(alpha))
-        return gap - half if gap <= half else min(gap - half, self._null_distance(theta, alpha))
+        return gap - half if gap <= half else min(gap - half, self._null_distance(theta, alpha, known))
 
     def bounds(self, alpha: float, limits: ScoreRange) -> tuple[float, float]:
         """(low, high) of a mean inside ``limits``."""
@@ -184,7 +192,10 @@ class Units:
     def _nearest(self, rejected: float, alpha: float) -> float:
         """The accepted ratio next to ``rejected``, between it and the estimate, which is always accepted."""
         ratios = np.linspace(rejected, self.estimate, _STEPS + 1)
-        inner = next((i for i, ratio in enumerate(ratios) if self.distance(float(ratio), alpha) <= 0), _STEPS)
+        nulls = self._null_variances(ratios)  # all at once: a hundred times as fast
+        known = [None] * len(ratios) if nulls is None else nulls.tolist()
+        pairs = enumerate(zip(ratios.tolist(), known, strict=True))
+        inner = next((i for i, (ratio, null) in pairs if self.distance(ratio, alpha, null) <= 0), _STEPS)
         outside, inside = float(ratios[inner - 1]), float(ratios[inner])
         return outermost(lambda ratio: self.distance(ratio, alpha), inside, outside)
 
