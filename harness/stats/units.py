@@ -25,7 +25,7 @@ from scipy import special
 from harness.stats.checks import Floats, ScoreRange
 from harness.stats.clustered import cluster_sums
 from harness.stats.mean_squares import MeanSquares, Spread, mean_squares
-from harness.stats.null_variance import null_variance, outermost
+from harness.stats.null_variance import beyond_null, null_variance, outermost
 from harness.stats.quantiles import t_quantile, z_quantile, zero_discordance
 
 _STEPS = 32
@@ -131,40 +131,39 @@ class Units:
     def _floor(self, alpha: float) -> float:
         return self.reach * zero_discordance(self.worth, alpha)
 
-    def _null_variances(self, thetas: Floats) -> Floats | None:
-        """The variance (values,) that a unit would have if each of ``thetas`` were true; ``None`` without a range."""
+    def _null_spread(self, theta: float) -> Spread | None:
+        """As :meth:`spread`, with the variance that the units would have if ``theta`` were true; ``None`` without a
+        range. The quantiles of items by themselves are then normal, as Tango's are."""
         if self.ends is None:
             return None
-        tops, bottoms, shares = self._distinct
-        low, high = ((top - thetas * bottom) * self.size for top, bottom in self.ends)
-        return null_variance(tops - thetas[:, None] * bottoms, shares, low, high)
-
-    def _null_spread(self, theta: float, known: float | None = None) -> Spread | None:
-        """As :meth:`spread`, with the variance that the units would have if ``theta`` were true (``known``, or computed
-        here); ``None`` without a range. The quantiles of items by themselves are then normal, as Tango's are."""
-        found = self._null_variances(np.array([theta])) if known is None else [known]
-        if found is None:
-            return None
-        variance = float(found[0])
+        variance = float(null_variance(*self._residuals(theta)))
         if self.plain:
             return Spread(math.sqrt(variance / self.n), math.inf)
         return self._spread_of(variance)
 
-    def _null_distance(self, theta: float, alpha: float, known: float | None = None) -> float:
-        """How far ``theta`` lies beyond what the variance under the null (``known``, or computed here) accepts; at most
-        0 where it is accepted."""
-        spread = self._null_spread(theta, known)
+    def _residuals(self, theta: float) -> tuple[Floats, Floats, float, float]:
+        """Distinct residuals of the units, their shares, and the least and largest that a residual could be."""
+        assert self.ends is not None
+        tops, bottoms, shares = self._distinct
+        low, high = ((top - theta * bottom) * self.size for top, bottom in self.ends)
+        return tops - theta * bottoms, shares, low, high
+
+    def _null_distance(self, theta: float, alpha: float) -> float:
+        """How far ``theta`` lies beyond what the variance under the null accepts, in some unit; at most 0 where it is
+        accepted."""
+        if self.plain and self.ends is not None:
+            return float(beyond_null(*self._residuals(theta), z_quantile(alpha) ** 2 / self.n))
+        spread = self._null_spread(theta)
         if spread is None:
             return math.inf
-        quantile = z_quantile(alpha) if spread.freedom == math.inf else t_quantile(alpha, spread.freedom)
-        return abs(self._gap(theta)) - quantile * spread.error
+        return abs(self._gap(theta)) - t_quantile(alpha, spread.freedom) * spread.error
 
-    def distance(self, theta: float, alpha: float, known: float | None = None) -> float:
+    def distance(self, theta: float, alpha: float) -> float:
         """How far ``theta`` lies beyond what is accepted by either variance or by what zero discordance leaves open; at
-        most 0 where it is accepted. ``known`` is the variance under the null, where it has been computed."""
+        most 0 where it is accepted."""
         gap, spread = abs(self._gap(theta)), self.spread(theta)
         half = max(t_quantile(alpha, spread.freedom) * spread.error, self._floor(alpha))
-        return gap - half if gap <= half else min(gap - half, self._null_distance(theta, alpha, known))
+        return gap - half if gap <= half else min(gap - half, self._null_distance(theta, alpha))
 
     def bounds(self, alpha: float, limits: ScoreRange) -> tuple[float, float]:
         """(low, high) of a mean inside ``limits``."""
@@ -192,10 +191,7 @@ class Units:
     def _nearest(self, rejected: float, alpha: float) -> float:
         """The accepted ratio next to ``rejected``, between it and the estimate, which is always accepted."""
         ratios = np.linspace(rejected, self.estimate, _STEPS + 1)
-        nulls = self._null_variances(ratios)  # all at once: a hundred times as fast
-        known = [None] * len(ratios) if nulls is None else nulls.tolist()
-        pairs = enumerate(zip(ratios.tolist(), known, strict=True))
-        inner = next((i for i, (ratio, null) in pairs if self.distance(ratio, alpha, null) <= 0), _STEPS)
+        inner = next((i for i, ratio in enumerate(ratios) if self.distance(float(ratio), alpha) <= 0), _STEPS)
         outside, inside = float(ratios[inner - 1]), float(ratios[inner])
         return outermost(lambda ratio: self.distance(ratio, alpha), inside, outside)
 
