@@ -39,7 +39,7 @@ def command(need: tuple[str, ...], quick: bool, calibrate: bool, thorough: bool,
 
 
 def _examine(need: tuple[str, ...], quick: bool, as_json: bool) -> bool:
-    from harness.cli.doctoring import examine
+    from harness.doctor.examining import examine
 
     diagnosis = examine(lambda line: click.echo(line, err=True), quick)
     lacking = diagnosis.lacking(need)
@@ -62,7 +62,7 @@ def _examine(need: tuple[str, ...], quick: bool, as_json: bool) -> bool:
 
 
 def _calibrate(thorough: bool, cells: bool, as_json: bool) -> bool:
-    from harness.cli.doctor_calibration import calibration_report
+    from harness.doctor.calibration import calibration_report
 
     report = calibration_report(thorough)
     if as_json:

@@ -29,7 +29,7 @@ def test_asks_too_much(robustness):
 
 OUTSIDE = """
 import harness
-from harness.cli import doctor_stack
+from harness.doctor import stack as doctor_stack
 from harness.installed import full_setup
 
 def test_no_advice_names_make():

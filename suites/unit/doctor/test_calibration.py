@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.cli import doctor_calibration
+from harness.doctor import calibration
 from harness.reports.calibration_tables import (
     coverage_rows,
     early_rows,
@@ -46,17 +46,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         cases = [(case, 20) for case, _ in gate_cases()[:2]]
         return {
             "coverage": [
-                doctor_calibration._Job(stage.name, 1, lambda advance, stage=stage: run_stage(stage, advance))
+                calibration._Job(stage.name, 1, lambda advance, stage=stage: run_stage(stage, advance))
                 for stage in stages
             ],
-            "gate": [doctor_calibration._Job("gate", 2, lambda advance: run_cases(cases, advance))],
-            "early": [
-                doctor_calibration._Job("early", 1, lambda advance: [simulate_early(EarlyCase(0.08, n=300), 10)])
-            ],
-            "errors": [doctor_calibration._Job("errors", 1, lambda advance: run_errors(error_jobs()[:1], advance))],
+            "gate": [calibration._Job("gate", 2, lambda advance: run_cases(cases, advance))],
+            "early": [calibration._Job("early", 1, lambda advance: [simulate_early(EarlyCase(0.08, n=300), 10)])],
+            "errors": [calibration._Job("errors", 1, lambda advance: run_errors(error_jobs()[:1], advance))],
         }
 
-    monkeypatch.setattr(doctor_calibration, "_jobs", few)
+    monkeypatch.setattr(calibration, "_jobs", few)
 
 
 def test_calibrate_prints_its_tables_its_cost_and_its_state(cli: Verb, small: None) -> None:
@@ -105,9 +103,9 @@ def test_options_of_the_calibration_need_it(cli: Verb, option: str) -> None:
 
 
 def test_a_pipe_gets_a_line_now_and_then(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_calibration, "SECONDS_BETWEEN_LINES", -1)
+    monkeypatch.setattr(calibration, "SECONDS_BETWEEN_LINES", -1)
     console = Console(file=io.StringIO(), width=200)
-    assert doctor_calibration.calibration_report(False, console)["holds"]
+    assert calibration.calibration_report(False, console)["holds"]
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "pairs: 1 of 1" in text
     assert "gate: 2 of 2" in text
@@ -153,6 +151,6 @@ def test_the_calibration_loads_no_torch() -> None:
     code = (
         "import sys, harness.stats.calibration, harness.gates.calibration, harness.stats.coverage_sequential,"
         " harness.reports.calibration_tables, harness.cli.doctor_verb,"
-        " harness.cli.doctor_calibration; sys.exit('torch' in sys.modules)"
+        " harness.doctor.calibration; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

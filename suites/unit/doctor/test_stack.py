@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from harness.cli import doctor_imports
-from harness.cli.doctor_abilities import Repair, abilities, repair
-from harness.cli.doctor_findings import BROKEN, EVERYTHING, MISSING, VERL, VLLM, WORKS, Finding
-from harness.cli.doctor_imports import Trial, failure, trials, try_imports
-from harness.cli.doctor_stack import CUDA_STACK, SETUP, SETUP_FULL, Stack, read_stack, stack_findings
-from harness.cli.doctoring import Diagnosis
+from harness.doctor import imports
+from harness.doctor.abilities import Repair, abilities, repair
+from harness.doctor.examining import Diagnosis
+from harness.doctor.findings import BROKEN, EVERYTHING, MISSING, VERL, VLLM, WORKS, Finding
+from harness.doctor.imports import Trial, failure, trials, try_imports
+from harness.doctor.stack import CUDA_STACK, SETUP, SETUP_FULL, Stack, read_stack, stack_findings
 
 pytestmark = pytest.mark.unit
 
@@ -184,7 +184,7 @@ def test_a_statement_that_fails_says_its_last_line() -> None:
 
 
 def test_a_failed_import_is_a_finding_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_imports, "failure", lambda statement, limit: "no" if "x" in statement else "")
+    monkeypatch.setattr(imports, "failure", lambda statement, limit: "no" if "x" in statement else "")
     said: list[str] = []
     good, bad = Finding("import json", WORKS, "fine", cure="cure"), Finding("import x", WORKS, "fine", cure="cure")
     found = try_imports([Trial("json", good), Trial("x", bad)], said.append)
@@ -200,5 +200,5 @@ def test_this_environment_can_be_read() -> None:
 
 
 def test_reading_metadata_imports_no_torch() -> None:
-    code = "import sys; from harness.cli.doctor_stack import read_stack; read_stack(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from harness.doctor.stack import read_stack; read_stack(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from harness.cli.doctor_findings import BROKEN, EVERYTHING, VERL, VLLM, WORKS, Finding
-from harness.cli.doctor_stack import QUEUE, REINSTALL, Stack, companions_here
+from harness.doctor.findings import BROKEN, EVERYTHING, VERL, VLLM, WORKS, Finding
+from harness.doctor.stack import QUEUE, REINSTALL, Stack, companions_here
 
 LIMIT = 300.0
 """Seconds for one import; vLLM's takes 10 to 20, on busy cores several times as long."""

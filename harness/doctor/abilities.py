@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.cli.doctor_findings import BROKEN, MISSING, TRANSFORMERS, VERL, VLLM, Ability, Finding, in_the_way
-from harness.cli.doctor_stack import SETUP, UNINSTALL, Stack
+from harness.doctor.findings import BROKEN, MISSING, TRANSFORMERS, VERL, VLLM, Ability, Finding, in_the_way
+from harness.doctor.stack import SETUP, UNINSTALL, Stack
 
 ENGINES = (TRANSFORMERS, VLLM)
 TESTS = ("pytest", "hypothesis")

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from harness.cli.doctor_abilities import Repair, abilities, repair
-from harness.cli.doctor_findings import BROKEN, EVERYTHING, MISSING, WORKS, Ability, Finding
-from harness.cli.doctor_imports import trials, try_imports
-from harness.cli.doctor_stack import REINSTALL, SETUP, Stack, read_stack, stack_findings
+from harness.doctor.abilities import Repair, abilities, repair
+from harness.doctor.findings import BROKEN, EVERYTHING, MISSING, WORKS, Ability, Finding
+from harness.doctor.imports import trials, try_imports
+from harness.doctor.stack import REINSTALL, SETUP, Stack, read_stack, stack_findings
 
 NEEDED = ("numpy", "scipy", "statsmodels", "torch", "transformers", "datasets", "safetensors", "click", "rich")
 OPTIONAL = {"peft": "LoRA adapters", "triton": "the noise kernel on a GPU"}
