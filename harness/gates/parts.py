@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.gates.bounds import Bound, accuracy_interval, difference_bound, over_seeds, retention_bound
+from harness.gates.bounds import accuracy_interval, difference_test, over_seeds, retention_test
 from harness.gates.pairing import Floats, Pairs
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS
 from harness.stats import LEAST_SEEDS, MAX_ITEMS, Interval, Tails
+from harness.stats.paired_tests import PairedTest
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def accuracy(pairs: Pairs, values: Floats, alpha: float) -> Interval:
 
 def difference(pairs: Pairs, alpha: float) -> Interval:
     """Mean of first - second over measured pairs, by the interval that :mod:`harness.gates.bounds` chooses."""
-    found = difference_bound(pairs).interval(alpha)
+    found = difference_test(pairs).interval(alpha)
     assert found is not None
     return found
 
@@ -61,7 +62,7 @@ def retention(pairs: Pairs, alpha: float, floor: float) -> Interval | None:
     """acc(noisy) / acc(clean); ``None`` where the clean accuracy's lower bound is below ``floor``."""
     if pairs.n == 0 or accuracy(pairs, pairs.means()[1], alpha).low < floor:
         return None
-    return retention_bound(pairs).interval(alpha)
+    return retention_test(pairs).interval(alpha)
 
 
 def _decide(interval: Interval, bound: float, closed: bool) -> str:
@@ -114,7 +115,7 @@ def _too_few_seeds(pairs: Pairs, seeds: int) -> str | None:
 
 def difference_part(pairs: Pairs, margin: float, alpha: float) -> Part:
     """The drop must stay within ``margin``: lower bound above -margin PASS, upper bound below it FAIL."""
-    bound, few = difference_bound(pairs), _too_few_seeds(pairs, max(pairs.first.shape[1], pairs.second.shape[1]))
+    test, few = difference_test(pairs), _too_few_seeds(pairs, max(pairs.first.shape[1], pairs.second.shape[1]))
     found = difference(pairs, alpha)
     falling = found.estimate < -margin
     words = (
@@ -124,12 +125,12 @@ def difference_part(pairs: Pairs, margin: float, alpha: float) -> Part:
     if few is not None:
         return Part(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)
     verdict = _decide(found, -margin, closed=False)
-    needed = bound.needed(-margin, alpha) if verdict == INCONCLUSIVE else None
+    needed = test.items_needed(-margin, alpha) if verdict == INCONCLUSIVE else None
     reason = (
         f"{words} {_RELATION[verdict]} {points(-margin)} (margin {100 * margin:.2f} points,"
-        f" one-sided alpha {alpha:g}), {on}{_by(bound, pairs)}{_outlook(verdict, needed, pairs)}"
+        f" one-sided alpha {alpha:g}), {on}{_by(test, pairs)}{_outlook(verdict, needed, pairs)}"
     )
-    return Part(verdict, reason, needed, falling, *_p_values(bound.tails(-margin), verdict, alpha))
+    return Part(verdict, reason, needed, falling, *_p_values(test.tails(-margin), verdict, alpha))
 
 
 def retention_part(pairs: Pairs, minimum: float, alpha: float, floor: float) -> Part:
@@ -144,19 +145,19 @@ def retention_part(pairs: Pairs, minimum: float, alpha: float, floor: float) -> 
     on = f"on {pairs.n} of {pairs.total} items"
     if few is not None:
         return Part(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)
-    bound = retention_bound(pairs)
-    tails = bound.tails(minimum)
+    test = retention_test(pairs)
+    tails = test.tails(minimum)
     if over_seeds(pairs):  # the test itself decides: the ratios that it accepts need not be an interval
         verdict = PASS if tails.above <= alpha else FAIL if tails.below < alpha else INCONCLUSIVE
     else:
         verdict = _decide(found, minimum, closed=True)
-    needed = bound.needed(minimum, alpha) if verdict == INCONCLUSIVE else None
-    reason = f"{words} {_RELATION[verdict]} the minimum {minimum:g}, {on}{_by(bound, pairs)}" + _outlook(
+    needed = test.items_needed(minimum, alpha) if verdict == INCONCLUSIVE else None
+    reason = f"{words} {_RELATION[verdict]} the minimum {minimum:g}, {on}{_by(test, pairs)}" + _outlook(
         verdict, needed, pairs
     )
     return Part(verdict, reason, needed, falling, *_p_values(tails, verdict, alpha))
 
 
-def _by(bound: Bound, pairs: Pairs) -> str:
+def _by(test: PairedTest, pairs: Pairs) -> str:
     """The name of the interval, where it is not the one that the number of draws says."""
-    return f", by {bound.name}" if pairs.groups is not None else ""
+    return f", by {test.name}" if pairs.groups is not None else ""
