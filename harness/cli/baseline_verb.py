@@ -13,7 +13,7 @@ from harness.baselines.file import Baseline, load
 from harness.cli.options import folder_option, json_option
 from harness.exceptions import HarnessError
 from harness.gates.pairing import pair
-from harness.gates.parts import accuracy
+from harness.gates.requirements import accuracy
 from harness.record import Arm
 from harness.reports.tables import percent
 from harness.runs.loaded import complete_run, is_run

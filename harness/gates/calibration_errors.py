@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from harness.gates.families import judge_levels
-from harness.gates.parts import Part
 from harness.gates.policy import FIXED_SEQUENCE
+from harness.gates.requirements import Requirement
 from harness.gates.verdicts import FAIL, INCONCLUSIVE
 from harness.stats import mean_tails
 from harness.stats.bootstrap import private_generator
@@ -74,9 +74,11 @@ def wrong_fails(levels: int, repetitions: int) -> ErrorShares:
     alone = adjusted = 0
     for _ in range(repetitions):
         drawn = rng.choice(p_values, levels)
-        parts = {float(i): (Part(INCONCLUSIVE, "", None, True, 1.0, float(p)),) for i, p in enumerate(drawn)}
+        requirements = {
+            float(i): (Requirement(INCONCLUSIVE, "", None, True, 1.0, float(p)),) for i, p in enumerate(drawn)
+        }
         alone += bool((drawn <= 0.05).any())
-        adjusted += any(verdict == FAIL for verdict, _ in judge_levels(FIXED_SEQUENCE, parts, 0.05).values())
+        adjusted += any(verdict == FAIL for verdict, _ in judge_levels(FIXED_SEQUENCE, requirements, 0.05).values())
     # what the pool's own draw can be off by is that of its POOL levels, not of the repetitions
     return ErrorShares(
         f"whole gate over {levels} levels",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.gates.pairing import Pairs
-from harness.gates.parts import accuracy
+from harness.gates.requirements import accuracy
 from harness.gates.verdicts import PASS
 from harness.record import CERTIFIED, EXTERNAL, Arm
 from harness.stats.two_way import LEAST_SEEDS

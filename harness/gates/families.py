@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.gates.pairing import Pairs
-from harness.gates.parts import Part
 from harness.gates.policy import ALL_MUST_PASS, BENJAMINI_HOCHBERG, FIXED_SEQUENCE, HOLM
+from harness.gates.requirements import Requirement
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS
 from harness.stats import multiplicity
 
@@ -33,17 +33,17 @@ NAMES = {HOLM: "Holm", BENJAMINI_HOCHBERG: "Benjamini-Hochberg"}
 class Tests:
     """The requirements of one level: as measured, and with every unmeasured outcome counted as lost or as gained."""
 
-    measured: tuple[Part, ...]
-    lost: tuple[Part, ...]
-    gained: tuple[Part, ...]
+    measured: tuple[Requirement, ...]
+    lost: tuple[Requirement, ...]
+    gained: tuple[Requirement, ...]
 
     @classmethod
-    def of(cls, pairings: Sequence[Pairs], parts: Callable[[Sequence[Pairs]], tuple[Part, ...]]) -> Tests:
-        """From the pairings that gate; ``parts`` judges them."""
-        measured = parts(pairings)
+    def of(cls, pairings: Sequence[Pairs], requirements: Callable[[Sequence[Pairs]], tuple[Requirement, ...]]) -> Tests:
+        """From the pairings that gate; ``requirements`` judges them."""
+        measured = requirements(pairings)
         if all(pairs.n == pairs.total for pairs in pairings):
             return cls(measured, measured, measured)
-        lost, gained = (parts([pairs.filled(*ends) for pairs in pairings]) for ends in ((0.0, 1.0), (1.0, 0.0)))
+        lost, gained = (requirements([pairs.filled(*ends) for pairs in pairings]) for ends in ((0.0, 1.0), (1.0, 0.0)))
         return cls(measured, lost, gained)
 
 
@@ -88,28 +88,28 @@ class Adjusted:
 
 
 def judge_levels(
-    family: str, parts: Mapping[float, Sequence[Part]], alpha: float, others: int = 0
+    family: str, requirements: Mapping[float, Sequence[Requirement]], alpha: float, others: int = 0
 ) -> dict[float, tuple[str, Adjusted]]:
-    """level -> (verdict, p-values) of ``parts`` (level -> requirements) as one of :data:`KINDS`, one-sided ``alpha``.
+    """Return level -> (verdict, p-values) of ``requirements`` as one of :data:`KINDS`, one-sided ``alpha``.
 
     ``others`` counts alarms that were decided elsewhere (levels that stopped early): they count, with p = 1.
     A requirement without evidence (INVALID) counts with p = 1 for PASS and raises no alarm; unless another one FAILs
     its level is INVALID.
     """
-    passing = {f"{level!r}": max(part.p_pass for part in own) for level, own in parts.items()}
+    passing = {f"{level!r}": max(requirement.p_pass for requirement in own) for level, own in requirements.items()}
     alarms = {
-        f"{level!r} {index}": part.p_fail
-        for level, own in parts.items()
-        for index, part in enumerate(own)
-        if part.verdict != INVALID
+        f"{level!r} {index}": requirement.p_fail
+        for level, own in requirements.items()
+        for index, requirement in enumerate(own)
+        if requirement.verdict != INVALID
     }
     alarms |= {f"early {index}": 1.0 for index in range(others)}
     kind = KINDS[family]
     adjusted_pass = passing if kind is None else multiplicity.judge_family(kind, passing, alpha).adjusted
     alarmed = multiplicity.judge_family(multiplicity.HOLM, alarms, alpha)
     found = {}
-    for level, own in parts.items():
-        names = [f"{level!r} {index}" for index, part in enumerate(own) if part.verdict != INVALID]
+    for level, own in requirements.items():
+        names = [f"{level!r} {index}" for index, requirement in enumerate(own) if requirement.verdict != INVALID]
         name = f"{level!r}"
         adjusted = Adjusted(
             family,
@@ -124,9 +124,9 @@ def judge_levels(
     return found
 
 
-def _verdict(parts: Sequence[Part], adjusted: Adjusted, alpha: float) -> str:
+def _verdict(requirements: Sequence[Requirement], adjusted: Adjusted, alpha: float) -> str:
     if adjusted.adjusted_fail <= alpha:
         return FAIL
-    if any(part.verdict == INVALID for part in parts):
+    if any(requirement.verdict == INVALID for requirement in requirements):
         return INVALID
     return PASS if adjusted.adjusted_pass <= alpha else INCONCLUSIVE

@@ -23,18 +23,18 @@ from harness.gates.families import Tests
 from harness.gates.keys import axis_note, key_differences
 from harness.gates.origin import origin_notes, other_answers
 from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
-from harness.gates.parts import (
-    Part,
+from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
+from harness.gates.requirements import (
+    Requirement,
     accuracy,
     combined,
     combined_items,
     difference,
-    difference_part,
+    difference_requirement,
     points,
     retention,
-    retention_part,
+    retention_requirement,
 )
-from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
 from harness.gates.result import GateResult, LevelVerdict
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, worst
 from harness.record import EXTERNAL, Arm
@@ -70,15 +70,19 @@ class _Match:
         """What looking early found at ``level``, ``None`` where the policy does not look early."""
         return None if self.looks is None else self.looks.levels.get(level)
 
-    def parts(self, pairings: Sequence[Pairs], level: float) -> tuple[Part, ...]:
+    def requirements(self, pairings: Sequence[Pairs], level: float) -> tuple[Requirement, ...]:
         """The requirements on (candidate, baseline) and, where it gates, (candidate, its own clean level)."""
         policy, minimum = self.policy, self.policy.retention_at(level)
         if not policy.alpha_left:
-            return (Part(INCONCLUSIVE, "all of alpha went to looking early, so that none is left for a final test"),)
-        parts: tuple[Part, ...] = (difference_part(pairings[0], policy.margin_at(level), policy.alpha_left),)
+            return (
+                Requirement(INCONCLUSIVE, "all of alpha went to looking early, so that none is left for a final test"),
+            )
+        requirements: tuple[Requirement, ...] = (
+            difference_requirement(pairings[0], policy.margin_at(level), policy.alpha_left),
+        )
         if minimum is not None and len(pairings) > 1:
-            parts += (retention_part(pairings[1], minimum, policy.alpha, policy.floor),)
-        return parts
+            requirements += (retention_requirement(pairings[1], minimum, policy.alpha, policy.floor),)
+        return requirements
 
     def demands(self, level: float, pairs: Pairs) -> tuple[str, ...]:
         """What the policy asks of the evidence at ``level`` and does not find."""
@@ -230,20 +234,20 @@ def _decide(
     match: _Match, measured: LevelVerdict, pairings: tuple[Pairs, ...], objections: tuple[str, ...]
 ) -> LevelVerdict:
     level = measured.level
-    parts = match.parts(pairings, level)
-    verdict = combined(parts)
+    requirements = match.requirements(pairings, level)
+    verdict = combined(requirements)
     gating = pairings[:1] if match.policy.retention_at(level) is None else pairings
     objections += floor_problems(match.clean, match.policy.floor, verdict)
-    objections += turned_by_missing(gating, lambda given: combined(match.parts(given, level)))
+    objections += turned_by_missing(gating, lambda given: combined(match.requirements(given, level)))
     if objections:
         return replace(measured, reasons=objections)
     in_family = verdict != INVALID
     return replace(
         measured,
         verdict=verdict,
-        reasons=tuple(part.reason for part in parts),
-        items_needed=combined_items(parts) if verdict == INCONCLUSIVE else None,
-        tests=Tests.of(gating, lambda given: match.parts(given, level)) if in_family else None,
+        reasons=tuple(requirement.reason for requirement in requirements),
+        items_needed=combined_items(requirements) if verdict == INCONCLUSIVE else None,
+        tests=Tests.of(gating, lambda given: match.requirements(given, level)) if in_family else None,
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from harness.gates.evidence import certificate_problems, shared_draws_note, shares_draws, turned_by_missing
 from harness.gates.pairing import Pairs, pair, seeds_of
-from harness.gates.parts import accuracy, difference, difference_part
 from harness.gates.policy import check_alpha, check_fraction
+from harness.gates.requirements import accuracy, difference, difference_requirement
 from harness.gates.verdicts import INCONCLUSIVE, INVALID
 from harness.record import Arm
 from harness.stats import Interval
@@ -50,8 +50,10 @@ class LevelComparison:
         check_fraction("limit", limit, 0.0, 1.0)
         if self.problems or self.pairs is None:
             return Judgement(INVALID, self.problems)
-        part = difference_part(self.pairs, limit, self.alpha)
-        turned = turned_by_missing((self.pairs,), lambda given: difference_part(given[0], limit, self.alpha).verdict)
+        part = difference_requirement(self.pairs, limit, self.alpha)
+        turned = turned_by_missing(
+            (self.pairs,), lambda given: difference_requirement(given[0], limit, self.alpha).verdict
+        )
         if turned:
             return Judgement(INVALID, turned)
         reasons = (part.reason, *self.notes)

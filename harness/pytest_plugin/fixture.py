@@ -195,7 +195,7 @@ class Robustness:
     def accuracy(self, level: float) -> Interval:
         """Accuracy at ``level`` (fraction) with its one-sided 95 % bounds."""
         from harness.gates.pairing import pair
-        from harness.gates.parts import accuracy
+        from harness.gates.requirements import accuracy
 
         problems = self.run.arm.certificate.problems_at(level)
         if problems:

@@ -13,7 +13,7 @@ from typing import Any
 from harness.gates import GateResult
 from harness.gates.evidence import shares_draws
 from harness.gates.pairing import pair
-from harness.gates.parts import accuracy, retention
+from harness.gates.requirements import accuracy, retention
 from harness.ledger import merge
 from harness.record import RIGHT, WRONG, ItemResult, SiteCount
 from harness.reports.markdown import markdown

@@ -7,8 +7,8 @@ import pytest
 
 from harness.gates import FAIL, PASS
 from harness.gates.families import judge_levels
-from harness.gates.parts import Part
 from harness.gates.policy import BENJAMINI_HOCHBERG, HOLM
+from harness.gates.requirements import Requirement
 from harness.stats import Interval, tango_tails
 from harness.stats.bootstrap import private_generator
 from harness.stats.coverage import simulated
@@ -29,7 +29,7 @@ def verdicts(repetitions: int, n: int) -> dict[str, list[list[str]]]:
         for level, drop in enumerate(drops):
             lost, gained = rng.multinomial(n, [*shares(0.1, drop), 0.9])[:2]
             tails = tango_tails(lost, gained, n, -MARGIN)
-            levels[float(level)] = (Part("", "", p_pass=tails.above, p_fail=tails.below),)
+            levels[float(level)] = (Requirement("", "", p_pass=tails.above, p_fail=tails.below),)
         found["alone"].append([verdict for _, verdict in sorted(_alone(levels).items())])
         for family in (HOLM, BENJAMINI_HOCHBERG):
             judged = judge_levels(family, levels, ALPHA)
@@ -37,7 +37,7 @@ def verdicts(repetitions: int, n: int) -> dict[str, list[list[str]]]:
     return found
 
 
-def _alone(levels: dict[float, tuple[Part, ...]]) -> dict[float, str]:
+def _alone(levels: dict[float, tuple[Requirement, ...]]) -> dict[float, str]:
     return {
         level: PASS if part.p_pass <= ALPHA else FAIL if part.p_fail <= ALPHA else ""
         for level, (part,) in levels.items()

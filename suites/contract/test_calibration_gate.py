@@ -17,7 +17,7 @@ from harness.gates.calibration import (
     simulate,
 )
 from harness.gates.pairing import Pairs
-from harness.gates.parts import difference_part
+from harness.gates.requirements import difference_requirement
 from harness.stats import tango
 from harness.stats.coverage import FAST, THOROUGH, Effort, simulated
 from harness.stats.coverage_sequential import EarlyCase, EarlyShares, early_cases, simulate_early
@@ -78,7 +78,7 @@ def test_ten_equal_items_never_pass_and_178_do() -> None:
     assert set(simulate(GateCase("ten", 10, 0.0, margin=0.015, accuracy=1.0), 20).observed) >= {PASS}
     for n, verdict in ((10, "INCONCLUSIVE"), (177, "INCONCLUSIVE"), (178, PASS)):
         pairs = Pairs(np.ones((n, 1)), np.ones((n, 1)))
-        assert difference_part(pairs, 0.015, 0.05).verdict == verdict
+        assert difference_requirement(pairs, 0.015, 0.05).verdict == verdict
 
 
 def check_early(effort: Effort) -> dict[float, EarlyShares]:

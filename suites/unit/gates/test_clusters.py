@@ -13,7 +13,7 @@ from harness.exceptions import HarnessError
 from harness.gates import INCONCLUSIVE, PASS, GatePolicy, gate
 from harness.gates.forecast import forecast, joint_odds
 from harness.gates.pairing import pair
-from harness.gates.parts import accuracy, difference
+from harness.gates.requirements import accuracy, difference
 from harness.record import CERTIFIED, EXTERNAL, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
 from harness.stats import paired_mean
 

@@ -16,8 +16,8 @@ from statsmodels.stats.multitest import multipletests
 from harness.exceptions import HarnessError
 from harness.gates import FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, gate
 from harness.gates.families import judge_levels
-from harness.gates.parts import Part
 from harness.gates.policy import ALL_MUST_PASS, BENJAMINI_HOCHBERG, FAMILIES, HOLM
+from harness.gates.requirements import Requirement
 from harness.record import CERTIFIED, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
 from harness.reports.markdown import markdown
 from harness.reports.terminal import print_gate
@@ -60,8 +60,8 @@ def judged(flips: dict[float, tuple[int, int]], family: str, **fields: Any):
     return gate(ours, theirs, policy)
 
 
-def of(part_p: tuple[float, float], verdict: str = INCONCLUSIVE) -> Part:
-    return Part(verdict, "", None, False, *part_p)
+def of(part_p: tuple[float, float], verdict: str = INCONCLUSIVE) -> Requirement:
+    return Requirement(verdict, "", None, False, *part_p)
 
 
 tables = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(61, 400))
@@ -155,7 +155,7 @@ def test_a_level_passes_by_its_worst_requirement_and_every_requirement_is_an_ala
 
 
 def test_a_requirement_without_evidence_raises_no_alarm_and_lets_nothing_pass():
-    none = Part(INVALID, "undefined")
+    none = Requirement(INVALID, "undefined")
     found = judge_levels(HOLM, {0.0: (of((0.001, 0.9)),), 0.1: (of((0.9, 0.02)), none)}, 0.05)
     assert [verdict for verdict, _ in found.values()] == [PASS, FAIL]
     assert found[0.1][1].requirements == 2 and found[0.1][1].adjusted_pass == 1.0

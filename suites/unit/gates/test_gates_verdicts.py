@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.gates import FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, GateResult, LevelVerdict, gate
-from harness.gates.parts import Part, combined_items
+from harness.gates.requirements import Requirement, combined_items
 from harness.record import Arm
 from harness.stats import bca_mean, mean_ratio, paired_mean, ratio_score, tango, wilson
 
@@ -127,9 +127,9 @@ def test_a_failed_level_needs_no_more_items_though_a_requirement_is_undecided(ar
 
 
 def test_the_first_requirement_to_fail_or_the_last_to_pass_sets_the_items_needed() -> None:
-    rising, later = Part(INCONCLUSIVE, "", 300), Part(INCONCLUSIVE, "", 500)
-    falling, sooner = Part(INCONCLUSIVE, "", 900, falling=True), Part(INCONCLUSIVE, "", 800, falling=True)
-    unknown, passed = Part(INCONCLUSIVE, "", None), Part(PASS, "", 10)
+    rising, later = Requirement(INCONCLUSIVE, "", 300), Requirement(INCONCLUSIVE, "", 500)
+    falling, sooner = Requirement(INCONCLUSIVE, "", 900, falling=True), Requirement(INCONCLUSIVE, "", 800, falling=True)
+    unknown, passed = Requirement(INCONCLUSIVE, "", None), Requirement(PASS, "", 10)
     assert combined_items([rising, later, passed]) == 500
     assert combined_items([rising, falling, sooner]) == 800
     assert combined_items([rising, unknown]) is None

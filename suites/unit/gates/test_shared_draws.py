@@ -9,7 +9,7 @@ import pytest
 
 from harness.gates import FAIL, INCONCLUSIVE, PASS, GatePolicy, gate
 from harness.gates.pairing import pair
-from harness.gates.parts import difference
+from harness.gates.requirements import difference
 from harness.record import CERTIFIED, Arm, Certificate, LevelCertificate, Outcome
 from harness.stats import paired_mean, two_way_mean
 

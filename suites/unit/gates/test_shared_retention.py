@@ -7,7 +7,7 @@ import pytest
 
 from harness.gates import FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, gate
 from harness.gates.pairing import Pairs, pair
-from harness.gates.parts import retention, retention_part
+from harness.gates.requirements import retention, retention_requirement
 from harness.record import CERTIFIED, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
 from harness.stats import mean_ratio, two_way_mean, two_way_ratio
 
@@ -62,7 +62,7 @@ def test_clean_draws_are_no_noise_seeds(scores):
     pairs = pair(cells(noisy[:, :3]), cells(np.repeat(clean[:, None], 6, axis=1)), True)
     alone = mean_ratio(noisy[:, :3].mean(axis=1), clean.astype(float))
     assert retention(pairs, 0.05, 0.1).low == pytest.approx(alone.low, abs=1e-12)
-    part = retention_part(pairs, 0.5, 0.05, 0.1)
+    part = retention_requirement(pairs, 0.5, 0.05, 0.1)
     assert part.verdict == INCONCLUSIVE and "3 such seeds decide nothing" in part.reason
 
 
@@ -70,7 +70,7 @@ def test_clean_draws_are_no_noise_seeds(scores):
 def test_the_cells_decide_as_the_interval_says(scores, minimum):
     noisy, clean = (side.astype(float) for side in scores)
     pairs = pairs_of(scores)
-    part, shown = retention_part(pairs, minimum, 0.05, 0.1), retention(pairs, 0.05, 0.1)
+    part, shown = retention_requirement(pairs, minimum, 0.05, 0.1), retention(pairs, 0.05, 0.1)
     test = two_way_mean(noisy - minimum * clean[:, None])
     assert part.verdict == (PASS if test.low >= 0 else FAIL if test.high < 0 else INCONCLUSIVE)
     assert part.verdict == (PASS if shown.low >= minimum else FAIL if shown.high < minimum else INCONCLUSIVE)
@@ -97,5 +97,5 @@ def test_without_anything_to_keep_it_is_undefined(scores):
     noisy, clean = scores
     nothing = pairs_of((noisy, np.zeros_like(clean)))
     assert retention(nothing, 0.05, 0.1) is None
-    part = retention_part(nothing, 0.9, 0.05, 0.1)
+    part = retention_requirement(nothing, 0.9, 0.05, 0.1)
     assert (part.verdict, part.p_pass, part.p_fail) == (INVALID, 1.0, 1.0)

@@ -14,7 +14,7 @@ from harness.stats.paired_tests import PairedTest
 
 
 @dataclass(frozen=True)
-class Part:
+class Requirement:
     """What one requirement says. ``falling``: the estimate lies below the bound, so more items would FAIL it.
 
     ``p_pass`` is the p of "it is not met", ``p_fail`` of "it is met", one-sided, by the test of the interval: at most
@@ -29,19 +29,21 @@ class Part:
     p_fail: float = 1.0
 
 
-def combined(parts: Sequence[Part]) -> str:
+def combined(requirements: Sequence[Requirement]) -> str:
     """All must PASS; one FAIL decides, also where another requirement has no evidence."""
-    verdicts = {part.verdict for part in parts}
+    verdicts = {requirement.verdict for requirement in requirements}
     return next(verdict for verdict in (FAIL, INVALID, INCONCLUSIVE, PASS) if verdict in verdicts)
 
 
-def combined_items(parts: Sequence[Part]) -> int | None:
+def combined_items(requirements: Sequence[Requirement]) -> int | None:
     """The items that would decide: the first to FAIL, else the last to PASS; ``None`` where unknown."""
-    undecided = [part for part in parts if part.verdict == INCONCLUSIVE]
-    failing = [part.needed for part in undecided if part.falling and part.needed is not None]
+    undecided = [requirement for requirement in requirements if requirement.verdict == INCONCLUSIVE]
+    failing = [
+        requirement.needed for requirement in undecided if requirement.falling and requirement.needed is not None
+    ]
     if failing:
         return min(failing)
-    needed = [part.needed for part in undecided]
+    needed = [requirement.needed for requirement in undecided]
     known = [count for count in needed if count is not None]
     return max(known) if known and len(known) == len(needed) else None
 
@@ -113,7 +115,7 @@ def _too_few_seeds(pairs: Pairs, seeds: int) -> str | None:
     )
 
 
-def difference_part(pairs: Pairs, margin: float, alpha: float) -> Part:
+def difference_requirement(pairs: Pairs, margin: float, alpha: float) -> Requirement:
     """The drop must stay within ``margin``: lower bound above -margin PASS, upper bound below it FAIL."""
     test, few = difference_test(pairs), _too_few_seeds(pairs, max(pairs.first.shape[1], pairs.second.shape[1]))
     found = difference(pairs, alpha)
@@ -123,28 +125,28 @@ def difference_part(pairs: Pairs, margin: float, alpha: float) -> Part:
     )
     on = f"on {pairs.n} of {pairs.total} items"
     if few is not None:
-        return Part(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)
+        return Requirement(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)
     verdict = _decide(found, -margin, closed=False)
     needed = test.items_needed(-margin, alpha) if verdict == INCONCLUSIVE else None
     reason = (
         f"{words} {_RELATION[verdict]} {points(-margin)} (margin {100 * margin:.2f} points,"
         f" one-sided alpha {alpha:g}), {on}{_by(test, pairs)}{_outlook(verdict, needed, pairs)}"
     )
-    return Part(verdict, reason, needed, falling, *_p_values(test.tails(-margin), verdict, alpha))
+    return Requirement(verdict, reason, needed, falling, *_p_values(test.tails(-margin), verdict, alpha))
 
 
-def retention_part(pairs: Pairs, minimum: float, alpha: float, floor: float) -> Part:
+def retention_requirement(pairs: Pairs, minimum: float, alpha: float, floor: float) -> Requirement:
     """The retention must reach ``minimum``; undefined retention is no evidence and INVALID."""
     found, few = retention(pairs, alpha, floor), _too_few_seeds(pairs, pairs.first.shape[1])
     if found is None:
-        return Part(
+        return Requirement(
             INVALID, f"retention is undefined on {pairs.n} of {pairs.total} items, so it cannot reach {minimum:g}"
         )
     falling = found.estimate < minimum
     words = f"the retention is {found.estimate:.4f}; its interval {found.low:.4f} to {found.high:.4f}"
     on = f"on {pairs.n} of {pairs.total} items"
     if few is not None:
-        return Part(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)
+        return Requirement(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)
     test = retention_test(pairs)
     tails = test.tails(minimum)
     if over_seeds(pairs):  # the test itself decides: the ratios that it accepts need not be an interval
@@ -155,7 +157,7 @@ def retention_part(pairs: Pairs, minimum: float, alpha: float, floor: float) -> 
     reason = f"{words} {_RELATION[verdict]} the minimum {minimum:g}, {on}{_by(test, pairs)}" + _outlook(
         verdict, needed, pairs
     )
-    return Part(verdict, reason, needed, falling, *_p_values(tails, verdict, alpha))
+    return Requirement(verdict, reason, needed, falling, *_p_values(tails, verdict, alpha))
 
 
 def _by(test: PairedTest, pairs: Pairs) -> str:
