@@ -26,19 +26,34 @@ ACCURACIES = (0.02, 0.15, 0.75, 0.98, 1.0)
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is simulated: repetitions per cell, resamples per bootstrap, and the sizes that are affordable."""
+    """How much is simulated: repetitions per cell, resamples per bootstrap, and what is affordable: sizes, and
+    (accuracy, standard deviation of a seed's common shift of every item's probability; fractions) for differences and
+    retentions under shared draws, whose intervals cost most."""
 
     name: str
     tables: int
     matrices: int
+    ratios: int
     bootstraps: int
     resamples: int
     sizes: tuple[int, ...] = SIZES
     bootstrap_sizes: tuple[int, ...] = (10, 50, 200)
+    shared_cells: tuple[tuple[float, float], ...] = ((0.15, 0.02), (0.75, 0.0), (0.75, 0.05), (0.98, 0.05))
+    ratio_cells: tuple[tuple[float, float], ...] = ((0.9, 0.05),)
 
 
-FAST = Effort("fast", tables=1000, matrices=400, bootstraps=300, resamples=400)
-THOROUGH = Effort("thorough", tables=20_000, matrices=5_000, bootstraps=2_000, resamples=1_000, bootstrap_sizes=SIZES)
+FAST = Effort("fast", tables=1000, matrices=400, ratios=200, bootstraps=300, resamples=400)
+THOROUGH = Effort(
+    "thorough",
+    tables=20_000,
+    matrices=5_000,
+    ratios=5_000,
+    bootstraps=2_000,
+    resamples=1_000,
+    bootstrap_sizes=SIZES,
+    shared_cells=tuple((accuracy, spread) for accuracy in (0.15, 0.75, 0.98) for spread in (0.0, 0.02, 0.05)),
+    ratio_cells=tuple((accuracy, spread) for accuracy in (0.5, 0.9) for spread in (0.0, 0.05)),
+)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,6 @@ from harness.stats.two_way import two_way_mean
 from harness.stats.two_way_ratio import two_way_ratio
 
 SEEDS = 5
-SEED_SPREADS = (0.0, 0.02, 0.05)
-"""Standard deviation of a seed's common shift of every item's probability (fraction)."""
-
 TRAINING_SEEDS = (3, 5, 10)
 CONCENTRATION = 1.6
 """Of the beta distribution of the items' probabilities: most items are nearly always right or wrong."""
@@ -114,15 +111,8 @@ def _retention(n: int, accuracy: float, spread: float, count: int) -> tuple[Cove
 def seed_cells(effort: Effort) -> Stage:
     """Per-item means where draws are independent, the two-way variance where they are shared, beside pooled rows."""
     cells: list[Cell] = [partial(_independent, n, a, effort.matrices) for n in effort.sizes for a in ACCURACIES]
-    cells += [
-        partial(_shared, n, a, s, effort.matrices)
-        for n in effort.sizes
-        for a in (0.15, 0.75, 0.98)
-        for s in SEED_SPREADS
-    ]
-    cells += [
-        partial(_retention, n, a, s, effort.matrices) for n in effort.sizes for a in (0.5, 0.9) for s in (0.0, 0.05)
-    ]
+    cells += [partial(_shared, n, a, s, effort.matrices) for n in effort.sizes for a, s in effort.shared_cells]
+    cells += [partial(_retention, n, a, s, effort.ratios) for n in effort.sizes for a, s in effort.ratio_cells]
     return Stage("noise seeds", tuple(cells))
 
 

@@ -67,16 +67,23 @@ def beyond_null(distances: Floats, weights: Floats, low: ArrayLike, high: ArrayL
 def _tilt(distances: Floats, weights: Floats, start: Floats, most: Floats) -> Floats:
     """The tilt at which the mean distance under the tilted weights is 0, at most ``most``: Newton's steps, and halving
     where one would leave what is known to hold the tilt."""
+
+    def tilted(at: Floats) -> tuple[Floats, Floats]:
+        parts = distances / np.maximum(1 + at[..., None] * distances, _CLOSE)
+        weighted = weights * parts
+        return weighted.sum(axis=-1), (weighted * parts).sum(axis=-1)
+
+    held = tilted(most)[0] >= 0  # an end of the range has a share of its own: nothing to search for
     below, above = np.zeros_like(most), np.array(most)
-    tilt = np.minimum(start, above / 2)
+    tilt = np.where(held, most, np.minimum(start, above / 2))
     for _ in range(2 * _HALVINGS):
-        parts = distances / np.maximum(1 + tilt[..., None] * distances, _CLOSE)
-        mean, slope = (weights * parts).sum(axis=-1), (weights * parts * parts).sum(axis=-1)
+        mean, slope = tilted(tilt)
         below, above = np.where(mean > 0, tilt, below), np.where(mean > 0, above, tilt)
         newton = tilt + mean / np.maximum(slope, _LEAST)
         middle = (below + above) / 2
         following = np.where((newton >= below) & (newton <= above), newton, middle)
-        if bool((np.abs(following - tilt) <= _CLOSE * above).all()):
+        following = np.where(held, most, following)
+        if bool((np.abs(following - tilt) <= _CLOSE * most).all()):
             return following
         tilt = following
     return tilt
