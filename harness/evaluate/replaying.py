@@ -25,6 +25,7 @@ from harness.noise.replay.places import Layer
 from harness.noise.replay.untouched import renew
 from harness.record import ItemResult
 from harness.runs.replayed import (
+    NOT_FINITE,
     REPEATED,
     REPLAYED,
     Difference,
@@ -154,18 +155,22 @@ def _compared(record: ItemResult, found: Replayed, logits: Logits, limit: int, d
         problem = "its text is not what its tokens say"
     if problem:
         return Replay(record.steps, others, problem=problem)
-    distances = [
-        abs(one - other) if one is not None and math.isfinite(other) else math.inf
-        for one, other in zip(logits, found.logits, strict=True)
-    ]
+    distances = [_distance(one, other) for one, other in zip(logits, found.logits, strict=True)]
     step = max(range(len(distances)), key=distances.__getitem__)
     furthest = Difference(step, _number_text(logits[step]), _number_text(found.logits[step]), distances[step])
     spread = math.sqrt(sum(distance**2 for distance in distances) / len(distances))
     return Replay(record.steps, others, distances[step], furthest, spread)
 
 
+def _distance(stored: float | None, found: float) -> float:
+    """None stands for what is not finite, as a flipped bit of an exponent may leave it: no distance where both are."""
+    if stored is None:
+        return math.inf if math.isfinite(found) else 0.0
+    return abs(stored - found) if math.isfinite(found) else math.inf
+
+
 def _number_text(logit: float | None) -> str:
-    return "not finite" if logit is None else f"{logit:.5f}"
+    return NOT_FINITE if logit is None else f"{logit:.5f}"
 
 
 def _word(token: int | None, decode: Any) -> str:

@@ -22,6 +22,7 @@ from harness.runs.replayed import (
     REPEATED,
     REPLAYED,
     VERSION,
+    Bounds,
     Name,
     Replay,
     bounds_of,
@@ -32,6 +33,7 @@ from harness.runs.replayed import (
 )
 from harness.runs.store import Store
 from harness.spec import parse_noise
+from harness.spec.errors import FakeQuant
 
 ROUGH = ("systematic_bias", "truncation", "deadzone", "bit_flip", "fake_quant")
 """Error models that are no smooth function of a value: its last bit may move the result by a whole step."""
@@ -48,19 +50,22 @@ class _Asked:
     error: str
     unknown: str
     rough_inputs: bool
+    step: float
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> _Asked:
         plan = manifest["plan"]
-        error = parse_noise(plan["noise"]).error.name
+        error = parse_noise(plan["noise"]).error
         sites = [str(site["name"]) for site in plan["sites"]]
         rough = any(part["point"] == "input" for part in manifest.get("quantization", ()))
         dtype = str(manifest["measurement_key"].get("dtype", ""))
-        return cls(dtype, error, unknown(error, sites), rough)
+        step = 2.0**-error.recipe.format.element.mantissa_bits if isinstance(error, FakeQuant) else 0.0
+        return cls(dtype, error.name, unknown(error.name, sites), rough, step)
 
-    def rough(self, level: float) -> bool:
-        """True where values are rounded to a grid on the way."""
-        return self.rough_inputs or (level != 0 and self.error in ROUGH)
+    def bounds(self, level: float) -> Bounds:
+        """How far an honest replay may lie apart at ``level``."""
+        rough = self.rough_inputs or (level != 0 and self.error in ROUGH)
+        return bounds_of(self.dtype, rough, self.step if level else 0.0)
 
 
 def with_replays(
@@ -83,7 +88,7 @@ def with_replays(
             entries.append(LevelReplay(level, IMPLEMENTATION, of=_count(results, level), reason=asked.unknown))
             continue
         wanted = chosen(results, stored, level)
-        entry = level_replay(level, wanted, records, found, bounds_of(asked.dtype, asked.rough(level)))
+        entry = level_replay(level, wanted, records, found, asked.bounds(level))
         entries.append(entry if wanted else replace(entry, reason=NO_ANSWER))
     repetition = _repetition(chosen_twice(results, stored), store.replays(REPEATED))
     problems = certificate.problems

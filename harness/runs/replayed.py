@@ -24,6 +24,9 @@ IMPLEMENTATION = "harness.noise.replay"
 REPLAYED, REPEATED = "replay", "repeat"
 """Kinds of a second answer: by the second implementation, by the engine itself (clean, twice)."""
 
+NOT_FINITE = "not finite"
+"""How a replay writes a logit that is not."""
+
 _UNKNOWN_ERRORS = {"nondeterministic": "draws anew at every call, so no second computation can repeat it"}
 _INSIDE = ("qk", "softmax", "pv", "sdpa", "input", "weight")
 
@@ -104,17 +107,24 @@ def _number(value: float | None) -> float:
 @dataclass(frozen=True)
 class Bounds:
     """How far an honest replay may lie apart, in logits: the gap of two best ones that are a tie, and the distance of
-    the same logit computed twice (largest of a record)."""
+    the same logit computed twice (largest of a record). ``step`` of a logit (fraction) comes on top of both where
+    logits themselves lie on a grid."""
 
     tie: float
     drift: float
+    step: float = 0.0
+
+    def more(self, logit: str) -> float:
+        """Return what comes on top for a logit as a replay writes it."""
+        number = float(logit) if self.step and logit != NOT_FINITE else 0.0
+        return self.step * abs(number)
 
 
-def bounds_of(dtype: str, rough: bool) -> Bounds:
+def bounds_of(dtype: str, rough: bool, step: float = 0.0) -> Bounds:
     """Return the bounds for runs of ``dtype``; ``rough`` where values are rounded to a grid on the way, so that the
-    last bit of a product can move an element by a whole step."""
+    last bit of a product can move an element by a whole step, and ``step`` (fraction) where logits are rounded too."""
     found = REPLAY_ROUGH if rough else REPLAY_BOUNDS
-    return Bounds(*found.get(dtype, found["bfloat16"]))
+    return Bounds(*found.get(dtype, found["bfloat16"]), step)
 
 
 def quota(records: int) -> int:
@@ -248,16 +258,17 @@ def _against(name: Name, record: ItemResult, replay: Replay, bounds: Bounds) -> 
         return f"{where}: {replay.problem}"
     if replay.steps != record.steps:
         return f"{where}: {replay.steps} of {record.steps} tokens were compared"
-    beyond = next((other for other in replay.others if not other.gap <= bounds.tie), None)
+    more = 0.0 if replay.furthest is None else bounds.more(replay.furthest.stored)
+    beyond = next((other for other in replay.others if not other.gap <= bounds.tie + more), None)
     if beyond is not None:
         return (
             f"{where}: token {beyond.step} is {beyond.stored} in the record and {beyond.found} in the replay, "
-            f"logit gap {beyond.gap:.3g} (a tie is at most {bounds.tie:g})"
+            f"logit gap {beyond.gap:.3g} (a tie is at most {bounds.tie + more:g})"
         )
-    if not replay.drift <= bounds.drift:
+    if not replay.drift <= bounds.drift + more:
         at = replay.furthest or Difference(0, "?", "?", math.inf)
         return (
             f"{where}: the logit of token {at.step} is {at.stored} in the record and {at.found} in the replay "
-            f"({replay.drift:.3g} apart, at most {bounds.drift:g})"
+            f"({replay.drift:.3g} apart, at most {bounds.drift + more:g})"
         )
     return ""

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scipy.stats import binom
+
 from harness.noise.audit.auditor import HAVE_PRODUCTS, Auditor
 from harness.noise.audit.comparing import draws_per_element, expected_rms, expected_share
 from harness.noise.audit.draw_checks import check_draws
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import ATTENTION, BY_SCORES, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
 from harness.spec.errors import ErrorModel
+from harness.stats.draw_moments import FALSE_ALARM
 from harness.thresholds import effect_bounds
 
 _PRODUCTS = (*HAVE_PRODUCTS, MATMUL, "bmm", "einsum", QK, PV, SDPA, ROTARY)
@@ -82,7 +85,7 @@ def check_booked(auditor: Auditor, booked: Mapping[str, Booked]) -> tuple[str, .
         energy, changed, _ = auditor.sizes[site]
         if count.changed != changed:
             wrong.append(f"{site} booked {count.changed} changed elements, {changed:.0f} came out changed")
-        elif not math.isclose(count.energy, energy, rel_tol=BOOKED_WITHIN):
+        elif not _alike(count.energy, energy):
             wrong.append(f"{site} booked an error energy of {count.energy:.4g}, {energy:.4g} came out")
     return (f"audit: {wrong[0]}, and {len(wrong) - 1} more sites",) if wrong else ()
 
@@ -99,12 +102,24 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
         wrong.append(f"has relative error {_root(squared, nonzero):.3g}, {relative:g} was asked for")
     if absolute is not None and not _within(_root(energy, elements), absolute, elements):
         wrong.append(f"has error {_root(energy, elements):.3g}, {absolute:g} was asked for")
-    # a count of n has the relative standard deviation 1 / sqrt(n), a root of n squares 1 / sqrt(2 n)
-    if share is not None and not _within(apart / max(elements, 1), share, share * elements / 2):
+    if share is not None and not _within(apart / max(elements, 1), share, elements) and _rare(apart, elements, share):
         wrong.append(f"changed {apart / max(elements, 1):.3g} of its elements, {share:g} was asked for")
     if auditor.departures[site]:
         wrong.append(f"let out {auditor.departures[site]} elements that {model} does not give")
     return wrong
+
+
+def _alike(booked: float, energy: float) -> bool:
+    """A flipped bit of an exponent makes energies that no float32 holds: then neither is finite."""
+    if not math.isfinite(booked) or not math.isfinite(energy):
+        return math.isfinite(booked) == math.isfinite(energy)
+    return math.isclose(booked, energy, rel_tol=BOOKED_WITHIN)
+
+
+def _rare(count: float, elements: float, share: float) -> bool:
+    """Whether ``count`` of ``elements`` is no chance where each counts with probability ``share``."""
+    tail = binom.cdf(count, elements, share), binom.sf(count - 1, elements, share)
+    return bool(min(tail) < FALSE_ALARM)
 
 
 def _root(squares: float, count: float) -> float:
