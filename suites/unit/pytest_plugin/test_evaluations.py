@@ -16,7 +16,7 @@ from harness.pytest_plugin.evaluations import MADE_AS_IT_WAS, Evaluations, level
 from harness.pytest_plugin.fixture import Robustness
 from harness.pytest_plugin.options import PREFIX
 from harness.pytest_plugin.settings import SETTINGS, Settings
-from harness.spec import EvalSpec, parse_quantization
+from harness.spec import EvalSpec, parse_noise, parse_quantization
 
 pytestmark = pytest.mark.unit
 
@@ -129,3 +129,44 @@ def test_the_folder_of_runs_ignores_itself(tmp_path: Path) -> None:
     kept.write_text("mine\n")
     private_folder(kept.parent)
     assert kept.read_text() == "mine\n"
+
+
+def given(folder: Path, marker: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return Config(folder, **options).stash[SETTINGS].given(marker)
+
+
+@pytest.mark.parametrize(
+    ("marker", "levels", "found"),
+    [
+        ({}, None, (0.0, 0.05, 0.1)),
+        ({"noise": "fake_quant"}, None, (0.0, 1.0)),
+        ({"noise": "fake_quant", "noise_levels": [1, 0]}, None, (0.0, 1.0)),
+        ({"noise": "absolute_gaussian"}, "0,3", (0.0, 3.0)),
+        ({"noise": "spike", "noise_levels": [0, 0.5]}, "0,0.25", (0.0, 0.25)),
+    ],
+)
+def test_the_levels_follow_the_markers_noise(
+    tmp_path: Path, marker: dict[str, Any], levels: str | None, found: tuple[float, ...]
+) -> None:
+    spec = spec_of(given(tmp_path, marker, noise_levels=levels), None)
+    assert spec.levels == found
+    assert spec.noise == parse_noise(marker.get("noise", "relative_gaussian"))
+
+
+@pytest.mark.parametrize(
+    ("noise", "levels", "found"),
+    [("absolute_gaussian", "0,3", (0.0, 3.0)), ("fake_quant", "0,1", (0.0, 1.0)), ("fake_quant", None, (0.0, 1.0))],
+)
+def test_the_levels_follow_the_baselines_noise(
+    tmp_path: Path, noise: str, levels: str | None, found: tuple[float, ...]
+) -> None:
+    spec = EvalSpec("arith", levels=(0, 1), noise=parse_noise(noise))
+    held: Any = SimpleNamespace(spec=spec.to_json(), arm=SimpleNamespace(outcomes={1.0: {}, 0.0: {}}))
+    assert spec_of(given(tmp_path, {}, noise_levels=levels), held).levels == found
+
+
+def test_levels_are_fractions_where_nothing_else_is_known(tmp_path: Path) -> None:
+    assert levels_of(given(tmp_path, {})) == (0.0, 0.05, 0.1)
+    assert levels_of(given(tmp_path, {}, noise_levels="0,0.2")) == (0.0, 0.2)
+    with pytest.raises(HarnessError, match="a level is a fraction"):
+        levels_of(given(tmp_path, {}, noise_levels="0,3"))

@@ -1,13 +1,10 @@
 """Levels follow the error model, an evaluation takes forward noise only, and ``--noise`` names either form."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from harness.cli.options import resolve_noise
 from harness.evaluate.prepared import attention_for
 from harness.exceptions import HarnessError, NoiseSpecError
-from harness.pytest_plugin import fixture, plugin
 from harness.spec import (
     ERROR_MODELS,
     EvalSpec,
@@ -181,48 +178,3 @@ def test_an_evaluation_runs_one_specification(tmp_path):
     path.write_text('[[noise]]\nerror = "spkie"')
     with pytest.raises(NoiseSpecError, match="table 1: unknown error model 'spkie'"):
         resolve_noise(str(path), None)
-
-
-class Options:
-    """The options of a pytest run, as far as the plugin asks for them."""
-
-    def __init__(self, levels=None, baseline=None):
-        self.given = {"--noise-levels": levels, "--baseline": baseline, "--checkpoint": "somewhere"}
-
-    def getoption(self, name):
-        return self.given.get(name)
-
-
-@pytest.mark.parametrize(
-    ("marker", "levels", "found"),
-    [
-        ({}, None, (0.0, 0.05, 0.1)),
-        ({"noise": "fake_quant"}, None, (0.0, 1.0)),
-        ({"noise": "fake_quant", "noise_levels": [1, 0]}, None, (0.0, 1.0)),
-        ({"noise": "absolute_gaussian"}, "0,3", (0.0, 3.0)),
-        ({"noise": "spike", "noise_levels": [0, 0.5]}, "0,0.25", (0.0, 0.25)),
-    ],
-)
-def test_the_levels_of_the_plugin_follow_the_markers_noise(marker, levels, found):
-    spec = fixture.Robustness(Options(levels), marker, []).spec
-    assert spec.levels == found
-    assert spec.noise == parse_noise(marker.get("noise", "relative_gaussian"))
-
-
-@pytest.mark.parametrize(
-    ("noise", "levels", "found"),
-    [("absolute_gaussian", "0,3", (0.0, 3.0)), ("fake_quant", "0,1", (0.0, 1.0)), ("fake_quant", None, (0.0, 1.0))],
-)
-def test_the_levels_of_the_gate_tests_follow_the_baselines_noise(monkeypatch, noise, levels, found):
-    spec = EvalSpec("arith", levels=(0, 1), noise=parse_noise(noise))
-    baseline = SimpleNamespace(spec=spec.to_json(), arm=SimpleNamespace(outcomes={1.0: {}, 0.0: {}}))
-    monkeypatch.setattr(fixture, "named_baseline", lambda config: baseline)
-    assert plugin._levels(Options(levels, "mine")) == found
-    assert fixture.Robustness(Options(levels, "mine"), {}, []).spec.levels == found
-
-
-def test_the_levels_of_the_gate_tests_are_fractions_where_nothing_else_is_known():
-    assert plugin._levels(Options()) == (0.0, 0.05, 0.1)
-    assert plugin._levels(Options("0,0.2")) == (0.0, 0.2)
-    with pytest.raises(pytest.UsageError, match="a level is a fraction"):
-        plugin._levels(Options("0,3"))
