@@ -62,7 +62,7 @@ def _examine(need: tuple[str, ...], quick: bool, as_json: bool) -> bool:
 
 
 def _calibrate(thorough: bool, cells: bool, as_json: bool) -> bool:
-    from harness.doctor.calibration import calibration_report
+    from harness.calibration.report import calibration_report
 
     report = calibration_report(thorough)
     if as_json:

@@ -15,7 +15,7 @@ from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.evaluate.device import best_device, check_device, out_of_memory_as
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
-from harness.noise.coverage import product_share
+from harness.noise.flop_coverage import product_share
 from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_model
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan

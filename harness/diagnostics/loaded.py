@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.diagnostics.places import Place, find_places, matrices
 from harness.diagnostics.scan_spec import ScanSpec
+from harness.diagnostics.weight_roles import Place, find_places, matrices
 from harness.diagnostics.weights import Source
 from harness.evaluate.prepared import Prepared, prepare
 from harness.numerics.quantizer import quantized

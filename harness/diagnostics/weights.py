@@ -19,11 +19,11 @@ from harness.checkpoints.outline import build_outline
 from harness.checkpoints.tensors import Fingerprint, StoredTensors
 from harness.diagnostics.gaussian import Yardstick
 from harness.diagnostics.measuring import Measurement
-from harness.diagnostics.places import Place, find_places, matrices
 from harness.diagnostics.scan_result import ModuleScan
 from harness.diagnostics.scan_spec import WEIGHTS
 from harness.diagnostics.skeleton import Match, match_names
 from harness.diagnostics.stored import header_digest, tensor_digest
+from harness.diagnostics.weight_roles import Place, find_places, matrices
 from harness.exceptions import CheckpointError
 from harness.spec.formats import Recipe
 

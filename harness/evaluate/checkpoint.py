@@ -7,11 +7,11 @@ from pathlib import Path
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from harness.checkpoints.beside import attach
 from harness.checkpoints.checking import check_settings
 from harness.checkpoints.folder import GENERATION, fingerprint_settings, fingerprint_weights, weight_files
 from harness.checkpoints.loading import load_model, load_tokenizer, quiet
 from harness.checkpoints.source import AnyCheckpoint, Source, as_source
+from harness.checkpoints.unmerged import attach
 from harness.exceptions import CheckpointError
 from harness.strict import read_object
 

@@ -26,7 +26,7 @@ from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.evaluate.tasks.base import clusters_of
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
-from harness.noise.coverage import coverage_of
+from harness.noise.flop_coverage import coverage_of
 from harness.noise.inject import check_apart
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.noise.audit.auditor import Auditor
-from harness.noise.opaque import SESSIONS
+from harness.noise.custom_ops import SESSIONS
 from harness.noise.plan import PROBE_TOKENS, Call, Probe
 from harness.noise.sites import BY_HEADS, BY_SCORES
 from harness.noise.ways.functions import Where, site_of, watched

@@ -173,7 +173,7 @@ class ProcessNoise:
 
     def _check_alone(self, model: nn.Module) -> None:
         """Refuses a model that is perturbed by a session of somebody else too."""
-        from harness.noise.opaque import SESSIONS
+        from harness.noise.custom_ops import SESSIONS
 
         own = {id(session) for session in self.sessions()}
         others = [session for session in SESSIONS.open() if id(session) not in own]

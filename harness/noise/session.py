@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from harness.exceptions import EvidenceError, NoiseSpecError
 from harness.ledger import require
 from harness.noise import ways
+from harness.noise.custom_ops import RESULT, SESSIONS, Operand, begin, number_sites, perturb
 from harness.noise.frames import Frame, Rows, anonymous_bases, row_bases
 from harness.noise.injector import Injector
 from harness.noise.kernel import Kernel
 from harness.noise.layout import VALUE
 from harness.noise.ledger import Ledger
-from harness.noise.opaque import RESULT, SESSIONS, Operand, begin, number_sites, perturb
 from harness.noise.phases import current_phase
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import Site

@@ -163,7 +163,7 @@ class Units:
         most 0 where it is accepted."""
         gap, spread = abs(self._gap(theta)), self.spread(theta)
         half = max(t_quantile(alpha, spread.freedom) * spread.error, self._floor(alpha))
-        return gap - half if gap <= half else min(gap - half, self._null_distance(theta, alpha))
+        return gap - half if gap < half else min(gap - half, self._null_distance(theta, alpha))
 
     def bounds(self, alpha: float, limits: ScoreRange) -> tuple[float, float]:
         """(low, high) of a mean inside ``limits``."""

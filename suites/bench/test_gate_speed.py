@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
+from harness.calibration.gates import LEVELS, SEEDS, _arm
 from harness.gates import GatePolicy, gate
-from harness.gates.calibration import LEVELS, SEEDS, _arm
 
 pytestmark = pytest.mark.bench
 ITEMS, RESAMPLES, ROUNDS = 1319, 10_000, 3

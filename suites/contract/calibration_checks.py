@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.stats.calibration import Coverage, Effort, coverage_stages, run_stage, unproven
+from harness.calibration.intervals import Coverage, Effort, coverage_stages, run_stage, unproven
 
 
 def cells_of(effort: Effort, *names: str) -> tuple[Coverage, ...]:

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from harness.noise import frames, injector, planner, session
+from harness.noise.custom_ops import Operand
 from harness.noise.kernel import Kernel
 from harness.noise.ledger import Ledger
-from harness.noise.opaque import Operand
 from harness.noise.session import NoiseSession
 from harness.noise.ways import attention, checkpointing, functions, weights
 

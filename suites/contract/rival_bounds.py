@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.calibration.losses import VALUES, shares_of
 from harness.stats.bootstrap import private_generator
-from harness.stats.coverage_losses import VALUES, shares_of
 from harness.stats.quantiles import z_quantile
 
 HALVINGS = 60

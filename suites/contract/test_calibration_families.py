@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harness.calibration.coverage import simulated
 from harness.gates import FAIL, PASS
 from harness.gates.families import judge_levels
 from harness.gates.policy import BENJAMINI_HOCHBERG, HOLM
 from harness.gates.requirements import Requirement
 from harness.stats import Interval, tango_tails
 from harness.stats.bootstrap import private_generator
-from harness.stats.coverage import simulated
 from harness.stats.odds import shares
 
 MARGIN, ALPHA = 0.03, 0.05

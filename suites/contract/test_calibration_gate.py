@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.gates import FAIL, PASS
-from harness.gates.calibration import (
+from harness.calibration.coverage import FAST, THOROUGH, Effort, simulated
+from harness.calibration.early import EarlyCase, EarlyShares, early_cases, simulate_early
+from harness.calibration.gates import (
     WRONG_FAIL,
     WRONG_PASS,
     GateCase,
@@ -16,11 +17,10 @@ from harness.gates.calibration import (
     run_cases,
     simulate,
 )
+from harness.gates import FAIL, PASS
 from harness.gates.pairing import Pairs
 from harness.gates.requirements import difference_requirement
 from harness.stats import tango
-from harness.stats.coverage import FAST, THOROUGH, Effort, simulated
-from harness.stats.coverage_sequential import EarlyCase, EarlyShares, early_cases, simulate_early
 
 
 def check_gate(thorough: bool) -> None:

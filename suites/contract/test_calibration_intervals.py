@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from calibration_checks import cells_of, mean, shares
 
-from harness.stats.calibration import FAST, THOROUGH, Effort
+from harness.calibration.intervals import FAST, THOROUGH, Effort
 
 
 def check_pairs(effort: Effort) -> None:

@@ -8,10 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.gates.calibration_errors import error_jobs, run_errors, wrong_fails
-from harness.stats import paired_mean
-from harness.stats.bootstrap import private_generator
-from harness.stats.coverage_losses import (
+from harness.calibration.errors import error_jobs, run_errors, wrong_fails
+from harness.calibration.losses import (
     BEFORE,
     MOST_WRONG,
     NULL,
@@ -26,6 +24,8 @@ from harness.stats.coverage_losses import (
     mean_widths,
     shares_of,
 )
+from harness.stats import paired_mean
+from harness.stats.bootstrap import private_generator
 from suites.contract.rival_bounds import betting_decisions, counts_of, draw_items, likelihood_decisions
 
 log = logging.getLogger(__name__)

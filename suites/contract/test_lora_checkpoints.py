@@ -15,10 +15,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from harness.checkpoints.base_record import record_base
-from harness.checkpoints.beside import attach
 from harness.checkpoints.folder import fingerprint_settings, fingerprint_weights
 from harness.checkpoints.merging import TOLERANCE
 from harness.checkpoints.source import resolve
+from harness.checkpoints.unmerged import attach
 from harness.cli.main import main
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.exceptions import CheckpointError

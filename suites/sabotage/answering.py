@@ -14,7 +14,7 @@ from transformers.models.qwen2 import modeling_qwen2
 
 from harness.evaluate import generation, prepared
 from harness.evaluate import run as run_module
-from harness.noise.opaque import SESSIONS
+from harness.noise.custom_ops import SESSIONS
 
 
 class _Lookup:

@@ -15,7 +15,7 @@ from small import lower_layers
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from harness.checkpoints import beside
+from harness.checkpoints import unmerged
 from harness.checkpoints.base_record import record_base
 from harness.checkpoints.source import resolve
 from harness.evaluate import replaying
@@ -103,7 +103,7 @@ def test_an_adapter_is_replayed_and_not_lost_on_the_way(
         if mode == "merged":
             model.load_state_dict(bare.state_dict())
         for module in model.modules():
-            if isinstance(module, beside.ScaledFactor):
+            if isinstance(module, unmerged.ScaledFactor):
                 module.scaling = 0.0
 
     after_the_clean_arm(monkeypatch, drop)
@@ -117,7 +117,7 @@ def test_an_adapter_whose_code_is_patched_is_invalid(
 ) -> None:
     """From the first forward on: the replay reads the code of adapters anew as well."""
     prepared = prepare(resolve(adapter, adapter="unmerged"), SPEC, "cpu")
-    monkeypatch.setattr(beside.Adapted, "__call__", nn.Module.__call__)
+    monkeypatch.setattr(unmerged.Adapted, "__call__", nn.Module.__call__)
     run = stored(prepared, tmp_path / "run")
     assert run.arm.certificate.status == INVALID_EVIDENCE
     assert any("at level 0," in words and "in the replay" in words for words in said(run)), said(run)

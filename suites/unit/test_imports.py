@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2] / "harness"
 ORDER = (
     *("exceptions", "thresholds", "installed", "revision", "coverage", "strict", "spec", "record", "answers", "ledger"),
-    *("quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines"),
+    *("quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines", "calibration"),
     *("numerics", "noise", "checkpoints", "integrations", "evaluate"),
     *("diagnostics", "claims", "doctor", "reports", "cli", "pytest_plugin", "suites"),
 )

@@ -16,12 +16,12 @@ from harness.exceptions import EvidenceError
 from harness.integrations.vllm_plugin.auditor import Piece
 from harness.integrations.vllm_plugin.payload import Payload, site_number
 from harness.integrations.vllm_plugin.rows import ON, Bases, Group, Request, Scheduled, Step, build_step
+from harness.noise.custom_ops import RESULT, SESSIONS, perturb
 from harness.noise.frames import Frame
 from harness.noise.injector import Injector
 from harness.noise.kernel import Kernel
 from harness.noise.layout import VALUE
 from harness.noise.ledger import Ledger
-from harness.noise.opaque import RESULT, SESSIONS, perturb
 from harness.noise.sites import CONV1D, LINEAR, Site
 from harness.record import SiteCount
 from harness.runs.quantized import quantized_op

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-PACKAGES = ("transformers.", "torch.nn.modules.", "harness.checkpoints.beside")
+PACKAGES = ("transformers.", "torch.nn.modules.", "harness.checkpoints.unmerged")
 """Whose classes are read anew, those of linears with an adapter too; all others (of users) run as they are."""
 
 

@@ -15,7 +15,7 @@ from harness.cli.calibration import Calibration, calibrate
 from harness.cli.expected import Width, expected_counts
 from harness.cli.planning import Source, from_config, plan_report
 from harness.noise import build_plan, noisy
-from harness.noise.coverage import product_share
+from harness.noise.flop_coverage import product_share
 from harness.record import FORWARD
 from harness.reports.plan_tables import grouped_rows, left_out_rows, pattern, plan_lines, width_text
 from harness.spec import RelativeGaussian, parse_noise, parse_noises

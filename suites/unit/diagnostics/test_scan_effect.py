@@ -13,9 +13,9 @@ from harness.diagnostics.activations import prompt_batches, scan_activations
 from harness.diagnostics.effect import Effects, divergence
 from harness.diagnostics.gaussian import Yardstick
 from harness.diagnostics.loaded import load, quantized_places, quantized_weight
-from harness.diagnostics.places import find_places
 from harness.diagnostics.scan_result import OUTSIDE
 from harness.diagnostics.scan_spec import ScanSpec, TaskChoice, parse_recipes
+from harness.diagnostics.weight_roles import find_places
 from harness.diagnostics.weights import open_source
 from harness.numerics import fake_quantize
 from harness.numerics.quant_measure import measure_quantization

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from scan_models import build, save
 from transformers import Qwen2Model
 
-from harness.diagnostics.places import find_places, group_of, matrices
 from harness.diagnostics.scan_result import OUTSIDE, ModuleScan, ScanResult
 from harness.diagnostics.scan_run import scan
 from harness.diagnostics.scan_spec import ScanSpec, parse_recipes
+from harness.diagnostics.weight_roles import find_places, group_of, matrices
 from harness.diagnostics.weights import UNMATCHED, open_source
 from harness.evaluate.checkpoint import fingerprint_weights
 from harness.exceptions import CheckpointError, HarnessError

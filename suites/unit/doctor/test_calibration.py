@@ -36,10 +36,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A calibration of a few seconds at most: the first cells of every stage."""
 
     def few(thorough: bool) -> Any:
-        from harness.gates.calibration import gate_cases, run_cases
-        from harness.gates.calibration_errors import error_jobs, run_errors
-        from harness.stats.calibration import FAST, Stage, coverage_stages, run_stage
-        from harness.stats.coverage_sequential import EarlyCase, simulate_early
+        from harness.calibration.early import EarlyCase, simulate_early
+        from harness.calibration.errors import error_jobs, run_errors
+        from harness.calibration.gates import gate_cases, run_cases
+        from harness.calibration.intervals import FAST, Stage, coverage_stages, run_stage
 
         effort = replace(FAST, tables=50, matrices=20, bootstraps=10, resamples=50)
         stages = [Stage(stage.name, stage.cells[:1]) for stage in coverage_stages(effort)]
@@ -149,8 +149,8 @@ def test_rows_of_what_does_not_hold() -> None:
 
 def test_the_calibration_loads_no_torch() -> None:
     code = (
-        "import sys, harness.stats.calibration, harness.gates.calibration, harness.stats.coverage_sequential,"
+        "import sys, harness.calibration.intervals, harness.calibration.gates, harness.calibration.early,"
         " harness.reports.calibration_tables, harness.cli.doctor_verb,"
-        " harness.doctor.calibration; sys.exit('torch' in sys.modules)"
+        " harness.calibration.report; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,7 +15,7 @@ from harness.integrations.vllm_plugin.payload import Payload, site_number
 from harness.integrations.vllm_plugin.rows import Bases, Request, Scheduled, build_step, request_of
 from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, Work
 from harness.noise import NoiseSession, build_plan
-from harness.noise.opaque import SESSIONS, perturb
+from harness.noise.custom_ops import SESSIONS, perturb
 from harness.spec import RelativeGaussian, parse_noise
 
 pytestmark = pytest.mark.unit

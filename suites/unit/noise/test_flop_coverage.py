@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.evaluate.checkpoint import load_checkpoint
-from harness.noise.coverage import coverage_of, names_left_out, product_share
+from harness.noise.flop_coverage import coverage_of, names_left_out, product_share
 from harness.noise.planner import build_plan
 from harness.runs.identity import coverage_problems
 from harness.spec import parse_noise

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
+from harness.calibration.coverage import ACCURACIES, SIZES, Coverage, PairShares, Setting, Stage, holds_truth, simulated
+from harness.calibration.early import EarlyCase, simulate_early
+from harness.calibration.intervals import FAST, THOROUGH, coverage_stages, run_stage, unproven
 from harness.stats import Interval
-from harness.stats.calibration import FAST, THOROUGH, coverage_stages, run_stage, unproven
-from harness.stats.coverage import ACCURACIES, SIZES, Coverage, PairShares, Setting, Stage, holds_truth, simulated
-from harness.stats.coverage_sequential import EarlyCase, simulate_early
 
 pytestmark = pytest.mark.unit
 SETTING = Setting(200, 0.75, "test")
@@ -55,12 +55,12 @@ def test_shares_add_up_and_have_the_accuracy(accuracy: float) -> None:
 
 
 def test_every_size_and_accuracy_is_simulated_in_both_efforts() -> None:
-    for effort in (FAST, THOROUGH):
+    for effort, seeds in ((FAST, 40), (THOROUGH, 72)):
         assert effort.sizes == SIZES == (10, 50, 200, 1319)
         names = {stage.name: len(stage.cells) for stage in coverage_stages(effort)}
         assert names["pairs"] == 60
         assert names["proportion"] == 20
-        assert names["noise seeds"] == 72
+        assert names["noise seeds"] == seeds
 
 
 def test_stages_run_cell_by_cell_and_repeat() -> None:

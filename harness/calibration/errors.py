@@ -1,6 +1,6 @@
 """Wrong verdicts at a true drop equal to the margin: concentrated losses, whole gates over several levels, clusters.
 
-Every PASS and every FAIL is wrong here, so that a share above :data:`harness.stats.coverage_losses.MOST_WRONG` speaks
+Every PASS and every FAIL is wrong here, so that a share above :data:`harness.calibration.losses.MOST_WRONG` speaks
 against the gate. Beside each stands what was in use before, or what leaves the matter out.
 """
 
@@ -13,13 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.gates.families import judge_levels
-from harness.gates.policy import FIXED_SEQUENCE
-from harness.gates.requirements import Requirement
-from harness.gates.verdicts import FAIL, INCONCLUSIVE
-from harness.stats import mean_tails
-from harness.stats.bootstrap import private_generator
-from harness.stats.coverage_losses import (
+from harness.calibration.losses import (
     BEFORE,
     MOST_WRONG,
     USED,
@@ -30,6 +24,12 @@ from harness.stats.coverage_losses import (
     quick_cases,
     shares_of,
 )
+from harness.gates.families import judge_levels
+from harness.gates.policy import FIXED_SEQUENCE
+from harness.gates.requirements import Requirement
+from harness.gates.verdicts import FAIL, INCONCLUSIVE
+from harness.stats import mean_tails
+from harness.stats.bootstrap import private_generator
 
 LEVELS, CLUSTER_SIZES, POOL = (3, 6), (4, 10), 600
 """Whole gates over so many levels, clusters of so many items, and how many levels are drawn to be combined."""

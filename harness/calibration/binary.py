@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.stats.bootstrap import bca_mean, percentile_mean, private_generator
-from harness.stats.coverage import (
+from harness.calibration.coverage import (
     ACCURACIES,
     ALPHA,
     Cell,
@@ -24,8 +23,9 @@ from harness.stats.coverage import (
     holds_truth,
     simulated,
 )
+from harness.calibration.naive import wald, wald_difference, wald_ratio
+from harness.stats.bootstrap import bca_mean, percentile_mean, private_generator
 from harness.stats.interval import Interval
-from harness.stats.naive import wald, wald_difference, wald_ratio
 from harness.stats.newcombe import newcombe
 from harness.stats.paired import ratio_score, tango
 from harness.stats.proportion import wilson

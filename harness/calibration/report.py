@@ -57,10 +57,10 @@ def calibration_report(thorough: bool, console: Console | None = None) -> dict[s
 
 
 def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
-    from harness.gates.calibration import gate_cases, run_cases
-    from harness.gates.calibration_errors import error_jobs, run_errors
-    from harness.stats.calibration import FAST, THOROUGH, coverage_stages, run_stage
-    from harness.stats.coverage_sequential import early_cases, simulate_early
+    from harness.calibration.early import early_cases, simulate_early
+    from harness.calibration.errors import error_jobs, run_errors
+    from harness.calibration.gates import gate_cases, run_cases
+    from harness.calibration.intervals import FAST, THOROUGH, coverage_stages, run_stage
 
     effort = THOROUGH if thorough else FAST
     cases, early, errors = gate_cases(thorough), early_cases(effort), error_jobs(thorough)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.calibration.coverage import simulated
 from harness.gates.judge import gate
 from harness.gates.policy import GatePolicy
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, PASS
 from harness.record import CERTIFIED, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
 from harness.stats.bootstrap import private_generator
-from harness.stats.coverage import simulated
 from harness.stats.interval import Interval
 from harness.stats.odds import VerdictOdds, shares, verdict_odds, verdict_odds_mean
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.calibration.coverage import Effort, simulated
 from harness.stats.bootstrap import private_generator
-from harness.stats.coverage import Effort, simulated
 from harness.stats.interval import Interval
 from harness.stats.odds import shares
 from harness.stats.paired import tango

@@ -7,14 +7,24 @@ from functools import partial
 
 import numpy as np
 
+from harness.calibration.coverage import (
+    ACCURACIES,
+    ALPHA,
+    Cell,
+    Coverage,
+    Effort,
+    Setting,
+    Stage,
+    holds_truth,
+    simulated,
+)
+from harness.calibration.naive import pooled_rows
 from harness.stats.bootstrap import private_generator
 from harness.stats.checks import Floats
 from harness.stats.continuous import continuous_mean, perplexity_ratio
-from harness.stats.coverage import ACCURACIES, ALPHA, Cell, Coverage, Effort, Setting, Stage, holds_truth, simulated
 from harness.stats.hierarchical import hierarchical_mean
 from harness.stats.interval import Interval
 from harness.stats.means import mean_ratio, paired_mean, score_mean
-from harness.stats.naive import pooled_rows
 from harness.stats.two_way import two_way_mean
 from harness.stats.two_way_ratio import two_way_ratio
 

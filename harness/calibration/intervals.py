@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.stats.coverage import FAST, THOROUGH, Coverage, Effort, Stage
-from harness.stats.coverage_binary import bootstrap_cells, pair_cells, proportion_cells
-from harness.stats.coverage_seeds import other_cells, seed_cells
+from harness.calibration.binary import bootstrap_cells, pair_cells, proportion_cells
+from harness.calibration.coverage import FAST, THOROUGH, Coverage, Effort, Stage
+from harness.calibration.seeds import other_cells, seed_cells
 
 __all__ = ["FAST", "THOROUGH", "Coverage", "Effort", "Stage", "coverage_stages", "run_stage", "unproven"]
 
