@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.doctor import calibration
+from harness.calibration import report as calibration
 from harness.reports.calibration_tables import (
     coverage_rows,
     early_rows,
