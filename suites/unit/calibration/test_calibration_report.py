@@ -85,10 +85,10 @@ def test_calibrate_as_json_repeats(cli: Verb, small: None) -> None:
 
 
 def test_a_broken_promise_is_no_success(cli: Verb, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.stats import coverage_binary
+    from harness.calibration import binary
     from harness.stats.interval import Interval
 
-    monkeypatch.setattr(coverage_binary, "wilson", lambda k, n, alpha: Interval(k / n, k / n, k / n))
+    monkeypatch.setattr(binary, "wilson", lambda k, n, alpha: Interval(k / n, k / n, k / n))
     said = cli("doctor", "--calibrate")
     assert said.code == 2
     assert "Wilson at n 10, accuracy 0.02, one draw: coverage" in said.out
