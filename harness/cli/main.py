@@ -22,6 +22,7 @@ from harness.cli.exits import BAD_INPUT, CRASHED, INTERRUPTED, PASS, PIPE_CLOSED
 from harness.exceptions import HarnessError
 
 VERBS = {
+    "aqn": "Noise on rollout weights: schedule, plan, apply, response.",
     "baseline": "Keep, list, show and compare accepted runs.",
     "compare": "Compare two arms of replicated training runs.",
     "doctor": "Say what works here; --calibrate shows that the statistics hold.",
