@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from format_data import numpy_of
-from format_reference import reference
 from torch import Tensor
 
 from harness.numerics import fake_quantize
 from harness.numerics.blocks import quantize
 from harness.spec.formats import Recipe
+from suites.contract.format_data import numpy_of
+from suites.contract.format_reference import reference
 
 
 def differing(a: Tensor, b: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from format_reference import VALUES, codes
 from torch import Tensor
 
 from harness.numerics.keyed_random import Keys, bits, counter_keys, stream_keys
+from suites.contract.format_reference import VALUES, codes
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

@@ -6,10 +6,10 @@ import json
 import sys
 
 import torch
-from noise_models import ITEMS, batch, build, digest, noisy_run, passes, plan_of
 
 from harness.ledger import to_json
 from harness.noise import NoiseSession
+from suites.contract.noise_models import ITEMS, batch, build, digest, noisy_run, passes, plan_of
 
 PLACE = "op:linear,qk,pv,silu when:both"
 

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from noise_laws import bound
-from noise_models import (
+from torch import Tensor
+
+from harness.exceptions import NoiseSpecError
+from harness.noise import NoiseSession, build_plan, noisy
+from harness.record import BACKWARD, FORWARD, RECOMPUTE
+from harness.spec import parse_noise
+from suites.contract.noise_laws import bound
+from suites.contract.noise_models import (
     ITEMS,
     VOCAB,
     WAYS,
@@ -23,13 +29,7 @@ from noise_models import (
     same_bits,
     same_gradients,
 )
-from noise_toys import ByHand
-from torch import Tensor
-
-from harness.exceptions import NoiseSpecError
-from harness.noise import NoiseSession, build_plan, noisy
-from harness.record import BACKWARD, FORWARD, RECOMPUTE
-from harness.spec import parse_noise
+from suites.contract.noise_toys import ByHand
 
 _IN_LAYER = (
     *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),

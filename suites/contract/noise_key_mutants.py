@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import noise_calls
-import noise_laws as laws
-import noise_value_laws as value_laws
 import torch
-from noise_mutants import MUTANTS, Patch, mutant
 
 from harness.noise import frames, injector, session
 from harness.noise.injector import Injector
 from harness.noise.session import NoiseSession
 from harness.noise.ways import functions
+from suites.contract import noise_calls
+from suites.contract import noise_laws as laws
+from suites.contract import noise_value_laws as value_laws
+from suites.contract.noise_mutants import MUTANTS, Patch, mutant
 
 __all__ = ["MUTANTS"]
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from noise_models import (
+from torch import Tensor, nn
+
+from harness.exceptions import EvidenceError, HarnessError
+from harness.noise import noisy
+from harness.record import BACKWARD, FORWARD
+from harness.spec.errors import ErrorModel
+from suites.contract.noise_models import (
     WAYS,
     build,
     error_of,
@@ -20,13 +26,7 @@ from noise_models import (
     same,
     same_bits,
 )
-from noise_toys import draws
-from torch import Tensor, nn
-
-from harness.exceptions import EvidenceError, HarnessError
-from harness.noise import noisy
-from harness.record import BACKWARD, FORWARD
-from harness.spec.errors import ErrorModel
+from suites.contract.noise_toys import draws
 
 
 def bound(count: int, sigmas: float = 6.0) -> float:

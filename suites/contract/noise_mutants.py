@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import noise_gradient_laws as gradient_laws
-import noise_laws as laws
-import noise_value_laws as value_laws
 import pytest
 import torch
 
@@ -18,6 +15,9 @@ from harness.noise.kernel import Kernel
 from harness.noise.ledger import Ledger
 from harness.noise.session import NoiseSession
 from harness.noise.ways import attention, checkpointing, functions, weights
+from suites.contract import noise_gradient_laws as gradient_laws
+from suites.contract import noise_laws as laws
+from suites.contract import noise_value_laws as value_laws
 
 Patch = pytest.MonkeyPatch
 MUTANTS: dict[str, tuple[Callable[[Patch], None], Callable[[], None]]] = {}

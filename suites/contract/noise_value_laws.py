@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from noise_calls import Call, tensors
-from noise_laws import bound, case
-from noise_models import (
+from torch import Tensor
+
+from harness.ledger import merge
+from harness.noise import NoiseSession, noisy
+from harness.numerics.error_models import perturb
+from harness.numerics.keyed_random import DrawKey, Keys
+from harness.record import BACKWARD, FORWARD, SiteCount
+from suites.contract.noise_calls import Call, tensors
+from suites.contract.noise_laws import bound, case
+from suites.contract.noise_models import (
     HEADS,
     ITEMS,
     LENGTHS,
@@ -25,13 +32,6 @@ from noise_models import (
     plan_of,
     same_bits,
 )
-from torch import Tensor
-
-from harness.ledger import merge
-from harness.noise import NoiseSession, noisy
-from harness.numerics.error_models import perturb
-from harness.numerics.keyed_random import DrawKey, Keys
-from harness.record import BACKWARD, FORWARD, SiteCount
 
 
 def moments(error: str = "relative_gaussian", dtype: torch.dtype = torch.float32, scale: float = 0.05) -> None:

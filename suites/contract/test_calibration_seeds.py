@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from calibration_checks import cells_of, mean, shares
 
 from harness.calibration.intervals import FAST, THOROUGH, Effort
+from suites.contract.calibration_checks import cells_of, mean, shares
 
 
 def check_seeds(effort: Effort, slack: float) -> None:

@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
-from format_checks import assert_same
-from format_data import extremes, normals, ordinary
-from format_reference import CASES, MX
 from torch.utils.checkpoint import checkpoint
 
 from harness.numerics import fake_quantize
 from harness.numerics.block_scale import power_of_two, shared_exponent
 from harness.numerics.blocks import quantize
 from harness.spec.formats import FORMATS, ROUNDINGS, Recipe
+from suites.contract.format_checks import assert_same
+from suites.contract.format_data import extremes, normals, ordinary
+from suites.contract.format_reference import CASES, MX
 
 pytestmark = pytest.mark.contract
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

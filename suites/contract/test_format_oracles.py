@@ -5,9 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from format_checks import assert_same, ours, wanted
-from format_data import DTYPES, extremes, mixed, normals, numpy_of, ordinary, patterns, powers, ties
-from format_peers import (
+
+from harness.numerics import fake_quantize
+from harness.spec.formats import FORMATS
+from suites.contract.format_checks import assert_same, ours, wanted
+from suites.contract.format_data import DTYPES, extremes, mixed, normals, numpy_of, ordinary, patterns, powers, ties
+from suites.contract.format_peers import (
     GFLOAT,
     MX_OF_TORCHAO,
     gfloat_element,
@@ -17,10 +20,19 @@ from format_peers import (
     torchao_mx,
     torchao_nvfp4,
 )
-from format_reference import CASES, MX, NVFP4, REAL, RULES, VALUES, codes, element, exponent, searched, two_levels
-
-from harness.numerics import fake_quantize
-from harness.spec.formats import FORMATS
+from suites.contract.format_reference import (
+    CASES,
+    MX,
+    NVFP4,
+    REAL,
+    RULES,
+    VALUES,
+    codes,
+    element,
+    exponent,
+    searched,
+    two_levels,
+)
 
 pytestmark = pytest.mark.contract
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -10,12 +10,20 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from format_checks import assert_same, differing, ours
-from format_data import normals
-from format_peers import MX_OF_TORCHAO, gfloat_element, gfloat_mx, torchao, torchao_element, torchao_mx, torchao_nvfp4
-from format_reference import MX, element, labels, two_levels
 
 from harness.numerics import fake_quantize
+from suites.contract.format_checks import assert_same, differing, ours
+from suites.contract.format_data import normals
+from suites.contract.format_peers import (
+    MX_OF_TORCHAO,
+    gfloat_element,
+    gfloat_mx,
+    torchao,
+    torchao_element,
+    torchao_mx,
+    torchao_nvfp4,
+)
+from suites.contract.format_reference import MX, element, labels, two_levels
 
 pytestmark = pytest.mark.contract
 NAN, INF = math.nan, math.inf

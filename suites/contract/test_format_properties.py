@@ -4,9 +4,6 @@ import math
 
 import pytest
 import torch
-from format_checks import assert_same, differing
-from format_data import DTYPES, drawn_bits, normals, ordinary
-from format_reference import MX, NVFP4, REAL, RULES, UNSCALED, codes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -16,6 +13,9 @@ from harness.numerics.blocks import largest_of_rows, outer_scale, quantize
 from harness.numerics.keyed_random import DrawKey, Keys
 from harness.numerics.quant_measure import measure_quantization
 from harness.spec.formats import FORMATS, ROUNDINGS, Recipe
+from suites.contract.format_checks import assert_same, differing
+from suites.contract.format_data import DTYPES, drawn_bits, normals, ordinary
+from suites.contract.format_reference import MX, NVFP4, REAL, RULES, UNSCALED, codes
 
 pytestmark = pytest.mark.contract
 every_format = pytest.mark.parametrize("name", FORMATS)

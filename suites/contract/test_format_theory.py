@@ -13,10 +13,10 @@ import math
 
 import pytest
 import torch
-from format_data import normals
 
 from harness.numerics.quant_measure import measure_quantization
 from harness.spec.formats import ELEMENTS, REAL, WHOLE, Format, Recipe
+from suites.contract.format_data import normals
 
 pytestmark = pytest.mark.contract
 OWN = {

@@ -6,7 +6,14 @@ from collections import Counter
 
 import pytest
 import torch
-from noise_models import (
+
+from harness.exceptions import NoiseSpecError
+from harness.noise import NoiseSession, build_plan, noisy
+from harness.noise.audit.auditor import Auditor
+from harness.noise.audit.check import check_audit
+from harness.record import BACKWARD, FORWARD
+from harness.spec import parse_noise
+from suites.contract.noise_models import (
     CONFIGS,
     HEADS,
     HIDDEN,
@@ -23,13 +30,6 @@ from noise_models import (
     same_bits,
     same_gradients,
 )
-
-from harness.exceptions import NoiseSpecError
-from harness.noise import NoiseSession, build_plan, noisy
-from harness.noise.audit.auditor import Auditor
-from harness.noise.audit.check import check_audit
-from harness.record import BACKWARD, FORWARD
-from harness.spec import parse_noise
 
 pytestmark = pytest.mark.contract
 KINDS = tuple(CONFIGS)

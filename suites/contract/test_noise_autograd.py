@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import noise_gradient_laws as gradient_laws
 import pytest
 import torch
-from noise_models import WAYS, batch, build, loss_of, noisy_run, passes, plan_of, same, same_bits
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.exceptions import EvidenceError, NoiseSpecError
 from harness.noise import NoiseSession, noisy
 from harness.record import BACKWARD, RECOMPUTE
+from suites.contract import noise_gradient_laws as gradient_laws
+from suites.contract.noise_models import WAYS, batch, build, loss_of, noisy_run, passes, plan_of, same, same_bits
 
 pytestmark = pytest.mark.contract
 BOTH = "relative_gaussian(0.1) @ op:linear when:both"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from noise_models import ITEMS, Run, batch, build, digest, numbers, passes, plan_of, same, same_bits
-from noise_toys import ByHand
 from torch._dynamo.backends.registry import lookup_backend
 
 from harness.exceptions import EvidenceError, NoiseSpecError
@@ -13,6 +11,8 @@ from harness.noise import NoiseSession, build_plan, noisy
 from harness.noise.kernel import Kernel
 from harness.record import BACKWARD
 from harness.spec import parse_noise
+from suites.contract.noise_models import ITEMS, Run, batch, build, digest, numbers, passes, plan_of, same, same_bits
+from suites.contract.noise_toys import ByHand
 
 pytestmark = pytest.mark.contract
 SMALL = {"input_ids": torch.arange(12).view(3, 4)}

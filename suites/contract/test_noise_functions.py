@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import operator
 
-import noise_value_laws as value_laws
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from noise_calls import CALLS, EVERY, IN_PLACE, tensors
-from noise_models import error_of, same_bits
 
 from harness.noise import noisy
 from harness.noise.ways import functions
 from harness.record import BACKWARD, FORWARD
 from harness.spec.errors import ERROR_MODELS
+from suites.contract import noise_value_laws as value_laws
+from suites.contract.noise_calls import CALLS, EVERY, IN_PLACE, tensors
+from suites.contract.noise_models import error_of, same_bits
 
 pytestmark = pytest.mark.contract
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import noise_gradient_laws as gradient_laws
-import noise_laws as laws
-import noise_value_laws as value_laws
 import pytest
 import torch
-from noise_models import DTYPES, ITEMS, WAYS, build, noisy_run, passes, plan_of, same, same_bits
 
 from harness.exceptions import NoiseSpecError
 from harness.noise import NoiseSession, build_plan, noisy, phase
 from harness.spec import parse_noise
 from harness.spec.errors import ERROR_MODELS
 from harness.thresholds import effect_bounds
+from suites.contract import noise_gradient_laws as gradient_laws
+from suites.contract import noise_laws as laws
+from suites.contract import noise_value_laws as value_laws
+from suites.contract.noise_models import DTYPES, ITEMS, WAYS, build, noisy_run, passes, plan_of, same, same_bits
 
 pytestmark = pytest.mark.contract
 SPEC = "relative_gaussian(0.1) @ op:linear when:both"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from noise_key_mutants import MUTANTS
 
 from harness.exceptions import HarnessError
+from suites.contract.noise_key_mutants import MUTANTS
 
 pytestmark = pytest.mark.contract
 

@@ -9,16 +9,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import noise_child
-import noise_value_laws as value_laws
 import pytest
 import torch
-from noise_models import ITEMS, batch, build, noisy_run, numbers, passes, plan_of, same, same_bits
 from torch import nn
 
 from harness.ledger import from_json, merge
 from harness.noise import NoiseSession, noisy
 from harness.record import FORWARD
+from suites.contract import noise_child
+from suites.contract import noise_value_laws as value_laws
+from suites.contract.noise_models import ITEMS, batch, build, noisy_run, numbers, passes, plan_of, same, same_bits
 
 pytestmark = pytest.mark.contract
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.contract
 @pytest.fixture(scope="module")
 def other_process():
     """What another process got and counted."""
-    here = Path(noise_child.__file__)
-    done = subprocess.run([sys.executable, here.name], cwd=here.parent, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", noise_child.__name__]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

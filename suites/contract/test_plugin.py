@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from plugin_projects import REPOSITORY, run_pytest_in
+
+from suites.contract.plugin_projects import REPOSITORY, run_pytest_in
 
 pytestmark = pytest.mark.contract
 

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 from filelock import FileLock
-from plugin_projects import build_wheel, call, run_pytest_in, write
 
 from harness.spec import EvalSpec
+from suites.contract.plugin_projects import build_wheel, call, run_pytest_in, write
 
 pytestmark = pytest.mark.contract
 

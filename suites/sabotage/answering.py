@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from planting import LETHAL, Whereabouts
 from torch import Tensor
 from transformers.models.qwen2 import modeling_qwen2
 
 from harness.evaluate import generation, prepared
 from harness.evaluate import run as run_module
 from harness.noise.custom_ops import SESSIONS
+from suites.sabotage.planting import LETHAL, Whereabouts
 
 
 class _Lookup:

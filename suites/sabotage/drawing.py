@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from planting import Place, Whereabouts, after_counting, drawn, keyed
 from torch import Tensor
 
 from harness.noise import injector
 from harness.noise.injector import Injector
 from harness.numerics.keyed_random import derive_key
+from suites.sabotage.planting import Place, Whereabouts, after_counting, drawn, keyed
 
 
 def signs(monkeypatch: pytest.MonkeyPatch) -> None:

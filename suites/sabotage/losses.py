@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from planting import Place, after_counting, lost
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from suites.sabotage.planting import Place, after_counting, lost
 
 MIDDLE = range(1, 3)
 """The middle ones of four noisy batches."""

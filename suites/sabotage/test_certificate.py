@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from answering import ANSWERS
-from drawing import DRAWS
-from losses import LOSSES
-from small import lower_layers
 
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
@@ -14,6 +10,10 @@ from harness.gates import INVALID, GatePolicy, gate
 from harness.record import CERTIFIED, INVALID_EVIDENCE
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec
+from suites.sabotage.answering import ANSWERS
+from suites.sabotage.drawing import DRAWS
+from suites.sabotage.losses import LOSSES
+from suites.sabotage.small import lower_layers
 
 pytestmark = pytest.mark.contract
 SPEC = EvalSpec("arith", items=5, levels=(0.0, 0.05, 0.1), noise_seeds=2, max_new_tokens=6)

@@ -8,8 +8,6 @@ import shutil
 import sqlite3
 
 import pytest
-from editing import column_edits, content, edit, leaves, other, row_edits, with_leaf
-from small import lower_layers
 
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
@@ -17,6 +15,8 @@ from harness.exceptions import HarnessError
 from harness.runs.folder import DATABASE, MANIFEST
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec
+from suites.sabotage.editing import column_edits, content, edit, leaves, other, row_edits, with_leaf
+from suites.sabotage.small import lower_layers
 
 pytestmark = pytest.mark.contract
 SPEC = EvalSpec("arith", items=3, levels=(0.0, 0.1), noise_seeds=2, max_new_tokens=4)

@@ -7,7 +7,6 @@ import random
 import shutil
 
 import pytest
-from editing import leaves, other, with_leaf
 
 from harness.baselines.book import accept
 from harness.baselines.file import load
@@ -17,6 +16,7 @@ from harness.evaluate.run import evaluate
 from harness.exceptions import HarnessError
 from harness.runs.folder import checksum
 from harness.spec import EvalSpec
+from suites.sabotage.editing import leaves, other, with_leaf
 
 pytestmark = pytest.mark.contract
 

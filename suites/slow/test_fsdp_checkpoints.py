@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 import torch
-from fsdp_child import RANK_OF_LORA
 from safetensors.torch import load_file
 
 from harness.checkpoints.source import resolve
 from harness.cli.main import main
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.exceptions import CheckpointError
+from suites.slow.fsdp_child import RANK_OF_LORA
 
 pytestmark = [
     pytest.mark.slow,

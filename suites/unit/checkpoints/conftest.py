@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_parts import MERGER, RANK, TARGETS, tensors
 from safetensors.torch import save_file
+
+from suites.unit.checkpoints.checkpoint_parts import MERGER, RANK, TARGETS, tensors
 
 
 @pytest.fixture

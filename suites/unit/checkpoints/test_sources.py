@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_parts import PATHS, PREFIX, tensors
 
 from harness.checkpoints.base_record import BASE_FIELD, record_base
 from harness.checkpoints.folder import fingerprint_settings, fingerprint_weights
 from harness.checkpoints.source import NOT_RECORDED, as_source, resolve, resolve_again
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.exceptions import CheckpointError, HarnessError, NotComparableError
+from suites.unit.checkpoints.checkpoint_parts import PATHS, PREFIX, tensors
 
 pytestmark = pytest.mark.unit
 

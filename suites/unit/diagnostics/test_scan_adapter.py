@@ -11,7 +11,6 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from scan_models import build, save
 from transformers import AutoModelForCausalLM
 
 from harness.checkpoints.base_record import BASE_FIELD, record_base
@@ -24,6 +23,7 @@ from harness.diagnostics.stored import tensor_digest
 from harness.diagnostics.weight_roles import find_places
 from harness.diagnostics.weights import open_source
 from harness.exceptions import CheckpointError, HarnessError, NotComparableError
+from suites.unit.diagnostics.scan_models import build, save
 
 pytestmark = pytest.mark.contract
 

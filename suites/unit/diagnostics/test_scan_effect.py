@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from scan_models import build
 
 from harness.diagnostics.activations import prompt_batches, scan_activations
 from harness.diagnostics.effect import Effects, divergence
@@ -19,6 +18,7 @@ from harness.diagnostics.weight_roles import find_places
 from harness.diagnostics.weights import open_source
 from harness.numerics import fake_quantize
 from harness.numerics.quant_measure import measure_quantization
+from suites.unit.diagnostics.scan_models import build
 
 pytestmark = pytest.mark.contract
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from scan_models import build, save
 from transformers import Qwen2Model
 
 from harness.diagnostics.scan_result import OUTSIDE, ModuleScan, ScanResult
@@ -19,6 +18,7 @@ from harness.diagnostics.weights import UNMATCHED, open_source
 from harness.evaluate.checkpoint import fingerprint_weights
 from harness.exceptions import CheckpointError, HarnessError
 from harness.numerics.quant_measure import measure_quantization
+from suites.unit.diagnostics.scan_models import build, save
 
 pytestmark = pytest.mark.contract
 

@@ -8,13 +8,13 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from noisy_totals import IDS, PRODUCTS, differs, totals
 from torch.utils.checkpoint import checkpoint
 
 from harness.exceptions import EvidenceError, NoiseSpecError
 from harness.integrations.noisy_ops import PREFIX, enable_from_environment
 from harness.integrations.noisy_state import NoisyOps
 from harness.noise.phases import current_phase
+from suites.unit.integrations.noisy_totals import IDS, PRODUCTS, differs, totals
 
 pytestmark = pytest.mark.contract
 PHASES = ("rollout", "actor_forward", "actor_backward", "unknown")

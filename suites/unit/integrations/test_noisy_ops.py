@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from noisy_totals import IDS, PRODUCTS, differs, totals
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from harness.exceptions import NoiseSpecError
 from harness.integrations import noisy_ops
 from harness.integrations.noisy_state import NoisyOps
+from suites.unit.integrations.noisy_totals import IDS, PRODUCTS, differs, totals
 
 pytestmark = pytest.mark.contract
 

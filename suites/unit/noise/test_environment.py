@@ -24,6 +24,7 @@ PRODUCTS = 7 * 2 + 1
 
 def start(*command: str, noise: str | None = None) -> subprocess.Popen[str]:
     given = {name: text for name, text in os.environ.items() if name != environment.VARIABLE}
+    given["OMP_NUM_THREADS"] = "1"  # the child forks, and OpenMP's threads do not survive that
     if noise is not None:
         given[environment.VARIABLE] = noise
     return subprocess.Popen(

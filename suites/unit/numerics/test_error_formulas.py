@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from perturbing import DTYPES, FORMAT_SHAPES, MODELS, all_sorts, key_for, label, pattern, reference, rounded, same_bits
 
 from harness.numerics.error_models import perturb, relative_gaussian
 from harness.numerics.keyed_random import DrawKey, Keys, below, normals
@@ -25,6 +24,18 @@ from harness.spec.errors import (
     StuckAt,
     SystematicBias,
     Truncation,
+)
+from suites.unit.numerics.perturbing import (
+    DTYPES,
+    FORMAT_SHAPES,
+    MODELS,
+    all_sorts,
+    key_for,
+    label,
+    pattern,
+    reference,
+    rounded,
+    same_bits,
 )
 
 pytestmark = pytest.mark.contract

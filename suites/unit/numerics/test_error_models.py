@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from perturbing import DTYPES, MODELS, all_sorts, key_for, label, same_bits
 
 from harness.exceptions import NoiseSpecError
 from harness.numerics.error_models import perturb
@@ -17,6 +16,7 @@ from harness.spec.errors import (
     StuckAt,
 )
 from harness.spec.formats import FORMATS
+from suites.unit.numerics.perturbing import DTYPES, MODELS, all_sorts, key_for, label, same_bits
 
 pytestmark = pytest.mark.unit
 every_model = pytest.mark.parametrize("model", MODELS, ids=label)

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from perturbing import MODELS, key_for, label
 
 from harness.numerics.error_models import perturb
 from harness.numerics.faults import SPIKE_SALT
 from harness.numerics.keyed_random import LARGEST_DRAW, below, normals
 from harness.spec.errors import AbsoluteGaussian, BitFlip, Nondeterministic, RelativeGaussian, Spike, StuckAt
+from suites.unit.numerics.perturbing import MODELS, key_for, label
 
 pytestmark = pytest.mark.unit
 SHAPE = (800, 1000)
