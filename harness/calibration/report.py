@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from harness.progress import Silent, Watcher
 
-SECONDS_BETWEEN_LINES = 10
 SECONDS = {"fast": "about a minute", "thorough": "about 20 minutes"}
 
 
@@ -24,19 +22,19 @@ class _Job:
     run: Callable[[Callable[[int], None]], Any]
 
 
-def calibration_report(thorough: bool, console: Console | None = None) -> dict[str, Any]:
-    """Simulate everything, with the cost said beforehand and progress on ``console`` (default: standard error).
+def calibration_report(thorough: bool, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Simulate everything; ``watcher`` is told of cost and progress.
 
     Returns JSON types: ``effort``, ``seconds``, ``coverage`` (stages with cells), ``gate``, ``early_stopping``,
     ``errors`` (wrong verdicts at the margin) and ``holds``. Equal calls give equal numbers, ``seconds`` apart.
     """
     jobs = _jobs(thorough)
     effort = "thorough" if thorough else "fast"
-    console = console or Console(stderr=True)
+    watcher = watcher or Silent()
     steps = sum(job.steps for jobs_of in jobs.values() for job in jobs_of)
-    console.print(f"calibration: {steps} settings, {SECONDS[effort]} on one core", highlight=False, soft_wrap=True)
+    watcher.cost(f"calibration: {steps} settings, {SECONDS[effort]} on one core")
     begun = time.perf_counter()
-    results = _run(jobs, console)
+    results = _run(jobs, watcher)
     coverage = [
         {"name": job.name, "cells": [cell.to_json() for cell in cells]}
         for job, cells in zip(jobs["coverage"], results["coverage"], strict=True)
@@ -82,23 +80,11 @@ def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
     }
 
 
-def _run(jobs: Mapping[str, Sequence[_Job]], console: Console) -> dict[str, list[Any]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _run(jobs: Mapping[str, Sequence[_Job]], watcher: Watcher) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    last = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        for kind, of_kind in jobs.items():
-            found[kind] = []
-            for job in of_kind:
-                bar, done = progress.add_task(job.name, total=job.steps), 0
-
-                def advance(count: int, bar: Any = bar, job: _Job = job) -> None:
-                    nonlocal done, last
-                    done += count
-                    progress.advance(bar, count)
-                    if not console.is_terminal and time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-                        last = time.monotonic()
-                        console.print(f"{job.name}: {done} of {job.steps}", highlight=False)
-
-                found[kind].append(job.run(advance))
+    for kind, of_kind in jobs.items():
+        found[kind] = []
+        for job in of_kind:
+            watcher.stage(job.name, job.steps)
+            found[kind].append(job.run(watcher.advance))
     return found

@@ -15,7 +15,7 @@ from harness.checkpoints.modes import MERGED, UNMERGED
 from harness.checkpoints.opening import LORA, NOT_RECORDED, REVISION, Opened, open_checkpoint
 from harness.checkpoints.settings import compose_settings, own_settings
 
-__all__ = ["NOT_RECORDED", "AnyCheckpoint", "Named", "Opened", "Source", "as_source", "path_of", "resolve"]
+__all__ = ["NOT_RECORDED", "AnyCheckpoint", "CheckpointRef", "Opened", "Source", "as_source", "path_of", "resolve"]
 __all__ += ["resolve_again"]
 
 
@@ -70,7 +70,7 @@ def _resolved(opened: Opened, cache: Path | None = None) -> Source:
 
 
 @dataclass(frozen=True)
-class Named:
+class CheckpointRef:
     """A checkpoint as the command line names it, with the options of :func:`resolve`: nothing is read yet."""
 
     path: Path
@@ -78,7 +78,7 @@ class Named:
     adapter: str = MERGED
 
 
-AnyCheckpoint: TypeAlias = Path | Named | Opened | Source
+AnyCheckpoint: TypeAlias = Path | CheckpointRef | Opened | Source
 """A checkpoint named by its path alone, with options, opened, or resolved."""
 
 
@@ -93,7 +93,7 @@ def as_source(checkpoint: AnyCheckpoint) -> Source:
         return checkpoint
     if isinstance(checkpoint, Opened):
         return _resolved(checkpoint)
-    named = Named(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+    named = CheckpointRef(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     return resolve(named.path, base=named.base, adapter=named.adapter)
 
 

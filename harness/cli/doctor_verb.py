@@ -63,8 +63,10 @@ def _examine(need: tuple[str, ...], quick: bool, as_json: bool) -> bool:
 
 def _calibrate(thorough: bool, cells: bool, as_json: bool) -> bool:
     from harness.calibration.report import calibration_report
+    from harness.reports.progress import shown
 
-    report = calibration_report(thorough)
+    with shown() as watcher:
+        report = calibration_report(thorough, watcher)
     if as_json:
         click.echo(json.dumps(report, indent=2, allow_nan=False))
     else:

@@ -29,11 +29,13 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
     """
     options.set_up_logging(given["verbose"])
     spec = options.build_spec(given)
-    from harness.checkpoints.source import Named
-    from harness.cli.evaluation import evaluate_with_progress
+    from harness.checkpoints.source import CheckpointRef
+    from harness.evaluate.api import evaluate
+    from harness.reports.progress import shown
 
-    source = Named(checkpoint, given["base"], given["adapter"])
-    run = evaluate_with_progress(source, spec, out, options=options.engine_options_of(given), device=given["device"])
+    source = CheckpointRef(checkpoint, given["base"], given["adapter"])
+    with shown() as watcher:
+        run = evaluate(source, spec, out, options.engine_options_of(given), given["device"], watcher=watcher)
     from harness.cli.output import show_run
 
     if show_run(run, as_json, ledger).status == INVALID_EVIDENCE:

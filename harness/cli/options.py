@@ -9,22 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from harness.exceptions import HarnessError
 from harness.gate_options import LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
-from harness.gates.policy import GatePolicy
-from harness.gates.policy_file import load_policy
-from harness.spec import (
-    EngineOptions,
-    EvalSpec,
-    NoiseSpec,
-    check_levels,
-    default_levels,
-    load_noises,
-    parse_levels,
-    parse_noise,
-    parse_noises,
-    parse_quantization,
-)
+from harness.spec import EngineOptions, EvalSpec, parse_quantization
+from harness.spec.reading import read_noise
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
 
@@ -95,7 +82,7 @@ folder_option = shared("baselines-dir")
 
 def build_spec(given: dict[str, Any]) -> EvalSpec:
     """The specification of :data:`spec_options`. Raises :class:`HarnessError` for contradictions."""
-    noise, levels = resolve_noise(given["noise"], given["noise_levels"])
+    noise, levels = read_noise(given["noise"], given["noise_levels"])
     return EvalSpec(
         task=given["task"],
         data=given["data"],
@@ -117,54 +104,6 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
 def engine_options_of(given: dict[str, Any]) -> EngineOptions:
     """How to run: the values of :data:`engine_options`. Raises :class:`HarnessError`."""
     return EngineOptions(given["batch_size"], given["workers"], given["timeout"], given["allow_mixed_code"])
-
-
-def build_policy(given: dict[str, Any], others: tuple[str, ...] = ()) -> GatePolicy:
-    """The policy of the file ``--policy``, or of ``--margin``, ``--force`` and the options called ``others``."""
-    own = {name: given[name] for name in ("margin", *others) if given[name] is not None}
-    own |= {"force": True} if given.get("force") else {}
-    if given["policy"] is None:
-        return GatePolicy(**own)
-    if own:
-        name = next(iter(own)).replace("_", "-")
-        raise HarnessError(f"--policy {given['policy']} with --{name}", "rules come from one place", "drop one of them")
-    return load_policy(given["policy"])
-
-
-def resolve_noise(text: str, levels: str | None) -> tuple[NoiseSpec, tuple[float, ...]]:
-    """Noise without a strength, and the levels: from ``levels``, else 0 and the strength that ``text`` gives.
-
-    ``text`` is a specification or the path of a ``.toml`` file that holds exactly one. Raises :class:`HarnessError`.
-    """
-    noise = _one_noise(text)
-    strength = noise.error.strength
-    if strength is None or noise.level is None:
-        return noise, default_levels(noise.error) if levels is None else parse_levels(levels, noise.error)
-    if levels is not None:
-        raise HarnessError(
-            f"--noise {text!r} has a {strength} and --noise-levels {levels} gives others",
-            f"the {strength} may come from one place only",
-            "drop one of the two",
-        )
-    if noise.level == 0:
-        raise HarnessError(f"--noise {text!r}", f"{strength} 0 changes nothing", f"give a {strength} above 0")
-    return noise.without_level, check_levels((0.0, noise.level), noise.error)
-
-
-def every_noise(text: str) -> tuple[NoiseSpec, ...]:
-    """The specifications of ``text``: one or several separated by ``;``, or the path of a ``.toml`` file with them."""
-    return load_noises(text) if text.strip().endswith(".toml") else parse_noises(text)
-
-
-def _one_noise(text: str) -> NoiseSpec:
-    if not text.strip().endswith(".toml"):
-        return parse_noise(text)
-    found = every_noise(text)
-    if len(found) > 1:
-        raise HarnessError(
-            f"--noise {text!r} holds {len(found)} noise tables", "an evaluation runs one", "give a file with one"
-        )
-    return found[0]
 
 
 def set_up_logging(verbose: bool) -> None:

@@ -12,7 +12,9 @@ from harness.baselines.book import load_named
 from harness.cli import options
 from harness.exceptions import HarnessError
 from harness.gates.forecast import ASSUMED_DISCORDANCE, LevelForecast, forecast, joint_odds, joint_sentence
+from harness.gates.policy_file import policy_given
 from harness.spec import ATTENTIONS, DTYPES, nearest
+from harness.spec.reading import read_noises
 
 
 @click.command("plan")
@@ -61,8 +63,8 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
         if given[option] not in known:
             raise HarnessError(f"--{option} {given[option]}", nearest(given[option], known))
     options.set_up_logging(False)
-    noises = options.every_noise(given["noise"])
-    from harness.cli.planning import from_checkpoint, from_config, plan_report
+    noises = read_noises(given["noise"])
+    from harness.evaluate.planning import from_checkpoint, from_config, plan_report
 
     if checkpoint is not None:
         source = from_checkpoint(checkpoint, noises, given)
@@ -73,7 +75,7 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
 
 
 def _power(given: dict[str, Any]) -> tuple[LevelForecast, ...]:
-    baseline, policy = load_named(given["baselines_dir"], given["name"]), options.build_policy(given)
+    baseline, policy = load_named(given["baselines_dir"], given["name"]), policy_given(given)
     policy.check_judged(policy.levels or baseline.arm.outcomes)
     return forecast(baseline.arm, policy, given["discordance"])
 

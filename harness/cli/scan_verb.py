@@ -65,10 +65,12 @@ def command(checkpoint: Path, policy: str, modules: bool, out: Path | None, as_j
     if policy not in POLICIES:
         raise HarnessError(f"--policy {policy}", f"it is one of {', '.join(POLICIES)}", nearest(policy, POLICIES))
     spec = _spec(checkpoint, given)
-    from harness.cli.scan_progress import scan_with_progress
+    from harness.diagnostics.scan_run import scan
+    from harness.reports.progress import shown
     from harness.reports.scan_report import print_scan, scan_report, write_scan
 
-    result = scan_with_progress(spec, out)
+    with shown() as watcher:
+        result = scan(spec, out, watcher)
     files = write_scan(out, result, policy) if out is not None else ()
     if as_json:
         click.echo(json.dumps(scan_report(result, policy), indent=2, allow_nan=False))

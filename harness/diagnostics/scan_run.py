@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -22,37 +22,13 @@ from harness.diagnostics.weights import Source, open_source, scan_weights
 from harness.evaluate.device import device_name, out_of_memory_as
 from harness.evaluate.generation import Decoding, Prompt, greedy
 from harness.exceptions import StoreError
+from harness.noise import environment
 from harness.numerics.quant_measure import measure_quantization
+from harness.progress import Silent, Watcher, duration
 
 _PROBE_STEPS, _PROBE_ELEMENTS = 4, 1 << 16
 CLEAN = "clean answers"
 EFFECT, FINGERPRINT = "effect", "fingerprint"
-
-
-class Watcher(Protocol):
-    """Told of what a scan will cost and how far it is."""
-
-    def cost(self, line: str) -> None:
-        """One line before the work it speaks of."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A new stage of ``total`` steps."""
-
-    def advance(self, count: int) -> None:
-        """``count`` steps of the stage are done."""
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def cost(self, line: str) -> None:
-        """Nothing."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Nothing."""
-
-    def advance(self, count: int) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +43,12 @@ class _Scan:
 
 
 def scan(spec: ScanSpec, out: Path | None = None, watcher: Watcher | None = None) -> ScanResult:
-    """Scans as ``spec`` says; with ``out``, every finished part is kept there and not done again.
+    """Scan as ``spec`` says; with ``out``, every finished part is kept there and not done again.
 
-    Raises :class:`harness.exceptions.HarnessError` for bad input; Ctrl-C loses the running part alone.
+    Raises :class:`harness.exceptions.HarnessError` for bad input, and in a process whose ``HARNESS_NOISE`` would
+    perturb the clean arm too; Ctrl-C loses the running part alone.
     """
+    environment.refuse("a scan")
     source = open_source(spec.checkpoint, spec.include, spec.adapter, spec.base)
     settings = spec.settings()
     with ScanStore.open(out, {"settings": settings, **source.identity}) as store:
@@ -215,8 +193,3 @@ def _effect_cost(loaded: Loaded, spec: ScanSpec, variants: int) -> str:
         f"answers, {len(prepared.items)} items; at most {forwards * (variants + 1):,} forwards, at most "
         f"{duration(each * forwards * (variants + 1))} (measured on a probe batch)"
     )
-
-
-def duration(seconds: float) -> str:
-    """``12 s`` or ``5 min``."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,21 @@ def load_policy(path: Path) -> GatePolicy:
         return policy_of(table)
     except HarnessError as error:
         raise HarnessError(f"policy {path}: {error}") from None
+
+
+def policy_given(given: Mapping[str, Any], others: Sequence[str] = ()) -> GatePolicy:
+    """Return the policy of the file ``given["policy"]``, or of margin, force and the options called ``others``.
+
+    Raises :class:`HarnessError` where both are given.
+    """
+    own = {name: given[name] for name in ("margin", *others) if given[name] is not None}
+    own |= {"force": True} if given.get("force") else {}
+    if given["policy"] is None:
+        return GatePolicy(**own)
+    if own:
+        name = next(iter(own)).replace("_", "-")
+        raise HarnessError(f"--policy {given['policy']} with --{name}", "rules come from one place", "drop one of them")
+    return load_policy(given["policy"])
 
 
 def policy_of(table: Mapping[str, Any]) -> GatePolicy:

@@ -13,16 +13,17 @@ from filelock import FileLock
 
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline
-from harness.cli.gate_verb import CHANGES, changed, default_run_folder, early_plan, order_seed_of, refuse_changes
-from harness.cli.options import build_policy, engine_options_of, resolve_noise
 from harness.exceptions import HarnessError
 from harness.gates import GatePolicy, GateResult, gate
 from harness.gates.early import EarlyPlan
 from harness.gates.early_runs import is_finished, run_to_judge
+from harness.gates.policy_file import policy_given
+from harness.library.for_gate import CHANGES, changed, default_run_folder, early_plan, order_seed_of, refuse_changes
 from harness.pytest_plugin.settings import Given
 from harness.record import Arm
 from harness.runs.loaded import Run, complete_run, is_run, load_run
-from harness.spec import EvalSpec, default_levels, parse_levels
+from harness.spec import EngineOptions, EvalSpec, default_levels, parse_levels
+from harness.spec.reading import read_noise
 
 SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens")
 MADE_AS_IT_WAS = ("base", *CHANGES, *SPEC_FIELDS, "noise", "noise_levels")
@@ -40,7 +41,7 @@ def spec_of(given: Mapping[str, Any], baseline: Baseline | None) -> EvalSpec:
     changes: dict[str, Any] = {name: given[name] for name in SPEC_FIELDS if given[name] is not None}
     noise = base.noise
     if given["noise"] is not None:
-        noise, changes["levels"] = resolve_noise(given["noise"], given["noise_levels"])
+        noise, changes["levels"] = read_noise(given["noise"], given["noise_levels"])
         changes["noise"] = noise
         if given["noise_levels"] is None and changes["levels"] == default_levels(noise.error):
             changes["levels"] = base.levels
@@ -97,12 +98,15 @@ class Evaluations:
             return self._evaluate(lambda: self._evaluated(source, out, plan, held))
 
     def _evaluated(self, source: Any, out: Path, plan: EarlyPlan | None, held: Baseline | None) -> Run:
-        from harness.cli.evaluation import evaluate_with_progress
+        from harness.evaluate.api import evaluate
         from harness.evaluate.early import EarlyStopping
+        from harness.reports.progress import shown
 
         early = None if plan is None or held is None else EarlyStopping(plan, held.arm)
-        how = engine_options_of(self.given)
-        return evaluate_with_progress(source, self.spec, out, options=how, device=self.given["device"], early=early)
+        given = self.given
+        how = EngineOptions(given["batch_size"], given["workers"], given["timeout"], given["allow_mixed_code"])
+        with shown() as watcher:
+            return evaluate(source, self.spec, out, how, given["device"], early, watcher)
 
     def _evaluate(self, work: Callable[[], Run]) -> Run:
         """Progress is shown where a terminal can show it."""
@@ -133,7 +137,7 @@ _BASELINE = "give --robustness-baseline=NAME"
 
 def policy_of(given: Mapping[str, Any]) -> GatePolicy:
     """The rules: of the policy file, or of the options. Raises :class:`HarnessError`."""
-    return build_policy(dict(given), ("min_retention", "across", "early_stop"))
+    return policy_given(given, ("min_retention", "across", "early_stop"))
 
 
 def _is_whole(run: Run, plan: EarlyPlan | None, held: Baseline | None) -> bool:

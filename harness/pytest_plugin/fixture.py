@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import pytest
 
 from harness.baselines.file import Baseline
-from harness.cli.gate_verb import attempt_of
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import INVALID, PASS, GatePolicy, GateResult, LevelComparison, LevelVerdict, compare_levels
+from harness.library.gate import attempt_of
 from harness.pytest_plugin.evaluations import Evaluations, policy_of
 from harness.pytest_plugin.rows import PROPERTY, VERDICT_PROPERTY, points
 from harness.pytest_plugin.settings import SETTINGS

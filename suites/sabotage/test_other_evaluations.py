@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from harness.cli.gate_verb import default_run_folder
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.exceptions import StoreError
+from harness.library.for_gate import default_run_folder
 from harness.spec import EvalSpec
 
 pytestmark = pytest.mark.contract

@@ -16,10 +16,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "harness"
 ORDER = (
-    *("exceptions", "thresholds", "installed", "revision", "coverage", "strict", "spec", "record", "answers", "ledger"),
-    *("quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines", "calibration"),
-    *("numerics", "noise", "checkpoints", "aqn", "integrations", "evaluate"),
-    *("diagnostics", "claims", "doctor", "reports", "cli", "pytest_plugin", "suites"),
+    *("exceptions", "thresholds", "installed", "revision", "coverage", "progress", "strict", "spec", "record"),
+    *("answers", "ledger", "quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines"),
+    *("calibration", "numerics", "noise", "checkpoints", "aqn", "integrations", "evaluate"),
+    *("diagnostics", "claims", "doctor", "reports", "library", "cli", "pytest_plugin", "suites"),
 )
 """From the bottom to the top: a part imports itself and what stands before it."""
 

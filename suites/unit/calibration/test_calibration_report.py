@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from harness.calibration import report as calibration
+from harness.reports import progress
 from harness.reports.calibration_tables import (
     coverage_rows,
     early_rows,
@@ -103,9 +104,10 @@ def test_options_of_the_calibration_need_it(cli: Verb, option: str) -> None:
 
 
 def test_a_pipe_gets_a_line_now_and_then(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "SECONDS_BETWEEN_LINES", -1)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1)
     console = Console(file=io.StringIO(), width=200)
-    assert calibration.calibration_report(False, console)["holds"]
+    with progress.shown(console) as watcher:
+        assert calibration.calibration_report(False, watcher)["holds"]
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "pairs: 1 of 1" in text
     assert "gate: 2 of 2" in text

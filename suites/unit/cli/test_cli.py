@@ -19,7 +19,7 @@ GATE = ("gate", "nowhere", "--baseline", "base")
 SCORE = ("score", "--completions", "nothing.jsonl", "--out", "run")
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown verb": (("evl",), "no verb 'evl'; did you mean 'eval'?"),
-    "unlike any verb": (("zzz",), "no verb 'zzz'; known: baseline, "),
+    "unlike any verb": (("zzz",), "no verb 'zzz'; known: aqn, baseline, "),
     "unknown baseline verb": (("baseline", "lst"), "No such command 'lst'"),
     "unknown option": ((*EVAL, "--itms", "5"), "No such option"),
     "option without value": ((*EVAL, "--items"), "Option '--items' requires an argument"),

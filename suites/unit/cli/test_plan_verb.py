@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.cli.calibration import Calibration, calibrate
-from harness.cli.expected import Width, expected_counts
-from harness.cli.planning import Source, from_config, plan_report
+from harness.evaluate.planning import Source, from_config, plan_report
 from harness.noise import build_plan, noisy
+from harness.noise.estimate.expected import Width, expected_counts
+from harness.noise.estimate.speed import Speed, measure_speed
 from harness.noise.flop_coverage import product_share
 from harness.record import FORWARD
 from harness.reports.plan_tables import grouped_rows, left_out_rows, pattern, plan_lines, width_text
@@ -40,10 +40,10 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured speeds that are the same on every machine: 4 ns an element, 2 GFLOP/s."""
 
-    def same(errors: Any, dtype: str, device: str) -> Calibration:
-        return Calibration({str(error): 4.0 for error in errors}, 2.0)
+    def same(errors: Any, dtype: str, device: str) -> Speed:
+        return Speed({str(error): 4.0 for error in errors}, 2.0)
 
-    monkeypatch.setattr("harness.cli.planning.calibrate", same)
+    monkeypatch.setattr("harness.evaluate.planning.measure_speed", same)
 
 
 def test_the_configuration_of_a_large_model_is_enough(cli: Verb, uncalibrated: None) -> None:
@@ -175,7 +175,7 @@ def test_the_overhead_is_elements_by_speed(toy: Any, uncalibrated: None) -> None
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_calibration_measures_something(dtype: str) -> None:
-    found = calibrate([RelativeGaussian(0.05), RelativeGaussian()], dtype, "cpu")
+    found = measure_speed([RelativeGaussian(0.05), RelativeGaussian()], dtype, "cpu")
     assert set(found.nanoseconds) == {"relative_gaussian(0.05)", "relative_gaussian"}
     assert all(0.01 < value < 1e5 for value in found.nanoseconds.values())
     assert 0.01 < found.gflops < 1e6
@@ -281,7 +281,7 @@ def test_a_model_that_needs_its_weights_is_one_line(cli: Verb, monkeypatch: pyte
     def fail(*arguments: object) -> None:
         raise RuntimeError("Tensor.item() cannot be called on meta tensors\nmore")
 
-    monkeypatch.setattr("harness.cli.planning.build_plan", fail)
+    monkeypatch.setattr("harness.evaluate.planning.build_plan", fail)
     said = cli("plan", "--config", QWEN, "--device", "cpu")
     assert said.code == 2
     assert "does not run without weights (RuntimeError: Tensor.item() cannot be called on meta tensors)" in said.line

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.cli.replaying import _parts
 from harness.evaluate.prepared import prepare
+from harness.evaluate.regenerate import _parts
 from harness.evaluate.run import evaluate
 from harness.evaluate.tasks import load_task
 from harness.reports.replay_view import printable

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress
 
 import harness.diagnostics.effect as effect_module
 import harness.diagnostics.weights as weights_module
-from harness.cli import scan_progress
 from harness.diagnostics.scan_store import LINES
+from harness.reports import progress
 
 pytestmark = pytest.mark.contract
 
@@ -174,10 +173,9 @@ def test_help_loads_no_torch() -> None:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_is_said_in_a_pipe_and_drawn_in_a_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
-    monkeypatch.setattr(scan_progress, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     console = Console(file=StringIO(), width=120, force_terminal=terminal)
-    with Progress(console=console, disable=not terminal) as progress:
-        shown = scan_progress.Shown(console, progress)
+    with progress.shown(console) as shown:
         shown.cost("about [5] s")
         shown.stage("weights", 3)
         shown.advance(2)

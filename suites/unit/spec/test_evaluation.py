@@ -2,7 +2,6 @@
 
 import pytest
 
-from harness.cli.options import resolve_noise
 from harness.evaluate.prepared import attention_for
 from harness.exceptions import HarnessError, NoiseSpecError
 from harness.spec import (
@@ -18,6 +17,7 @@ from harness.spec import (
     parse_noise,
 )
 from harness.spec.errors import AbsoluteGaussian, AbsoluteSaturation, Deadzone, Spike
+from harness.spec.reading import read_noise
 
 pytestmark = pytest.mark.unit
 FRACTIONS = [model() for model in ERROR_MODELS.values() if model.strength and model.unit == "fraction"]
@@ -149,7 +149,7 @@ def test_noise_on_attentions_products_asks_for_eager_attention(place, attention)
 def test_noise_and_levels_of_the_command_line(tmp_path, text, levels, noise, found):
     path = tmp_path / "mine.toml"
     path.write_text(dump_noises([parse_noise(text)]))
-    assert resolve_noise(text, levels) == resolve_noise(str(path), levels) == (noise, found)
+    assert read_noise(text, levels) == read_noise(str(path), levels) == (noise, found)
     assert EvalSpec("arith", noise=noise, levels=found).levels == found
 
 
@@ -166,7 +166,7 @@ def test_noise_and_levels_of_the_command_line(tmp_path, text, levels, noise, fou
 def test_contradictions_of_the_command_line(monkeypatch, tmp_path, text, levels, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HarnessError) as caught:
-        resolve_noise(text, levels)
+        read_noise(text, levels)
     assert words in str(caught.value)
 
 
@@ -174,7 +174,7 @@ def test_an_evaluation_runs_one_specification(tmp_path):
     path = tmp_path / "two.toml"
     path.write_text(dump_noises([NoiseSpec(), NoiseSpec(Deadzone())]))
     with pytest.raises(HarnessError, match="holds 2 noise tables; an evaluation runs one"):
-        resolve_noise(str(path), None)
+        read_noise(str(path), None)
     path.write_text('[[noise]]\nerror = "spkie"')
     with pytest.raises(NoiseSpecError, match="table 1: unknown error model 'spkie'"):
-        resolve_noise(str(path), None)
+        read_noise(str(path), None)

@@ -25,7 +25,7 @@ ASSUMED_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Speed:
     """``nanoseconds[str(error)]`` per element of the noise kernel that a run would use here; ``gflops`` of a
     product of (64, 1024) by (1024, 1024), in 10^9 floating-point operations per second."""
 
@@ -33,8 +33,8 @@ class Calibration:
     gflops: float
 
 
-def calibrate(errors: Iterable[ErrorModel], dtype: str, device: str) -> Calibration:
-    """Times the kernel for each of ``errors`` and one matrix product, in ``dtype`` on ``device``."""
+def measure_speed(errors: Iterable[ErrorModel], dtype: str, device: str) -> Speed:
+    """Time the kernel for each of ``errors`` and one matrix product, in ``dtype`` on ``device``."""
     place, kind = torch.device(device), getattr(torch, dtype)
     y = torch.linspace(-2, 2, BATCH * WIDTH, device=place).reshape(BATCH, WIDTH).to(kind)
     weight = torch.linspace(-1, 1, WIDTH * WIDTH, device=place).reshape(WIDTH, WIDTH).to(kind)
@@ -49,7 +49,7 @@ def calibrate(errors: Iterable[ErrorModel], dtype: str, device: str) -> Calibrat
             seconds = _fastest(functools.partial(kernel.perturb, error, y, key, level, real), place)
             nanoseconds[str(error)] = seconds * 1e9 / y.numel()
         seconds = _fastest(lambda: y @ weight, place)
-    return Calibration(nanoseconds, 2 * BATCH * WIDTH * WIDTH / seconds / 1e9)
+    return Speed(nanoseconds, 2 * BATCH * WIDTH * WIDTH / seconds / 1e9)
 
 
 def _fastest(function: Callable[[], object], device: torch.device) -> float:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoints.checking import check_config
-from harness.checkpoints.source import Named
-from harness.cli.calibration import BATCH, Calibration, calibrate
-from harness.cli.expected import Expected, Width, expected_counts
+from harness.checkpoints.source import CheckpointRef
 from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.evaluate.device import best_device, check_device, out_of_memory_as
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
+from harness.noise.estimate.expected import Expected, Width, expected_counts
+from harness.noise.estimate.speed import BATCH, Speed, measure_speed
 from harness.noise.flop_coverage import product_share
 from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_model
 from harness.noise.plan import InjectionPlan
@@ -40,7 +40,7 @@ def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str,
     """The checkpoint at ``path``, loaded as an evaluation would. Raises :class:`HarnessError`."""
     place = check_device(given["device"] or best_device())
     attention = choose_attention(given["attention"], noises)
-    named = Named(path, given["base"], given["adapter"])
+    named = CheckpointRef(path, given["base"], given["adapter"])
     with out_of_memory_as(f"checkpoint {path} on {place}", "give its config alone: --config"):
         model = load_checkpoint(named, given["dtype"], attention, place).model
     return Source(CHECKPOINT, path, model, given["dtype"], place)
@@ -60,7 +60,7 @@ def plan_report(source: Source, noises: Sequence[NoiseSpec], tokens: int) -> dic
     """Everything that the tables show, as JSON types, with one entry of ``plans`` for each of ``noises``."""
     plans = [_plan(source, noise) for noise in noises]
     counts = [expected_counts(plan, source.model) for plan in plans]
-    speed = calibrate(dict.fromkeys(noise.error for noise in noises), source.dtype, source.device)
+    speed = measure_speed(dict.fromkeys(noise.error for noise in noises), source.dtype, source.device)
     config = source.model.config
     return {
         source.kind: str(source.path),
@@ -93,7 +93,7 @@ def _plan(source: Source, noise: NoiseSpec) -> InjectionPlan:
 
 
 def _plan_json(
-    source: Source, plan: InjectionPlan, expected: Sequence[Expected], speed: Calibration, tokens: int
+    source: Source, plan: InjectionPlan, expected: Sequence[Expected], speed: Speed, tokens: int
 ) -> dict[str, Any]:
     share = product_share(plan, source.model, tokens)
     known = sum((line.width for line in expected if line.width is not None), Width())
@@ -133,7 +133,7 @@ def _line_json(line: Expected, tokens: int) -> dict[str, Any]:
 
 
 def _overhead(
-    plan: InjectionPlan, width: Width, share: Mapping[str, Any], speed: Calibration, tokens: int
+    plan: InjectionPlan, width: Width, share: Mapping[str, Any], speed: Speed, tokens: int
 ) -> dict[str, float]:
     """Seconds of noise and of products per token, where 64 sequences are computed together."""
     nanoseconds = speed.nanoseconds[str(plan.spec.error)]

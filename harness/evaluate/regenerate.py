@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from harness.evaluate.rendering import render
 from harness.evaluate.run import engine_of
 from harness.exceptions import CheckpointError, NotComparableError
 from harness.record import ItemResult, SiteCount
-from harness.reports.run_report import ledger_report
-from harness.runs.loaded import Run
+from harness.runs.draw import Draw, find_draw
+from harness.runs.loaded import Run, load_run
 from harness.spec import EngineOptions, EvalSpec
 
 _SHOWN = 40
@@ -60,10 +60,60 @@ def prepared_again(run: Run, checkpoint: Path | None, data: str | None, device: 
     return prepared
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """What came of one item generated again.
+
+    ``generations`` holds the clean and the noisy one, each beside its stored record, as JSON types; ``equal_tokens``
+    counts the tokens that the two have in common before they part, None where they are equal. ``counts`` is the ledger.
+    """
+
+    run: Run
+    draw: Draw
+    about: Mapping[str, Any]
+    equal_tokens: int | None
+    generations: tuple[Mapping[str, Any], ...]
+    counts: tuple[SiteCount, ...]
+
+    @property
+    def reproduced(self) -> bool:
+        """True where every generation is as it is stored."""
+        return all(generation["as_stored"] for generation in self.generations)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types, the ledger left out."""
+        return {
+            "run": str(self.run.path),
+            **self.about,
+            "equal_tokens": self.equal_tokens,
+            "generations": [dict(generation) for generation in self.generations],
+            "reproduced": self.reproduced,
+        }
+
+
 def replay(
-    run: Run, prepared: Prepared, item: str, level: float, seed: int
-) -> tuple[dict[str, Any], Sequence[SiteCount]]:
-    """The clean and the noisy generation of ``item``, each beside its stored record, as JSON types; and the ledger."""
+    run: Run | Path | str,
+    item: str,
+    level: float,
+    seed: int = 0,
+    checkpoint: Path | str | None = None,
+    data: str | None = None,
+    device: str | None = None,
+) -> Replayed:
+    """Generate ``item`` of the stored ``run`` again, alone, without noise and at ``level``, beside its records.
+
+    ``item`` is the item's hash or its unique beginning; ``checkpoint`` and ``data`` say where those of the run are now.
+    Raises :class:`harness.exceptions.HarnessError` for what the run does not hold, and
+    :class:`NotComparableError` where weights, settings or data are not what they were.
+    """
+    stored = run if isinstance(run, Run) else load_run(Path(run))
+    draw = find_draw(stored, item, level, seed)
+    where = None if checkpoint is None else Path(checkpoint)
+    return _replay(stored, prepared_again(stored, where, data, device), draw)
+
+
+def _replay(run: Run, prepared: Prepared, draw: Draw) -> Replayed:
+    item, level, seed = draw.item, draw.level, draw.seed
     stored = {(record.item, record.level, record.seed): record for record in run.results}
     wanted = dict.fromkeys(((0.0, 0), (level, seed)))
     results, counts = _generate(prepared, item, list(wanted))
@@ -72,8 +122,7 @@ def replay(
     decode = prepared.checkpoint.tokenizer.decode
     (asked,) = (found for found in prepared.items if found.key == item)
     generations = [_generation(result, stored[item, result.level, result.seed], parted, decode) for result in results]
-    report = {
-        "run": str(run.path),
+    about = {
         "checkpoint": str(prepared.checkpoint.path),
         "noise": str(prepared.spec.noise.at_level(level)),
         "device": prepared.device,
@@ -85,12 +134,8 @@ def replay(
         "prompt": render(prepared.checkpoint, prepared.task.messages(asked)),
         "level": level,
         "seed": seed,
-        "equal_tokens": parted,
-        "generations": generations,
-        "reproduced": all(generation["as_stored"] for generation in generations),
-        "ledger": ledger_report(counts),
     }
-    return report, counts
+    return Replayed(run, draw, about, parted, tuple(generations), tuple(counts))
 
 
 def _generate(

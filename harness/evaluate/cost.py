@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from harness.cli.calibration import calibrate
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.run import probe_seconds
 from harness.gates.forecast import ASSUMED_DISCORDANCE
+from harness.noise.estimate.speed import measure_speed
+from harness.progress import duration
 from harness.spec import TRANSFORMERS, EngineOptions
 from harness.stats import minimum_detectable_effect
 
@@ -17,7 +18,7 @@ SECONDS_TO_START = 60
 
 
 def cost_line(prepared: Prepared, left: int, options: EngineOptions) -> str:
-    """What the ``left`` generations will cost and what the run can tell, in one line."""
+    """Return what the ``left`` generations will cost and what the run can tell, in one line."""
     items, levels = len(prepared.items), len(prepared.spec.levels)
     effect = minimum_detectable_effect(ASSUMED_DISCORDANCE**0.5, items)
     seconds, bound, how = _seconds(prepared, left, options)
@@ -37,7 +38,7 @@ def _seconds(prepared: Prepared, left: int, options: EngineOptions) -> tuple[flo
     if prepared.spec.engine == TRANSFORMERS and prepared.loaded:
         batches = -(-left // options.batch_size)
         return probe_seconds(prepared, options.batch_size) * batches, "at most", "measured on a probe batch"
-    speed = calibrate([prepared.plan.spec.error], prepared.spec.dtype, "cpu")
+    speed = measure_speed([prepared.plan.spec.error], prepared.spec.dtype, "cpu")
     products = 2 * sum(weight.numel() for weight in prepared.checkpoint.model.parameters()) / speed.gflops
     noise = sum(site.columns for site in prepared.plan.sites) * max(speed.nanoseconds.values())
     forwards = -(-left // options.batch_size) * prepared.decoding.max_new_tokens
@@ -47,8 +48,3 @@ def _seconds(prepared: Prepared, left: int, options: EngineOptions) -> tuple[flo
         "about",
         f"estimated from this CPU's rates; another {SECONDS_TO_START} s until the engine has started",
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds below two minutes, else minutes."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,72 @@
+"""One call from a checkpoint to a stored run; behind ``harness eval``, ``harness gate`` and the pytest plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.checkpoints.source import AnyCheckpoint
+from harness.evaluate.cost import cost_line
+from harness.evaluate.early import EarlyStopping
+from harness.evaluate.prepared import Prepared, prepare
+from harness.evaluate.run import engine_of, whole
+from harness.evaluate.run import evaluate as run_prepared
+from harness.noise import environment
+from harness.progress import Silent, Watcher
+from harness.runs.loaded import Run, load_run
+from harness.spec import EngineOptions, EvalSpec
+
+STAGE = "records"
+
+
+def evaluate(
+    checkpoint: AnyCheckpoint | str,
+    spec: EvalSpec,
+    out: Path | str,
+    options: EngineOptions | None = None,
+    device: str | None = None,
+    early: EarlyStopping | None = None,
+    watcher: Watcher | None = None,
+) -> Run:
+    """Evaluate ``checkpoint`` under ``spec`` into the run folder ``out``, or resume it, and return the stored run.
+
+    ``options`` says how it is run; no result depends on that. ``device`` is ``"cpu"``, ``"cuda"``, ... (default: the
+    accelerator, else the CPU). With ``early`` it may stop before all items are evaluated. ``watcher`` is told of cost
+    and progress. A finished run is returned as it is.
+
+    Raises :class:`harness.exceptions.HarnessError` for bad input, for a folder that holds another run, and in a
+    process whose ``HARNESS_NOISE`` would perturb the clean arm too.
+    """
+    environment.refuse("an evaluation")
+    options, watcher, out = options or EngineOptions(), watcher or Silent(), Path(out)
+    named = Path(checkpoint) if isinstance(checkpoint, str) else checkpoint
+    prepared = prepare(named, spec, device, outline=options.workers > 1)
+    if early is not None:
+        prepared = early.ordered(prepared)
+    engine = engine_of(prepared, options, device)
+    parts = whole if early is None else early.parts
+    advance = _told(watcher, prepared, options, lambda: early is not None and early.finished(load_run(out)))
+    run_prepared(prepared, out, options.batch_size, advance, parts, engine, options.mixed_code)
+    return load_run(out)
+
+
+def _told(
+    watcher: Watcher, prepared: Prepared, options: EngineOptions, stopped: Callable[[], bool]
+) -> Callable[[int], None]:
+    """Return what tells ``watcher`` of the records there already, then of those of every batch.
+
+    The cost is said once the run folder is known to be good, and only where something is left to do.
+    """
+    begun = False
+
+    def advance(count: int) -> None:
+        nonlocal begun
+        if begun:
+            watcher.advance(count)
+            return
+        begun, total = True, prepared.draws
+        if count < total and not stopped():
+            watcher.cost(cost_line(prepared, total - count, options))
+        watcher.stage(STAGE, total, count)
+
+    return advance

@@ -1,0 +1,107 @@
+"""What a gate evaluates a checkpoint with: its baseline's own specification, changed only where the gate says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.baselines.file import Baseline, dump
+from harness.checkpoints.modes import MERGED
+from harness.exceptions import HarnessError, NotComparableError
+from harness.gates.early import EarlyPlan, check_independent, plan_of
+from harness.gates.policy import GatePolicy
+from harness.revision import FILES, MEASURING, revision
+from harness.runs.manifest import digest
+from harness.spec import EngineOptions, EvalSpec, parse_quantization
+
+if TYPE_CHECKING:
+    from harness.checkpoints.source import Source
+
+RUNS = Path("runs")
+CHANGES = ("data", "engine", "dtype", "attention", "quantize")
+"""What a gate may evaluate otherwise than its baseline was."""
+
+
+@dataclass(frozen=True)
+class GateEvaluation:
+    """How a gate evaluates a checkpoint; what is None is as in the baseline's own specification.
+
+    ``base`` and ``adapter`` are those of :class:`harness.checkpoints.source.CheckpointRef`, ``data`` is a file of the
+    task's items, ``quantize`` the text of :func:`harness.spec.parse_quantization`. ``out`` is the run folder (default:
+    one under ``runs`` that the same evaluation resumes). No result depends on ``options`` and ``device``.
+    """
+
+    base: Path | None = None
+    adapter: str = MERGED
+    data: str | None = None
+    engine: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
+    quantize: str | None = None
+    out: Path | None = None
+    options: EngineOptions = field(default_factory=EngineOptions)
+    device: str | None = None
+
+
+def baseline_spec(baseline: Baseline) -> EvalSpec:
+    """Return the baseline's own evaluation specification. Raises :class:`NotComparableError` where it has none."""
+    if baseline.spec is None:
+        raise NotComparableError(
+            f"baseline {baseline.name} is external, uncertified",
+            "it holds no evaluation specification to repeat",
+            "score the checkpoint's completions with harness score and gate that run",
+        )
+    return EvalSpec.from_json(dict(baseline.spec))
+
+
+def order_seed_of(baseline: Baseline) -> int:
+    """Return the seed of the items' random order under early stopping: that of the baseline's choice of items."""
+    return 0 if baseline.spec is None else int(baseline.spec["item_seed"])
+
+
+def early_plan(policy: GatePolicy, baseline: Baseline) -> EarlyPlan | None:
+    """Return the rule by which an evaluation for a gate against ``baseline`` stops early, ``None`` without it.
+
+    Raises :class:`HarnessError` where ``policy`` asks for it and the baseline's items share their draws.
+    """
+    levels = policy.levels or tuple(baseline.arm.outcomes)
+    plan = plan_of(policy, levels, order_seed_of(baseline), digest(dump(baseline)))
+    if plan is not None:
+        check_independent(plan, baseline.arm)
+    return plan
+
+
+def default_run_folder(
+    checkpoint: Path | Source, spec: EvalSpec, folder: Path = RUNS, plan: EarlyPlan | None = None
+) -> Path:
+    """Return where a gate keeps its evaluation: the same checkpoint, data, specification, rule of early stopping and
+    sources of the harness resume the same folder."""
+    from harness.checkpoints.source import as_source
+
+    data = Path(spec.data) if spec.data is not None else None
+    content = hashlib.sha256(data.read_bytes()).hexdigest() if data is not None and data.is_file() else ""
+    source = as_source(checkpoint)
+    parts = [source.weights, source.settings, content, json.dumps(spec.to_json()), revision(MEASURING, FILES)]
+    parts += [] if plan is None else [json.dumps(plan.to_json())]
+    label = digest("|".join(parts))
+    return folder / f"gate-{source.path.resolve().name}-{label}"
+
+
+def refuse_changes(target: Path, given: Mapping[str, Any], names: Sequence[str] = ("base", *CHANGES)) -> None:
+    """Raise :class:`HarnessError` where ``given`` asks ``target``, a finished run, for another evaluation."""
+    for name in names:
+        if given[name] is not None:
+            option = f"--{name.replace('_', '-')} {given[name]}"
+            raise HarnessError(option, f"{target} is a run, made as it was made", "give the checkpoint")
+
+
+def changed(spec: EvalSpec, given: Mapping[str, Any]) -> EvalSpec:
+    """Return ``spec`` with what ``given`` says of :data:`CHANGES` in place of its own."""
+    changes = {name: given[name] for name in CHANGES if name != "quantize" and given[name] is not None}
+    if given["quantize"] is not None:
+        changes["quantization"] = parse_quantization(given["quantize"])
+    return replace(spec, **changes)

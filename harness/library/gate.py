@@ -1,0 +1,125 @@
+"""One call from a run or a checkpoint to a verdict against a baseline; behind ``harness gate``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.baselines.book import load_named
+from harness.baselines.file import Baseline, dump
+from harness.exceptions import StoreError
+from harness.gates import GateResult
+from harness.gates import gate as judge
+from harness.gates.early import EarlyPlan
+from harness.gates.early_runs import run_to_judge
+from harness.gates.forecast import forecast, joint_sentence
+from harness.gates.policy import GatePolicy
+from harness.library.for_gate import (
+    GateEvaluation,
+    baseline_spec,
+    changed,
+    default_run_folder,
+    early_plan,
+    order_seed_of,
+    refuse_changes,
+)
+from harness.progress import Watcher
+from harness.runs.attempts import Attempt, count_attempt
+from harness.runs.loaded import Run, is_run
+from harness.runs.manifest import digest
+from harness.runs.verdicts import check_verdict, keep_verdict, verdict_file
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A verdict with what it was reached from.
+
+    ``attempts`` is what :func:`harness.runs.attempts.count_attempt` knows of the gatings of this run; ``repeated`` says
+    that a verdict stored earlier is this one, byte for byte; ``unkept`` says why the verdict could not be stored (empty
+    where it was).
+    """
+
+    run: Run
+    baseline: Baseline
+    result: GateResult
+    attempts: Any
+    repeated: bool
+    unkept: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """PASS, FAIL, INCONCLUSIVE or INVALID."""
+        return self.result.verdict
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1, 3 or 4, in the order of :attr:`verdict`."""
+        return self.result.exit_code
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types: the result, and the attempts."""
+        return self.result.to_json() | {"attempts": self.attempts}
+
+
+def gate(
+    target: Path | str,
+    baseline: Baseline | Path | str,
+    policy: GatePolicy | None = None,
+    evaluation: GateEvaluation | None = None,
+    watcher: Watcher | None = None,
+    baselines_dir: Path | str = "baselines",
+) -> Gated:
+    """Judge ``target``, a finished run or a checkpoint, against ``baseline`` (a file, or a name in ``baselines_dir``).
+
+    A checkpoint is evaluated first, with the baseline's own specification changed as ``evaluation`` says; ``watcher``
+    is told of cost and progress. The attempt is counted and the verdict kept beside the run, which makes a verdict that
+    changes with equal records an error. INVALID, FAIL and INCONCLUSIVE are results and no errors.
+
+    Raises :class:`harness.exceptions.HarnessError` for bad input, and
+    :class:`harness.exceptions.NotComparableError` where nothing can be judged at all.
+    """
+    target, policy, evaluation = Path(target), policy or GatePolicy(), evaluation or GateEvaluation()
+    held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
+    policy.check_judged(policy.levels or held.arm.outcomes)
+    plan = early_plan(policy, held)
+    if is_run(target):
+        refuse_changes(target, vars(evaluation))
+        run = run_to_judge(target, plan, held.arm)
+    else:
+        log.info("%s", joint_sentence(forecast(held.arm, policy)))
+        run = _evaluated(target, held, plan, evaluation, watcher)
+    result = judge(run.arm, held.arm, policy, order_seed_of(held))
+    kept = verdict_file(run.path, dump(held), repr(policy))
+    repeated = check_verdict(kept, result.to_json())
+    attempts = count_attempt(run.path, attempt_of(held, policy, result))
+    unkept = ""
+    if not repeated:
+        try:
+            keep_verdict(kept, result.to_json())
+        except StoreError as error:  # the verdict stands, also where its run lies on a read-only disk
+            unkept = str(error)
+    return Gated(run, held, result, attempts, repeated, unkept)
+
+
+def attempt_of(baseline: Baseline, policy: GatePolicy, result: GateResult, session: str = "") -> Attempt:
+    """Return what is kept of a gating; ``session`` names the test session that judges level by level."""
+    limits = (policy.margin, policy.margins, policy.min_retention, policy.retentions)
+    return Attempt(digest(dump(baseline)), repr(limits), repr(policy), result.verdict, session)
+
+
+def _evaluated(
+    target: Path, held: Baseline, plan: EarlyPlan | None, evaluation: GateEvaluation, watcher: Watcher | None
+) -> Run:
+    from harness.checkpoints.source import resolve
+    from harness.evaluate.api import evaluate
+    from harness.evaluate.early import EarlyStopping
+
+    spec = changed(baseline_spec(held), vars(evaluation))
+    source = resolve(target, base=evaluation.base, adapter=evaluation.adapter)
+    out = evaluation.out or default_run_folder(source, spec, plan=plan)
+    early = None if plan is None else EarlyStopping(plan, held.arm)
+    return evaluate(source, spec, out, evaluation.options, evaluation.device, early, watcher)

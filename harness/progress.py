@@ -1,0 +1,36 @@
+"""What long work tells whoever watches it: its cost, its stages and how far it is (standard library only)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """Told of what the work will cost and how far it is; printing is the business of whoever watches."""
+
+    def cost(self, line: str) -> None:
+        """Take one line before the work it speaks of."""
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        """Begin a stage of ``total`` steps, ``done`` of which were done before."""
+
+    def advance(self, count: int) -> None:
+        """Take note that ``count`` more steps of the stage are done."""
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def cost(self, line: str) -> None:
+        """Do nothing."""
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        """Do nothing."""
+
+    def advance(self, count: int) -> None:
+        """Do nothing."""
+
+
+def duration(seconds: float) -> str:
+    """Return seconds below two minutes, else minutes: ``90 s``, ``3 min``."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
