@@ -92,7 +92,7 @@ def replay_records(prepared: Prepared, store: Store) -> None:
     says so.
     """
     results, stored, there = store.results(), store.stored(), store.replays(REPLAYED)
-    reason = unknown(prepared.plan.spec.error.name, [site.name for site in prepared.plan.sites])
+    reason = unknown(prepared.plan.spec.error, [site.name for site in prepared.plan.sites])
     missing = {
         level: [name for name in chosen(results, stored, level) if name not in there]
         for level in prepared.spec.levels

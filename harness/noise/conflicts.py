@@ -9,7 +9,6 @@ from torch import nn
 from harness.exceptions import NoiseSpecError
 from harness.noise.kinds import ModelView, class_names
 from harness.noise.paths import ADAPTERS, adapter_parts, enumerated, matching
-from harness.spec.errors import FakeQuant
 from harness.spec.noise import NoiseSpec
 from harness.spec.operators import OPS
 
@@ -29,12 +28,13 @@ def check_conflicts(view: ModelView, spec: NoiseSpec, chosen: tuple[str, ...]) -
     _check_patterns(view, spec, chosen)
     _check_shared(view, chosen)
     _check_nested(view, chosen)
-    if spec.at == "weight" and not isinstance(spec.error, FakeQuant):
+    if spec.at == "weight" and spec.error.recipe is None:
         _check_tied(view, chosen)
 
 
 def _check_tiles(spec: NoiseSpec) -> None:
-    if isinstance(spec.error, FakeQuant) and spec.error.recipe.format.rows > 1 and spec.at != "weight":
+    recipe = spec.error.recipe
+    if recipe is not None and recipe.format.rows > 1 and spec.at != "weight":
         raise NoiseSpecError(
             f"{spec.error} at:{spec.at}",
             "its tiles span several rows, and which rows stand together hangs on the batch",
@@ -48,7 +48,7 @@ def _check_adapters(spec: NoiseSpec, chosen: tuple[str, ...]) -> None:
         parts = adapter_parts(path)
         asking = (*matching(spec.include, path, whole=False), *matching(spec.modules, path, whole=True))
         literal = {component for pattern in asking for component in pattern.split(".")}
-        based = isinstance(spec.error, FakeQuant) and set(parts) == {ADAPTERS[0]}  # quantized under its adapter
+        based = spec.error.recipe is not None and set(parts) == {ADAPTERS[0]}  # quantized under its adapter
         if parts and literal.isdisjoint(parts) and not based:
             found.setdefault(parts[0], []).append(path)
     if not found:

@@ -17,7 +17,6 @@ from harness.noise.scores import score_keys, score_table
 from harness.noise.sites import CONV1D, FUNCTION, LINEAR, SOFTMAX, Site
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key, stream_keys
 from harness.record import BACKWARD, FORWARD, RECOMPUTE
-from harness.spec.errors import FakeQuant
 
 _Measured = tuple[Tensor, int, int, Tensor]
 """The perturbed tensor, its real rows, its real elements, and what the kernel measured."""
@@ -116,10 +115,10 @@ class Injector:
         real = torch.ones(height, 1, dtype=torch.bool, device=y.device)
         flat = y.detach().reshape(height, width)
         key = DrawKey(keys, columns)
-        if isinstance(frame.error, FakeQuant):
+        if frame.error.recipe is not None:
             # blocks run along the contraction dimension, which Conv1D stores first
             turned = site.op == CONV1D
-            after, sums = self._kernel.quantize(frame.error, flat, key, frame.level, turned)
+            after, sums = self._kernel.quantize(frame.error.recipe, flat, key, frame.level, turned)
         else:
             after, sums = self._kernel.perturb(frame.error, flat, key, frame.level, real)
         measured = after.reshape(y.shape), height, y.numel(), sums

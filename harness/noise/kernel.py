@@ -15,7 +15,8 @@ from harness.numerics import native
 from harness.numerics.error_models import perturb
 from harness.numerics.keyed_random import DrawKey, Keys
 from harness.numerics.quantizer import EAGER_CHUNK, EAGER_CHUNK_ELSEWHERE, quantized
-from harness.spec.errors import ErrorModel, FakeQuant, RelativeGaussian
+from harness.spec.error_base import RELATIVE, ErrorModel
+from harness.spec.formats import Recipe
 
 MEASURES = ("changed", "nonzero", "nonfinite", "signal", "error", "relative")
 """The sums measured, in order; the first three are counts."""
@@ -77,7 +78,7 @@ class Kernel:
         real elements only. Padding is perturbed too, but not measured. No temporary is larger than ``y``; where nobody
         else has ``y`` (``own``), a kernel made with ``in_place`` may overwrite it.
         """
-        if self._compiled and isinstance(error, RelativeGaussian):
+        if self._compiled and error.gaussian == RELATIVE:
             if y.device.type == "cpu":
                 if native.available(y.dtype) and native.fits(y, key, real):
                     return native.perturb(y, key, level, real, self._in_place and own)
@@ -91,7 +92,7 @@ class Kernel:
         return _in_chunks(_eager(error), y, *key.rows, *key.columns, strength, real)
 
     def quantize(
-        self, error: FakeQuant, y: Tensor, key: DrawKey, level: float, turned: bool = False
+        self, recipe: Recipe, y: Tensor, key: DrawKey, level: float, turned: bool = False
     ) -> tuple[Tensor, Tensor]:
         """``(y', sums)`` as :meth:`perturb` gives them, for a weight ``y`` (rows, columns), quantized as a whole.
 
@@ -101,7 +102,7 @@ class Kernel:
         if level:
             matrix = y.t().contiguous() if turned else y
             draws = DrawKey(_turned(key.columns), _turned(key.rows)) if turned else key
-            after = quantized(matrix, error.recipe, draws)
+            after = quantized(matrix, recipe, draws)
             after = torch.where(torch.isfinite(y), after.t() if turned else after, y)
         else:
             after = y.clone()

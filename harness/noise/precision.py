@@ -10,7 +10,6 @@ from torch import nn
 from harness.noise.kinds import ModelView
 from harness.noise.paths import ADAPTERS, adapter_parts, matching
 from harness.noise.sites import output_head
-from harness.spec.errors import FakeQuant
 from harness.spec.noise import NoiseSpec
 
 BY_DEFAULT = "kept in high precision by default"
@@ -23,7 +22,7 @@ def kept_precise(model: nn.Module, view: ModelView, spec: NoiseSpec) -> Mapping[
     Empty for other error models, and for results (``at:output``). A pattern of ``include:`` or ``module:`` that spells
     the module's own name asks for it; ``op:embedding`` asks for embeddings.
     """
-    if not isinstance(spec.error, FakeQuant) or spec.at == "output":
+    if spec.error.recipe is None or spec.at == "output":
         return {}
     head = output_head(model)
     found = {}

@@ -32,12 +32,7 @@ from harness.runs.replayed import (
     unknown,
 )
 from harness.runs.store import Store
-from harness.spec import parse_noise
-from harness.spec.errors import FakeQuant
-
-ROUGH = ("systematic_bias", "truncation", "deadzone", "bit_flip", "fake_quant")
-"""Error models that are no smooth function of a value: its last bit may move the result by a whole step."""
-
+from harness.spec import ErrorModel, parse_noise
 
 NO_ANSWER = "it has no answer of an engine"
 
@@ -47,10 +42,9 @@ class _Asked:
     """What a manifest says of the noise and of the quantization."""
 
     dtype: str
-    error: str
+    error: ErrorModel
     unknown: str
     rough_inputs: bool
-    step: float
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> _Asked:
@@ -59,13 +53,12 @@ class _Asked:
         sites = [str(site["name"]) for site in plan["sites"]]
         rough = any(part["point"] == "input" for part in manifest.get("quantization", ()))
         dtype = str(manifest["measurement_key"].get("dtype", ""))
-        step = 2.0**-error.recipe.format.element.mantissa_bits if isinstance(error, FakeQuant) else 0.0
-        return cls(dtype, error.name, unknown(error.name, sites), rough, step)
+        return cls(dtype, error, unknown(error, sites), rough)
 
     def bounds(self, level: float) -> Bounds:
         """How far an honest replay may lie apart at ``level``."""
-        rough = self.rough_inputs or (level != 0 and self.error in ROUGH)
-        return bounds_of(self.dtype, rough, self.step if level else 0.0)
+        rough = self.rough_inputs or (level != 0 and self.error.rough)
+        return bounds_of(self.dtype, rough, self.error.grid_step if level else 0.0)
 
 
 def with_replays(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.record import ERROR, ItemResult, LevelReplay
+from harness.spec.error_base import ErrorModel
 from harness.thresholds import REPLAY_BOUNDS, REPLAY_LEAST, REPLAY_ROUGH, REPLAY_SHARE
 
 VERSION = 1
@@ -27,7 +28,6 @@ REPLAYED, REPEATED = "replay", "repeat"
 NOT_FINITE = "not finite"
 """How a replay writes a logit that is not."""
 
-_UNKNOWN_ERRORS = {"nondeterministic": "draws anew at every call, so no second computation can repeat it"}
 _INSIDE = ("qk", "softmax", "pv", "sdpa", "input", "weight")
 
 Name = tuple[str, float, int]
@@ -204,10 +204,10 @@ def _name(result: ItemResult) -> Name:
     return result.item, result.level, result.seed
 
 
-def unknown(error: str, sites: Iterable[str]) -> str:
-    """Return why noise of the model ``error`` at ``sites`` (names) cannot be replayed, empty where it can."""
-    if error in _UNKNOWN_ERRORS:
-        return f"{error} {_UNKNOWN_ERRORS[error]}"
+def unknown(error: ErrorModel, sites: Iterable[str]) -> str:
+    """Return why noise of ``error`` at ``sites`` (names) cannot be replayed, empty where it can."""
+    if error.not_replayed:
+        return f"{error.name} {error.not_replayed}"
     calls = [name for name in sites if ":" in name and name.partition(":")[2] not in _INSIDE]
     if calls:
         return f"the second implementation does not know calls inside modules ({calls[0]}, {len(calls)} in all)"

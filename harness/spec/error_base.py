@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.exceptions import NoiseSpecError
+from harness.spec.formats import Recipe
 from harness.spec.text import number_text
+
+RELATIVE, ABSOLUTE = "relative", "absolute"
+"""Kinds of Gaussian error: y + level * y * z and y + level * z."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,12 @@ class ErrorModel:
     ``random`` models draw; ``fresh`` models draw anew on every call; ``row_statistic`` models use the largest
     magnitude or the standard deviation of a token's row, so that they need rows of full width. Numbers are kept as
     floats. Fields outside their range, or of another type, raise :class:`NoiseSpecError`.
+
+    What audits and replays need to know of a model stands here too. ``gaussian`` is ``relative`` for y + level * y * z
+    and ``absolute`` for y + level * z, where z can be recovered from a result; else empty. ``per_row`` is False where
+    draws belong to features, so that rows of different keys get the same. ``rough`` models are no smooth function of a
+    value: its last bit may move the result by a whole step. ``not_replayed`` says in words why no second computation
+    can repeat the noise; empty where one can.
     """
 
     name: ClassVar[str]
@@ -29,6 +39,10 @@ class ErrorModel:
     fresh: ClassVar[bool] = False
     random: ClassVar[bool] = True
     row_statistic: ClassVar[bool] = False
+    gaussian: ClassVar[str] = ""
+    per_row: ClassVar[bool] = True
+    rough: ClassVar[bool] = False
+    not_replayed: ClassVar[str] = ""
 
     @property
     def level(self) -> float | None:
@@ -50,7 +64,30 @@ class ErrorModel:
 
     def expected_relative_rms(self, level: float) -> float | None:
         """RMS of (y' - y) / y to expect at ``level`` (fraction), None where it depends on the data."""
+        return level if self.gaussian == RELATIVE else None
+
+    def expected_rms(self, level: float) -> float | None:
+        """Return the RMS of y' - y (unit of y) to expect at ``level``, None where it depends on the data."""
+        return level if self.gaussian == ABSOLUTE else None
+
+    def expected_share(self, level: float) -> float | None:
+        """Return the share of all elements (fraction) that ``level`` changes, None where it depends on the data."""
         return None
+
+    @property
+    def draws_per_row(self) -> bool:
+        """True where two rows of different keys must not get the same noise."""
+        return self.random and self.per_row
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The format, scale rule and rounding of models that round to a format; None for all others."""
+        return None
+
+    @property
+    def grid_step(self) -> float:
+        """The largest relative distance (fraction) of neighbours on the grid that results lie on; 0 without a grid."""
+        return 0.0
 
     def __str__(self) -> str:
         words = []

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.exceptions import NoiseSpecError
-from harness.spec.error_base import ErrorModel
+from harness.spec.error_base import ABSOLUTE, RELATIVE, ErrorModel
 from harness.spec.formats import ROUNDINGS, UNSCALED, Recipe
 from harness.spec.text import nearest
 
@@ -38,13 +38,10 @@ class RelativeGaussian(ErrorModel):
     formula = "y + scale * y * z"
     expected = "scale"
     strength = "scale"
+    gaussian = RELATIVE
 
     def __post_init__(self) -> None:
         self._number("scale", 0, math.inf, "a scale is a finite fraction >= 0")
-
-    def expected_relative_rms(self, level: float) -> float | None:
-        """``level``."""
-        return level
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ class Nondeterministic(RelativeGaussian):
     name = "nondeterministic"
     formula = "y + scale * y * z, z drawn anew on every call"
     fresh = True
+    not_replayed = "draws anew at every call, so no second computation can repeat it"
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,7 @@ class AbsoluteGaussian(ErrorModel):
     formula = "y + scale * z"
     expected = "scale / RMS(y), as the root of error energy over signal energy"
     strength = "scale"
+    gaussian = ABSOLUTE
     unit = "value"
 
     def __post_init__(self) -> None:
@@ -85,6 +84,7 @@ class SystematicBias(ErrorModel):
     scale: float | None = None
 
     name = "systematic_bias"
+    rough = True
     random = False
     formula = "y + sign(y) * scale"
     expected = "scale / |y|"
@@ -146,6 +146,7 @@ class Truncation(ErrorModel):
     step: float | None = None
 
     name = "truncation"
+    rough = True
     random = False
     formula = "trunc(y / step) * step"
     expected = "step / (sqrt(3) |y|) for |y| >> step; 1 below the step"
@@ -163,6 +164,7 @@ class Deadzone(ErrorModel):
     threshold: float | None = None
 
     name = "deadzone"
+    rough = True
     random = False
     formula = "0 where |y| < threshold * max|row|, else y"
     expected = "1 for the elements in the zone, 0 outside"
@@ -222,6 +224,10 @@ class Spike(ErrorModel):
         self._number("rate", 0, 1, "a rate is a fraction in [0, 1]")
         self._number("magnitude", 0, math.inf, "a magnitude is a finite number > 0", without=0)
 
+    def expected_share(self, level: float) -> float | None:
+        """Return ``level``, the rate."""
+        return level
+
 
 @dataclass(frozen=True)
 class StuckAt(ErrorModel):
@@ -231,6 +237,7 @@ class StuckAt(ErrorModel):
     value: float = 0.0
 
     name = "stuck_at"
+    per_row = False  # a stuck feature is stuck for every row
     formula = "value in the features with u(feature) < rate, else y"
     expected = "|value - y| / |y| in a share rate of the features"
     strength = "rate"
@@ -252,6 +259,7 @@ class BitFlip(ErrorModel):
     bit: int = 0
 
     name = "bit_flip"
+    rough = True
     formula = "bits(y) xor (1 << bit) where u < rate, else y"
     expected = "2**(bit - mantissa bits) of the binade in a share rate, for bits of the mantissa"
     strength = "rate"
@@ -260,6 +268,10 @@ class BitFlip(ErrorModel):
         self._number("rate", 0, 1, "a rate is a fraction in [0, 1]")
         if isinstance(self.bit, bool) or not isinstance(self.bit, int) or not 0 <= self.bit <= 31:
             raise self._refuse("bit", "a bit position is an integer from 0 to 31", "write bit_flip(0.001, bit=22)")
+
+    def expected_share(self, level: float) -> float | None:
+        """Return ``level``, the rate."""
+        return level
 
 
 @dataclass(frozen=True)
@@ -276,6 +288,7 @@ class FakeQuant(ErrorModel):
     rounding: str = ROUNDINGS[0]
 
     name = "fake_quant"
+    rough = True
     formula = "dequantize(quantize(y, format))"
     expected = "that of the format; harness scan compares it with Gaussian data"
 
@@ -293,6 +306,11 @@ class FakeQuant(ErrorModel):
     def recipe(self) -> Recipe:
         """Format, scale rule and rounding, checked."""
         return Recipe.of(self.format, self.scale_rule, self.rounding)
+
+    @property
+    def grid_step(self) -> float:
+        """The step of the format's mantissa, as a fraction of the binade."""
+        return 2.0**-self.recipe.format.element.mantissa_bits
 
     @property
     def random(self) -> bool:  # type: ignore[override]

@@ -48,7 +48,7 @@ def parse_quantization(text: str) -> tuple[NoiseSpec, ...]:
 def check_quantization(specs: Sequence[NoiseSpec]) -> tuple[NoiseSpec, ...]:
     """``specs`` in the order of their text, if all quantize weights or inputs in the forward pass at all times."""
     for spec in specs:
-        if not isinstance(spec.error, FakeQuant) or spec.at not in PARTS.values():
+        if spec.error.recipe is None or spec.at not in PARTS.values():
             raise NoiseSpecError(
                 f"quantization {spec}",
                 "it is fake_quant at:weight or at:input; noise on results goes to --noise",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from scipy.stats import binom
 
 from harness.noise.audit.auditor import HAVE_PRODUCTS, Auditor
-from harness.noise.audit.comparing import draws_per_element, expected_rms, expected_share
 from harness.noise.audit.draw_checks import check_draws
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import ATTENTION, BY_SCORES, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
@@ -68,7 +67,7 @@ def check_audit(
     if compared and not effects and not any(auditor.errors[site][2] for site in compared):
         effects = [f"audit: no site let out anything but its own result under {model.name}"]
     repeats = [site for site in compared if auditor.repeats[site]]
-    if repeats and plan.spec.key == "item" and draws_per_element(model):
+    if repeats and plan.spec.key == "item" and model.draws_per_row:
         more = f", and {len(repeats) - 1} more sites" if len(repeats) > 1 else ""
         effects.append(f"audit: {repeats[0]} gave {auditor.repeats[repeats[0]]} rows the noise of another row{more}")
     if auditor.draws is not None:
@@ -96,8 +95,8 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
     energy, apart, elements = auditor.sizes[site]
     wrong = []
     level = model.level or 0.0
-    relative, absolute = model.expected_relative_rms(level), expected_rms(model, level)
-    share = None if shared else expected_share(model, level)
+    relative, absolute = model.expected_relative_rms(level), model.expected_rms(level)
+    share = None if shared else model.expected_share(level)
     if relative is not None and not _within(_root(squared, nonzero), relative, nonzero):
         wrong.append(f"has relative error {_root(squared, nonzero):.3g}, {relative:g} was asked for")
     if absolute is not None and not _within(_root(energy, elements), absolute, elements):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.numerics.error_models import perturb
 from harness.numerics.keyed_random import DrawKey, Keys
-from harness.spec.errors import AbsoluteGaussian, BitFlip, ErrorModel, Spike, StuckAt
+from harness.spec.errors import ErrorModel
 
 Formula = Callable[[Tensor], Tensor]
 SEQUENCES, TOKENS, COLUMNS = 8, 32, 1024
@@ -25,21 +25,6 @@ def formula_of(error: ErrorModel, level: float) -> Formula | None:
         return None
     unread = Keys(torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.int32))
     return lambda rows: perturb(error, rows, DrawKey(unread, unread), level)
-
-
-def expected_rms(error: ErrorModel, level: float) -> float | None:
-    """RMS of (used - result), in its unit, that ``error`` must show at ``level``; None where it depends on the data."""
-    return level if isinstance(error, AbsoluteGaussian) else None
-
-
-def expected_share(error: ErrorModel, level: float) -> float | None:
-    """The share of all elements that ``error`` must change at ``level``; None where it depends on the data."""
-    return level if isinstance(error, BitFlip | Spike) else None
-
-
-def draws_per_element(error: ErrorModel) -> bool:
-    """True where two rows of different keys must not get the same noise."""
-    return error.random and not isinstance(error, StuckAt)  # a stuck feature is stuck for every row
 
 
 def repeated_rows(exact: Tensor, used: Tensor, real: Tensor) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from harness.noise.replay.draws import Side, columns_of, counted, row_stream
 from harness.noise.replay.errors import FORMULAS, perturbed
-from harness.spec.errors import AbsoluteGaussian, ErrorModel, RelativeGaussian
+from harness.spec.error_base import RELATIVE, ErrorModel
 from harness.stats.draw_moments import FALSE_ALARM, share_beyond
 
 SEQUENCES, TOKENS, COLUMNS = 16, 16, 2048
@@ -98,8 +98,8 @@ class Draws:
         self.still: Counter[str] = Counter()
         self.slack = 0.0
         self._shared, self._lot = shared, lot
-        self._relative = isinstance(error, RelativeGaussian)
-        self._gaussian = bool(level) and (self._relative or isinstance(error, AbsoluteGaussian))
+        self._relative = error.gaussian == RELATIVE
+        self._gaussian = bool(level) and bool(error.gaussian)
         self._keyed = bool(level) and error.random and not error.fresh and error.name in FORMULAS
         self._columns: dict[tuple[str, int, torch.device], Side] = {}
         self._forget()

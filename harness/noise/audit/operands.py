@@ -18,7 +18,6 @@ from harness.noise.audit.watching import ModuleWatcher
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D
 from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize
-from harness.spec.errors import FakeQuant
 from harness.spec.formats import Recipe
 
 _LINEARS = ("linear", "mm", "addmm", "matmul")
@@ -78,7 +77,8 @@ class OperandAuditor(ModuleWatcher):
     def _compare(self, path: str, point: str, operand: Tensor) -> None:
         """Of an input of any shape, or of a weight (out, in)."""
         site, error = self._sites[path, point]
-        assert isinstance(error, FakeQuant)
+        recipe = error.recipe
+        assert recipe is not None
         before = self._inputs[path] if point == INPUT else self._model.get_submodule(path)._parameters["weight"]
         assert before is not None
         before = before.detach()
@@ -89,7 +89,7 @@ class OperandAuditor(ModuleWatcher):
         self.checked[site.name] += 1
         self.changed[site.name] += int((seen != matrix).sum())
         if not error.random:
-            self.wrong[site.name] += int((seen != self._expected(site.name, matrix, error.recipe, point)).sum())
+            self.wrong[site.name] += int((seen != self._expected(site.name, matrix, recipe, point)).sum())
 
     def _expected(self, name: str, matrix: Tensor, recipe: Recipe, point: str) -> Tensor:
         if point == WEIGHT and name in self._weights:

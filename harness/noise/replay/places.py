@@ -223,7 +223,7 @@ def in_chunks(spec: NoiseSpec, flat: Tensor, rows: Side, columns: Side, level: f
 
 
 def _recipe(spec: NoiseSpec) -> Any:
-    return spec.error.recipe  # type: ignore[attr-defined]
+    return spec.error.recipe
 
 
 def plain_attention(

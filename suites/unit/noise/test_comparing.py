@@ -9,9 +9,6 @@ from harness.noise.audit.comparing import (
     LEAST_CHANGED,
     SEQUENCES,
     TOKENS,
-    draws_per_element,
-    expected_rms,
-    expected_share,
     formula_of,
     repeated_rows,
 )
@@ -42,7 +39,7 @@ def test_a_model_has_a_formula_or_draws(name):
     if formula is not None:
         assert torch.equal(formula(x), after)
         assert not torch.equal(after, x)
-    known = (formula, error.expected_relative_rms(LEVEL), expected_rms(error, LEVEL), expected_share(error, LEVEL))
+    known = (formula, error.expected_relative_rms(LEVEL), error.expected_rms(LEVEL), error.expected_share(LEVEL))
     assert any(part is not None for part in known) is not isinstance(error, StuckAt)
     assert formula_of(error, 0.0) is None
 
@@ -57,17 +54,17 @@ def test_what_is_expected_of_models_that_draw_is_what_they_do(name):
     error, x = ERROR_MODELS[name](), random_rows(500, 400)
     after = perturb(error, x, draw_key(500, 400), LEVEL)
     if name == "absolute_gaussian":
-        assert expected_share(error, LEVEL) is None
-        assert (after - x).square().mean().sqrt().item() == pytest.approx(expected_rms(error, LEVEL), rel=0.02)
+        assert error.expected_share(LEVEL) is None
+        assert (after - x).square().mean().sqrt().item() == pytest.approx(error.expected_rms(LEVEL), rel=0.02)
     else:
-        assert expected_rms(error, LEVEL) is None
-        assert (after != x).double().mean().item() == pytest.approx(expected_share(error, LEVEL), rel=0.05)
+        assert error.expected_rms(LEVEL) is None
+        assert (after != x).double().mean().item() == pytest.approx(error.expected_share(LEVEL), rel=0.05)
 
 
 def test_a_stuck_feature_is_stuck_for_every_row():
-    assert not draws_per_element(StuckAt())
-    assert not draws_per_element(ERROR_MODELS["deadzone"]())
-    assert draws_per_element(ERROR_MODELS["spike"]())
+    assert not StuckAt().draws_per_row
+    assert not ERROR_MODELS["deadzone"]().draws_per_row
+    assert ERROR_MODELS["spike"]().draws_per_row
 
 
 def noisy(exact):

@@ -26,6 +26,7 @@ from harness.runs.replayed import (
     unknown,
 )
 from harness.runs.store import Store
+from harness.spec.errors import Nondeterministic, RelativeGaussian
 
 pytestmark = pytest.mark.unit
 ROWS = {0.0: [[1.0]] * 20, 0.05: [[1.0, 0.0]] * 20}
@@ -183,6 +184,6 @@ def test_a_certificate_from_before_is_checked() -> None:
 
 
 def test_what_it_does_not_know_is_said() -> None:
-    assert unknown("relative_gaussian", ["a.b", "a:qk", "c:input"]) == ""
-    assert "draws anew" in unknown("nondeterministic", ["a"])
-    assert "a:add#1" in unknown("relative_gaussian", ["a", "a:add#1"])
+    assert unknown(RelativeGaussian(), ["a.b", "a:qk", "c:input"]) == ""
+    assert "draws anew" in unknown(Nondeterministic(), ["a"])
+    assert "a:add#1" in unknown(RelativeGaussian(), ["a", "a:add#1"])

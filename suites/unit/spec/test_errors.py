@@ -269,3 +269,20 @@ def test_times_and_levels():
     assert spec.level == 0.1 and spec.without_level.level is None
     assert spec.at_level(0.2) == dataclasses.replace(spec, error=Spike(0.2))
     assert hash(NoiseSpec(ops=["linear"])) == hash(NoiseSpec())
+
+
+def test_what_audits_and_replays_ask_of_a_model_is_its_own():
+    """The same answers as the lists in the auditor and in the replays gave, which no model can now be left out of."""
+    models = {name: model() for name, model in ERROR_MODELS.items()}
+    rough = {name for name, model in models.items() if model.rough}
+    assert rough == {"systematic_bias", "truncation", "deadzone", "bit_flip", "fake_quant"}
+    assert {name for name, model in models.items() if model.not_replayed} == {"nondeterministic"}
+    assert {name for name, model in models.items() if model.expected_share(0.1) == 0.1} == {"spike", "bit_flip"}
+    assert {name for name, model in models.items() if model.expected_rms(0.1) == 0.1} == {"absolute_gaussian"}
+    relative = {name for name, model in models.items() if model.expected_relative_rms(0.1) == 0.1}
+    assert relative == {"relative_gaussian", "nondeterministic", "relative_bias"}
+    repeat = {name for name, model in models.items() if model.random and not model.draws_per_row}
+    assert repeat == {"stuck_at"}
+    assert {name for name, model in models.items() if model.recipe is not None} == {"fake_quant"}
+    assert models["fake_quant"].grid_step == 2.0**-3
+    assert models["relative_gaussian"].grid_step == 0.0

@@ -96,7 +96,7 @@ def test_every_error_model(name: str, dtype: torch.dtype) -> None:
     noise = f"{name}{options} @ op:linear,rms_norm"
     level = 1.0 if ERROR_MODELS[name].strength is None else STRENGTHS.get(name, 0.05)
     apart, gap = distance(model, noise, level)
-    rough = 20 if name in ("systematic_bias", "truncation", "deadzone", "bit_flip", "fake_quant") else 1
+    rough = 20 if ERROR_MODELS[name].rough else 1
     assert apart <= rough * CLOSE[dtype]
     assert gap <= rough * CLOSE[dtype]
     assert dtype != torch.float32 or moved(model, noise, level) > 10 * CLOSE[dtype]
