@@ -1,0 +1,172 @@
+"""What sigma is multiplied by in each decoder layer, in all the kinds that the sources name (no torch)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.exceptions import HarnessError
+
+HIGH, MEDIUM = 1.5, 1.2
+DEPTH_LOW, DEPTH_HIGH = 0.4, 0.6
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """A factor for each layer; ``default`` for those that are not named, and for what stands in no layer.
+
+    ``late`` replaces factors from ``boundary`` (fraction of the run's steps) on: the zone schedule. Raises
+    :class:`HarnessError` for factors that are negative or not finite, and where every factor is 0.
+    """
+
+    default: float = 1.0
+    layers: Mapping[int, float] = field(default_factory=dict)
+    late: Mapping[int, float] = field(default_factory=dict)
+    boundary: float = 1.0
+
+    def __post_init__(self) -> None:
+        for where, value in (("default", self.default), *self.layers.items(), *self.late.items()):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise HarnessError(f"multiplier {value!r} of {where}", "it is a finite number from 0 up", "correct it")
+        for layer in (*self.layers, *self.late):
+            if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
+                raise HarnessError(f"layer {layer!r}", "layers are numbered from 0", "correct it")
+        if not 0 <= self.boundary <= 1:
+            raise HarnessError(f"boundary {self.boundary:g}", "it is a fraction of the run", "give 0 to 1")
+        if not any((self.default, *self.layers.values(), *self.late.values())):
+            raise HarnessError("multipliers that are all 0", "nothing would be perturbed", "switch AQN off instead")
+
+    def of(self, layer: int | None, progress: float = 0.0) -> float:
+        """Return the factor of ``layer`` (None: outside of all layers) at ``progress`` (fraction of the run)."""
+        if layer is None:
+            return self.default
+        if progress >= self.boundary and layer in self.late:
+            return self.late[layer]
+        return self.layers.get(layer, self.default)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary; :meth:`from_json` reads it."""
+        named = {str(layer): value for layer, value in sorted(self.layers.items())}
+        late = {str(layer): value for layer, value in sorted(self.late.items())}
+        return {"default": self.default, "layers": named, "late": late, "boundary": self.boundary}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Multipliers:
+        """Return the inverse of :meth:`to_json`. Raises :class:`HarnessError` for what it does not know."""
+        unknown = sorted(set(data) - {"default", "layers", "late", "boundary"})
+        if unknown:
+            raise HarnessError(f"multipliers with {unknown[0]!r}", "nothing reads it", "drop it")
+        try:
+            layers, late = ({int(k): v for k, v in data.get(part, {}).items()} for part in ("layers", "late"))
+        except (ValueError, AttributeError):
+            raise HarnessError("multipliers", "layers are numbers with a factor each", "correct them") from None
+        return cls(data.get("default", 1.0), layers, late, data.get("boundary", 1.0))
+
+
+def targeted(layers: Iterable[int]) -> Multipliers:
+    """Return 1 in ``layers`` and 0 elsewhere."""
+    return Multipliers(0.0, dict.fromkeys(layers, 1.0))
+
+
+def variable(high: Iterable[int], medium: Iterable[int]) -> Multipliers:
+    """Return 1.5 in ``high``, 1.2 in ``medium`` and 1 elsewhere."""
+    return Multipliers(1.0, dict.fromkeys(medium, MEDIUM) | dict.fromkeys(high, HIGH))
+
+
+def depth_heuristic(count: int) -> Multipliers:
+    """Return 1 between 40 % and 60 % of the depth of ``count`` layers (28: layers 11 to 16), 0 elsewhere."""
+    return targeted(range(math.floor(DEPTH_LOW * count), math.floor(DEPTH_HIGH * count) + 1))
+
+
+def proportional(errors: Mapping[int, float]) -> Multipliers:
+    """Return factors in proportion to the ``errors`` of layers, from a scan or a diagnosis; their mean is 1."""
+    return Multipliers(1.0, _scaled(_checked(errors)))
+
+
+def inverse(errors: Mapping[int, float]) -> Multipliers:
+    """Return factors in proportion to 1 / error; their mean is 1."""
+    return Multipliers(1.0, _scaled({layer: 1 / error for layer, error in _checked(errors).items()}))
+
+
+def ceiling(found: Multipliers) -> Multipliers:
+    """Return ``found`` divided by its largest factor: none is above 1."""
+    top = max(found.default, *found.layers.values(), *found.late.values())
+    layers, late = ({layer: v / top for layer, v in part.items()} for part in (found.layers, found.late))
+    return Multipliers(found.default / top, layers, late, found.boundary)
+
+
+def zone_schedule(
+    edges: Iterable[int], middle: Iterable[int], boundary: float = 0.5, early: float = 1.0, late: float = 0.5
+) -> Multipliers:
+    """Return 1 in the layers of ``edges``; in those of ``middle`` ``early``, and ``late`` from ``boundary`` on."""
+    middle = tuple(middle)
+    both = sorted(set(edges) & set(middle))
+    if both:
+        raise HarnessError(f"layer {both[0]}", "it is in both zones", "give it to one")
+    return Multipliers(1.0, dict.fromkeys(middle, early), dict.fromkeys(middle, late), boundary)
+
+
+def _checked(errors: Mapping[int, float]) -> Mapping[int, float]:
+    bad = [layer for layer, error in errors.items() if not 0 < error < math.inf]
+    if bad or not errors:
+        what = f"the error {errors[bad[0]]!r} of layer {bad[0]}" if bad else "no layer with an error"
+        raise HarnessError(what, "factors are made of finite errors above 0", "scan the checkpoint again")
+    return errors
+
+
+def _scaled(values: Mapping[int, float]) -> dict[int, float]:
+    mean = math.fsum(values.values()) / len(values)
+    return {layer: value / mean for layer, value in values.items()}
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Return the layers of ``14-17,20``. Raises :class:`HarnessError`."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise HarnessError(f"layers {text!r}", "they are numbers and ranges", "write 14-17,20")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def parse_multipliers(text: str, layers: int) -> Multipliers:
+    """Return the multipliers of a one-line ``text`` for a model of ``layers`` layers. Raises :class:`HarnessError`.
+
+    ``uniform``; ``depth``; ``targeted:14-17``; ``variable:14-17/10-13,18-21`` (high / medium);
+    ``zones:0-5,23-27/6-22`` (edges / middle); ``layers:0=1.5,1=0.5`` (others 1).
+    """
+    kind, _, rest = text.partition(":")
+    parts = [parse_layers(part) for part in rest.split("/")] if rest and kind != "layers" else []
+    if kind == "uniform" and not rest:
+        found = Multipliers()
+    elif kind == "depth" and not rest:
+        found = depth_heuristic(layers)
+    elif kind == "targeted" and len(parts) == 1:
+        found = targeted(parts[0])
+    elif kind == "variable" and len(parts) == 2:
+        found = variable(parts[0], parts[1])
+    elif kind == "zones" and len(parts) == 2:
+        found = zone_schedule(parts[0], parts[1])
+    elif kind == "layers" and rest:
+        found = Multipliers(1.0, dict(_pair(part) for part in rest.split(",")))
+    else:
+        raise HarnessError(
+            f"--multipliers {text!r}",
+            "it is uniform, depth, targeted:L, variable:HIGH/MEDIUM, zones:EDGES/MIDDLE or layers:0=1.5,...",
+            "write layers as 14-17,20",
+        )
+    beyond = [layer for layer in (*found.layers, *found.late) if layer >= layers]
+    if beyond:
+        raise HarnessError(f"layer {max(beyond)} of --multipliers {text!r}", f"the model has {layers}", "correct it")
+    return found
+
+
+def _pair(text: str) -> tuple[int, float]:
+    layer, _, value = text.partition("=")
+    try:
+        return int(layer), float(value)
+    except ValueError:
+        raise HarnessError(f"multiplier {text!r}", "it is layer=factor", "write 3=1.5") from None
