@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.hooks import RemovableHandle
 
 from harness.noise.audit.comparing import Formula, repeated_rows
@@ -199,7 +200,8 @@ class Auditor(ModuleWatcher):
         """
         if exact.is_meta:
             return
-        with torch._C.DisableTorchFunction():  # a function mode must not take this arithmetic for the model's
+        # modes must not take this arithmetic for the model's, and this auditor need not look at its own
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
             nonzero = exact != 0
             ratio = torch.where(nonzero, (used.float() - exact.float()) / exact.float(), 0.0)
             entry = self.errors.setdefault(site, [0.0, 0.0, 0.0])
