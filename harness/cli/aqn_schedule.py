@@ -9,27 +9,11 @@ from typing import Any
 
 import click
 
-from harness.aqn.schedule import NUM_STAGES, STAGES_PER_EPOCH, Schedule, resolve_stages
-from harness.cli import options
+from harness.aqn.schedule import Schedule
+from harness.cli.aqn_options import schedule_of, schedule_options
 from harness.cli.options import json_option
 
 BAR = 30
-
-schedule_options = options.apply(
-    click.option("--sigma-start", type=float, required=True, help="Sigma after the first warm-up."),
-    click.option("--sigma-end", type=float, help="Sigma of the last stage.  [default: that of the start]"),
-    click.option("--num-stages", type=int, help=f"Stages in all, a warm-up counted.  [default: {NUM_STAGES}]"),
-    click.option("--steps", type=int, required=True, help="Steps of the run."),
-    click.option("--epochs", type=int, help="Epoch-aware: each epoch has a warm-up and stages of its own."),
-    click.option("--stages-per-epoch", type=int, help=f"Stages of each epoch.  [default: {STAGES_PER_EPOCH}]"),
-)
-
-
-def schedule_of(given: dict[str, Any]) -> Schedule:
-    """Return the schedule of :data:`schedule_options`. Raises :class:`harness.exceptions.HarnessError`."""
-    stages, epochs = resolve_stages(given["num_stages"], given["epochs"], given["stages_per_epoch"])
-    end = given["sigma_start"] if given["sigma_end"] is None else given["sigma_end"]
-    return Schedule(given["sigma_start"], end, given["steps"], stages, epochs)
 
 
 @click.command("schedule")

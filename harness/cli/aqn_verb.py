@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-SUBVERBS = ("schedule",)
+SUBVERBS = ("schedule", "plan", "apply")
 
 
 class _SubVerbs(click.Group):

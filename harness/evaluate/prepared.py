@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.aqn.beside import OFF, state_of
 from harness.checkpoints.source import AnyCheckpoint, as_source, path_of
 from harness.coverage import Coverage
 from harness.evaluate import vllm_limits
@@ -57,6 +58,7 @@ class Prepared:
     quantizers: tuple[InjectionPlan, ...] = ()
     training: TrainingRecord | None = None
     early: EarlyPlan | None = None
+    aqn: str = OFF
 
     def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Layered]:
         """Opens the noise and the quantization on the model."""
@@ -84,7 +86,7 @@ class Prepared:
             "dtype": self.spec.dtype,
             "attention": self.checkpoint.model.config._attn_implementation,
             "quantization": quantization_text(self.spec.quantization),
-            "aqn": "off",
+            "aqn": self.aqn,
             "noise": str(self.spec.noise),
             "decoding": "greedy",
             "max_new_tokens": str(self.decoding.max_new_tokens),
@@ -189,6 +191,7 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     every = task.items()
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
     checkpoint = _load(named, spec, device, outline)
+    aqn = state_of(checkpoint.source)
     check_carried(spec)
     plan = build_plan(checkpoint.model, spec.noise)
     quantizers = tuple(build_plan(checkpoint.model, each) for each in spec.quantization)
@@ -218,7 +221,8 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
     template = digest("\0".join(texts.values()))
     scorer = spec.scorer or task.scorer
-    return Prepared(spec, task, items, prompts, checkpoint, plan, decoding, scorer, template, quantizers, training)
+    fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
+    return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn)
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:

@@ -1,0 +1,50 @@
+"""``harness aqn apply``: a perturbed copy of a checkpoint with its ledger beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.aqn_options import config_of, dose_options
+from harness.cli.options import json_option
+from harness.exceptions import HarnessError
+
+
+@click.command("apply")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder of the perturbed copy.")
+@click.option("--step", type=int, help="Step of the schedule, which with --sigma is 0.")
+@dose_options
+@json_option
+def command(checkpoint: Path, out: Path, step: int | None, as_json: bool, **given: Any) -> None:
+    """Write a copy of CHECKPOINT (a Hugging Face folder) with noise on its weights, and the dose as aqn.json.
+
+    An evaluation of the copy carries the dose in its measurement key.
+    """
+    if given["sigma"] is None and step is None:
+        raise HarnessError("no --step", "a schedule has a sigma for each", "give the step, or a constant --sigma")
+    if given["sigma"] is not None and step is not None:
+        raise HarnessError(f"--step {step} with --sigma", "a constant sigma is the same at each", "drop --step")
+    from harness.aqn.stored import layers_of, perturbed_copy
+    from harness.checkpoints.outline import build_outline
+
+    config = config_of(given, layers_of(build_outline(checkpoint)))
+    written = perturbed_copy(checkpoint, config, step or 0, out)
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "aqn": written.text, **written.ledger}, indent=2, allow_nan=False))
+        return
+    layers = written.ledger["dose"]["layers"]
+    width = max(len(layer["name"]) for layer in layers)
+    click.echo(
+        f"{'layer':<{width}} {'elements':>10} {'sigma':>9} {'std(dw)':>9} {'ratio':>7} {'changed':>8} {'mean':>10}"
+    )
+    for layer in layers:
+        click.echo(
+            f"{layer['name']:<{width}} {layer['elements']:>10,} {layer['asked']:>9.4g} {layer['achieved']:>9.4g} "
+            f"{layer['ratio']:>7.4f} {layer['share']:>8.2%} {layer['mean']:>10.2e}"
+        )
+    click.echo(f"aqn: {written.text}")
+    click.echo(f"copy: {out}")
