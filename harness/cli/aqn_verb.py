@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-SUBVERBS = ("schedule", "plan", "apply")
+SUBVERBS = ("schedule", "plan", "apply", "response")
 
 
 class _SubVerbs(click.Group):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.diagnostics.loaded import Loaded, quantized_places
 from harness.diagnostics.scan_result import LayerEffect
 from harness.diagnostics.scan_spec import ScanSpec
 from harness.evaluate.generation import Completion, Prompt, greedy, left_pad
+from harness.evaluate.prepared import Prepared
 from harness.evaluate.scoring import scored_result
 from harness.spec.formats import Recipe
 from harness.stats import Interval, bca_mean, tango, wilson
@@ -47,18 +49,26 @@ class Fed:
     steps: tuple[int, ...]
 
 
-class Effects:
-    """Measures layers against the clean answers, which are made once."""
+@dataclass(frozen=True)
+class Under:
+    """What a changed model does: its own answers, and by item, in nats per token of the clean answer, the mean of
+    KL(clean || changed) and of the entropy of the changed model."""
 
-    def __init__(self, loaded: Loaded, spec: ScanSpec, advance: _Advance = lambda count: None) -> None:
-        self._loaded, self._spec = loaded, spec
-        self._prepared = loaded.prepared
-        self._model: Any = loaded.model
+    answers: tuple[Answer, ...]
+    kl: Mapping[str, float]
+    entropy: Mapping[str, float]
+
+
+class CleanAnswers:
+    """The clean answers to the items of ``prepared``, made once, and what a change of the model makes of them."""
+
+    def __init__(self, prepared: Prepared, batch_size: int, advance: _Advance = lambda count: None) -> None:
+        self._prepared, self._batch_size = prepared, batch_size
+        self._model: Any = prepared.checkpoint.model
         self.clean = self._answers(advance)
         self._fed = self._sequences()
         self._kept: list[list[Tensor]] = []
-        config: Any = loaded.model.config
-        width = config.get_text_config().vocab_size
+        width = self._model.config.get_text_config().vocab_size
         self._keeping = 4 * width * sum(sum(fed.steps) for fed in self._fed) <= KEPT_BYTES
         if self._keeping:
             self._kept = [self._logits(fed) for fed in self._fed]
@@ -73,36 +83,31 @@ class Effects:
         """Of the clean answers."""
         return _accuracy(self.clean)
 
-    def measure(self, group: str, recipe: Recipe, advance: _Advance = lambda count: None) -> LayerEffect:
-        """Quantizes the block ``group`` alone. ``advance(n)`` is told of every n items answered."""
-        places = [place for place in self._loaded.chosen if place.group == group]
-        spec = self._spec
-        clean = self._kept if self._keeping else None
-        divergences: dict[str, float] = {}
+    def entropy(self) -> dict[str, float]:
+        """Return the mean entropy of the clean model by item, in nats per token of its answer."""
+        found: dict[str, float] = {}
         for index, fed in enumerate(self._fed):
-            before = clean[index] if clean is not None else self._logits(fed)
-            with quantized_places(self._model, places, recipe, spec.takes_weights, spec.takes_activations):
+            logits = self._kept[index] if self._keeping else self._logits(fed)
+            found |= {item: float(entropy(row).mean()) for item, row in zip(fed.items, logits, strict=True)}
+        return found
+
+    def under(
+        self,
+        changed: Callable[[], contextlib.AbstractContextManager[object]],
+        advance: _Advance = lambda count: None,
+    ) -> Under:
+        """Return what the model does inside ``changed()``. ``advance(n)`` is told of every n items answered."""
+        divergences, entropies = {}, {}
+        for index, fed in enumerate(self._fed):
+            before = self._kept[index] if self._keeping else self._logits(fed)
+            with changed():
                 after = self._logits(fed)
             for item, one, other in zip(fed.items, before, after, strict=True):
                 divergences[item] = float(divergence(one, other).mean())
-        with quantized_places(self._model, places, recipe, spec.takes_weights, spec.takes_activations):
+                entropies[item] = float(entropy(other).mean())
+        with changed():
             answers = self._answers(advance)
-        lost, gained = _flips(self.clean, answers)
-        return LayerEffect(
-            group=group,
-            format=recipe.format.name,
-            what=spec.what,
-            items=len(answers),
-            positions=self.positions,
-            kl=_mean(list(divergences.values())).to_json(),
-            accuracy=_accuracy(answers).to_json(),
-            difference=tango(lost, gained, len(answers)).to_json(),
-            lost=lost,
-            gained=gained,
-            changed_answers=sum(
-                one.completion.tokens != other.completion.tokens for one, other in zip(self.clean, answers, strict=True)
-            ),
-        )
+        return Under(answers, divergences, entropies)
 
     def _answers(self, advance: _Advance) -> tuple[Answer, ...]:
         found: dict[str, Answer] = {}
@@ -129,7 +134,7 @@ class Effects:
         """All prompts, the longest first: the same batches whenever they are asked for."""
         prompts = [Prompt(item, 0, tokens) for item, tokens in self._prepared.prompts.items()]
         prompts.sort(key=lambda prompt: -len(prompt.tokens))
-        size = self._spec.batch_size
+        size = self._batch_size
         return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 
     def _sequences(self) -> list[Fed]:
@@ -159,12 +164,51 @@ class Effects:
         return [row[-count:].float().cpu() for row, count in zip(output.logits, fed.steps, strict=True)]
 
 
+class Effects(CleanAnswers):
+    """Measures layers, each quantized alone, against the clean answers."""
+
+    def __init__(self, loaded: Loaded, spec: ScanSpec, advance: _Advance = lambda count: None) -> None:
+        self._loaded, self._spec = loaded, spec
+        super().__init__(loaded.prepared, spec.batch_size, advance)
+
+    def measure(self, group: str, recipe: Recipe, advance: _Advance = lambda count: None) -> LayerEffect:
+        """Quantizes the block ``group`` alone. ``advance(n)`` is told of every n items answered."""
+        places = [place for place in self._loaded.chosen if place.group == group]
+        spec = self._spec
+        found = self.under(
+            lambda: quantized_places(self._model, places, recipe, spec.takes_weights, spec.takes_activations), advance
+        )
+        lost, gained = flips(self.clean, found.answers)
+        return LayerEffect(
+            group=group,
+            format=recipe.format.name,
+            what=spec.what,
+            items=len(found.answers),
+            positions=self.positions,
+            kl=_mean(list(found.kl.values())).to_json(),
+            accuracy=_accuracy(found.answers).to_json(),
+            difference=tango(lost, gained, len(found.answers)).to_json(),
+            lost=lost,
+            gained=gained,
+            changed_answers=sum(
+                one.completion.tokens != other.completion.tokens
+                for one, other in zip(self.clean, found.answers, strict=True)
+            ),
+        )
+
+
 def divergence(clean: Tensor, other: Tensor) -> Tensor:
     """KL(clean || other) in nats at every position, float64 (positions,), from logits (positions, vocabulary)."""
     p, q = (logits.double().log_softmax(-1) for logits in (clean, other))
     terms = p.exp() * (p - q)
     # 0 log 0 = 0, where a model rules a token out with minus infinity
     return torch.where(p == -math.inf, 0.0, terms).sum(-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats at every position, float64 (positions,), from logits (positions, vocabulary)."""
+    p = logits.double().log_softmax(-1)
+    return -torch.where(p == -math.inf, 0.0, p.exp() * p).sum(-1)
 
 
 def _mean(values: Sequence[float]) -> Interval:
@@ -179,7 +223,7 @@ def _accuracy(answers: Sequence[Answer]) -> Interval:
     return wilson(sum(answer.right for answer in answers), len(answers))
 
 
-def _flips(clean: Sequence[Answer], other: Sequence[Answer]) -> tuple[int, int]:
-    """(items lost, items gained)."""
+def flips(clean: Sequence[Answer], other: Sequence[Answer]) -> tuple[int, int]:
+    """Return (items lost, items gained)."""
     pairs = [(one.right, two.right) for one, two in zip(clean, other, strict=True)]
     return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
