@@ -16,7 +16,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "harness"
 ORDER = (
-    *("exceptions", "thresholds", "installed", "revision", "coverage", "progress", "strict", "spec", "record"),
+    *(
+        "exceptions",
+        "extensions",
+        "thresholds",
+        "installed",
+        "revision",
+        "coverage",
+        "progress",
+        "strict",
+        "spec",
+        "record",
+    ),
     *("answers", "ledger", "quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines"),
     *("calibration", "numerics", "noise", "checkpoints", "aqn", "integrations", "evaluate"),
     *("diagnostics", "claims", "doctor", "reports", "library", "cli", "pytest_plugin", "suites"),

@@ -1,33 +1,90 @@
-"""The tasks that a checkpoint can be evaluated on, by name."""
+"""The tasks that a checkpoint can be evaluated on, by name: those of the package, and those of other distributions."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from harness import extensions
 from harness.evaluate.tasks.arith import ArithTask
 from harness.evaluate.tasks.base import Item, Task, select
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
 from harness.exceptions import HarnessError
+from harness.spec import SCORERS
 
-TASKS = ("arith", "gsm8k")
-"""The names that :func:`load_task` knows."""
+GROUP = "robustness_harness.tasks"
+"""The group of entry points by which other distributions add tasks."""
 
-__all__ = ["TASKS", "ArithTask", "Gsm8kTask", "Item", "Task", "load_task", "select"]
+TaskMaker = Callable[[Path | None], Task]
+"""Makes a task that reads a data file (``--data FILE``; None where none is given)."""
+
+
+def _arith(data: Path | None) -> ArithTask:
+    if data is not None:
+        raise HarnessError(f"--data {data}", "the task arith generates its items", "leave out --data")
+    return ArithTask()
+
+
+TASKS: Mapping[str, TaskMaker] = MappingProxyType({"arith": _arith, "gsm8k": Gsm8kTask})
+"""Name -> maker of the tasks in the package. A new one is a file beside this one and a row here."""
+
+__all__ = ["GROUP", "TASKS", "ArithTask", "Gsm8kTask", "Item", "Task", "load_task", "select", "task_names"]
+
+
+def task_names() -> tuple[str, ...]:
+    """Return the names that :func:`load_task` knows: the package's own first."""
+    return tuple(dict.fromkeys((*TASKS, *extensions.names(GROUP))))
 
 
 def load_task(name: str, data: Path | None = None) -> Task:
-    """The task called ``name``, reading ``data`` (``--data FILE``) where the task has data files.
+    """Return the task called ``name``, reading ``data`` (``--data FILE``) where the task has data files.
 
-    A :class:`HarnessError` for an unknown name, and for ``data`` with a task that generates its items.
-    Files are read at the first use of the items.
+    Files are read at the first use of the items. Raises :class:`HarnessError` for an unknown name, for ``data`` with a
+    task that generates its items, and, naming the distribution, for a task of another distribution that cannot be
+    loaded, has a name that is taken, or is no :class:`Task`.
     """
-    if name == "gsm8k":
-        return Gsm8kTask(data)
-    if name == "arith":
-        if data is not None:
-            raise HarnessError(f"--data {data}", "the task arith generates its items", "leave out --data")
-        return ArithTask()
-    near = difflib.get_close_matches(name.lower(), TASKS, n=1)
-    way_out = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(TASKS)}"
-    raise HarnessError(f"unknown task {name!r}", f"the tasks are {', '.join(TASKS)}", way_out)
+    outside = extensions.load(GROUP, "task", name, TASKS)
+    if name in TASKS:
+        return TASKS[name](data)
+    if outside is not None:
+        return _made(name, outside, data)
+    known = task_names()
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    way_out = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+    raise HarnessError(f"unknown task {name!r}", f"the tasks are {', '.join(known)}", way_out)
+
+
+def _made(name: str, maker: TaskMaker, data: Path | None) -> Task:
+    """The task of another distribution, checked as far as that costs nothing."""
+    where = extensions.origin_of(GROUP, name)
+    try:
+        task = maker(data)
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise extensions.broken("task", name, where, f"{type(error).__name__}: {error}") from error
+    wrong = _fault(name, task)
+    if wrong:
+        raise extensions.broken("task", name, where, wrong)
+    return task
+
+
+def _fault(name: str, task: Task) -> str:
+    """What keeps ``task`` from being one, empty where nothing does."""
+    lacking = [each for each in _FIELDS if not hasattr(task, each)]
+    if lacking:
+        return f"it has no {lacking[0]}"
+    if task.name != name:
+        return f"it calls itself {task.name!r}"
+    if task.scorer not in SCORERS:
+        return f"its scorer is {task.scorer!r}, not one of {', '.join(SCORERS)}"
+    if not 0 <= task.floor < 1:
+        return f"its floor is {task.floor!r}, not a fraction in [0, 1)"
+    if not isinstance(task.max_new_tokens, int) or task.max_new_tokens < 1:
+        return f"its max_new_tokens is {task.max_new_tokens!r}, not a number of tokens"
+    return ""
+
+
+_FIELDS = ("name", "scorer", "floor", "max_new_tokens", "items", "dataset_hash", "messages")

@@ -1,0 +1,54 @@
+"""What other installed distributions add to the harness: entry points, found by group and loaded by name.
+
+Nothing is cached, so that what was just installed is there. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib import metadata
+from typing import Any
+
+from harness.exceptions import HarnessError
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Return the names of all entry points of ``group``, sorted, each once."""
+    return tuple(sorted({point.name for point in metadata.entry_points(group=group)}))
+
+
+def load(group: str, kind: str, name: str, own: Collection[str]) -> Any:
+    """Return the object behind the entry point ``name`` of ``group``, None where no distribution has one.
+
+    ``kind`` says in messages what it is ("task"); ``own`` are the names that the package has itself. Raises
+    :class:`HarnessError` naming the distribution where a name is taken, by the package or by another distribution,
+    and where the object cannot be loaded.
+    """
+    points = list(metadata.entry_points(group=group, name=name))
+    if not points:
+        return None
+    origins = sorted(origin(point) for point in points)
+    if name in own or len(points) > 1:
+        taken = "the harness has one of this name" if name in own else "a name may be given once"
+        raise HarnessError(
+            f"{kind} {name!r} of {' and '.join(origins)}", taken, f"uninstall {origins[-1]} or rename its {kind}"
+        )
+    try:
+        return points[0].load()
+    except Exception as error:  # the code of others raises anything
+        raise broken(kind, name, origins[0], f"{type(error).__name__}: {error}") from error
+
+
+def broken(kind: str, name: str, where: str, why: str) -> HarnessError:
+    """Return the error that says in one line why the ``kind`` called ``name`` of a distribution cannot be used."""
+    return HarnessError(f"{kind} {name!r} of {where}", f"it cannot be used ({why:.200})", "repair or uninstall it")
+
+
+def origin(point: metadata.EntryPoint) -> str:
+    """Return the distribution that brings ``point``, with its version: ``my-tasks 1.0``."""
+    return "an unknown distribution" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+
+
+def origin_of(group: str, name: str) -> str:
+    """Return the distribution of the entry point ``name`` of ``group``; empty where there is none."""
+    return next((origin(point) for point in metadata.entry_points(group=group, name=name)), "")
