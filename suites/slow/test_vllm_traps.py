@@ -162,7 +162,8 @@ def _kill(pid):
 def test_an_interrupted_evaluation_resumes(shipped, tmp_path):
     """A run whose last chunk never came back is finished by the same command, with exact counts."""
     out = tmp_path / "run"
-    arguments = ("eval", shipped, "--items", 6, "--noise-seeds", 1, "--engine", "vllm", "--out", out, "--batch-size", 2)
+    arguments = ("eval", shipped, "--items", 40, "--noise-seeds", 1, "--engine", "vllm", "--out", out)
+    arguments = (*arguments, "--batch-size", 2)
     import subprocess
     import sys
 
@@ -176,12 +177,12 @@ def test_an_interrupted_evaluation_resumes(shipped, tmp_path):
     running_now.send_signal(signal.SIGINT)
     running_now.wait(120)
     before = _records(out)
-    assert 0 < before < 18
+    assert 0 < before < 120
     done = harness(*arguments, multiprocessing="0")
     assert done.returncode == 0, done.stderr[-2000:]
     run = load_run(out)
     assert run.complete and run.arm.certificate.status != INVALID_EVIDENCE
-    assert len({(r.item, r.level, r.seed) for r in run.results}) == len(run.results) == 18
+    assert len({(r.item, r.level, r.seed) for r in run.results}) == len(run.results) == 120
 
 
 def _records(out):
