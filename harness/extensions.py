@@ -34,9 +34,12 @@ def load(group: str, kind: str, name: str, own: Collection[str]) -> Any:
             f"{kind} {name!r} of {' and '.join(origins)}", taken, f"uninstall {origins[-1]} or rename its {kind}"
         )
     try:
-        return points[0].load()
-    except Exception as error:  # the code of others raises anything
+        found = points[0].load()
+    except (Exception, SystemExit) as error:  # the code of others raises anything; its exit code is no verdict
         raise broken(kind, name, origins[0], f"{type(error).__name__}: {error}") from error
+    if found is None:
+        raise broken(kind, name, origins[0], "it is None")
+    return found
 
 
 def broken(kind: str, name: str, where: str, why: str) -> HarnessError:

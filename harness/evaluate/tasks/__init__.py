@@ -63,7 +63,7 @@ def _made(name: str, maker: TaskMaker, data: Path | None) -> Task:
         task = maker(data)
     except HarnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise extensions.broken("task", name, where, f"{type(error).__name__}: {error}") from error
     wrong = _fault(name, task)
     if wrong:
@@ -80,10 +80,11 @@ def _fault(name: str, task: Task) -> str:
         return f"it calls itself {task.name!r}"
     if task.scorer not in SCORERS:
         return f"its scorer is {task.scorer!r}, not one of {', '.join(SCORERS)}"
-    if not 0 <= task.floor < 1:
+    if not isinstance(task.floor, float | int) or not 0 <= task.floor < 1:
         return f"its floor is {task.floor!r}, not a fraction in [0, 1)"
-    if not isinstance(task.max_new_tokens, int) or task.max_new_tokens < 1:
-        return f"its max_new_tokens is {task.max_new_tokens!r}, not a number of tokens"
+    tokens = task.max_new_tokens
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
+        return f"its max_new_tokens is {tokens!r}, not a number of tokens"
     return ""
 
 

@@ -57,6 +57,18 @@ def test_the_example_of_the_page_is_a_task(install: Install) -> None:
         ("absent_one:Task", "raise OSError('no disk')", "OSError: no disk"),
         ("absent_two:Task", "", "AttributeError: .*Task"),
         ("absent_three:make", "def make(data): raise KeyError('x')", "KeyError: 'x'"),
+        ("absent_eight:make", "def make(data): raise SystemExit(3)", "SystemExit: 3"),
+        ("absent_nine:make", "make = None", "it is None"),
+        (
+            "absent_ten:make",
+            EXAMPLE.replace('"doubling"', '"mine"').replace("= 0.10", "= '0.1'") + "\nmake = Doubling\n",
+            "its floor is '0.1'",
+        ),
+        (
+            "absent_eleven:make",
+            EXAMPLE.replace('"doubling"', '"mine"').replace("= 32", "= True") + "\nmake = Doubling\n",
+            "its max_new_tokens is True",
+        ),
         ("absent_four:make", "def make(data): return 3", "it has no name"),
         ("absent_five:make", EXAMPLE + "\nmake = Doubling\n", "it calls itself 'doubling'"),
         (
