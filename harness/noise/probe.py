@@ -92,7 +92,8 @@ def _callers(model: nn.Module) -> Iterator[Mapping[str, str]]:
         return hook
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
-        running.pop()
+        if running:  # nobody entered where another hook failed first
+            running.pop()
 
     with contextlib.ExitStack() as stack:
         for name, module in model.named_modules():

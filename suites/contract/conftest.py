@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("noise_laws", "noise_value_laws", "noise_gradient_laws", "noise_models", "format_checks")
+_CHECKING = ("noise_laws", "noise_value_laws", "noise_gradient_laws", "noise_models", "format_checks")
+pytest.register_assert_rewrite(*(f"suites.contract.{name}" for name in _CHECKING))

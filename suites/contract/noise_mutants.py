@@ -97,8 +97,8 @@ def _(patch: Patch) -> None:
     def everywhere(model: Any, spec: Any, way: str = "auto") -> Any:
         return honest(model, replace(spec, layers=()) if spec.backward else spec, way)
 
-    patch.setattr("noise_models.build_plan", everywhere)
-    patch.setattr("noise_gradient_laws.plan_of", gradient_laws.plan_of.__wrapped__)
+    patch.setattr("suites.contract.noise_models.build_plan", everywhere)
+    patch.setattr("suites.contract.noise_gradient_laws.plan_of", gradient_laws.plan_of.__wrapped__)
 
 
 @mutant("noise is added before the bias", value_laws.result_carries_the_error)

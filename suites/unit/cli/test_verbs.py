@@ -97,7 +97,7 @@ def test_what_may_not_be_compared_is_invalid(
 
 def test_ten_items_are_too_few_to_pass(cli: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("test_verbs.ITEMS", ITEMS[:10])
+    monkeypatch.setattr(f"{__name__}.ITEMS", ITEMS[:10])
     cli("score", "--completions", completions(Path("c.jsonl"), 0), "--out", "run")
     cli("baseline", "accept", "run", "--name", "ten", "--reason", "r")
     said = cli("gate", "run", "--baseline", "ten", "--margin", "0.015", "--json")
