@@ -60,7 +60,9 @@ def beyond_null(distances: Floats, weights: Floats, low: ArrayLike, high: ArrayL
     tilt = np.minimum(accepted / gap, most)
     y = distances * upward[..., None]
     tilted = (weights * y / np.maximum(1 + tilt[..., None] * y, _CLOSE)).sum(axis=-1)
-    found: Floats = np.where(accepted / gap < most, tilted, np.minimum(gap * most - accepted, 0.0))
+    # where even the largest tilt is accepted it is below 0, and meets the other branch: 0 is a bound, for a search
+    within = np.minimum(gap * most - accepted, 0.0) + np.minimum(tilted, 0.0)
+    found: Floats = np.where(accepted / gap < most, tilted, within)
     return found
 
 
