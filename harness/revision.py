@@ -15,10 +15,10 @@ from typing import Any
 INJECTING = ("harness.numerics", "harness.noise", "harness.integrations.vllm_plugin")
 """Packages that decide what is injected."""
 
-MEASURING = (*INJECTING, "harness.spec", "harness.checkpoints", "harness.evaluate")
+MEASURING = (*INJECTING, "harness.spec", "harness.checkpoints", "harness.evaluate", "harness.aqn")
 """Packages that decide what a record holds."""
 
-FILES = ("answers.py", "ledger.py", "quant_error.py", "record.py", "thresholds.py")
+FILES = ("answers.py", "coverage.py", "ledger.py", "quant_error.py", "record.py", "thresholds.py")
 """Modules directly in ``harness`` that do, too."""
 
 _SUFFIXES = (".py", ".c", ".h")
