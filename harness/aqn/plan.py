@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,9 +73,7 @@ def plan_of(holder: WeightHolder, config: AqnConfig) -> Plan:
 
 def _planned(piece: Piece, config: AqnConfig, sigma: float, step: int) -> Planned:
     factor = config.multiplier(piece.layer, step)
-    elements = 1
-    for size in piece.region.whole:
-        elements *= size
+    elements = math.prod(piece.region.whole)
     weight = piece.gathered()
     if weight.is_meta:
         asked = None if config.mode == RELATIVE else sigma * factor

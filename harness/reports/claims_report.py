@@ -29,6 +29,7 @@ from harness.reports.claims_tables import (
     theory_lines,
 )
 from harness.reports.layout import print_lines, print_table, stdout_console
+from harness.reports.markdown_parts import table_lines
 from harness.runs.folder import guarded, write_atomically
 
 SCHEMA_VERSION = 1
@@ -92,9 +93,9 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = ["# Published claims, judged", "", summary_line(report), "", spread_line(report), "", HOW, ""]
     for verdict, claims in grouped(report):
         parts += [f"## {verdict} ({len(claims)})", "", f"{VERDICT_WORDS[verdict]}.", ""]
-        parts += [*_table(CLAIM_HEADER, claim_rows(claims)), ""]
+        parts += [*table_lines(CLAIM_HEADER, claim_rows(claims)), ""]
     if report["replicates"]["groups"]:
-        parts += ["## Accidental replicates", "", *_table(REPLICATE_HEADER, replicate_rows(report)), ""]
+        parts += ["## Accidental replicates", "", *table_lines(REPLICATE_HEADER, replicate_rows(report)), ""]
     parts += ["## Claims in full", ""]
     for claim in report["claims"]:
         parts += [
@@ -107,7 +108,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         ]
         for number, comparison in enumerate(claim["comparisons"], 1):
             parts += [f"{_title(number, comparison)}:", ""]
-            parts += [*_table(ARM_HEADER, arm_rows(comparison)), ""] if comparison["arms"] else []
+            parts += [*table_lines(ARM_HEADER, arm_rows(comparison)), ""] if comparison["arms"] else []
             parts += [*(f"- {line}" for line in comparison_lines(comparison)), ""]
         parts += [*(f"- note: {line}" for line in claim["cautions"]), f"- {settle_line(claim)}", ""]
     return "\n".join(parts)
@@ -124,9 +125,3 @@ def _headline(claim: Mapping[str, Any]) -> list[str]:
 
 def _title(number: int, comparison: Mapping[str, Any]) -> str:
     return f"Comparison {number}, {comparison['kind']} ({comparison['role'].replace('_', ' ')})"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [" | ".join(header), " | ".join("---" for _ in header)]
-    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    return [f"| {line} |" for line in lines]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.reports.markdown_parts import bullets, table_lines
 from harness.reports.tables import (
     GATE_HEADER,
     LEDGER_HEADER,
@@ -25,25 +26,25 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The report as Markdown text."""
     parts = [f"# Robustness of {_subject(report)}", ""]
     if report["notes"]:
-        parts += [*_bullets(report["notes"]), ""]
+        parts += [*bullets(report["notes"]), ""]
     if report["gate"] is not None:
         gate = report["gate"]
         parts += [f"**{gate['verdict']}** against {gate['baseline']['label']} ({gate['family']})", ""]
-        parts += [_table(GATE_HEADER, gate_rows(gate)), "", *_bullets(reason_lines(gate)), ""]
-    parts += ["## Levels", "", _table(LEVEL_HEADER, level_rows(report)), "", INTERVALS, ""]
+        parts += [*table_lines(GATE_HEADER, gate_rows(gate)), "", *bullets(reason_lines(gate)), ""]
+    parts += ["## Levels", "", *table_lines(LEVEL_HEADER, level_rows(report)), "", INTERVALS, ""]
     if report["missing_records"]:
         parts += [f"**{_incomplete(report)}**", ""]
     parts += _flipped(report["flips"])
-    parts += ["## Was the noise on?", "", *_bullets(certificate_lines(report["certificate"])), ""]
+    parts += ["## Was the noise on?", "", *bullets(certificate_lines(report["certificate"])), ""]
     if report["ledger"]:
-        parts += [_table(LEDGER_HEADER, ledger_rows(report["ledger"])), ""]
+        parts += [*table_lines(LEDGER_HEADER, ledger_rows(report["ledger"])), ""]
     for part in report["quantization"]:
         title = f"## Kept in high precision by {part['text']} ({part['sites']} sites)"
-        parts += [title, "", *_bullets(_grouped(part["excluded"])), ""]
+        parts += [title, "", *bullets(_grouped(part["excluded"])), ""]
     for title, field in (("Left out on purpose", "excluded"), ("Out of reach in this model", "uncovered")):
         if report["plan"][field]:
-            parts += [f"## {title}", "", *_bullets(_grouped(report["plan"][field])), ""]
-    parts += ["## What the numbers depend on", "", _table(("field", "value"), list(_key_rows(report))), ""]
+            parts += [f"## {title}", "", *bullets(_grouped(report["plan"][field])), ""]
+    parts += ["## What the numbers depend on", "", *table_lines(("field", "value"), list(_key_rows(report))), ""]
     return "\n".join(parts)
 
 
@@ -68,7 +69,7 @@ def _flipped(flips: Sequence[Mapping[str, Any]]) -> list[str]:
             (flip["change"], flip["item"], str(flip["seed"]), _short(flip["question"]), _short(flip["text"]))
             for flip in own[:FLIPS_SHOWN]
         ]
-        parts += [_table(("change", "item", "seed", "question", "this checkpoint wrote"), rows), ""]
+        parts += [*table_lines(("change", "item", "seed", "question", "this checkpoint wrote"), rows), ""]
     return parts
 
 
@@ -81,16 +82,6 @@ def _short(text: str) -> str:
 def _subject(report: Mapping[str, Any]) -> str:
     checkpoint = report["checkpoint"]
     return str(checkpoint["path"]) if checkpoint else f"{report['run']} (external, uncertified)"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [" | ".join(header), " | ".join("---" for _ in header)]
-    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _bullets(lines: Sequence[str]) -> list[str]:
-    return [f"- {line}" for line in lines]
 
 
 def _grouped(reasons: Mapping[str, str]) -> list[str]:

@@ -9,6 +9,7 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 
+from harness.reports.markdown_parts import table_lines
 from harness.spec.error_base import ErrorModel
 from harness.spec.errors import ERROR_MODELS
 from harness.spec.noise import DIRECTIONS, KEY_MODES, PHASES, POINTS, SOFTMAXES
@@ -31,17 +32,21 @@ def noise_reference() -> str:
             " What the words mean is explained in [What the noise is](noise.md).",
             "## Error models\n\ny is an element, `row` the elements of its token, z a standard normal draw, u a uniform"
             " draw in [0, 1). The strength is the field that a noise level sets; without one a model is on or off.\n\n"
-            + _table(
+            + _joined(
                 ("model", "result", "strength (unit)", "other fields (default)", "expected relative error"), models
             ),
             "## Operators\n\n"
-            + _table(("op:NAME", "also stands for", "classes of modules", "spellings of torch", "note"), operators),
-            "## Groups of operators and modules\n\n" + _table(("group", "stands for"), groups),
+            + _joined(("op:NAME", "also stands for", "classes of modules", "spellings of torch", "note"), operators),
+            "## Groups of operators and modules\n\n" + _joined(("group", "stands for"), groups),
             "## Words with a fixed set of values\n\nThe first value of each is the default, but for phases: without one"
             " noise acts at any time.\n\n"
-            + _table(("word", "values"), ((f"`{word}:`", _code(values)) for word, values in words)),
+            + _joined(("word", "values"), ((f"`{word}:`", _code(values)) for word, values in words)),
         )
     )
+
+
+def _joined(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(table_lines(header, rows))
 
 
 def _model_row(model: type[ErrorModel]) -> Sequence[str]:
@@ -69,11 +74,6 @@ def _operator_row(operator: Operator) -> Sequence[str]:
 
 def _code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "-"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
 
 if __name__ == "__main__":

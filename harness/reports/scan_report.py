@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from harness.diagnostics.scan_result import LayerScan, ScanResult
 from harness.reports.layout import print_lines, print_table, stdout_console
+from harness.reports.markdown_parts import bullets, table_lines
 from harness.reports.scan_heatmap import heatmap
 from harness.reports.scan_tables import (
     EFFECT_HEADER,
@@ -91,24 +91,24 @@ def write_scan(out: Path, result: ScanResult, policy: str) -> tuple[Path, ...]:
 def markdown(result: ScanResult, policy: str) -> str:
     """The report as Markdown text."""
     warning = nonfinite_line(result)
-    parts = ["# Scan", "", checkpoint_line(result), "", *_bullets(summary_lines(result, policy)), ""]
+    parts = ["# Scan", "", checkpoint_line(result), "", *bullets(summary_lines(result, policy)), ""]
     parts += [f"**{warning}**", ""] if warning else []
     for fmt in result.formats:
         for what in result.measured:
-            parts += [f"## {title(result, fmt, what)}", "", *_bullets(verdict_lines(result, fmt, what)), ""]
-            parts += [*_table(LAYER_HEADER, layer_rows(result, fmt, what)), ""]
-            parts += ["Modules, worst first:", "", *_table(MODULE_HEADER, module_rows(result, fmt, what)), ""]
+            parts += [f"## {title(result, fmt, what)}", "", *bullets(verdict_lines(result, fmt, what)), ""]
+            parts += [*table_lines(LAYER_HEADER, layer_rows(result, fmt, what)), ""]
+            parts += ["Modules, worst first:", "", *table_lines(MODULE_HEADER, module_rows(result, fmt, what)), ""]
         if result.effects:
-            parts += [f"## {effect_title(result, fmt)}", "", *_table(EFFECT_HEADER, effect_rows(result, fmt)), ""]
+            parts += [f"## {effect_title(result, fmt)}", "", *table_lines(EFFECT_HEADER, effect_rows(result, fmt)), ""]
     parts += [HOW, ""]
     if result.clean is not None:
         parts += [f"{clean_line(result)}. {HOW_EFFECT}", ""]
     if result.excluded or result.unmeasured:
-        parts += ["## Left out", "", *_table(LEFT_OUT_HEADER, left_out(result)), ""]
+        parts += ["## Left out", "", *table_lines(LEFT_OUT_HEADER, left_out(result)), ""]
     checkpoint, settings = result.checkpoint, result.settings
     rows = [("weights (SHA-256)", checkpoint["weights"]), ("settings (SHA-256)", checkpoint["settings"])]
     rows += [(name, str(value)) for name, value in settings.items()]
-    return "\n".join([*parts, "## What the numbers depend on", "", *_table(("field", "value"), rows), ""])
+    return "\n".join([*parts, "## What the numbers depend on", "", *table_lines(("field", "value"), rows), ""])
 
 
 def _layer(layer: LayerScan) -> dict[str, Any]:
@@ -121,13 +121,3 @@ def _layer(layer: LayerScan) -> dict[str, Any]:
         "metrics": layer.metrics.to_json(),
         "expected": layer.expected.to_json(),
     }
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [" | ".join(name.strip() for name in header), " | ".join("---" for _ in header)]
-    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    return [f"| {line} |" for line in lines]
-
-
-def _bullets(lines: Sequence[str]) -> list[str]:
-    return [f"- {line}" for line in lines]
