@@ -190,7 +190,7 @@ def row(name: str) -> GateOption:
 
 def unknown(value: str, name: str, known: Iterable[str]) -> HarnessError:
     """The error for ``name``, which is none of ``known``; it names the nearest."""
-    from harness.spec.text import nearest
+    from harness.text import nearest
 
     return HarnessError(value, "there is none of this name", nearest(name, known))
 

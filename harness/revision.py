@@ -18,7 +18,7 @@ INJECTING = ("harness.numerics", "harness.noise", "harness.integrations.vllm_plu
 MEASURING = (*INJECTING, "harness.spec", "harness.checkpoints", "harness.evaluate", "harness.aqn")
 """Packages that decide what a record holds."""
 
-FILES = ("answers.py", "coverage.py", "ledger.py", "quant_error.py", "record.py", "thresholds.py")
+FILES = ("answers.py", "coverage.py", "ledger.py", "quant_error.py", "record.py", "text.py", "thresholds.py")
 """Modules directly in ``harness`` that do, too."""
 
 _SUFFIXES = (".py", ".c", ".h")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.exceptions import HarnessError
-from harness.spec.text import nearest
+from harness.text import nearest
 
 RMSNORM, LAYERNORM, LINEAR = "rmsnorm", "layernorm", "linear"
 NORMS = (RMSNORM, LAYERNORM)

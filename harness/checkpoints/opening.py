@@ -23,7 +23,7 @@ from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.checkpoints.shards import Shards, find_shards
 from harness.checkpoints.verl_merger import DTYPE_NOTE, LORA_FOLDER, convert
 from harness.exceptions import CheckpointError, HarnessError, NotComparableError
-from harness.spec.text import nearest
+from harness.text import nearest
 
 log = logging.getLogger(__name__)
 

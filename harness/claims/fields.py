@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from harness.exceptions import HarnessError
-from harness.spec.text import nearest
+from harness.text import nearest
 
 CORRECT = "correct the registry"
 

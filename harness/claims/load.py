@@ -18,7 +18,7 @@ from harness.claims.parse_claims import check_claim, parse_claim, parse_fact, pa
 from harness.claims.parse_experiments import Defaults, parse_defaults, parse_evaluation, parse_experiment
 from harness.exceptions import HarnessError
 from harness.installed import shipped
-from harness.spec.text import nearest
+from harness.text import nearest
 
 DEFAULT_FOLDER = Path("baselines") / "published"
 KEYS = ("section", "title", "defaults", "sources", "experiment", "evaluation", "fact", "claim", "theory")

@@ -42,7 +42,7 @@ from harness.claims.model import (
 )
 from harness.claims.parse_experiments import check_step
 from harness.exceptions import HarnessError
-from harness.spec.text import nearest
+from harness.text import nearest
 
 DIRECTIONS = {"higher": 1, "lower": -1}
 ARM_KEYS = ("arm", "reference", "second_arm", "second_reference")

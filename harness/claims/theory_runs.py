@@ -10,7 +10,7 @@ from harness.claims.theory import ARMS, CLEAN, NOISY, VERY_NOISY, TheoryRun
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
 from harness.runs.loaded import Run, complete_run
-from harness.spec.text import nearest
+from harness.text import nearest
 
 LEVELS = (CLEAN, NOISY, VERY_NOISY)
 

@@ -9,7 +9,7 @@ from typing import Any
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.exceptions import HarnessError
 from harness.spec.formats import SCALE_RULES, Format, Recipe, find_format
-from harness.spec.text import nearest
+from harness.text import nearest
 
 WEIGHTS, ACTIVATIONS, BOTH = "weights", "activations", "both"
 WHATS = (WEIGHTS, ACTIVATIONS, BOTH)

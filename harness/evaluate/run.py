@@ -23,8 +23,8 @@ from harness.runs.choice import Chooser
 from harness.runs.evidence import judge_control
 from harness.runs.store import Audit, Store
 from harness.spec import DEFAULT_BATCH, TRANSFORMERS, EngineOptions, RelativeGaussian
-from harness.spec.text import named
 from harness.stats import wilson
+from harness.text import named
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from harness.exceptions import HarnessError
-from harness.spec.text import nearest
+from harness.text import nearest
 from harness.thresholds import FLOOR
 
 AXES = ("quantization", "dtype", "attention", "engine")

@@ -25,7 +25,7 @@ from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.gates.policy import GatePolicy, PerLevel
-from harness.spec.text import nearest
+from harness.text import nearest
 
 TABLE = "policy"
 PER_LEVEL = {"margin_at": "margins", "retention_at": "retentions"}

@@ -66,7 +66,7 @@ from dataclasses import replace
 
 from harness.exceptions import NoiseSpecError
 from harness.integrations.noisy_state import NoisyOps
-from harness.spec.text import nearest
+from harness.text import nearest
 
 __all__ = [
     "disable_noisy_ops",

@@ -9,7 +9,7 @@ from harness.exceptions import NoiseSpecError
 from harness.spec.errors import ERROR_MODELS, ErrorModel, make_error
 from harness.spec.noise import NoiseSpec
 from harness.spec.operators import selected
-from harness.spec.text import nearest
+from harness.text import nearest
 
 CORE = ("linear", "matmul", "bmm")
 MORE = ("softmax", "silu", "gelu", "layer_norm")

@@ -14,7 +14,7 @@ from harness.exceptions import NoiseSpecError
 from harness.integrations.noisy_counts import PHASES, UNKNOWN, Counts
 from harness.integrations.noisy_settings import CORE, MORE, Settings
 from harness.record import BACKWARD, FORWARD
-from harness.spec.text import nearest
+from harness.text import nearest
 
 if TYPE_CHECKING:
     from torch import nn

@@ -15,8 +15,8 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, Pretr
 from transformers.utils import logging as transformers_logging
 
 from harness.exceptions import CheckpointError, NoiseSpecError
-from harness.spec.text import nearest
 from harness.strict import read_object
+from harness.text import nearest
 
 CONFIG_FILE = "config.json"
 FUSED_PER_LAYER = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
-from harness.spec.text import nearest
+from harness.text import nearest
 
 CONTAINERS = frozenset(
     {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from harness.exceptions import NoiseSpecError
 from harness.spec.noise import PHASES
-from harness.spec.text import nearest
+from harness.text import nearest
 
 _PHASE: contextvars.ContextVar[str] = contextvars.ContextVar("robustness_harness_phase", default="")
 

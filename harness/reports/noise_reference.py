@@ -14,7 +14,7 @@ from harness.spec.error_base import ErrorModel
 from harness.spec.errors import ERROR_MODELS
 from harness.spec.noise import DIRECTIONS, KEY_MODES, PHASES, POINTS, SOFTMAXES
 from harness.spec.operators import OPS, PROFILES, SCOPES, Operator
-from harness.spec.text import number_text
+from harness.text import number_text
 
 
 def noise_reference() -> str:

@@ -21,7 +21,7 @@ from harness.record import (
 )
 from harness.runs.audited import audit_problems
 from harness.runs.store import Audit
-from harness.spec.text import named
+from harness.text import named
 from harness.thresholds import EFFECT_MIN_ELEMENTS, effect_bounds
 
 MAX_NAMED = 3

@@ -21,7 +21,7 @@ from harness.runs.replay_evidence import with_replays
 from harness.runs.rescoring import check_scores
 from harness.runs.store import Audit, Store
 from harness.spec import ErrorModel, parse_noise
-from harness.spec.text import named
+from harness.text import named
 from harness.thresholds import LEAST_CHANGED
 
 EVALUATION_KIND, EXTERNAL_KIND = "evaluation", "external"

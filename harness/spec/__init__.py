@@ -25,8 +25,8 @@ from harness.spec.oneline import parse_noise, parse_noises
 from harness.spec.operators import OPS, PROFILES, SCOPES
 from harness.spec.quantization import parse_quantization, quantization, quantization_text
 from harness.spec.selectors import print_noise
-from harness.spec.text import nearest, number_text
 from harness.spec.toml_file import dump_noises, load_noises
+from harness.text import nearest, number_text
 
 __all__ = [
     "ATTENTIONS",

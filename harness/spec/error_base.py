@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from harness.exceptions import NoiseSpecError
 from harness.spec.formats import Recipe
-from harness.spec.text import number_text
+from harness.text import number_text
 
 RELATIVE, ABSOLUTE = "relative", "absolute"
 """Kinds of Gaussian error: y + level * y * z and y + level * z."""

@@ -22,7 +22,7 @@ from typing import Any
 from harness.exceptions import NoiseSpecError
 from harness.spec.error_base import ABSOLUTE, RELATIVE, ErrorModel
 from harness.spec.formats import ROUNDINGS, UNSCALED, Recipe
-from harness.spec.text import nearest
+from harness.text import nearest
 
 
 @dataclass(frozen=True)

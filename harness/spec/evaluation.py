@@ -12,7 +12,7 @@ from harness.spec.errors import ErrorModel
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import parse_noise
 from harness.spec.quantization import check_quantization
-from harness.spec.text import nearest
+from harness.text import nearest
 
 SCORERS = ("strict", "flexible")
 ATTENTIONS = ("auto", "eager", "sdpa")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from harness.spec.text import nearest
+from harness.text import nearest
 
 SCALE_RULES = ("floor", "even", "ceil", "rceil")
 """How the power of two of an MX block follows from its largest magnitude; floor is the one of the OCP specification."""

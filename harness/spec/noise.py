@@ -9,7 +9,7 @@ from harness.exceptions import NoiseSpecError
 from harness.spec.errors import ErrorModel, RelativeGaussian
 from harness.spec.operators import OPS, PROFILES, SCOPES, selected
 from harness.spec.selectors import LISTS, PLACES, SELECTORS, print_noise
-from harness.spec.text import nearest
+from harness.text import nearest
 
 KEY_MODES = ("item", "shared")
 POINTS = ("output", "input", "weight")

@@ -15,7 +15,7 @@ from harness.exceptions import NoiseSpecError
 from harness.spec.errors import ERROR_MODELS, ErrorModel, make_error
 from harness.spec.noise import NoiseSpec
 from harness.spec.selectors import LISTS, SELECTORS
-from harness.spec.text import nearest
+from harness.text import nearest
 
 _NUMBERS = ((int, "an integer"), (float, "a number"))
 

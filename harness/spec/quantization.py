@@ -13,7 +13,7 @@ from harness.exceptions import NoiseSpecError
 from harness.spec.errors import FakeQuant
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import parse_noises
-from harness.spec.text import nearest
+from harness.text import nearest
 
 PARTS = {"weights": "weight", "activations": "input"}
 """Word of the short form -> injection point. Activations are the inputs of the linears."""

@@ -22,7 +22,7 @@ from harness.spec.errors import ErrorModel, make_error
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import distinct, spec_of
 from harness.spec.selectors import SELECTORS, selector_values
-from harness.spec.text import nearest, number_text
+from harness.text import nearest, number_text
 
 TABLE = "noise"
 MODEL = "error"

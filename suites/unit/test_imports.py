@@ -24,6 +24,7 @@ ORDER = (
         "revision",
         "coverage",
         "progress",
+        "text",
         "strict",
         "spec",
         "record",

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?`` for the closest known word, else the list of them."""
+    """Return ``did you mean 'x'?`` for the closest known word, else the list of them."""
     choices = list(known)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(choices)}"
 
 
 def number_text(value: float) -> str:
-    """The shortest text that reads back as exactly ``value``: ``0``, ``0.05``."""
+    """Return the shortest text that reads back as exactly ``value``: ``0``, ``0.05``."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
