@@ -12,7 +12,7 @@ from harness.exceptions import HarnessError
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import parse_noise
 from harness.spec.quantization import quantization
-from harness.spec.text import nearest
+from harness.text import nearest
 
 ROLLOUT, OLD_LOG_PROB, REFERENCE = "rollout", "old_log_prob", "reference"
 TRAINING_FORWARD, BACKWARD, VALIDATION = "training_forward", "backward", "validation"

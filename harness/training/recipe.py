@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.aqn.config import AqnConfig
 from harness.exceptions import HarnessError
-from harness.strict import read_object
+from harness.strict import fill, read_object
 from harness.training.injection import AqnPart, NoisePart, QuantizationPart
 from harness.training.sections import (
     AlgorithmPart,
@@ -28,7 +28,7 @@ from harness.training.sections import (
     TuningPart,
     Value,
 )
-from harness.training.tables import fill
+from harness.training.tables import pruned
 
 VARIABLE = "ROBUSTNESS_RECIPE"
 OFF = "off"
@@ -168,8 +168,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary; :meth:`from_json` reads it."""
-        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return found
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return pruned(plain)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:

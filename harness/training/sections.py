@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.exceptions import HarnessError
-from harness.spec.text import nearest
+from harness.text import nearest
 
 Value = str | int | float | bool
 GRPO, DAPO = "grpo", "dapo"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.exceptions import HarnessError
+from harness.strict import fill
 from harness.training.injection import AqnPart, NoisePart, QuantizationPart
 from harness.training.recipe import VARIABLE, Recipe, current_recipe, write_recipe
 from harness.training.sections import (
@@ -20,7 +21,7 @@ from harness.training.sections import (
     RunPart,
     TuningPart,
 )
-from harness.training.tables import fill, merged
+from harness.training.tables import merged
 
 NOISE = "relative_gaussian(0.05) @ op:linear,matmul"
 
@@ -146,10 +147,10 @@ def test_tables_are_read_strictly() -> None:
     assert fill(OptimizerPart, good, "optimizer").learning_rate == 1.0
     for table, words in (
         (good | {"weight_decy": 0.1}, "did you mean 'weight_decay'"),
-        (good | {"mini_batch": 4.0}, "a whole number"),
-        (good | {"mini_batch": True}, "a whole number"),
-        ({"mini_batch": 4}, "no optimizer.learning_rate"),
-        ([], "it is a table"),
+        (good | {"mini_batch": 4.0}, "whole number"),
+        (good | {"mini_batch": True}, "whole number"),
+        ({"mini_batch": 4}, "no learning_rate"),
+        ([], "must be a table"),
     ):
         with pytest.raises(HarnessError, match=words):
             fill(OptimizerPart, table, "optimizer")
