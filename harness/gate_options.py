@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.exceptions import HarnessError
+from harness.text import nearest
 
 TEXT, WHOLE, NUMBER, PATH, SWITCH, LEVELS = "text", "whole number", "number", "path", "switch", "levels"
 """Kinds of values. A path is relative to where it was written; levels are fractions, one text or a list."""
@@ -190,8 +191,6 @@ def row(name: str) -> GateOption:
 
 def unknown(value: str, name: str, known: Iterable[str]) -> HarnessError:
     """The error for ``name``, which is none of ``known``; it names the nearest."""
-    from harness.text import nearest
-
     return HarnessError(value, "there is none of this name", nearest(name, known))
 
 

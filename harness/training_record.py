@@ -1,4 +1,4 @@
-"""What a checkpoint says of the training it came from: one file beside its weights (standard library only).
+"""Reads what is known of the training of a checkpoint: one file beside its weights (standard library only).
 
 ``training.json`` holds the effective configuration (what was in force, not what was asked for), the training seed and
 what proves it: a hash of the order in which the data came and the first losses. Without it an evaluation is as good as
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.exceptions import CheckpointError
-from harness.strict import read_object
+from harness.exceptions import CheckpointError, HarnessError
+from harness.strict import Table, fill, read_object
 
 FILE = "training.json"
 PROGRESS = ("step", "updates", "epochs")
@@ -47,51 +46,35 @@ class TrainingRecord:
 
     @property
     def configuration(self) -> str:
-        """16 hex digits: equal effective configurations, equal hashes."""
+        """Return 16 hex digits: equal effective configurations, equal hashes."""
         text = json.dumps(dict(self.config), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         return asdict(self) | {"config": dict(self.config), "initial_losses": list(self.initial_losses)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TrainingRecord:
-        """The inverse of :meth:`to_json`. Raises ValueError naming what is wrong."""
-        names = [f.name for f in fields(cls)]
-        wrong = [*(name for name in names if name not in data), *(name for name in data if name not in names)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is {'missing' if wrong[0] in names else 'unknown'}")
-        config, losses = data["config"], data["initial_losses"]
-        if not isinstance(config, dict) or not all(isinstance(value, Value) for value in config.values()):
-            raise ValueError("config is no flat mapping of names to text, numbers and truth values")
-        if not isinstance(losses, list) or not losses or not all(_finite(loss) for loss in losses):
-            raise ValueError("initial_losses is no list of finite numbers")
-        for name in ("seed", "step", "updates"):
-            if isinstance(data[name], bool) or not isinstance(data[name], int) or data[name] < 0:
-                raise ValueError(f"{name} {data[name]!r} is no whole number from 0 up")
-        if not _finite(data["epochs"]):
-            raise ValueError(f"epochs {data['epochs']!r} is no number")
-        for name in ("data_order", *DATA):
-            if not isinstance(data[name], str) or not data[name]:
-                raise ValueError(f"{name} {data[name]!r} is no text")
-        return cls(**{**data, "initial_losses": tuple(map(float, losses)), "epochs": float(data["epochs"])})
+    def from_json(
+        cls, data: object, where: str = "training record", failure: type[HarnessError] = HarnessError
+    ) -> TrainingRecord:
+        """Return the inverse of :meth:`to_json`. Raises ``failure``, which names ``where`` and what is wrong."""
+        table = Table(data, where, "write it again, or remove it", failure)
+        found = fill(cls, table)
+        if not found.initial_losses:
+            raise table.fail("initial_losses", "at least one is needed")
+        for name in ("seed", "step", "updates", "epochs"):
+            if getattr(found, name) < 0:
+                raise table.fail(f"{name} = {getattr(found, name)}", "it must be at least 0")
+        return found
 
 
 def load_training_record(checkpoint: Path) -> TrainingRecord | None:
-    """The record in the folder ``checkpoint``, None where there is none.
+    """Return the record in the folder ``checkpoint``, None where there is none.
 
     Raises :class:`CheckpointError` for a file that is damaged: a replicate that cannot be told is no replicate.
     """
     file = checkpoint / FILE
     if not file.is_file():
         return None
-    data = read_object(file)
-    try:
-        return TrainingRecord.from_json(data)
-    except ValueError as error:
-        raise CheckpointError(f"file {file}", str(error), "write it again, or remove it") from None
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return TrainingRecord.from_json(read_object(file), f"file {file}", CheckpointError)

@@ -6,18 +6,17 @@ A file holds any of: ``section`` and ``title`` with ``[defaults]``, ``[[experime
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.claims.fields import CORRECT, Fields
 from harness.claims.model import Experiment, Registry
 from harness.claims.parse_claims import check_claim, parse_claim, parse_fact, parse_theory
 from harness.claims.parse_experiments import Defaults, parse_defaults, parse_evaluation, parse_experiment
 from harness.exceptions import HarnessError
 from harness.installed import shipped
+from harness.strict import CORRECT, Table, read_toml, unknown_key
 from harness.text import nearest
 
 DEFAULT_FOLDER = Path("baselines") / "published"
@@ -42,7 +41,7 @@ def build_registry(files: list[tuple[str, Mapping[str, Any]]], where: str = "reg
     for name, table, defaults in _tables(files, "experiment"):
         found = parse_experiment(table, name, defaults, sources)
         if found.id in experiments:
-            raise HarnessError(f"{name}: experiment {found.id!r}", "the id stands there twice", "give it another id")
+            raise HarnessError(f"{name}: experiment {found.id!r}", "the id is given twice", "give it another id")
         experiments[found.id] = found
     for name, table, defaults in _tables(files, "evaluation"):
         target, values = parse_evaluation(table, name, defaults, sources)
@@ -60,7 +59,7 @@ def build_registry(files: list[tuple[str, Mapping[str, Any]]], where: str = "reg
     ):
         twice = next((entry for index, entry in enumerate(ids) if entry in ids[:index]), None)
         if twice is not None:
-            raise HarnessError(f"{where}: {kind} {twice!r}", "the id stands there twice", "give it another id")
+            raise HarnessError(f"{where}: {kind} {twice!r}", "the id is given twice", "give it another id")
     for fact in facts:
         for entry in (*fact.experiments, *([fact.of] if fact.of else [])):
             known(entry, experiments, f"fact {fact.id}")
@@ -86,12 +85,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if not paths:
         raise HarnessError(f"registry {folder}", "it holds no .toml file", "give --registry FOLDER")
     for path in paths:
-        try:
-            yield path.name, tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise HarnessError(f"registry file {path}", f"it cannot be read: {error.strerror}", "check it") from None
-        except (ValueError, RecursionError) as error:
-            raise HarnessError(f"registry file {path}", f"it is no valid TOML: {error}", CORRECT) from None
+        yield path.name, read_toml(path, "registry file")
 
 
 def _sources(files: list[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
@@ -99,7 +93,7 @@ def _sources(files: list[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
     for name, data in files:
         for key in data:
             if key not in KEYS:
-                raise HarnessError(f"{name}: unknown key {key!r}", f"known are {', '.join(KEYS)}", nearest(key, KEYS))
+                raise unknown_key(name, key, KEYS)
         table = data.get("sources", {})
         if not isinstance(table, Mapping):
             raise HarnessError(f"{name}: sources", "it must be a table of code = name", CORRECT)
@@ -107,7 +101,7 @@ def _sources(files: list[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
             if not isinstance(title, str) or not title.strip():
                 raise HarnessError(f"{name}: source {code} = {title!r}", "its name must be a text", CORRECT)
             if code in found:
-                raise HarnessError(f"{name}: source {code!r}", "the code stands there twice", "keep one")
+                raise HarnessError(f"{name}: source {code!r}", "the code is given twice", "keep one")
             found[code] = title
     return found
 
@@ -120,7 +114,7 @@ def _tables(files: list[tuple[str, Mapping[str, Any]]], key: str) -> Iterator[tu
             raise HarnessError(f"{name}: {key}", f"it must be [[{key}]] tables", CORRECT)
         if not tables:
             continue
-        section = Fields({"section": data.get("section", "-")}, name).text("section")
+        section = Table({"section": data.get("section", "-")}, name).text("section")
         defaults = parse_defaults(data.get("defaults", {}), name, section)
         for table in tables:
             yield name, table, defaults

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from harness.claims.fields import Fields
 from harness.claims.formulas import FORMULAS
 from harness.claims.model import (
     ABSENT,
@@ -42,6 +41,7 @@ from harness.claims.model import (
 )
 from harness.claims.parse_experiments import check_step
 from harness.exceptions import HarnessError
+from harness.strict import Table
 from harness.text import nearest
 
 DIRECTIONS = {"higher": 1, "lower": -1}
@@ -50,7 +50,7 @@ ARM_KEYS = ("arm", "reference", "second_arm", "second_reference")
 
 def parse_fact(table: Any, where: str) -> Fact:
     """One ``[[fact]]`` with exactly the keys of its kind."""
-    fields = Fields(table, where)
+    fields = Table(table, where)
     name = fields.text("id")
     fields.where = f"{where}: fact {name!r}"
     kind = fields.choice("kind", FACT_KINDS)
@@ -72,7 +72,7 @@ def parse_fact(table: Any, where: str) -> Fact:
 
 def parse_claim(table: Any, where: str, sources: Collection[str]) -> Claim:
     """One ``[[claim]]`` with its ``[[claim.comparison]]`` tables."""
-    fields = Fields(table, where)
+    fields = Table(table, where)
     name = fields.text("id")
     fields.where = f"{where}: claim {name!r}"
     text, codes, factors = fields.text("claim"), fields.texts("sources"), fields.texts("factors")
@@ -80,12 +80,7 @@ def parse_claim(table: Any, where: str, sources: Collection[str]) -> Claim:
         fields.one_of("sources", code, sources)
     for factor in factors:
         fields.one_of("factors", factor, FACTORS)
-    tables = fields.take("comparison", [])
-    if not isinstance(tables, list):
-        raise fields.fail("comparison", "it must be [[claim.comparison]] tables")
-    comparisons = tuple(
-        _comparison(Fields(entry, f"{fields.where}, comparison {number}")) for number, entry in enumerate(tables, 1)
-    )
+    comparisons = tuple(map(_comparison, fields.tables("comparison")))
     if comparisons and all(comparison.role != RESTS_ON for comparison in comparisons):
         raise fields.fail("comparison", f"at least one has the role {RESTS_ON}")
     fields.done()
@@ -94,7 +89,7 @@ def parse_claim(table: Any, where: str, sources: Collection[str]) -> Claim:
 
 def parse_theory(table: Any, where: str) -> TheoryArm:
     """One ``[[theory]]`` arm."""
-    fields = Fields(table, where)
+    fields = Table(table, where)
     name = fields.text("arm")
     fields.where = f"{where}: theory arm {name!r}"
     text, experiment = fields.text("text"), fields.text("experiment", "")
@@ -104,7 +99,7 @@ def parse_theory(table: Any, where: str) -> TheoryArm:
     return TheoryArm(name, experiment or None, step, engine, text)
 
 
-def parse_place(text: str, fields: Fields) -> Place:
+def parse_place(text: str, fields: Table) -> Place:
     """The place written as ``text``."""
     name, at, rest = text.partition("@")
     words = rest.split()
@@ -150,7 +145,7 @@ def check_claim(claim: Claim, registry: Registry) -> None:
                 )
 
 
-def _comparison(fields: Fields) -> Comparison:
+def _comparison(fields: Table) -> Comparison:
     kind = fields.choice("kind", KINDS, DIFFERENCE)
     role = fields.choice("role", ROLES, RESTS_ON)
     places = tuple(parse_place(fields.text(key), fields) for key in ARM_KEYS[: PLACES[kind]])
@@ -163,7 +158,7 @@ def _comparison(fields: Fields) -> Comparison:
             raise fields.fail(f"gap = {list(ends)}", "it names two places")
         gap = (parse_place(ends[0], fields), parse_place(ends[1], fields)) if ends else None
     if kind == EQUIVALENCE:
-        margin = fields.number("margin", 1e-9, 1e9)
+        margin = fields.number("margin", 1e-9, 1e9) if "margin" in fields else None
     if kind == FORMULA:
         formula = fields.choice("formula", FORMULAS)
         inputs = _inputs(fields, formula)
@@ -182,7 +177,7 @@ def _comparison(fields: Fields) -> Comparison:
     return Comparison(kind, role, places, sign, claimed, margin, gap, formula, inputs)
 
 
-def _claimed(fields: Fields) -> tuple[float, float] | None:
+def _claimed(fields: Table) -> tuple[float, float] | None:
     value = fields.take("claimed")
     if value is None:
         return None
@@ -195,7 +190,7 @@ def _claimed(fields: Fields) -> tuple[float, float] | None:
     return low, high
 
 
-def _inputs(fields: Fields, formula: str) -> dict[str, float | tuple[float, ...]]:
+def _inputs(fields: Table, formula: str) -> dict[str, float | tuple[float, ...]]:
     table, names = fields.take("inputs", {}), FORMULAS[formula].inputs
     if not isinstance(table, Mapping) or set(table) != set(names):
         raise fields.fail(f"inputs = {table!r:.80}", f"formula {formula} takes {', '.join(names)}")

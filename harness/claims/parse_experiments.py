@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.claims.fields import Fields
 from harness.claims.model import (
     ACCURACY,
     ENGINES,
@@ -20,6 +19,7 @@ from harness.claims.model import (
     Step,
     Value,
 )
+from harness.strict import Table
 
 CONFIGURED = tuple(factor for factor in FACTORS if factor not in ("step", "inference_noise"))
 MAX_STEP = 10_000_000
@@ -38,13 +38,13 @@ class Defaults:
 
 def parse_defaults(table: Any, where: str, section: str) -> Defaults:
     """The ``[defaults]`` of a file."""
-    fields = Fields(table, f"{where}: defaults")
+    fields = Table(table, f"{where}: defaults")
     found = Defaults(
         section,
         fields.mapping("config", CONFIGURED),
         _measured(fields),
-        fields.count("n"),
-        fields.count("seeds", 1) or 1,
+        _items(fields, None),
+        fields.whole("seeds", 1, default=1),
     )
     fields.done()
     return found
@@ -52,7 +52,7 @@ def parse_defaults(table: Any, where: str, section: str) -> Defaults:
 
 def parse_experiment(table: Any, where: str, defaults: Defaults, sources: Collection[str]) -> Experiment:
     """One ``[[experiment]]``; its configuration and measurement override the file's defaults."""
-    fields = Fields(table, where)
+    fields = Table(table, where)
     name = fields.text("id")
     fields.where = f"{where}: experiment {name!r}"
     if any(letter.isspace() or letter == "@" for letter in name):
@@ -69,7 +69,7 @@ def parse_evaluation(
     table: Any, where: str, defaults: Defaults, sources: Collection[str]
 ) -> tuple[str, tuple[Value, ...]]:
     """One ``[[evaluation]]``: the id of the experiment whose checkpoint was measured, and the values."""
-    fields = Fields(table, where)
+    fields = Table(table, where)
     name = fields.text("experiment")
     fields.where = f"{where}: evaluation of {name!r}"
     values = _all_series(fields, defaults, sources)
@@ -77,17 +77,14 @@ def parse_evaluation(
     return name, values
 
 
-def _all_series(fields: Fields, defaults: Defaults, sources: Collection[str]) -> tuple[Value, ...]:
+def _all_series(fields: Table, defaults: Defaults, sources: Collection[str]) -> tuple[Value, ...]:
     measured = {**defaults.measured, **_measured(fields)}
-    own = Defaults(defaults.section, {}, measured, fields.count("n", defaults.n), defaults.seeds)
-    tables = fields.take("series", [])
-    if not isinstance(tables, list):
-        raise fields.fail("series", "it must be a list of tables")
+    own = Defaults(defaults.section, {}, measured, _items(fields, defaults.n), defaults.seeds)
     found: list[Value] = []
-    for number, entry in enumerate(tables, 1):
-        for value in _series(Fields(entry, f"{fields.where}, series {number}"), own, sources):
+    for table in fields.tables("series"):
+        for value in _series(table, own, sources):
             if any(value.place == other.place and _same_number(value, other) for other in found):
-                raise fields.fail(f"value {value.value:g} at step {value.step}", "it stands there twice")
+                raise fields.fail(f"value {value.value:g} at step {value.step}", "it is given twice")
             found.append(value)
     return tuple(found)
 
@@ -96,12 +93,12 @@ def _same_number(value: Value, other: Value) -> bool:
     return value.value == other.value and value.n == other.n
 
 
-def _series(fields: Fields, defaults: Defaults, sources: Collection[str]) -> list[Value]:
+def _series(fields: Table, defaults: Defaults, sources: Collection[str]) -> list[Value]:
     metric = fields.choice("metric", METRICS, ACCURACY)
     codes = fields.texts("sources")
     for code in codes:
         fields.one_of("sources", code, sources)
-    n, seeds = fields.count("n", defaults.n), fields.count("seeds", defaults.seeds) or 1
+    n, seeds = _items(fields, defaults.n), fields.whole("seeds", 1, default=defaults.seeds)
     measured = {**defaults.measured, **_measured(fields)}
     values = fields.take("values")
     places = _places(fields)
@@ -128,7 +125,7 @@ def _range(metric: str) -> tuple[float, float]:
     return (-100.0, 100.0) if metric in ("difference", "sqnr") else (0.0, 1e9)
 
 
-def _places(fields: Fields) -> list[tuple[Step, float]]:
+def _places(fields: Table) -> list[tuple[Step, float]]:
     steps, step, levels = fields.take("steps"), fields.take("step"), fields.take("levels")
     if (steps is None) == (step is None):
         raise fields.fail("steps and step", "exactly one of them is needed")
@@ -144,11 +141,11 @@ def _places(fields: Fields) -> list[tuple[Step, float]]:
             raise fields.fail(f"steps = {entries!r}", "it must be a list")
         found = [(check_step(fields, entry), 0.0) for entry in entries]
     if len(set(found)) != len(found):
-        raise fields.fail("steps or levels", "one stands there twice")
+        raise fields.fail("steps or levels", "one is given twice")
     return found
 
 
-def check_step(fields: Fields, step: Any) -> Step:
+def check_step(fields: Table, step: Any) -> Step:
     """A step number from 0 on, or a word such as end, best, unstated."""
     if isinstance(step, str) and step.strip() and "@" not in step:
         return step
@@ -157,7 +154,11 @@ def check_step(fields: Fields, step: Any) -> Step:
     return step
 
 
-def _measured(fields: Fields) -> dict[str, str]:
+def _items(fields: Table, default: int | None) -> int | None:
+    return fields.whole("n", 1) if "n" in fields else default
+
+
+def _measured(fields: Table) -> dict[str, str]:
     found = {name: value for name in MEASURED if (value := fields.take(name)) is not None}
     for name, value in found.items():
         if not isinstance(value, str) or not value.strip():

@@ -52,8 +52,6 @@ def _arm(text: str) -> ReplicatedArm:
 def _replicate(path: Path) -> Replicate:
     run = complete_run(path)
     training = run.manifest.get("training")
-    try:
-        record = None if training is None else TrainingRecord.from_json(training)
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"run {path}", f"its training record is damaged ({error})", "evaluate again") from None
+    where = f"run {path}: its training record"
+    record = None if training is None else TrainingRecord.from_json(training, where, StoreError)
     return Replicate(run.arm, str(run.manifest["identity"].get("weights", f"none: {path}")), record)

@@ -8,18 +8,14 @@ task's own question text, space at its ends aside), or both where they agree; op
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from harness.evaluate.tasks.base import Item, Task, read_json_lines, shown
+from harness.evaluate.tasks.base import Item, Task, read_json_lines
 from harness.exceptions import HarnessError
-
-FIELDS = ("completion", "item", "question", "level", "seed", "truncated")
-MAX_SEED = 2**63 - 1
-_T = TypeVar("_T")
+from harness.strict import Table, shown
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ def read_completions(path: Path, task: Task) -> tuple[Completion, ...]:
         first = lines.setdefault(key, number)
         if first != number:
             raise HarnessError(
-                f"{place}: item {key[0]}, level {key[1]:g}, seed {key[2]} stands on line {first} already",
+                f"{place}: item {key[0]}, level {key[1]:g}, seed {key[2]} is on line {first} already",
                 "each (item, level, seed) has one completion",
                 "remove one, or give them different seeds",
             )
@@ -71,7 +67,7 @@ class _Finder:
         items = task.items()
         return cls(task.name, {item.key: item for item in items}, {item.question.strip(): item for item in items})
 
-    def find(self, place: str, row: Mapping[str, Any]) -> Item:
+    def find(self, place: str, row: Mapping[str, str]) -> Item:
         """The item that ``item`` and ``question`` of a row name."""
         named = [
             self._look_up(place, row, name, table)
@@ -88,8 +84,8 @@ class _Finder:
             )
         return named[0]
 
-    def _look_up(self, place: str, row: Mapping[str, Any], name: str, table: Mapping[str, Item]) -> Item:
-        value = _typed(place, row, name, str, "text").strip()
+    def _look_up(self, place: str, row: Mapping[str, str], name: str, table: Mapping[str, Item]) -> Item:
+        value = row[name].strip()
         if value not in table:
             raise HarnessError(
                 f"{place}: {name} {shown(value)} is not in the task {self.task}",
@@ -100,36 +96,17 @@ class _Finder:
 
 
 def _completion(place: str, row: Mapping[str, Any], finder: _Finder) -> Completion:
-    for name in row:
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=1)
-            way_out = f"did you mean {near[0]}?" if near else "remove it"
-            raise HarnessError(f"{place}: unknown field {shown(name)}", f"known are {', '.join(FIELDS)}", way_out)
-    if "completion" not in row:
-        raise HarnessError(f"{place}: no completion", "every line needs one", "add the model's text as completion")
-    text = _typed(place, row, "completion", str, "text")
-    truncated = _typed(place, row, "truncated", bool, "true or false") if "truncated" in row else False
-    return Completion(finder.find(place, row), _level(place, row), _seed(place, row), text, truncated)
+    fields = Table(row, place, "correct the line")
+    text = fields.text("completion", empty=True)
+    truncated = fields.flag("truncated", False)
+    level, seed = _level(fields), fields.whole("seed", default=0)
+    named = {name: fields.text(name) for name in ("item", "question") if name in fields}
+    fields.done()
+    return Completion(finder.find(place, named), level, seed, text, truncated)
 
 
-def _typed(place: str, row: Mapping[str, Any], name: str, kind: type[_T], words: str) -> _T:
-    value = row[name]
-    if not isinstance(value, kind):
-        raise HarnessError(f"{place}: {name} is {shown(value)}", f"it must be {words}", "correct the line")
-    return value
-
-
-def _level(place: str, row: Mapping[str, Any]) -> float:
-    value = row.get("level", 0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        rule = "it must be a number in [0, 1), as a fraction"
-        raise HarnessError(f"{place}: level is {shown(value)}", rule, "write 0.05 for 5 %")
-    return abs(float(value))
-
-
-def _seed(place: str, row: Mapping[str, Any]) -> int:
-    value = row.get("seed", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
-        rule = f"it must be an integer from 0 to {MAX_SEED}"
-        raise HarnessError(f"{place}: seed is {shown(value)}", rule, "number the draws 0, 1, ...")
-    return value
+def _level(fields: Table) -> float:
+    level = fields.number("level", default=0)
+    if not 0 <= level < 1:
+        raise fields.fail(f"level = {level:g}", "it must be a fraction, at least 0 and below 1", "write 0.05 for 5 %")
+    return abs(level)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.evaluate.checkpoint import Checkpoint
-from harness.evaluate.tasks.base import shown
 from harness.exceptions import CheckpointError
+from harness.strict import shown
 
 Messages = Sequence[Mapping[str, str]]
 

@@ -17,43 +17,29 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.gates.policy import GatePolicy, PerLevel
-from harness.text import nearest
+from harness.strict import Table, fill, read_toml
 
 TABLE = "policy"
 PER_LEVEL = {"margin_at": "margins", "retention_at": "retentions"}
 """Name in the file -> field that holds (level, value)."""
 
-_PLAIN = tuple(f.name for f in fields(GatePolicy) if f.name not in (*PER_LEVEL.values(), "levels"))
-KEYS = (*_PLAIN, *PER_LEVEL, "levels")
-
 
 def load_policy(path: Path) -> GatePolicy:
-    """The policy in the file at ``path``.
+    """Return the policy in the file at ``path``.
 
     Raises :class:`HarnessError` for a file that cannot be read, unknown keys, values of another type and values that
     :class:`GatePolicy` refuses; the message names the file.
     """
-    try:
-        data = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise HarnessError(f"policy {path}", "no such file", "give a TOML file with a table [policy]") from None
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"policy {path}", f"it is not TOML ({error})", "correct it") from None
-    table = data.get(TABLE)
-    if set(data) != {TABLE} or not isinstance(table, dict):
+    data = read_toml(path, "policy")
+    if set(data) != {TABLE}:
         raise HarnessError(f"policy {path}", f"it holds {', '.join(data) or 'nothing'}", "one table [policy] is read")
-    try:
-        return policy_of(table)
-    except HarnessError as error:
-        raise HarnessError(f"policy {path}: {error}") from None
+    return policy_of(data[TABLE], f"policy {path}")
 
 
 def policy_given(given: Mapping[str, Any], others: Sequence[str] = ()) -> GatePolicy:
@@ -71,48 +57,32 @@ def policy_given(given: Mapping[str, Any], others: Sequence[str] = ()) -> GatePo
     return load_policy(given["policy"])
 
 
-def policy_of(table: Mapping[str, Any]) -> GatePolicy:
-    """The policy with the values of ``table``, under the names of the file."""
-    for key in table:
-        if key not in KEYS:
-            raise HarnessError(f"unknown key {key!r}", nearest(key, KEYS))
-    given: dict[str, Any] = {name: _plain(name, table[name]) for name in _PLAIN if name in table}
-    for key, field in PER_LEVEL.items():
-        if key in table:
-            given[field] = _per_level(key, table[key])
-    if "levels" in table:
-        levels = table["levels"]
-        if not isinstance(levels, list) or not levels:
-            raise HarnessError(f"levels {levels!r}", "they are a list of numbers", "write levels = [0, 0.05]")
-        given["levels"] = tuple(sorted({_number("levels", level) for level in levels}))
-    return GatePolicy(**given)
+def policy_of(table: Mapping[str, Any], where: str = "") -> GatePolicy:
+    """Return the policy with the values of ``table``, under the names of the file ``where``."""
+    own = Table(table, where, path=TABLE if where else "")
+    given = {field: _per_level(own, key) for key, field in PER_LEVEL.items()}
+    return fill(GatePolicy, own, given=given | {"levels": _levels(own)})
 
 
-def _plain(name: str, value: Any) -> Any:
-    kind = next(f.type for f in fields(GatePolicy) if f.name == name)
-    if "str" in str(kind):
-        if not isinstance(value, str):
-            raise HarnessError(f"{name} {value!r}", "it is a word in quotes")
-        return value
-    return value if str(kind) in ("int", "bool") else _number(name, value)
+def _levels(table: Table) -> tuple[float, ...]:
+    levels = table.take("levels", ())
+    if levels != () and (not isinstance(levels, list) or not levels):
+        raise table.fail(f"levels = {levels!r}", "they are a list of numbers", "write levels = [0, 0.05]")
+    return tuple(sorted({table.in_range("levels", level) for level in levels}))
 
 
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise HarnessError(f"{name} {value!r}", "it is a number")
-    return float(value)
-
-
-def _per_level(key: str, table: Any) -> PerLevel:
-    if not isinstance(table, dict):
-        raise HarnessError(f"{key} {table!r}", "it maps levels to fractions", f'write {key} = {{ "0.05" = 0.03 }}')
-    found = []
-    for level, value in table.items():
+def _per_level(table: Table, key: str) -> PerLevel:
+    levels = table.take(key, {})
+    if not isinstance(levels, dict):
+        rule = "it maps levels to fractions"
+        raise table.fail(f"{key} = {levels!r}", rule, f'write {key} = {{ "0.05" = 0.03 }}')
+    found: dict[float, float] = {}
+    for level, value in levels.items():
         try:
             number = float(level)
         except ValueError:
-            raise HarnessError(f"level {level!r} in {key}", "a level is a number in quotes") from None
-        found.append((number, _number(key, value)))
-    if len({level for level, _ in found}) < len(found):
-        raise HarnessError(f"{key}", "a level is named twice", "keep one of them")
-    return tuple(sorted(found))
+            raise table.fail(f"level {level!r} in {key}", "a level is a number in quotes") from None
+        if number in found:
+            raise table.fail(f"{key}: level {level}", "it is named twice", "keep one of them")
+        found[number] = table.in_range(f'{key}."{level}"', value)
+    return tuple(sorted(found.items()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from harness.exceptions import HarnessError
 from harness.gate_options import PATH, SWITCH, GateOption, in_pytest, names, of_marker, unknown
 from harness.pytest_plugin.options import PREFIX, SHORT_OPTIONS
+from harness.strict import Table, read_toml, unknown_key
 
 TABLE = "robustness"
 HOW_TO_RUN = ("baselines_dir", "adapter", "batch_size", "workers", "timeout", "dir")
@@ -132,15 +132,10 @@ def _table(path: Path) -> dict[str, Any]:
         return {}
     if TABLE not in text:
         return {}
-    try:
-        table = tomllib.loads(text).get("tool", {}).get(TABLE, {})
-    except ValueError as error:
-        raise HarnessError(f"{path}", f"it is not TOML ({error})", "correct it") from None
-    if not isinstance(table, dict):
-        raise HarnessError(f"{path}: tool.{TABLE} {table!r}", "it is a table", f"write [tool.{TABLE}]")
-    found = {}
-    for key, value in table.items():
-        if key.replace("-", "_") not in names(in_pytest()):
-            raise unknown(f"{path}: [tool.{TABLE}] {key}", key, names(in_pytest()))
-        found[key.replace("-", "_")] = value
-    return found
+    table = read_toml(path).get("tool", {}).get(TABLE, {})
+    own = Table({}, str(path)).inner(table, f"tool.{TABLE}")
+    found, known = own.rest(), names(in_pytest())
+    for key in found:
+        if key.replace("-", "_") not in known:
+            raise unknown_key(own.place, key, known)
+    return {key.replace("-", "_"): value for key, value in found.items()}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from harness.spec.errors import ErrorModel, make_error
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import distinct, spec_of
 from harness.spec.selectors import SELECTORS, selector_values
-from harness.text import nearest, number_text
+from harness.strict import read_toml, unknown_key
+from harness.text import number_text
 
 TABLE = "noise"
 MODEL = "error"
@@ -34,15 +34,10 @@ def load_noises(path: str | Path) -> tuple[NoiseSpec, ...]:
     Raises :class:`NoiseSpecError`, which names the file and the table, for what cannot be read or is no
     specification.
     """
-    try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NoiseSpecError(f"noise file {path}", f"it cannot be read: {error.strerror}", "check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise NoiseSpecError(f"noise file {path}", f"it is no valid TOML: {error}", "correct it") from None
+    data = read_toml(Path(path), "noise file", NoiseSpecError)
     for key in data:
         if key != TABLE:
-            raise NoiseSpecError(f"unknown key {key!r} in noise file {path}", nearest(key, [TABLE]))
+            raise unknown_key(f"noise file {path}", key, [TABLE], NoiseSpecError)
     tables = data.get(TABLE)
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise NoiseSpecError(f"noise file {path}", "it holds one or more [[noise]] tables", "start one with [[noise]]")
@@ -77,7 +72,7 @@ def _from_table(table: Mapping[str, Any]) -> NoiseSpec:
     fields = _field_names(make_error(name, {}))
     for key in table:
         if key not in (MODEL, *fields, *SELECTORS):
-            raise NoiseSpecError(f"unknown key {key!r}", nearest(key, (MODEL, *fields, *SELECTORS)))
+            raise unknown_key("", key, (MODEL, *fields, *SELECTORS), NoiseSpecError)
     error = make_error(name, {key: table[key] for key in fields if key in table})
     return spec_of(error, {key: table[key] for key in SELECTORS if key in table})
 

@@ -16,24 +16,32 @@ from harness.strict.table import LARGEST, Table, shown
 T = TypeVar("T")
 
 
-def fill(kind: type[T], table: Table | Mapping[str, Any], where: str = "", failure: Failure = HarnessError) -> T:
+def fill(
+    kind: type[T],
+    table: Table | Mapping[str, Any],
+    where: str = "",
+    failure: Failure = HarnessError,
+    given: Mapping[str, Any] | None = None,
+) -> T:
     """Return a dataclass of type ``kind`` with the values of ``table``: the names of its fields, and no others.
 
     The annotations say what a value must be: ``str``, ``int``, ``float`` (finite), ``bool``, ``X | None`` (may be left
     out), ``tuple[X, ...]`` (a list), ``Mapping[str, X]`` (a table of any names), ``Literal`` and other dataclasses
     (tables of their own). A field without a default is needed. What ``kind`` itself refuses is told with the place.
+    ``given`` holds the values of fields that the caller has read by itself, which are no keys of the table.
     """
     own = table if isinstance(table, Table) else Table(table, where, failure=failure)
     hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    ready = dict(given or {})
+    fields = [field for field in dataclasses.fields(kind) if field.name not in ready]  # type: ignore[arg-type]
     raw = {field.name: own.take(field.name) for field in fields if field.name in own}
     own.done()
     for field in fields:
         if field.name not in raw and field.default is field.default_factory is dataclasses.MISSING:
             own.need(field.name)
-    given = {name: _value(hints[name], own, name, value) for name, value in raw.items()}
+    ready |= {name: _value(hints[name], own, name, value) for name, value in raw.items()}
     try:
-        return kind(**given)
+        return kind(**ready)
     except HarnessError as error:
         raise own.failure(f"{own.before}{error}") from None
 

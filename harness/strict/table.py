@@ -18,7 +18,7 @@ Scalar = str | int | float | bool
 
 def unknown_key(where: str, key: str, known: Iterable[str], failure: Failure = HarnessError) -> HarnessError:
     """Return the error for ``key``, which is none of ``known``: with the nearest of them, else with all."""
-    return failure(f"{_before(where)}unknown key {shown(key)}", nearest(str(key), known))
+    return failure(f"{_before(where)}unknown key {shown(key)}", "nothing reads it", nearest(str(key), known))
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -69,16 +69,15 @@ class Table:
 
     def need(self, key: str, default: Any = None) -> Any:
         """Return the raw value of ``key``, which must be there unless ``default`` is."""
-        value = self.take(key, default)
-        if value is None:
+        if default is None and key not in self:
             raise self.fail(f"no {key}", "it is needed")
-        return value
+        return self.take(key, default)
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """Return a text that is not empty (the default may be)."""
+    def text(self, key: str, default: str | None = None, empty: bool = False) -> str:
+        """Return a text, which is not empty unless ``empty`` allows it (the default may be)."""
         value = self.need(key, default)
-        if not isinstance(value, str) or (not value.strip() and value != default):
-            raise self.fail(f"{key} = {shown(value)}", "it must be a text that is not empty")
+        if not isinstance(value, str) or not (empty or value.strip() or value == default):
+            raise self.fail(f"{key} = {shown(value)}", f"it must be a text{'' if empty else ' that is not empty'}")
         return value
 
     def choice(self, key: str, allowed: Collection[str], default: str | None = None) -> str:
@@ -109,7 +108,7 @@ class Table:
 
     def in_range(self, key: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
         """Return ``value`` where it is a finite number from ``low`` to ``high``."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
             raise self.fail(f"{key} = {shown(value)}", "it must be a finite number")
         if not low <= value <= high:
             raise self.fail(f"{key} = {value!r}", _between(low, high))
@@ -119,8 +118,9 @@ class Table:
         """Return a whole number from ``low`` to ``high``."""
         value = self.need(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            least = f" of at least {low}" if low != -LARGEST else ""
             most = f" and at most {high}" if high != LARGEST else ""
-            raise self.fail(f"{key} = {shown(value)}", f"it must be a whole number of at least {low}{most}")
+            raise self.fail(f"{key} = {shown(value)}", f"it must be a whole number{least}{most}")
         return value
 
     def flag(self, key: str, default: bool | None = None) -> bool:
@@ -160,7 +160,7 @@ class Table:
         inner = self.table(key)
         found = inner.rest()
         for name, value in found.items():
-            if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
+            if not isinstance(value, Scalar) or (isinstance(value, float) and not _finite(value)):
                 raise inner.fail(f"{name} = {shown(value)}", "it must be a text, a finite number, true or false")
         return found
 
@@ -173,6 +173,13 @@ class Table:
         """Raise the error for a key that nobody took, with the nearest known one."""
         for key in self._left:
             raise unknown_key(self.place, key, self._known, self.failure)
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def _before(where: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from harness.evaluate.tasks.base import Item, Task, select
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
 from harness.exceptions import HarnessError
 from harness.spec import SCORERS
+from harness.text import nearest
 
 GROUP = "robustness_harness.tasks"
 """The group of entry points by which other distributions add tasks."""
@@ -51,9 +51,7 @@ def load_task(name: str, data: Path | None = None) -> Task:
     if outside is not None:
         return _made(name, outside, data)
     known = task_names()
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    way_out = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
-    raise HarnessError(f"unknown task {name!r}", f"the tasks are {', '.join(known)}", way_out)
+    raise HarnessError(f"unknown task {name!r}", f"the tasks are {', '.join(known)}", nearest(name.lower(), known))
 
 
 def _made(name: str, maker: TaskMaker, data: Path | None) -> Task:

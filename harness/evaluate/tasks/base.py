@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.exceptions import HarnessError
+from harness.strict import once, shown
 
 _HASH_DIGITS = 16
 log = logging.getLogger(__name__)
@@ -140,19 +141,13 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, _json_object(line, f"{path}, line {number}", cut_off=number == len(lines))
 
 
-def shown(value: object, limit: int = 60) -> str:
-    """``value`` as a message shows it: its ``repr``, shortened to ``limit`` characters."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
 def _json_object(line: bytes, place: str, cut_off: bool) -> dict[str, Any]:
     """The object on one line; ``cut_off`` says that no line end follows it."""
     end = "; the file ends within the line" if cut_off else ""
     rule, way_out = "every line must be one JSON object", "write the file again"
     try:
         text = line.decode("utf-8")
-        row = json.loads(text, object_pairs_hook=_object)
+        row = json.loads(text, object_pairs_hook=once)
         if "\\u" in text:
             json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeError as error:
@@ -162,14 +157,6 @@ def _json_object(line: bytes, place: str, cut_off: bool) -> dict[str, Any]:
         raise HarnessError(f"{place}: {shown(text)}: {error}{end}", rule, way_out) from None
     if not isinstance(row, dict):
         raise HarnessError(f"{place}: {shown(row)}", rule, way_out)
-    return row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} stands there twice")
     return row
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.answers import MARKER, STRICT, canonical_number, strict_answer
-from harness.evaluate.tasks.base import Item, hash_items, item_key, read_bytes, read_json_lines, shown, unique_items
+from harness.evaluate.tasks.base import Item, hash_items, item_key, read_bytes, read_json_lines, unique_items
 from harness.exceptions import HarnessError
+from harness.strict import shown
 
 NAME = "gsm8k"
 HUB_PATH, HUB_CONFIG, HUB_SPLIT = "openai/gsm8k", "main", "test"

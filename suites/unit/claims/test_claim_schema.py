@@ -29,9 +29,12 @@ def comparison(data: dict[str, Any], **changes: Any) -> None:
 
 
 CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "key of a file": (lambda d: d.update(experiments=[]), "unknown key 'experiments'; known are"),
+    "key of a file": (
+        lambda d: d.update(experiments=[]),
+        "unknown key 'experiments'; nothing reads it; did you mean 'experiment'?",
+    ),
     "key of an experiment": (lambda d: d["experiment"][0].update(modle="x"), "unknown key 'modle'"),
-    "key of a series": (lambda d: series(d, stpes=[1]), "unknown key 'stpes'; known are"),
+    "key of a series": (lambda d: series(d, stpes=[1]), "unknown key 'stpes'; nothing reads it; did you mean 'steps'?"),
     "factor": (lambda d: d["experiment"][0]["config"].update(qant="x"), "did you mean 'quant'?"),
     "engine": (lambda d: series(d, engine="vlm"), "did you mean 'vllm'?"),
     "noise letter": (lambda d: series(d, noise="N+X"), "noise = 'X'"),
@@ -44,17 +47,17 @@ CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "not a number": (lambda d: series(d, values=[float("nan")]), "values = nan; it must be a finite number"),
     "a truth value": (lambda d: series(d, values=[True]), "values = True; it must be a finite number"),
     "too few values": (lambda d: series(d, steps=[1, 2]), "a list of 2 numbers"),
-    "a step twice": (lambda d: series(d, steps=[1, 1], values=[1, 2]), "one stands there twice"),
+    "a step twice": (lambda d: series(d, steps=[1, 1], values=[1, 2]), "one is given twice"),
     "a step below 0": (lambda d: series(d, steps=[-1]), "step = -1"),
     "steps and step": (lambda d: series(d, step=1), "exactly one of them is needed"),
     "n": (lambda d: series(d, n=0), "n = 0; it must be a whole number of at least 1"),
     "sd of one seed": (lambda d: series(d, sd=[1.0]), "a standard deviation needs seeds of at least 2"),
     "a value twice": (lambda d: d["experiment"][0]["series"].append(dict(d["experiment"][0]["series"][0])), "twice"),
-    "an id twice": (lambda d: d["experiment"].append(dict(d["experiment"][0])), "experiment 'on'; the id stands"),
+    "an id twice": (lambda d: d["experiment"].append(dict(d["experiment"][0])), "experiment 'on'; the id is given"),
     "an id with @": (lambda d: d["experiment"][0].update(id="a@b"), "no space and no @"),
     "no title": (lambda d: d["experiment"][0].pop("title"), "no title; it is needed"),
-    "a claim twice": (lambda d: d["claim"].append(dict(d["claim"][0])), "claim 'K'; the id stands there twice"),
-    "a fact twice": (lambda d: d["fact"].extend([FACT, dict(FACT)]), "fact 'f'; the id stands there twice"),
+    "a claim twice": (lambda d: d["claim"].append(dict(d["claim"][0])), "claim 'K'; the id is given twice"),
+    "a fact twice": (lambda d: d["fact"].extend([FACT, dict(FACT)]), "fact 'f'; the id is given twice"),
     "fact: experiment": (lambda d: d["fact"].append({**FACT, "experiments": ["onn"]}), "did you mean 'on'?"),
     "fact: kind": (lambda d: d["fact"].append({**FACT, "kind": "missing"}), "kind = 'missing'"),
     "fact: key": (lambda d: d["fact"].append({**FACT, "factor": "aqn"}), "unknown key 'factor'"),
@@ -105,9 +108,9 @@ def test_folders_and_files_that_cannot_be_read(tmp_path: Path, refusal: Refusal)
     assert "no such folder" in refusal(load_registry, tmp_path / "none")
     assert "it holds no .toml file" in refusal(load_registry, tmp_path)
     (tmp_path / "a.toml").write_text("[[experiment]\n")
-    assert "it is no valid TOML" in refusal(load_registry, tmp_path)
+    assert "it is not valid TOML" in refusal(load_registry, tmp_path)
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe")
-    assert "it is no valid TOML" in refusal(load_registry, tmp_path)
+    assert "it is not UTF-8 text" in refusal(load_registry, tmp_path)
 
 
 def test_a_formula_whose_inputs_do_not_fit_together(small: dict[str, Any], refusal: Refusal, judged: Any) -> None:

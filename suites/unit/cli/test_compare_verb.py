@@ -114,12 +114,12 @@ def test_wrong_arguments_are_one_line(cli: Verb, arguments: tuple[str, ...], wor
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": -1}, "seed -1"),
-        ({"config": {"a": [1]}}, "flat mapping"),
-        ({"initial_losses": []}, "initial_losses"),
-        ({"sed": 1}, "'sed' is unknown"),
-        ({"epochs": None}, "epochs None"),
-        ({"dataset": ""}, "dataset ''"),
+        ({"seed": -1}, "seed = -1; it must be at least 0"),
+        ({"config": {"a": [1]}}, "[config]: a = [1]; it must be a text or a whole number"),
+        ({"initial_losses": []}, "initial_losses; at least one is needed"),
+        ({"sed": 1}, "unknown key 'sed'; nothing reads it; did you mean 'seed'?"),
+        ({"epochs": None}, "epochs = None; it must be a finite number"),
+        ({"dataset": ""}, "dataset = ''; it must be a text that is not empty"),
     ],
 )
 def test_a_damaged_record_is_refused_when_the_checkpoint_is_evaluated(

@@ -68,32 +68,31 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, text
         ({"question": SECOND.question}, f"item {FIRST.key} is not the question"),
         ({"item": "0" * 16}, "item '0000000000000000' is not in the task arith"),
         ({"item": ..., "question": "How many?"}, "question 'How many?' is not in the task arith"),
-        ({"item": 5}, "item is 5; it must be text"),
-        ({"item": None}, "item is None"),
-        ({"item": ..., "question": ["q"]}, "question is ['q']"),
+        ({"item": 5}, "item = 5; it must be a text"),
+        ({"item": None}, "item = None"),
+        ({"item": ..., "question": ["q"]}, "question = ['q']"),
         ({"completion": ...}, "no completion"),
-        ({"completion": None}, "completion is None; it must be text"),
-        ({"completion": ["#### 1"]}, "completion is ['#### 1']"),
-        ({"level": 1}, "level is 1; it must be a number in [0, 1)"),
-        ({"level": -0.1}, "level is -0.1"),
-        ({"level": 5}, "level is 5"),
-        ({"level": True}, "level is True"),
-        ({"level": False}, "level is False"),
-        ({"level": float("nan")}, "level is nan"),
-        ({"level": float("inf")}, "level is inf"),
-        ({"level": 10**400}, "level is 1000"),
-        ({"level": "0.05"}, "level is '0.05'"),
-        ({"level": None}, "level is None"),
-        ({"seed": -1}, "seed is -1; it must be an integer from 0"),
-        ({"seed": False}, "seed is False"),
-        ({"seed": 1.0}, "seed is 1.0"),
-        ({"seed": "1"}, "seed is '1'"),
-        ({"seed": 2**63}, "seed is 9223372036854775808"),
-        ({"truncated": 1}, "truncated is 1; it must be true or false"),
-        ({"truncated": "false"}, "truncated is 'false'"),
-        ({"levle": 0.05}, "unknown field 'levle'; known are completion, item, question, level, seed, truncated; did"),
-        ({"levle": 0.05}, "did you mean level?"),
-        ({"zzz": 1}, "unknown field 'zzz'; known are completion, item, question, level, seed, truncated; remove it"),
+        ({"completion": None}, "completion = None; it must be a text"),
+        ({"completion": ["#### 1"]}, "completion = ['#### 1']"),
+        ({"level": 1}, "level = 1; it must be a fraction, at least 0 and below 1"),
+        ({"level": -0.1}, "level = -0.1"),
+        ({"level": 5}, "level = 5"),
+        ({"level": True}, "level = True"),
+        ({"level": False}, "level = False"),
+        ({"level": float("nan")}, "level = nan"),
+        ({"level": float("inf")}, "level = inf"),
+        ({"level": 10**400}, "level = 1000"),
+        ({"level": "0.05"}, "level = '0.05'"),
+        ({"level": None}, "level = None"),
+        ({"seed": -1}, "seed = -1; it must be a whole number of at least 0"),
+        ({"seed": False}, "seed = False"),
+        ({"seed": 1.0}, "seed = 1.0"),
+        ({"seed": "1"}, "seed = '1'"),
+        ({"seed": 2**63}, "seed = 9223372036854775808"),
+        ({"truncated": 1}, "truncated = 1; it must be true or false"),
+        ({"truncated": "false"}, "truncated = 'false'"),
+        ({"levle": 0.05}, "unknown key 'levle'; nothing reads it; did you mean 'level'?"),
+        ({"zzz": 1}, "unknown key 'zzz'; nothing reads it; known: completion, truncated, level, seed, item, question"),
     ],
 )
 def test_bad_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -111,7 +110,7 @@ def test_second_completion_of_one_draw(tmp_path: Path, level: float) -> None:
     other = {"completion": "#### 2", "question": FIRST.question, "level": level, "seed": 0}
     path = write(tmp_path / "c.jsonl", row, {**row, "seed": 1}, {**row, "level": 0.05}, other)
     text = message(path)
-    assert f"line 4: item {FIRST.key}, level 0, seed 0 stands on line 1 already" in text
+    assert f"line 4: item {FIRST.key}, level 0, seed 0 is on line 1 already" in text
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_second_completion_of_one_draw(tmp_path: Path, level: float) -> None:
         (b'{"completion": "caf\xc3', "the file ends within the line"),
         (b'{"completion": "\\udcff"}\n', "lone surrogates"),
         (b'"#### 1"\n', "line 1: '#### 1'; every line must be one JSON object"),
-        (b'{"completion": "a", "completion": "b"}\n', "'completion' stands there twice"),
+        (b'{"completion": "a", "completion": "b"}\n', "'completion' is given twice"),
     ],
 )
 def test_bad_file(tmp_path: Path, content: bytes, words: str) -> None:

@@ -170,7 +170,7 @@ def test_unknown_extension(tmp_path: Path) -> None:
         (b"[1, 2]", r"line 2: \[1, 2\].*one JSON object"),
         (b'{"question": "\xff"}', "line 2.*UTF-8"),
         (b'{"question": "\\ud800"}', "line 2.*surrogates"),
-        (b'{"question": "q", "question": "r"}', "line 2.*'question' stands there twice"),
+        (b'{"question": "q", "question": "r"}', "line 2.*'question' is given twice"),
         (b"[" * 100_000, "line 2.*recursion"),
         (b'{"question": ' + b"9" * 5000 + b"}", "line 2.*one JSON object"),
     ],

@@ -117,7 +117,8 @@ def test_load_task_knows_every_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "way_out"), [("gsm-8k", "did you mean gsm8k"), ("ARITH", "mean arith"), ("mmlu", "one of arith, gsm8k")]
+    ("name", "way_out"),
+    [("gsm-8k", "did you mean 'gsm8k'"), ("ARITH", "mean 'arith'"), ("mmlu", "known: arith, gsm8k")],
 )
 def test_load_task_refuses_an_unknown_name(name: str, way_out: str) -> None:
     with pytest.raises(HarnessError, match=f"unknown task '{name}'.*{way_out}"):

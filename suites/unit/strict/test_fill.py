@@ -62,9 +62,9 @@ def test_all_kinds_are_read() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"rte": 1}, "recipe r.toml: unknown key 'rte'; did you mean 'rate'?"),
+        ({"rte": 1}, "recipe r.toml: unknown key 'rte'; nothing reads it; did you mean 'rate'?"),
         ({"part": {}}, "recipe r.toml, [part]: no size; it is needed"),
-        ({"part": {"sizee": 1}}, "recipe r.toml, [part]: unknown key 'sizee'; did you mean 'size'?"),
+        ({"part": {"sizee": 1}}, "recipe r.toml, [part]: unknown key 'sizee'; nothing reads it; did you mean 'size'?"),
         ({"part": 3}, "recipe r.toml, [part]: 3; it must be a table"),
         ({"part": {"size": 1.5}}, "[part]: size = 1.5; it must be a whole number"),
         ({"parts": [{"size": 1}, {"size": "x"}]}, "[parts[1]]: size = 'x'"),
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_one_line(data: dict[str, Any], words: str) -> None
 
 
 def test_a_misspelt_key_is_told_before_what_is_missing_for_it() -> None:
-    with pytest.raises(HarnessError, match="unknown key 'szie'; did you mean 'size'"):
+    with pytest.raises(HarnessError, match="unknown key 'szie'; nothing reads it; did you mean 'size'"):
         fill(Part, {"szie": 1}, "x")
     with pytest.raises(HarnessError, match="x: no size; it is needed"):
         fill(Part, {}, "x")

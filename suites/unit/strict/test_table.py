@@ -45,6 +45,7 @@ WRONG: dict[str, tuple[Any, Callable[[Table], Any], str]] = {
     "number": ("1", lambda t: t.number("k"), "k = '1'; it must be a finite number"),
     "truth as number": (True, lambda t: t.number("k"), "k = True; it must be a finite number"),
     "nan": (float("nan"), lambda t: t.number("k"), "k = nan; it must be a finite number"),
+    "beyond every float": (10**400, lambda t: t.number("k"), "it must be a finite number"),
     "range": (2, lambda t: t.number("k", 0, 1), "k = 2; it must lie between 0 and 1"),
     "least": (-1, lambda t: t.number("k", 0), "k = -1; it must be at least 0"),
     "most": (2, lambda t: t.number("k", high=1), "k = 2; it must be at most 1"),
@@ -59,7 +60,11 @@ WRONG: dict[str, tuple[Any, Callable[[Table], Any], str]] = {
     "table": (3, lambda t: t.table("k"), "file t, [k]: 3; it must be a table"),
     "tables": ({}, lambda t: t.tables("k"), "k; it must be a list of tables, [[k]]"),
     "one of the tables": ([{}, 3], lambda t: t.tables("k"), "file t, k 2: 3; it must be a table"),
-    "mapping": ({"nme": "x"}, lambda t: t.mapping("k", ["name"]), "[k]: unknown key 'nme'; did you mean 'name'?"),
+    "mapping": (
+        {"nme": "x"},
+        lambda t: t.mapping("k", ["name"]),
+        "[k]: unknown key 'nme'; nothing reads it; did you mean 'name'?",
+    ),
     "mapping's value": ({"name": 3}, lambda t: t.mapping("k", ["name"]), "[k]: name = 3; it must be a text"),
     "settings": ({"x": [1]}, lambda t: t.settings("k"), "[k]: x = [1]; it must be a text, a finite number, true"),
 }
@@ -88,8 +93,8 @@ def test_what_nobody_took_is_refused_with_the_nearest_name_or_all() -> None:
     table = Table({"margn": 1, "b": 2}, "file t")
     assert "margin" not in table
     table.take("b")
-    assert refusal(table.done) == "file t: unknown key 'margn'; did you mean 'margin'?"
-    assert str(unknown_key("", "zzz", ["margin", "b"])) == "unknown key 'zzz'; known: margin, b"
+    assert refusal(table.done) == "file t: unknown key 'margn'; nothing reads it; did you mean 'margin'?"
+    assert str(unknown_key("", "zzz", ["margin", "b"])) == "unknown key 'zzz'; nothing reads it; known: margin, b"
     rest = Table({"x": 1}, "")
     assert rest.rest() == {"x": 1}
     rest.done()
