@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel
 
 from harness.evaluate.prepared import prepare
 from harness.spec import EvalSpec
+from harness.testing import tiny_model
 
 # the machines are shared: how long an example takes says nothing
 settings.register_profile("shared", deadline=None)
@@ -29,18 +30,8 @@ def one_thread():
 def toy():
     """Builds a two-layer Qwen2 with random weights: ``toy("eager")``."""
 
-    def build(attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Qwen2ForCausalLM:
-        torch.manual_seed(0)
-        config = Qwen2Config(
-            vocab_size=64,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            attn_implementation=attention,
-        )
-        return Qwen2ForCausalLM(config).eval().to(dtype)
+    def build(attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+        return tiny_model(attention=attention, dtype=dtype)
 
     return build
 

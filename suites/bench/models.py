@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harness.evaluate.generation import Decoding, Prompt
+from harness.testing import tiny_model
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "arith-qwen2"
 NEVER_STOP = Decoding(max_new_tokens=24, stop=(), pad=0)
@@ -20,8 +21,8 @@ def fixture_model(attention: str = "sdpa") -> PreTrainedModel:
 
 def middle_model(attention: str = "sdpa", vocabulary: int = 1024) -> PreTrainedModel:
     """A Qwen2 shape with hidden 512 and 10 layers, random weights, fp32."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
+    return tiny_model(
+        attention=attention,
         vocab_size=vocabulary,
         hidden_size=512,
         intermediate_size=1408,
@@ -29,9 +30,7 @@ def middle_model(attention: str = "sdpa", vocabulary: int = 1024) -> PreTrainedM
         num_attention_heads=8,
         num_key_value_heads=8,
         max_position_embeddings=1024,
-        attn_implementation=attention,
     )
-    return Qwen2ForCausalLM(config).eval()
 
 
 def prompts(count: int, vocabulary: int, shortest: int = 100, longest: int = 140) -> list[Prompt]:
@@ -46,14 +45,11 @@ def prompts(count: int, vocabulary: int, shortest: int = 100, longest: int = 140
 
 def stack_model(layers: int) -> PreTrainedModel:
     """``layers`` layers in the shape of Qwen2.5-1.5B with a small vocabulary, random weights, fp32, eager attention."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
+    return tiny_model(
         vocab_size=1024,
         hidden_size=1536,
         intermediate_size=8960,
         num_hidden_layers=layers,
         num_attention_heads=12,
         num_key_value_heads=2,
-        attn_implementation="eager",
     )
-    return Qwen2ForCausalLM(config).eval()

@@ -9,13 +9,13 @@ import statistics
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.numerics import triton_kernel
 from harness.numerics.keyed_random import derive_key, stream_keys
 from harness.spec import parse_noise
+from harness.testing import tiny_model
 
 pytestmark = [pytest.mark.bench, pytest.mark.gpu]
 TOKENS, ROUNDS, PASSES, AIM = 2048, 15, 5, 1.08
@@ -27,18 +27,16 @@ def accelerator():
 
 def stack():
     """Four layers of the shape of Qwen2.5-1.5B with a small vocabulary, random weights, SDPA attention."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
+    model = tiny_model(
+        attention="sdpa",
         vocab_size=1024,
         hidden_size=1536,
         intermediate_size=8960,
         num_hidden_layers=4,
         num_attention_heads=12,
-        num_key_value_heads=2,
         max_position_embeddings=TOKENS,
-        attn_implementation="sdpa",
     )
-    return Qwen2ForCausalLM(config).eval().to(accelerator(), torch.bfloat16)
+    return model.to(accelerator(), torch.bfloat16)
 
 
 def milliseconds(function):

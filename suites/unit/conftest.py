@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from harness.runs.manifest import build_manifest
 from harness.runs.replayed import FIELD, REPEATED, REPLAYED, VERSION, Replay, chosen, chosen_twice
 from harness.runs.store import Audit, Store
 from harness.spec import EvalSpec
+from harness.testing import tiny_checkpoint
 from harness.thresholds import CONTROL_ITEMS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,17 +51,7 @@ Rows = Mapping[float, Sequence[Sequence[float | str]]]
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of one layer with random weights and the byte-level tokenizer; it has learned nothing."""
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    from fixtures.recipes.tokenizer import build_tokenizer
-    from fixtures.recipes.train_arith import CONTEXT, Recipe, build_model
-
-    tokenizer = build_tokenizer(CONTEXT)
-    recipe = Recipe(layers=1, hidden=64, intermediate=64, heads=2, kv_heads=2)
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    build_model(recipe, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny", seed=7)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ ORDER = (
     ),
     *("answers", "ledger", "quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines"),
     *("calibration", "numerics", "noise", "checkpoints", "aqn", "training", "integrations", "evaluate"),
-    *("diagnostics", "claims", "doctor", "reports", "library", "cli", "pytest_plugin", "suites"),
+    *("diagnostics", "claims", "doctor", "reports", "library", "testing", "cli", "pytest_plugin", "suites"),
 )
 """From the bottom to the top: a part imports itself and what stands before it."""
 

@@ -9,29 +9,25 @@ import torch
 from transformers import (
     BertConfig,
     BertForMaskedLM,
-    GPT2Config,
-    GPT2LMHeadModel,
     GptOssConfig,
     GptOssForCausalLM,
-    MixtralConfig,
-    MixtralForCausalLM,
     PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
     ViTConfig,
     ViTForImageClassification,
 )
 
+from harness.testing import tiny_model
+
 DECODER = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
 SMALL = DECODER | {"num_hidden_layers": 2}
-GROUPED = SMALL | {"num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_id": 0, "eos_token_id": 0}
+NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+GROUPED = SMALL | NO_SPECIAL_TOKENS | {"num_key_value_heads": 2}
 
 BUILDERS: dict[str, Callable[[], PreTrainedModel]] = {
-    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**GROUPED)),
-    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2)),
+    "qwen2": lambda: tiny_model(attention="sdpa", **NO_SPECIAL_TOKENS),
+    "gpt2": lambda: tiny_model("gpt2", attention="sdpa", bos_token_id=0, eos_token_id=0),
     "bert": lambda: BertForMaskedLM(BertConfig(**SMALL, max_position_embeddings=64)),
     "t5": lambda: T5ForConditionalGeneration(
         T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
@@ -46,7 +42,7 @@ BUILDERS: dict[str, Callable[[], PreTrainedModel]] = {
             patch_size=8,
         )
     ),
-    "mixtral": lambda: MixtralForCausalLM(MixtralConfig(**GROUPED, num_local_experts=2)),
+    "mixtral": lambda: tiny_model("mixtral", attention="sdpa", **NO_SPECIAL_TOKENS),
     "gpt_oss": lambda: GptOssForCausalLM(
         GptOssConfig(**GROUPED, num_local_experts=2, head_dim=8, layer_types=["full_attention"] * 2)
     ),

@@ -17,6 +17,7 @@ from harness.integrations.vllm_plugin.session import EngineSession, Product, Sli
 from harness.noise import NoiseSession, build_plan
 from harness.noise.custom_ops import SESSIONS, perturb
 from harness.spec import RelativeGaussian, parse_noise
+from harness.testing import tiny_model
 
 pytestmark = pytest.mark.unit
 Q, K, HEAD = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj", "lm_head"
@@ -243,10 +244,7 @@ def test_a_payload_survives_json(model, plan):
 
 
 def toy_again():
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-    return Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2)).eval()
+    return tiny_model(num_hidden_layers=1, num_attention_heads=2)
 
 
 SEEN = {"forwards": 1, "products": 3, "matched": 2, "rows": 10, "squared": 1000 * 0.01, "nonzero": 1000}

@@ -7,21 +7,12 @@ import os
 import sys
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from harness.noise import switch
+from harness.testing import tiny_model
 
 IDS = torch.arange(6)[None]
 MASK = torch.tensor([[0, 1, 1, 1, 1, 1]])
-
-
-def build() -> Qwen2ForCausalLM:
-    """Two layers with random weights."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    return Qwen2ForCausalLM(
-        Qwen2Config(vocab_size=64, num_attention_heads=4, num_key_value_heads=2, attn_implementation="eager", **sizes)
-    ).eval()
 
 
 def counted() -> dict[str, tuple[int, int, int]]:
@@ -38,7 +29,7 @@ def say(**found: object) -> None:
 def main() -> None:
     """Calls a model for the first time, again, for training and to generate; forks twice."""
     assert harness.__doc__
-    model = build()
+    model = tiny_model()
     state = torch.random.get_rng_state()
     with torch.no_grad():
         logits = [model(input_ids=IDS, attention_mask=MASK).logits]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, Qwen2Config, Qwen2ForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from harness.exceptions import NoiseSpecError
 from harness.noise import noisy
@@ -16,16 +16,15 @@ from harness.numerics import fake_quantize
 from harness.numerics.quantizer import quantized
 from harness.spec import parse_noise
 from harness.spec.formats import Recipe
+from harness.testing import tiny_config, tiny_model
 
 pytestmark = pytest.mark.unit
 IDS = torch.tensor([[5, 9, 11, 3, 7], [2, 4, 6, 8, 10]])
 SMALL = {"vocab_size": 48, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 
 
-def qwen(tied: bool = False) -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    return Qwen2ForCausalLM(Qwen2Config(**SMALL, **HEADS, tie_word_embeddings=tied)).eval()
+def qwen(tied: bool = False) -> PreTrainedModel:
+    return tiny_model(attention="sdpa", **SMALL, tie_word_embeddings=tied)
 
 
 def selection(model, places, fmt="mxfp4"):
@@ -34,7 +33,7 @@ def selection(model, places, fmt="mxfp4"):
 
 @pytest.mark.parametrize("point", ["weight", "input"])
 def test_heads_and_embeddings_are_left_out_and_listed(point):
-    found = selection(meta_model(Qwen2Config(**SMALL, **HEADS)), f"op:linear at:{point}")
+    found = selection(meta_model(tiny_config(**SMALL)), f"op:linear at:{point}")
     assert len(found.modules) == 2 * 7
     assert found.excluded == {
         "lm_head": f"output head: {BY_DEFAULT}",
@@ -43,7 +42,7 @@ def test_heads_and_embeddings_are_left_out_and_listed(point):
 
 
 def test_results_and_other_error_models_keep_their_head():
-    model = meta_model(Qwen2Config(**SMALL, **HEADS))
+    model = meta_model(tiny_config(**SMALL))
     assert "lm_head" in selection(model, "op:linear").modules
     assert "lm_head" in select_modules(model, parse_noise("relative_gaussian(0.1) @ op:linear at:weight")).modules
 
@@ -57,24 +56,24 @@ def test_results_and_other_error_models_keep_their_head():
     ],
 )
 def test_what_is_named_is_quantized(places, modules):
-    model = meta_model(Qwen2Config(**SMALL, **HEADS, tie_word_embeddings=False))
+    model = meta_model(tiny_config(**SMALL, tie_word_embeddings=False))
     assert selection(model, places).modules == modules
 
 
 def test_a_wide_pattern_does_not_ask_for_the_head():
-    model = meta_model(Qwen2Config(**SMALL, **HEADS))
+    model = meta_model(tiny_config(**SMALL))
     assert "lm_head" not in selection(model, "class:Linear at:weight").modules
     assert "lm_head" not in selection(model, "module:* exclude:*norm,mlp,self_attn,layers at:weight include:*").modules
 
 
 def test_where_only_the_head_is_left_the_way_out_names_it():
-    model = meta_model(Qwen2Config(**SMALL, **HEADS))
+    model = meta_model(tiny_config(**SMALL))
     with pytest.raises(NoiseSpecError, match=r"name it: include:lm_head"):
         selection(model, "module:lm_hea? at:weight")
 
 
 def test_routers_stay():
-    model = meta_model(MixtralConfig(**SMALL, **HEADS, num_local_experts=4))
+    model = meta_model(tiny_config("mixtral", **SMALL, num_local_experts=4))
     found = selection(model, "op:linear at:weight")
     assert not any("gate" in path.split(".") for path in found.modules)
     assert any("router" in why for path, why in found.excluded.items() if "gate" in path)

@@ -2,7 +2,6 @@
 
 import pytest
 from torch import nn
-from transformers import Qwen2Config
 
 from harness.exceptions import NoiseSpecError
 from harness.noise.kinds import is_mlp_block, is_router, operator_of
@@ -10,6 +9,7 @@ from harness.noise.meta import meta_model
 from harness.noise.paths import layer_of, layers_text, matches
 from harness.noise.selection import left_out, select_modules
 from harness.spec import parse_noise
+from harness.testing import tiny_config
 
 pytestmark = pytest.mark.unit
 LAYERS = 24
@@ -27,8 +27,7 @@ def chosen(model, places):
 def qwen():
     """Enough layers that 2 and 20 both exist."""
     sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": LAYERS}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False}
-    return meta_model(Qwen2Config(**sizes, **heads))
+    return meta_model(tiny_config(**sizes, tie_word_embeddings=False))
 
 
 @pytest.mark.parametrize(

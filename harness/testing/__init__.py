@@ -1,0 +1,32 @@
+"""What tests of checkpoints and of gates need again and again: tiny models by seed, ready checkpoints, finished runs.
+
+Everything is loaded when it is first asked for, so that importing the package loads no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.testing.model import tiny_checkpoint, tiny_config, tiny_model
+    from harness.testing.tokenizer import build_tokenizer
+
+_HOMES = {
+    "build_tokenizer": "harness.testing.tokenizer",
+    "tiny_checkpoint": "harness.testing.model",
+    "tiny_config": "harness.testing.model",
+    "tiny_model": "harness.testing.model",
+}
+
+__all__ = ["build_tokenizer", "tiny_checkpoint", "tiny_config", "tiny_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, and what the package has already loaded."""
+    return sorted({*globals(), *__all__})
