@@ -21,7 +21,7 @@ def digest(tensor: Tensor) -> str:
     data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     width = tensor.shape[-1] * tensor.element_size() if tensor.ndim > 1 else 0
     if data.numel() <= WHOLE or width == 0 or width % 8:
-        found.update(data.cpu().numpy().data)
+        found.update(data.clone().cpu().numpy().data)  # FSDP cannot free a storage that numpy has seen
         return found.hexdigest()
     words = data.view(torch.int64).reshape(-1, width // 8)
     for sums in (words.sum(0), words.sum(1)):

@@ -49,12 +49,23 @@ class WeightHolder(Protocol):
         """Return the weights that ``targets`` name, each once; raise :class:`HarnessError` where there is none."""
         ...
 
+    def settle(self) -> None:
+        """Bring the weights into the state in which they are read and written; called before either."""
+        ...
+
 
 class ModuleHolder:
     """A module of transformers, wrapped by peft, FSDP2 or not, or one of vLLM, which has its rows fused."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+
+    def settle(self) -> None:
+        """Shard again what a forward of FSDP2 left gathered: a write to the gathered copy would be lost."""
+        for module in self._model.modules():
+            reshard = getattr(module, "reshard", None)
+            if callable(reshard):
+                reshard()
 
     def pieces(self, targets: Targets) -> tuple[Piece, ...]:
         """Return the targets, each parameter once, under the first name it has."""

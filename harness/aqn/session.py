@@ -68,6 +68,7 @@ class Aqn:
         self._holder = holder
         self._kept: list[_Kept] = []
         self._dose: Dose | None = None
+        holder.settle()
         self.effective = self._effective(holder.pieces(config.targets))
 
     @property
@@ -102,6 +103,7 @@ class Aqn:
         """
         restored, updated, wrong = [], [], []
         kept, self._kept, self._dose = self._kept, [], None
+        self._holder.settle()
         for each in reversed(kept):
             name = each.piece.name
             if each.undo is not None:

@@ -50,6 +50,9 @@ class StoredHolder:
         """Return the targets, whose tensors come from the files. Raises :class:`CheckpointError` for a missing one."""
         return tuple(self._stored(piece) for piece in ModuleHolder(self.outline).pieces(targets))
 
+    def settle(self) -> None:
+        """Do nothing: what is read from files is always ready."""
+
     def _stored(self, piece: Piece) -> Piece:
         name = self.stored_name(piece)
         shape = self._tensors.shapes[name]
