@@ -84,9 +84,12 @@ class ModuleHolder:
             if kind is None:
                 continue
             there.append((kind, name))
-            for part_name, rows in self._parts(module, name, parameter):
-                if targets.takes(kind, part_name, experts) and (id(parameter), str(rows)) not in found:
-                    found[(id(parameter), str(rows))] = _piece(module, kind, part_name, rows)
+            for part_name, rows in _parts(module, name, parameter):
+                if not targets.takes(kind, part_name, experts):
+                    continue
+                if parameter.numel() == 0 and not hasattr(parameter, "device_mesh"):
+                    raise _packed(name)
+                found.setdefault((id(parameter), str(rows)), _piece(module, kind, part_name, rows))
         if not found:
             raise nothing_matched(targets, there)
         result = [
@@ -95,14 +98,18 @@ class ModuleHolder:
         ]
         return tuple(result)
 
-    def _parts(self, module: nn.Module, name: str, parameter: Tensor) -> list[tuple[str, slice | None]]:
-        if parameter.numel() == 0 and not hasattr(parameter, "device_mesh"):
-            raise HarnessError(
-                f"weight of {name}",
-                "it is empty: the engine packed it, so that writing to it does nothing",
-                "perturb it before loading, or keep plain weights (vLLM on a CPU packs its linears)",
-            )
-        return parts_of(module, name, int(parameter.shape[0]))
+
+def _parts(module: nn.Module, name: str, parameter: Tensor) -> list[tuple[str, slice | None]]:
+    """The parts of a weight; of a packed one, which has no rows, itself."""
+    return [(name, None)] if parameter.numel() == 0 else parts_of(module, name, int(parameter.shape[0]))
+
+
+def _packed(name: str) -> HarnessError:
+    return HarnessError(
+        f"weight of {name}",
+        "it is empty: the engine packed it, so that writing to it does nothing",
+        "perturb it before loading, or keep plain weights (vLLM on a CPU packs its linears)",
+    )
 
 
 def _piece(module: nn.Module, kind: str, name: str, rows: slice | None) -> Piece:
