@@ -39,8 +39,8 @@ _DIGITS = 16
 class Recipe:
     """Everything that decides a training run. ``label`` is the id of the sources, ``name`` the one that is unique.
 
-    ``source`` says where the settings were published, ``published`` the experiments of the registry that it repeats,
-    ``claims`` those that it feeds, ``note`` what differs from the source. ``noise``, ``quantization`` and ``aqn`` are
+    ``source`` says where the settings were published, ``published`` the experiments of the registry that it repeats
+    (and thereby the claims that it feeds), ``note`` what differs from the source. ``noise``, ``quantization`` and ``aqn`` are
     None where the run has none.
     """
 
@@ -60,7 +60,6 @@ class Recipe:
     quantization: QuantizationPart | None = None
     aqn: AqnPart | None = None
     published: tuple[str, ...] = ()
-    claims: tuple[str, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -116,7 +115,6 @@ class Recipe:
         found: dict[str, Value] = {
             "model.path": self.model.path,
             "model.dtype": self.model.dtype,
-            "model.freeze_router": self.model.freeze_router,
             "data.task": self.data.task,
             "data.train_items": self.data.train_items,
             "data.max_prompt": self.data.max_prompt,

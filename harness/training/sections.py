@@ -51,7 +51,6 @@ class ModelPart:
     expert_parallel: int = 1
     gradient_checkpointing: bool = True
     enforce_eager: bool = True
-    freeze_router: bool = False
 
     def __post_init__(self) -> None:
         _known("model.dtype", self.dtype)
@@ -198,7 +197,10 @@ class TuningPart:
 
 @dataclass(frozen=True)
 class RunPart:
-    """How long and from which seed; ``steps`` 0 means what the epochs come to. ``gpu_hours`` is the sources' figure."""
+    """How long and from which seed; ``steps`` 0 means what the epochs come to.
+
+    ``gpu_hours_per_step`` is what the sources took (0: they do not say).
+    """
 
     epochs: int
     validate_every: int
@@ -206,7 +208,7 @@ class RunPart:
     steps: int = 0
     seed: int = 0
     validate_first: bool = True
-    gpu_hours: float = 0.0
+    gpu_hours_per_step: float = 0.0
 
     def __post_init__(self) -> None:
         _whole("run.epochs", self.epochs, 1)
