@@ -40,8 +40,8 @@ class Recipe:
     """Everything that decides a training run. ``label`` is the id of the sources, ``name`` the one that is unique.
 
     ``source`` says where the settings were published, ``published`` the experiments of the registry that it repeats
-    (and thereby the claims that it feeds), ``note`` what differs from the source. ``noise``, ``quantization`` and ``aqn`` are
-    None where the run has none.
+    (and thereby the claims that it feeds), ``note`` what differs from the source. ``noise``, ``quantization`` and
+    ``aqn`` are None where the run has none.
     """
 
     name: str
