@@ -78,7 +78,7 @@ class Scored:
 
 
 def score_text(text: str, reference: str) -> Scored:
-    """Scores a model's ``text`` against the gold number ``reference``; see the module for the rules.
+    """Score a model's ``text`` against the gold number ``reference``; see the module for the rules.
 
     Never raises on ``text``; a ``reference`` that is not a number is a :class:`HarnessError`.
     """
@@ -90,7 +90,7 @@ def score_text(text: str, reference: str) -> Scored:
 
 
 def judge(scored: Scored, scorer: str, truncated: bool, text: str) -> tuple[float | None, str, str | None]:
-    """(score, reason, answer) of one generation under ``scorer``; the reasons are those of ``harness.record``.
+    """Return (score, reason, answer) of one generation under ``scorer``; the reasons are those of ``harness.record``.
 
     ``truncated`` says that generation stopped at the token limit and not at an end of sequence. Such a text
     is scored by the strict scorer only if its answer was complete: at least one character follows the
@@ -111,7 +111,7 @@ def judge(scored: Scored, scorer: str, truncated: bool, text: str) -> tuple[floa
 
 
 def strict_answer(text: str) -> str | None:
-    """The canonical number after the last ``####`` that has one, or ``None``."""
+    """Return the canonical number after the last ``####`` that has one, or ``None``."""
     text = _plain(text)
     found = _last(_MARKED.finditer(text))
     if found is None or _EXPRESSION.match(text, found.end()):
@@ -120,7 +120,7 @@ def strict_answer(text: str) -> str | None:
 
 
 def flexible_answer(text: str) -> str | None:
-    """The canonical last number of the text, or ``None``."""
+    """Return the canonical last number of the text, or ``None``."""
     answer = None
     for found in _ANYWHERE.finditer(_plain(text)):
         answer = _canonical(found) or answer
@@ -128,7 +128,7 @@ def flexible_answer(text: str) -> str | None:
 
 
 def canonical_number(text: str) -> str | None:
-    """The one number that ``text`` is (``"1,234.50"`` -> ``"1234.5"``), space around it aside, or ``None``."""
+    """Return the one number that ``text`` is (``"1,234.50"`` -> ``"1234.5"``), space around it aside, or ``None``."""
     found = _ANYWHERE.fullmatch(_plain(text.strip()))
     return _canonical(found) if found else None
 

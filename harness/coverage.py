@@ -36,17 +36,17 @@ class Coverage:
         return f"{self.sites} sites, {share_text(self.share)} % of product FLOPs, left out: {out} [{self.digest}]"
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON."""
+        """Return a plain dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Coverage:
-        """The inverse of :meth:`to_json`. Raises TypeError for what is damaged."""
+        """Return the inverse of :meth:`to_json`. Raises TypeError for what is damaged."""
         return cls(**data)
 
 
 def coverage_digest(sites: Iterable[str], left_out: Iterable[str]) -> str:
-    """8 hex digits over the names of sites and of the modules that were left out."""
+    """Return 8 hex digits over the names of sites and of the modules that were left out."""
     return hashlib.sha256("\n".join([*sorted(sites), "", *sorted(left_out)]).encode()).hexdigest()[:8]
 
 
@@ -55,13 +55,13 @@ NAMED_GROUPS = 4
 
 
 def share_text(share: float) -> str:
-    """A fraction in percent, rounded down to a tenth: only all of it shows as 100."""
+    """Return a fraction in percent, rounded down to a tenth: only all of it shows as 100."""
     return f"{math.floor(1000 * share + 1e-9) / 10:g}"
 
 
 def numbered(names: Iterable[str]) -> list[str]:
-    """Names of modules with those that differ in their first number joined, ``model.layers.0-3.self_attn``; at most
-    :data:`NAMED_GROUPS` of them and the number of the others."""
+    """Return the names of modules with those that differ in their first number joined, ``model.layers.0-3.self_attn``;
+    at most :data:`NAMED_GROUPS` of them and the number of the others."""
     groups: dict[tuple[str, str], list[int]] = {}
     for name in names:
         found = re.fullmatch(r"(|.*?\.)(\d+)(\..*|)", name)

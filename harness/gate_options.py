@@ -47,7 +47,7 @@ class GateOption:
         return self.name.replace("-", "_")
 
     def read(self, value: Any, source: str) -> Any:
-        """``value`` (a text, or what TOML or Python gave) as a value of this row.
+        """Return ``value`` (a text, or what TOML or Python gave) as a value of this row.
 
         Raises :class:`HarnessError` that names ``source``, such as ``[tool.robustness] margin``.
         """
@@ -182,7 +182,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
 
 
 def row(name: str) -> GateOption:
-    """The row called ``name``, spelt with ``-`` or ``_``. Raises :class:`HarnessError` with the nearest name."""
+    """Return the row called ``name``, spelt with ``-`` or ``_``. Raises :class:`HarnessError` with the nearest name."""
     found = next((each for each in GATE_OPTIONS if each.key == name.replace("-", "_")), None)
     if found is None:
         raise unknown(f"option {name!r}", name, names())
@@ -190,20 +190,20 @@ def row(name: str) -> GateOption:
 
 
 def unknown(value: str, name: str, known: Iterable[str]) -> HarnessError:
-    """The error for ``name``, which is none of ``known``; it names the nearest."""
+    """Return the error for ``name``, which is none of ``known``; it names the nearest."""
     return HarnessError(value, "there is none of this name", nearest(name, known))
 
 
 def in_pytest() -> tuple[GateOption, ...]:
-    """The rows that the plugin has."""
+    """Return the rows that the plugin has."""
     return tuple(each for each in GATE_OPTIONS if each.where != COMMAND_LINE_ONLY)
 
 
 def of_marker() -> tuple[GateOption, ...]:
-    """The rows that are arguments of ``@pytest.mark.robustness``."""
+    """Return the rows that are arguments of ``@pytest.mark.robustness``."""
     return tuple(each for each in in_pytest() if not each.session)
 
 
 def names(rows: Iterable[GateOption] = GATE_OPTIONS) -> tuple[str, ...]:
-    """The keys of ``rows``."""
+    """Return the keys of ``rows``."""
     return tuple(each.key for each in rows)

@@ -8,21 +8,22 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def in_checkout() -> bool:
-    """Whether the package lies in its repository, where ``make`` has its targets."""
+    """Return whether the package lies in its repository, where ``make`` has its targets."""
     return all((PACKAGE.parent / name).is_file() for name in ("Makefile", "pyproject.toml", "constraints.txt"))
 
 
 def shipped() -> Path:
-    """The folder of the data that come along: the baselines of the repository, and the registry of published claims."""
+    """Return the folder of the data that come along: the baselines of the repository, and the registry of published
+    claims."""
     inside = PACKAGE / "shipped"  # a wheel has it there, see setup.py
     return inside if inside.is_dir() else PACKAGE.parent / "baselines"
 
 
 def advice(target: str, otherwise: str) -> str:
-    """``make TARGET`` in a checkout, ``otherwise`` where there is no Makefile."""
+    """Return ``make TARGET`` in a checkout, ``otherwise`` where there is no Makefile."""
     return f"make {target}" if in_checkout() else otherwise
 
 
 def full_setup() -> str:
-    """How to get the vLLM and training stack."""
+    """Return how to get the vLLM and training stack."""
     return advice("setup-full", "python -m pip install 'robustness-harness[vllm,verl]'")

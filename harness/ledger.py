@@ -13,7 +13,7 @@ MAX_NAMED = 3
 
 
 def merge(counts: Iterable[SiteCount], across_processes: bool = False) -> tuple[SiteCount, ...]:
-    """Counts of equal identity added up, in order of first appearance; with ``across_processes`` also those of
+    """Return counts of equal identity added up, in order of first appearance; with ``across_processes`` also those of
     different processes (the sum then names none)."""
     found: dict[tuple[Any, ...], SiteCount] = {}
     for count in counts:
@@ -23,12 +23,12 @@ def merge(counts: Iterable[SiteCount], across_processes: bool = False) -> tuple[
 
 
 def to_json(counts: Iterable[SiteCount]) -> list[dict[str, Any]]:
-    """Plain dictionaries for JSON."""
+    """Return plain dictionaries for JSON."""
     return [asdict(count) for count in counts]
 
 
 def from_json(data: Sequence[Mapping[str, Any]]) -> tuple[SiteCount, ...]:
-    """The inverse of :func:`to_json`. Raises :class:`HarnessError` for anything else."""
+    """Return the inverse of :func:`to_json`. Raises :class:`HarnessError` for anything else."""
     try:
         return tuple(SiteCount(**entry) for entry in data)
     except TypeError as error:
@@ -48,7 +48,8 @@ def require(  # noqa: PLR0913 - one keyword per field that a count can be chosen
     elements: int | None = None,
     effective: bool = True,
 ) -> tuple[SiteCount, ...]:
-    """The counts chosen by ``site``, ``op``, ``layer``, ``direction`` and ``phase``, if they prove what is asked.
+    """Return the counts chosen by ``site``, ``op``, ``layer``, ``direction`` and ``phase``, if they prove what is
+    asked.
 
     ``sites`` is the exact number of different sites, ``calls`` and ``elements`` the exact totals over them; where
     none of the three is given, at least one call must have been counted. ``effective`` demands that every chosen

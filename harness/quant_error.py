@@ -41,7 +41,7 @@ class QuantError:
     cosine: float
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary; NaN and infinity as their names, which JSON has no numbers for."""
+        """Return a plain dictionary; NaN and infinity as their names, which JSON has no numbers for."""
         return {
             name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in asdict(self).items()
@@ -49,7 +49,7 @@ class QuantError:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> QuantError:
-        """The inverse of :meth:`to_json`."""
+        """Return the inverse of :meth:`to_json`."""
         numbers: dict[str, Any] = {
             name: float(value) if isinstance(value, str) else value for name, value in data.items()
         }
@@ -57,7 +57,7 @@ class QuantError:
 
 
 def sqnr_db(signal: float, error: float) -> float:
-    """10 log10(``signal`` / ``error``) for energies; infinite without error, NaN without signal.
+    """Return 10 log10(``signal`` / ``error``) for energies; infinite without error, NaN without signal.
 
     Minus infinity where results were too large for their dtype, so that the error is infinite.
     """

@@ -28,7 +28,8 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "peft")
 
 @functools.cache
 def revision(packages: Sequence[str] = MEASURING, files: Sequence[str] = ()) -> str:
-    """16 hex digits of SHA-256 over names and content of the sources in ``packages``, and of ``files`` in harness."""
+    """Return 16 hex digits of SHA-256 over names and content of the sources in ``packages``, and of ``files`` in
+    harness."""
     digest = hashlib.sha256()
     for package in packages:
         folder = Path(str(resources.files(package)))
@@ -40,8 +41,8 @@ def revision(packages: Sequence[str] = MEASURING, files: Sequence[str] = ()) -> 
 
 
 def code_identity(engine: str = "", cpu_capability: str | None = None) -> dict[str, Any]:
-    """What must not change within a run: versions of harness, torch, transformers and of ``engine`` (empty: nothing
-    was generated), the hash of the sources, and which vector instructions torch uses (``cpu_capability``)."""
+    """Return what must not change within a run: versions of harness, torch, transformers and of ``engine`` (empty:
+    nothing was generated), the hash of the sources, and which vector instructions torch uses (``cpu_capability``)."""
     code: dict[str, Any] = {"harness": version("robustness-harness"), "sources": revision(MEASURING, FILES)}
     if engine:
         code |= {name: version(name) for name in _PACKAGES}
@@ -52,7 +53,7 @@ def code_identity(engine: str = "", cpu_capability: str | None = None) -> dict[s
 
 
 def version(package: str) -> str | None:
-    """The installed version of a distribution, None where there is none."""
+    """Return the installed version of a distribution, None where there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

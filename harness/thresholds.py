@@ -53,7 +53,7 @@ TIE_ALPHA = 1e-3
 
 
 def effect_bounds(nonzero: int) -> tuple[float, float]:
-    """The allowed factors achieved / requested for ``nonzero`` elements.
+    """Return the allowed factors achieved / requested for ``nonzero`` elements.
 
     The mean of n squared standard normal draws has standard deviation sqrt(2 / n), so its root has about
     1 / sqrt(2 n); with few elements the bound is :data:`EFFECT_Z` of those, never narrower than with many.

@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """Where the baseline ``name`` lies; a name is letters, digits, ``. _ -`` and ``/`` between parts."""
+    """Return where the baseline ``name`` lies; a name is letters, digits, ``. _ -`` and ``/`` between parts."""
     if not _NAME.fullmatch(name) or name.endswith(SUFFIX) or len(name) > MAX_NAME:
         raise HarnessError(
             f"baseline name {name!r:.80}",
@@ -37,7 +37,8 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def find(folder: Path, name: str) -> Path:
-    """The file of ``name``: a path to a file, a name under ``folder``, or of a baseline that comes with the package.
+    """Return the file of ``name``: a path to a file, a name under ``folder``, or of a baseline that comes with the
+    package.
 
     Raises with the nearest name.
     """
@@ -60,13 +61,13 @@ def find(folder: Path, name: str) -> Path:
 
 
 def listed(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(name, file) of every baseline under ``folder``, by name."""
+    """Yield (name, file) of every baseline under ``folder``, by name."""
     for path in sorted(folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else ():
         yield str(path.relative_to(folder).with_suffix("")), path
 
 
 def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool = False) -> Path:
-    """Writes the finished run at ``run_path`` as the baseline ``name``; returns the file.
+    """Write the finished run at ``run_path`` as the baseline ``name`` and return the file.
 
     What :func:`check_acceptable` refuses raises :class:`NotComparableError`; an existing baseline is kept unless
     ``replace``. Nothing is half-written.
@@ -96,7 +97,7 @@ def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool =
 
 
 def check_acceptable(run: Run) -> None:
-    """Raises :class:`NotComparableError` where ``run`` cannot be a reference.
+    """Raise :class:`NotComparableError` where ``run`` cannot be a reference.
 
     Its certificate must be certified, and its clean accuracy must lie above the floor: what has nothing to lose proves
     nothing. Completions scored from elsewhere are the one deliberate exception to the first rule: nothing certifies
@@ -121,7 +122,7 @@ def check_acceptable(run: Run) -> None:
 
 
 def load_named(folder: Path, name: str) -> Baseline:
-    """The baseline called ``name`` under ``folder``, or in the file ``name``."""
+    """Return the baseline called ``name`` under ``folder``, or in the file ``name``."""
     return load(find(folder, name))
 
 
@@ -135,7 +136,7 @@ class Difference:
     only_right: dict[float, int]
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON; outcomes are (left, right) reasons."""
+        """Return a plain dictionary for JSON; outcomes are (left, right) reasons."""
         return {
             "measurement_key": list(self.key),
             "changed": {number_text(level): items for level, items in self.changed.items()},
@@ -145,7 +146,7 @@ class Difference:
 
 
 def diff(left: Arm, right: Arm) -> Difference:
-    """Compares two arms outcome by outcome (reasons, not only scores)."""
+    """Compare two arms outcome by outcome (reasons, not only scores)."""
     changed: dict[float, dict[str, dict[int, tuple[str, str]]]] = {}
     only_left, only_right = {}, {}
     for level in sorted({*left.outcomes, *right.outcomes}):

@@ -61,7 +61,7 @@ class Baseline:
 
 
 def dump(baseline: Baseline) -> str:
-    """The text of the file."""
+    """Return the text of the file."""
     arm = baseline.arm
     answers = arm.origin.answers
     seeds = {level: sorted({seed for item in cells.values() for seed in item}) for level, cells in arm.outcomes.items()}
@@ -101,7 +101,7 @@ def dump(baseline: Baseline) -> str:
 
 
 def load(path: Path) -> Baseline:
-    """Reads a baseline file. Raises :class:`HarnessError` for one that is missing, truncated or edited."""
+    """Read a baseline file. Raises :class:`HarnessError` for one that is missing, truncated or edited."""
     restore = "restore it from version control, or accept a run with harness baseline accept"
     try:
         data = json.loads(path.read_text())

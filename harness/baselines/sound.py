@@ -12,7 +12,7 @@ Outcomes = Mapping[float, Mapping[str, Mapping[int, Outcome]]]
 
 
 def level_sums(outcomes: Outcomes) -> dict[str, dict[str, int]]:
-    """Per level the number of items, of records and of right ones."""
+    """Return per level the number of items, of records and of right ones."""
     found = {}
     for level, rows in sorted(outcomes.items()):
         cells = [outcome for row in rows.values() for outcome in row.values()]
@@ -22,7 +22,7 @@ def level_sums(outcomes: Outcomes) -> dict[str, dict[str, int]]:
 
 
 def contradictions(data: Mapping[str, Any], arm: Arm) -> tuple[str, ...]:
-    """What in the file ``data``, read as ``arm``, does not follow from the rest; empty for a sound file."""
+    """Return what in the file ``data``, read as ``arm``, does not follow from the rest; empty for a sound file."""
     found = [] if data["sums"] == level_sums(arm.outcomes) else ["its sums are not those of its items"]
     if arm.certificate.status == CERTIFIED:
         found += _of_certificate(arm.certificate, arm.outcomes, data["measurement_key"])

@@ -42,7 +42,7 @@ NEWCOMBE = "Newcombe"
 
 
 def proportion_cells(effort: Effort) -> Stage:
-    """Wilson beside Wald, exactly, over all counts of every size and accuracy."""
+    """Return Wilson beside Wald, exactly, over all counts of every size and accuracy."""
 
     def cell(n: int, accuracy: float) -> tuple[Coverage, ...]:
         weight = stats.binom.pmf(np.arange(n + 1), n, accuracy)
@@ -103,7 +103,8 @@ def _pairs(n: int, accuracy: float, discordance: float, count: int) -> tuple[Cov
 
 
 def pair_cells(effort: Effort) -> Stage:
-    """Tango and Newcombe beside Wald; the Tang/Nam ratio beside the logarithm's; over all sizes and accuracies."""
+    """Return Tango and Newcombe beside Wald; the Tang/Nam ratio beside the logarithm's; over all sizes and
+    accuracies."""
     settings = [(n, a, d) for n in effort.sizes for a in ACCURACIES for d in DISCORDANCES]
     return Stage("pairs", tuple(partial(_pairs, *setting, effort.tables) for setting in settings))
 
@@ -144,7 +145,8 @@ def _few_runs(runs: int, effort: Effort) -> tuple[Coverage, ...]:
 
 
 def bootstrap_cells(effort: Effort) -> Stage:
-    """The bootstraps that are reported beside the deciding interval: paired differences, and few training runs."""
+    """Return the bootstraps that are reported beside the deciding interval: paired differences, and few training
+    runs."""
     cells: list[Cell] = [partial(_bootstraps, n, a, effort) for n in effort.bootstrap_sizes for a in (0.75, 0.98, 1.0)]
     cells += [partial(_few_runs, runs, effort) for runs in (3, 5, 10)]
     return Stage("bootstraps", tuple(cells))

@@ -87,7 +87,7 @@ class Coverage:
         return self.share.high >= low and self.share.low <= high
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {
             "interval": self.interval,
             **asdict(self.setting),
@@ -100,12 +100,12 @@ class Coverage:
 
 
 def simulated(covered: float, repetitions: int) -> Interval:
-    """The share ``covered / repetitions`` with its binomial interval."""
+    """Return the share ``covered / repetitions`` with its binomial interval."""
     return wilson(covered, repetitions, _SURE)
 
 
 def exact(share: float) -> Interval:
-    """A share that was computed, not simulated."""
+    """Return a share that was computed, not simulated."""
     return Interval(share, share, share)
 
 
@@ -122,7 +122,7 @@ class Stage:
 
 
 def holds_truth(found: Interval | None, truth: float) -> bool:
-    """Whether the interval holds ``truth``; an undefined one claims nothing and is not wrong."""
+    """Return whether the interval holds ``truth``; an undefined one claims nothing and is not wrong."""
     return found is None or found.low - 1e-12 <= truth <= found.high + 1e-12
 
 
@@ -137,7 +137,8 @@ class PairShares:
 
     @classmethod
     def of(cls, accuracy: float, discordance: float) -> PairShares:
-        """The reference has ``accuracy``; discordant pairs are lost and gained alike as far as it leaves room."""
+        """Return the reference has ``accuracy``; discordant pairs are lost and gained alike as far as it leaves
+        room."""
         lost, gained = min(discordance / 2, accuracy), min(discordance / 2, 1 - accuracy)
         return cls(accuracy - lost, gained, lost, max(0.0, 1 - accuracy - gained))
 
@@ -152,7 +153,8 @@ class PairShares:
         return (self.p11 + self.gained) / (self.p11 + self.lost)
 
     def tables(self, n: int, count: int, label: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Distinct tables (k, 4) of ``n`` pairs in the order of the fields, and how often each came in ``count``."""
+        """Return distinct tables (k, 4) of ``n`` pairs in the order of the fields, and how often each came in
+        ``count``."""
         rng = private_generator(0, label)
         drawn = rng.multinomial(n, [self.p11, self.gained, self.lost, self.p00], size=count)
         distinct, times = np.unique(drawn, axis=0, return_counts=True)

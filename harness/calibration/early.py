@@ -61,7 +61,7 @@ class EarlyShares:
         return (f"wrong {wrong.estimate:.4f}, at most {most:g}",)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {
             **asdict(self.case),
             "repetitions": self.repetitions,
@@ -105,5 +105,5 @@ def _final(values: np.ndarray, case: EarlyCase, alpha: float) -> str | None:
 
 
 def early_cases(effort: Effort) -> tuple[tuple[EarlyCase, int], ...]:
-    """(case, repetitions) for every drop of :data:`DROPS` at a margin of 3 points."""
+    """Return (case, repetitions) for every drop of :data:`DROPS` at a margin of 3 points."""
     return tuple((EarlyCase(drop), effort.matrices) for drop in DROPS)

@@ -62,12 +62,13 @@ class ErrorShares:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {**asdict(self), "problems": list(self.problems)}
 
 
 def wrong_fails(levels: int, repetitions: int) -> ErrorShares:
-    """How often some level FAILs where each has a drop equal to its margin: each for itself, and adjusted by Holm."""
+    """Return how often some level FAILs where each has a drop equal to its margin: each for itself, and adjusted by
+    Holm."""
     rng, margin = private_generator(0, f"whole gate {levels}"), 0.03
     pool = rng.multinomial(200, shares_of("mild flips both ways", margin), size=POOL)
     p_values = np.array([mean_tails(np.repeat(VALUES, row), -margin).below for row in pool])
@@ -113,7 +114,8 @@ def _losses(thorough: bool) -> list[Callable[[], ErrorShares]]:
 
 
 def error_jobs(thorough: bool = False) -> Sequence[Callable[[], ErrorShares]]:
-    """Every simulation, not yet run: concentrated losses, whole gates, clusters. Equal calls give equal shares."""
+    """Return every simulation, not yet run: concentrated losses, whole gates, clusters. Equal calls give equal
+    shares."""
     few = 2_000 if thorough else 150
     return (
         *_losses(thorough),

@@ -109,7 +109,7 @@ class GateShares:
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         predicted = self.case.predicted
         return {
             **asdict(self.case),
@@ -198,7 +198,8 @@ def simulate(case: GateCase, repetitions: int) -> GateShares:
 
 
 def gate_cases(thorough: bool = False) -> tuple[tuple[GateCase, int], ...]:
-    """(case, repetitions): A/A runs, a drop equal to the margin, planted drops of 2, 4 and 8 points, retention."""
+    """Return (case, repetitions): A/A runs, a drop equal to the margin, planted drops of 2, 4 and 8 points,
+    retention."""
     sizes, count, few, slow = ((200, 500, 1319), 20_000, 20_000, 3_000) if thorough else ((200,), 1_000, 150, 100)
     cases = []
     for n in sizes:
@@ -217,7 +218,7 @@ def gate_cases(thorough: bool = False) -> tuple[tuple[GateCase, int], ...]:
 def run_cases(
     cases: Sequence[tuple[GateCase, int]], advance: Callable[[int], None] | None = None
 ) -> tuple[GateShares, ...]:
-    """:func:`simulate` every case; ``advance(1)`` is called after each."""
+    """Return :func:`simulate` every case; ``advance(1)`` is called after each."""
     found = []
     for case, repetitions in cases:
         found.append(simulate(case, repetitions))

@@ -15,7 +15,7 @@ SHOWN_FAILING_BELOW = 0.9
 
 
 def coverage_stages(effort: Effort = FAST) -> tuple[Stage, ...]:
-    """Every stage of the coverage tables, in the order of the report; nothing runs yet."""
+    """Return every stage of the coverage tables, in the order of the report; nothing runs yet."""
     return (
         proportion_cells(effort),
         pair_cells(effort),
@@ -36,7 +36,7 @@ def run_stage(stage: Stage, advance: Callable[[int], None] | None = None) -> tup
 
 
 def unproven(found: tuple[Coverage, ...]) -> tuple[str, ...]:
-    """Names of intervals that are shown as failing but did not fail anywhere."""
+    """Return the names of intervals that are shown as failing but did not fail anywhere."""
     least: dict[str, float] = {}
     for cell in found:
         if cell.shown:

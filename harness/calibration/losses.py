@@ -57,12 +57,12 @@ class LossRates:
         return tuple(f"wrong {name} {rate:.4f}" for name, rate in rates if rate > MOST_WRONG + slack)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {**asdict(self), "problems": list(self.problems)}
 
 
 def shares_of(kind: str, margin: float) -> Floats:
-    """Probabilities of :data:`VALUES`: the mean is -``margin``."""
+    """Return the probabilities of :data:`VALUES`: the mean is -``margin``."""
     at: dict[float, float] = _KINDS[kind](margin)
     found = np.zeros(len(VALUES))
     for value, share in at.items():
@@ -86,7 +86,7 @@ KINDS = tuple(_KINDS)
 
 
 def decisions(counts: NDArray[np.int64], n: int, margin: float, alpha: float = 0.05) -> dict[str, NDArray[np.int8]]:
-    """Method -> 1 PASS, -1 FAIL, 0 neither, for every row of ``counts`` (repetitions, values)."""
+    """Return method -> 1 PASS, -1 FAIL, 0 neither, for every row of ``counts`` (repetitions, values)."""
     weights = counts / n
     mean = weights @ VALUES
     gap = mean + margin
@@ -117,17 +117,17 @@ def loss_rates(case: LossCase, repetitions: int) -> LossRates:
 
 
 def loss_cases() -> tuple[LossCase, ...]:
-    """Every size, margin and kind of loss."""
+    """Return every size, margin and kind of loss."""
     return tuple(LossCase(n, margin, kind) for n in SIZES for margin in MARGINS for kind in KINDS)
 
 
 def quick_cases() -> tuple[LossCase, ...]:
-    """The cases of a calibration in a minute: 200 items, a margin of 3 points, every kind of loss."""
+    """Return the cases of a calibration in a minute: 200 items, a margin of 3 points, every kind of loss."""
     return tuple(LossCase(200, 0.03, kind) for kind in KINDS)
 
 
 def mean_widths(n: int, repetitions: int, kind: str = "mild flips both ways", margin: float = 0.03) -> dict[str, float]:
-    """Mean width (fraction) of the two-sided interval of 90 %: in use, and t alone."""
+    """Return the mean width (fraction) of the two-sided interval of 90 %: in use, and t alone."""
     rng = private_generator(0, f"width {n} {kind}")
     widths: dict[str, list[float]] = {USED: [], BEFORE: []}
     for counts in rng.multinomial(n, shares_of(kind, margin), size=repetitions):
@@ -140,7 +140,8 @@ def mean_widths(n: int, repetitions: int, kind: str = "mild flips both ways", ma
 
 
 def cluster_rates(n: int, size: int, margin: float, repetitions: int) -> dict[str, tuple[float, float]]:
-    """(wrong PASS, wrong FAIL) where clusters of ``size`` items are lost whole: over items, and over clusters."""
+    """Return (wrong PASS, wrong FAIL) where clusters of ``size`` items are lost whole: over items, and over
+    clusters."""
     rng = private_generator(0, f"clusters {n} {size} {margin}")
     count = n // size
     names = np.repeat(np.arange(count), size)

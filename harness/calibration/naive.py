@@ -13,21 +13,21 @@ from harness.stats.quantiles import z_quantile
 
 
 def wald(successes: float, n: float, alpha: float = 0.05) -> Interval:
-    """successes / n -/+ z * sqrt(p (1 - p) / n): no width at 0 and n successes."""
+    """Return successes / n -/+ z * sqrt(p (1 - p) / n): no width at 0 and n successes."""
     p = successes / n
     half = z_quantile(alpha) * math.sqrt(p * (1 - p) / n)
     return Interval(p, p - half, p + half)
 
 
 def wald_difference(lost: float, gained: float, n: float, alpha: float = 0.05) -> Interval:
-    """The paired difference with its unrestricted variance: no width without discordant pairs."""
+    """Return the paired difference with its unrestricted variance: no width without discordant pairs."""
     p, q = lost / n, gained / n
     half = z_quantile(alpha) * math.sqrt(max(0.0, p + q - (q - p) ** 2) / n)
     return Interval(q - p, q - p - half, q - p + half)
 
 
 def wald_ratio(n11: float, n10: float, n01: float, alpha: float = 0.05) -> Interval | None:
-    """The paired ratio with normal quantiles on the log scale; ``None`` where a side has no right answer."""
+    """Return the paired ratio with normal quantiles on the log scale; ``None`` where a side has no right answer."""
     noisy, clean = n11 + n10, n11 + n01
     if noisy == 0 or clean == 0:
         return None
@@ -37,7 +37,7 @@ def wald_ratio(n11: float, n10: float, n01: float, alpha: float = 0.05) -> Inter
 
 
 def pooled_rows(scores: ArrayLike, alpha: float = 0.05) -> Interval:
-    """The mean of ``scores`` (items, seeds) as if every row were an item of its own."""
+    """Return the mean of ``scores`` (items, seeds) as if every row were an item of its own."""
     values = matrix(scores, "scores").ravel()
     half = z_quantile(alpha) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     estimate = float(values.mean())

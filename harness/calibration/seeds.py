@@ -119,7 +119,8 @@ def _retention(n: int, accuracy: float, spread: float, count: int) -> tuple[Cove
 
 
 def seed_cells(effort: Effort) -> Stage:
-    """Per-item means where draws are independent, the two-way variance where they are shared, beside pooled rows."""
+    """Return per-item means where draws are independent, the two-way variance where they are shared, beside pooled
+    rows."""
     cells: list[Cell] = [partial(_independent, n, a, effort.matrices) for n in effort.sizes for a in ACCURACIES]
     cells += [partial(_shared, n, a, s, effort.matrices) for n in effort.sizes for a, s in effort.shared_cells]
     cells += [partial(_retention, n, a, s, effort.ratios) for n in effort.sizes for a, s in effort.ratio_cells]
@@ -170,7 +171,7 @@ def _perplexities(n: int, count: int) -> tuple[Coverage, ...]:
 
 
 def other_cells(effort: Effort) -> Stage:
-    """Training runs, rewards and perplexity."""
+    """Return the training runs, rewards and perplexity."""
     cells: list[Cell] = [partial(_training, r, 200, effort.matrices) for r in TRAINING_SEEDS]
     cells += [partial(_rewards, n, effort.matrices) for n in effort.sizes]
     cells += [partial(_perplexities, n, effort.matrices) for n in effort.sizes]

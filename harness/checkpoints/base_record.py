@@ -32,7 +32,8 @@ _DIGITS = re.compile(r"[0-9a-f]{64}")
 
 
 def recorded_base(adapter: Path) -> str | None:
-    """The fingerprint of the base that the adapter in the folder ``adapter`` records; None where it records none.
+    """Return the fingerprint of the base that the adapter in the folder ``adapter`` records; None where it records
+    none.
 
     Raises :class:`CheckpointError` for one that is no SHA-256, and for places that disagree.
     """
@@ -57,7 +58,7 @@ def recorded_base(adapter: Path) -> str | None:
 
 
 def record_base(adapter: Path, base: Path) -> str:
-    """Writes the fingerprint of the checkpoint ``base`` into the adapter's configuration, and returns it."""
+    """Write the fingerprint of the checkpoint ``base`` into the adapter's configuration, and return it."""
     config = read_object(adapter / CONFIG_FILE)
     config[BASE_FIELD] = fingerprint_weights(base)
     write_atomically(adapter / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")

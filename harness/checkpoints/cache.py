@@ -32,7 +32,8 @@ NAME_DIGITS = 32
 
 
 def cache_folder() -> Path:
-    """``$HARNESS_CACHE``, else ``robustness-harness/checkpoints`` under ``$XDG_CACHE_HOME`` (default ``~/.cache``)."""
+    """Return ``$HARNESS_CACHE``, else ``robustness-harness/checkpoints`` under ``$XDG_CACHE_HOME`` (default
+    ``~/.cache``)."""
     own = os.environ.get(VARIABLE)
     if own:
         return Path(own)
@@ -40,7 +41,7 @@ def cache_folder() -> Path:
 
 
 def content_key(*parts: str) -> str:
-    """32 hex digits of SHA-256 over ``parts``, each of which keeps to itself."""
+    """Return 32 hex digits of SHA-256 over ``parts``, each of which keeps to itself."""
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS]
 
@@ -48,7 +49,8 @@ def content_key(*parts: str) -> str:
 def kept(
     cache: Path, name: str, make: Callable[[Path], Mapping[str, Any]], *, weights: bool = True
 ) -> tuple[Path, dict[str, Any]]:
-    """The entry ``name`` of ``cache`` and its note; ``make(folder)`` fills a new one and returns what to note of it.
+    """Return the entry ``name`` of ``cache`` and its note; ``make(folder)`` fills a new one and returns what to note of
+    it.
 
     The note gets the fingerprints of what was made (``weights=False``: of its settings alone), and an entry that no
     longer has them is refused. Raises :class:`CheckpointError`, also where the disk is full or may not be written.

@@ -126,7 +126,7 @@ def _check_vocabulary(file: Path, data: Object) -> None:
     wrong = next((token for token, number in data.items() if not _is_id(number)), None)
     if wrong is not None:
         raise CheckpointError(
-            f"token {wrong[:60]!r} in file {file}", f"its id {data[wrong]!r} is no whole number from 0 up", _SAVE
+            f"token {wrong[:60]!r} in file {file}", f"its id {data[wrong]!r} is not a whole number of at least 0", _SAVE
         )
 
 

@@ -35,7 +35,7 @@ class Linears:
 
 
 def linears_of(folder: Path) -> Linears:
-    """The linears of the model that the configuration in ``folder`` describes; no weight is read."""
+    """Return the linears of the model that the configuration in ``folder`` describes; no weight is read."""
     config = load_config(folder)
     if getattr(config, "quantization_config", None):
         raise CheckpointError(
@@ -71,7 +71,7 @@ def _embeddings(model: Any) -> tuple[Any, Any]:
 
 
 def check_fit(adapter: Path, config: Mapping[str, Any], updates: Mapping[str, Update], linears: Linears) -> None:
-    """Raises :class:`CheckpointError` for an update without its linear, or of another shape; for a target module that
+    """Raise :class:`CheckpointError` for an update without its linear, or of another shape; for a target module that
     the base does not have; and for one that has no update."""
     strangers = sorted(path for path in updates if path not in linears.shapes)
     if strangers:

@@ -20,7 +20,7 @@ SMALLEST_VOCABULARY_SHARE = 0.9
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers' tables and progress bars off standard error: what matters in them is raised here."""
+    """Keep transformers' tables and progress bars off standard error: what matters in them is raised here."""
     before = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
@@ -31,7 +31,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False) -> PreTrainedModel:
-    """The causal language model in the folder ``path``, on the CPU, in evaluation mode.
+    """Return the causal language model in the folder ``path``, on the CPU, in evaluation mode.
 
     An ``outline`` has names and shapes but no weights (meta device): the same checks, for an engine that loads them
     itself.
@@ -71,8 +71,9 @@ def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False)
 
 
 def load_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerBase:
-    """The tokenizer in the folder ``path``, for an embedding of ``vocabulary`` rows. Raises :class:`CheckpointError`
-    where it is missing, damaged, of another vocabulary, or without chat template or end-of-sequence token.
+    """Return the tokenizer in the folder ``path``, for an embedding of ``vocabulary`` rows. Raises
+    :class:`CheckpointError` where it is missing, damaged, of another vocabulary, or without chat template or
+    end-of-sequence token.
     """
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise CheckpointError(f"checkpoint {path}", "it has no tokenizer", "save the tokenizer into the same folder")
@@ -120,6 +121,6 @@ def _entry(entry: str | tuple[str, torch.Size, torch.Size]) -> str:
 
 
 def brief(error: Exception) -> str:
-    """Kind and beginning of an error of transformers, which may list a hundred classes."""
+    """Return the kind and beginning of an error of transformers, which may list a hundred classes."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + ' ...'}"

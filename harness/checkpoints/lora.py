@@ -50,7 +50,7 @@ class Update:
         return self.b.shape[0], self.a.shape[1]
 
     def merged(self, weight: Tensor, transposed: bool) -> Tensor:
-        """``weight`` plus the update in the dtype of the weight; ``transposed`` where it is stored (in, out)."""
+        """Return ``weight`` plus the update in the dtype of the weight; ``transposed`` where it is stored (in, out)."""
         delta = self.b @ self.a
         delta = (delta.t() if transposed else delta) * self.scaling
         if delta.shape != weight.shape:
@@ -63,13 +63,13 @@ class Update:
 
 
 def is_adapter(path: Path) -> bool:
-    """True where ``path`` is the folder of a peft adapter."""
+    """Return True where ``path`` is the folder of a peft adapter."""
     return (path / CONFIG_FILE).is_file()
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """The configuration of the adapter in the folder ``path``. Raises :class:`CheckpointError` for another kind than
-    plain LoRA, and for a damaged file."""
+    """Return the configuration of the adapter in the folder ``path``. Raises :class:`CheckpointError` for another kind
+    than plain LoRA, and for a damaged file."""
     config = read_object(path / CONFIG_FILE)
     if config.get("peft_type") != "LORA":
         raise _other_kind(path, f"peft_type {config.get('peft_type')!r}")
@@ -122,8 +122,8 @@ def _is_patterns(value: object) -> bool:
 
 
 def find_base(path: Path, config: Mapping[str, Any], base: Path | None = None) -> Path:
-    """The folder of the base checkpoint: ``base``, else what the configuration of the adapter in ``path`` names, as it
-    stands or relative to the adapter. Raises :class:`CheckpointError` where that is no folder here."""
+    """Return the folder of the base checkpoint: ``base``, else what the configuration of the adapter in ``path`` names,
+    as it stands or relative to the adapter. Raises :class:`CheckpointError` where that is no folder here."""
     named = str(config.get("base_model_name_or_path") or "")
     places = (base,) if base is not None else (Path(named), path / named) if named else ()
     found = next((place for place in places if place.is_dir()), None)
@@ -136,7 +136,8 @@ def find_base(path: Path, config: Mapping[str, Any], base: Path | None = None) -
 
 
 def weight_file(path: Path) -> Path:
-    """The weights of the adapter in the folder ``path``. Raises :class:`CheckpointError` where there are none."""
+    """Return the weights of the adapter in the folder ``path``. Raises :class:`CheckpointError` where there are
+    none."""
     if not (path / WEIGHT_FILE).is_file():
         if (path / _PICKLE).is_file():
             raise CheckpointError(
@@ -154,7 +155,7 @@ def adapter_tensors(path: Path) -> StoredTensors:
 
 
 def read_updates(path: Path, config: Mapping[str, Any]) -> dict[str, Update]:
-    """Module path -> :class:`Update` of the adapter in the folder ``path``.
+    """Return module path -> :class:`Update` of the adapter in the folder ``path``.
 
     Raises :class:`CheckpointError` for tensors that are no pair of factors, and for none at all.
     """
@@ -185,7 +186,7 @@ def read_updates(path: Path, config: Mapping[str, Any]) -> dict[str, Update]:
 
 
 def fingerprint_adapter(path: Path, updates: Mapping[str, Update]) -> str:
-    """SHA-256 over the tensors of the adapter in ``path`` and the scaling of each update, 64 hex digits.
+    """Return SHA-256 over the tensors of the adapter in ``path`` and the scaling of each update, 64 hex digits.
 
     Raises :class:`CheckpointError` for NaN and infinite values.
     """

@@ -56,14 +56,14 @@ class Merge:
     effect: float
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for the manifest, with the changes added up."""
+        """Return a plain dictionary for the manifest, with the changes added up."""
         changed = [sum(pair[index] for pair in self.changed.values()) for index in (0, 1)]
         totals = {"modules": len(self.changed), "changed": changed[0], "elements": changed[1]}
         return {**asdict(self), "changed": totals, "tolerance": TOLERANCE[self.dtype]}
 
 
 def merge_adapter(base: Path, adapter: Path, into: Path) -> Merge:
-    """Writes ``adapter`` merged into the checkpoint ``base`` to the folder ``into``, with the settings in force.
+    """Write ``adapter`` merged into the checkpoint ``base`` to the folder ``into``, with the settings in force.
 
     Raises :class:`HarnessError` where peft is not installed, and :class:`CheckpointError` where peft cannot merge, a
     weight is left unchanged, or the logits differ by more than :data:`TOLERANCE`.
@@ -95,7 +95,7 @@ def merge_adapter(base: Path, adapter: Path, into: Path) -> Merge:
 
 
 def import_peft() -> Any:
-    """The module ``peft``. Raises :class:`HarnessError` where it is not installed."""
+    """Return the module ``peft``. Raises :class:`HarnessError` where it is not installed."""
     try:
         return importlib.import_module("peft")
     except ImportError as error:
@@ -107,8 +107,8 @@ def import_peft() -> Any:
 
 
 def stored_dtype(base: Path) -> str:
-    """The widest dtype of the weights in ``base``, as torch names it. Raises :class:`CheckpointError` for quantized
-    weights."""
+    """Return the widest dtype of the weights in ``base``, as torch names it. Raises :class:`CheckpointError` for
+    quantized weights."""
     found = set()
     for file in weight_files(base):
         with opened(file) as handle:

@@ -19,12 +19,12 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def own_settings(adapter: Path) -> bool:
-    """True where the adapter in the folder ``adapter`` brings any of the files itself."""
+    """Return True where the adapter in the folder ``adapter`` brings any of the files itself."""
     return _has_tokenizer(adapter) or bool(settings_files(adapter, (*CHAT_TEMPLATE, *GENERATION)))
 
 
 def compose_settings(base: Path, adapter: Path, into: Path) -> None:
-    """Copies the files that are in force for ``adapter`` on ``base`` to the folder ``into``."""
+    """Copy the files that are in force for ``adapter`` on ``base`` to the folder ``into``."""
     tokenizer = adapter if _has_tokenizer(adapter) else base
     generation = adapter if settings_files(adapter, GENERATION) else base
     _copy(base, MODEL, into)

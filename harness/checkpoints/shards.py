@@ -45,7 +45,7 @@ class Shards:
 
 
 def find_shards(path: Path) -> Shards | None:
-    """The shards in ``path``, or in the ``actor`` in it; None where there are none.
+    """Return the shards in ``path``, or in the ``actor`` in it; None where there are none.
 
     Raises :class:`CheckpointError` where ranks are missing, a shard is cut short, or the world sizes contradict.
     """
@@ -67,7 +67,9 @@ def _read(folder: Path) -> Shards:
         raise CheckpointError(what, f"there is no {FSDP_CONFIG} in it, as verl writes it beside its shards", _COPY)
     size = read_object(folder / FSDP_CONFIG).get("world_size")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise CheckpointError(f"file {folder / FSDP_CONFIG}", f"world_size {size!r} is no number from 1 up", _COPY)
+        raise CheckpointError(
+            f"file {folder / FSDP_CONFIG}", f"world_size {size!r} is not a whole number of at least 1", _COPY
+        )
     found = [match for file in sorted(folder.glob("model_*.pt")) if (match := _SHARD.fullmatch(file.name))]
     strangers = [match for match in found if int(match[1]) != size or int(match[2]) >= size]
     if strangers:

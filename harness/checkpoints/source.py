@@ -41,12 +41,12 @@ class Source:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """What the manifest says of the checkpoint."""
+        """Return what the manifest says of the checkpoint."""
         return {"path": str(self.path), "weights": self.weights, "kind": self.kind, **self.details}
 
 
 def resolve(path: Path, *, base: Path | None = None, adapter: str = MERGED, cache: Path | None = None) -> Source:
-    """What to load for ``path``: a Hugging Face folder, a peft LoRA adapter, or verl's FSDP shards.
+    """Return what to load for ``path``: a Hugging Face folder, a peft LoRA adapter, or verl's FSDP shards.
 
     ``base`` overrides where an adapter's base lies. ``adapter`` says whether it is merged into the base's weights
     or runs beside them. What has to be converted is made once and kept in ``cache``
@@ -83,12 +83,12 @@ AnyCheckpoint: TypeAlias = Path | CheckpointRef | Opened | Source
 
 
 def path_of(checkpoint: AnyCheckpoint) -> Path:
-    """The folder that was asked for."""
+    """Return the folder that was asked for."""
     return checkpoint if isinstance(checkpoint, Path) else checkpoint.path
 
 
 def as_source(checkpoint: AnyCheckpoint) -> Source:
-    """``checkpoint`` itself where it is resolved, else what :func:`resolve` makes of it."""
+    """Return ``checkpoint`` itself where it is resolved, else what :func:`resolve` makes of it."""
     if isinstance(checkpoint, Source):
         return checkpoint
     if isinstance(checkpoint, Opened):
@@ -98,7 +98,7 @@ def as_source(checkpoint: AnyCheckpoint) -> Source:
 
 
 def resolve_again(stored: Mapping[str, Any], path: Path | None = None) -> Source:
-    """The source that a manifest describes (its ``checkpoint``), from ``path`` if it has moved."""
+    """Return the source that a manifest describes (its ``checkpoint``), from ``path`` if it has moved."""
     lora = stored.get("adapter")
     if lora is None:
         return resolve(path or Path(stored["path"]))

@@ -28,7 +28,7 @@ class Factor(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., rank), in the dtype of the adapter."""
+        """Return (..., in) to (..., rank), in the dtype of the adapter."""
         return nn.functional.linear(x.to(self.weight.dtype), self.weight)
 
 
@@ -40,7 +40,7 @@ class ScaledFactor(Factor):
         self.scaling = scaling
 
     def forward(self, x: Tensor, onto: Tensor) -> Tensor:  # type: ignore[override]
-        """``onto`` (..., out) plus scaling * B ``x``, in the dtype of ``onto``, as peft adds it."""
+        """Return ``onto`` (..., out) plus scaling * B ``x``, in the dtype of ``onto``, as peft adds it."""
         return (onto + super().forward(x) * self.scaling).to(onto.dtype)
 
 
@@ -68,7 +68,7 @@ _ADAPTED = MappingProxyType({nn.Linear: AdaptedLinear, Conv1D: AdaptedConv1D})
 
 
 def attach(model: nn.Module, adapter: Path) -> None:
-    """Puts the adapter in the folder ``adapter`` beside the linears of ``model``, for good.
+    """Put the adapter in the folder ``adapter`` beside the linears of ``model``, for good.
 
     Raises :class:`CheckpointError` where it is no plain LoRA adapter, or adapts what is no linear of the model.
     """

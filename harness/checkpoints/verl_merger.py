@@ -31,7 +31,7 @@ _LONGEST_REASON = 200
 
 
 def verl_version() -> str:
-    """The version of verl in this environment. Raises :class:`HarnessError` where it is not installed."""
+    """Return the version of verl in this environment. Raises :class:`HarnessError` where it is not installed."""
     if importlib.util.find_spec("verl") is None:
         raise HarnessError(
             "FSDP shards without verl",
@@ -42,7 +42,7 @@ def verl_version() -> str:
 
 
 def convert(shards: Shards, into: Path) -> dict[str, Any]:
-    """Writes the model of ``shards`` to the folder ``into`` in Hugging Face format, in bfloat16.
+    """Write the model of ``shards`` to the folder ``into`` in Hugging Face format, in bfloat16.
 
     A LoRA adapter in the shards comes to lie in ``lora_adapter/`` of it. Returns which merger it was. Raises
     :class:`HarnessError` where verl is not installed, and :class:`CheckpointError` where its merger fails or leaves no

@@ -55,7 +55,7 @@ NEGLIGIBLE = 0.01
 
 
 def judge_comparison(context: Context, claim: Claim, comparison: Comparison) -> Judged:
-    """The comparison over every reading of its values, with its arms."""
+    """Return the comparison over every reading of its values, with its arms."""
     arms = tuple(arm_view(context, place) for place in comparison.places)
     single = {PREDICTION: judge_prediction, RATE: judge_rate, IDENTICAL: judge_identical}
     if comparison.kind == FORMULA:
@@ -82,7 +82,7 @@ def judge_comparison(context: Context, claim: Claim, comparison: Comparison) -> 
 
 
 def arm_view(context: Context, place: Place) -> ArmView:
-    """What is registered at ``place``."""
+    """Return what is registered at ``place``."""
     values = tuple(
         {
             "value": value.value,
@@ -313,7 +313,7 @@ def _excludes(found: Numbers, claimed: Bounds | None) -> bool:
 
 
 def signed(value: float) -> str:
-    """+2.42, -8.72, with as many digits as a small value needs."""
+    """Return +2.42, -8.72, with as many digits as a small value needs."""
     return f"{value:+.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:+.3g}"
 
 

@@ -34,7 +34,8 @@ _HEX = 12
 
 
 def effective_config(registry: Registry, experiment: str) -> dict[str, str]:
-    """Factor -> value as it really was; factors that were off, and those that mean nothing then, are left out."""
+    """Return factor -> value as it really was; factors that were off, and those that mean nothing then, are left
+    out."""
     found = dict(registry.experiments[experiment].config)
     for fact in registry.facts_of(experiment, ABSENT):
         if not fact.engine:
@@ -47,7 +48,7 @@ def effective_config(registry: Registry, experiment: str) -> dict[str, str]:
 
 
 def effective_hash(registry: Registry, experiment: str) -> str:
-    """12 hex digits of the effective configuration; one with an unstated factor equals no other.
+    """Return 12 hex digits of the effective configuration; one with an unstated factor equals no other.
 
     "unstated, WORDS" is a value that no source tells but that is one for all experiments with these words.
     """
@@ -58,19 +59,19 @@ def effective_hash(registry: Registry, experiment: str) -> str:
 
 
 def effective_hashes(registry: Registry) -> dict[str, str]:
-    """Experiment -> :func:`effective_hash`, for all of them."""
+    """Return experiment -> :func:`effective_hash`, for all of them."""
     return {name: effective_hash(registry, name) for name in registry.experiments}
 
 
 def differing_factors(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
-    """Factors with different values; where one side is unstated nothing can be said."""
+    """Return factors with different values; where one side is unstated nothing can be said."""
     pairs = {name: (ours.get(name, OFF), theirs.get(name, OFF)) for name in sorted({*ours, *theirs})}
     told = {name: pair for name, pair in pairs.items() if not any(value.startswith(UNSTATED) for value in pair)}
     return tuple(name for name, (one, other) in told.items() if one != other)
 
 
 def extra_factors(registry: Registry, about: frozenset[str], arm: Place, reference: Place) -> tuple[str, ...]:
-    """What differs between two arms besides the claimed factors, as ``name (one against the other)``.
+    """Return what differs between two arms besides the claimed factors, as ``name (one against the other)``.
 
     The step counts, unless claimed, and the inference noise; at step 0 on both sides no training has acted yet.
     """
@@ -89,7 +90,8 @@ def extra_factors(registry: Registry, about: frozenset[str], arm: Place, referen
 
 
 def replicates_of(registry: Registry, hashes: Mapping[str, str], place: Place) -> dict[str, Value]:
-    """Other runs of the same effective configuration measured alike at the same place: experiment -> first value."""
+    """Return other runs of the same effective configuration measured alike at the same place: experiment -> first
+    value."""
     own = registry.values_at(place)
     if not own or place.step in (UNSTATED, BEST, 0) or registry.facts_of(place.experiment, DUPLICATE):
         return {}
@@ -119,7 +121,7 @@ class ReplicateGroup:
         return [values[0] for values in self.values.values()]
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON."""
+        """Return a plain dictionary for JSON."""
         return {
             "effective_configuration": self.effective,
             "step": self.step,
@@ -159,7 +161,7 @@ class Spread:
         return low, high
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         known = self.freedom > 0
         return {
             "pooled_sd": self.sd if known else None,
@@ -171,7 +173,7 @@ class Spread:
 
 
 def find_spread(registry: Registry, hashes: Mapping[str, str]) -> Spread:
-    """Groups experiments by effective configuration and pools their final accuracies, measured alike in training.
+    """Group experiments by effective configuration and pool their final accuracies, measured alike in training.
 
     Per group the step with most runs counts, the latest of equals; step 0, best-of-run values, unstated steps and
     duplicated records do not.

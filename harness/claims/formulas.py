@@ -27,12 +27,13 @@ class Formula:
 
 
 def lora_parameters(rank: float, layers: float, inputs: tuple[float, ...], outputs: tuple[float, ...]) -> Outcome:
-    """Trainable numbers of LoRA: layers * sum over adapted matrices of rank * (inputs + outputs)."""
+    """Return trainable numbers of LoRA: layers * sum over adapted matrices of rank * (inputs + outputs)."""
     return Outcome(layers * sum(rank * (wide + high) for wide, high in zip(inputs, outputs, strict=True)))
 
 
 def window_overlap(layers: float, window: tuple[float, ...], target: tuple[float, ...]) -> Outcome:
-    """Share of ``target`` layers inside ``window`` (percent), and how often a window put at random does as well."""
+    """Return the share of ``target`` layers inside ``window`` (percent), and how often a window put at random does as
+    well."""
     width, wanted = len(window), set(target)
     if not wanted or not 0 < width <= layers:
         raise ValueError("a window within the layers and at least one target layer")
@@ -43,7 +44,7 @@ def window_overlap(layers: float, window: tuple[float, ...], target: tuple[float
 
 
 def adapters_behind_frozen(layers: float, adapters_per_layer: float, last_adapters: float) -> Outcome:
-    """Adapters whose gradient passes through at least one frozen matrix: all but the last ones of the network.
+    """Return adapters whose gradient passes through at least one frozen matrix: all but the last ones of the network.
 
     The gradient of an adapter is carried back through every later layer, whose frozen matrices multiply it.
     """
@@ -66,7 +67,7 @@ FORMULAS: Mapping[str, Formula] = {
 
 
 def evaluate(name: str, inputs: Mapping[str, Any]) -> Outcome:
-    """The formula ``name`` of its inputs. Raises :class:`HarnessError` where they do not fit together."""
+    """Return the formula ``name`` of its inputs. Raises :class:`HarnessError` where they do not fit together."""
     try:
         return FORMULAS[name].compute(**inputs)
     except (TypeError, ValueError, ZeroDivisionError) as error:

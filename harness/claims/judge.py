@@ -59,13 +59,13 @@ from harness.stats.replicates import PooledSpread, seeds_for_equivalence
 
 
 def judge_all(registry: Registry) -> tuple[Judgement, ...]:
-    """Every claim of the registry, in its order."""
+    """Return every claim of the registry, in its order."""
     context = Context.of(registry)
     return tuple(_judge(context, claim) for claim in registry.claims)
 
 
 def judge(registry: Registry, claim: Claim) -> Judgement:
-    """One claim."""
+    """Return one claim."""
     return _judge(Context.of(registry), claim)
 
 

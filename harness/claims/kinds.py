@@ -17,7 +17,7 @@ FORMULA_TOLERANCE = 0.05
 
 
 def judge_prediction(context: Context, comparison: Comparison, value: Value) -> Reading:
-    """False where every interval of the observed value lies clear of what was predicted."""
+    """Judge a prediction: false where every interval of the observed value lies clear of what was predicted."""
     assert comparison.claimed is not None
     low, high = comparison.claimed
     bounds = value_bounds(context, value)
@@ -31,7 +31,8 @@ def judge_prediction(context: Context, comparison: Comparison, value: Value) -> 
 
 
 def judge_rate(context: Context, comparison: Comparison, value: Value) -> Reading:
-    """A claimed rate (percent): false where the interval lies below it, single-seed where its lower bound is near."""
+    """Judge a claimed rate (percent): false where the interval lies below it, single-seed where its lower bound is
+    near."""
     assert comparison.claimed is not None
     claimed, table = comparison.claimed[0], counts(value)
     found = Numbers(value.value - claimed, comparison.claimed, n=(value.n,), runs=(1,))
@@ -48,7 +49,8 @@ def judge_rate(context: Context, comparison: Comparison, value: Value) -> Readin
 
 
 def judge_identical(context: Context, comparison: Comparison, value: Value) -> Reading:
-    """A change said to be too small to see: false where results are bit-identical, since any change alters bits."""
+    """Judge a change said to be too small to see: false where results are bit-identical, since any change alters
+    bits."""
     found = Numbers(None, n=(value.n,), runs=(1,))
     whole = f" on {value.n} of {value.n}" if value.n else ""
     if value.value == 100:
@@ -58,7 +60,8 @@ def judge_identical(context: Context, comparison: Comparison, value: Value) -> R
 
 
 def judge_formula(comparison: Comparison) -> Reading:
-    """Arithmetic: false where the value is not the claimed one; a value that chance reaches as well shows nothing."""
+    """Judge arithmetic: false where the value is not the claimed one; a value that chance reaches as well shows
+    nothing."""
     assert comparison.claimed is not None
     outcome = formulas.evaluate(comparison.formula, comparison.inputs)
     words, claimed = formulas.FORMULAS[comparison.formula].words, comparison.claimed[0]

@@ -24,18 +24,18 @@ KEYS = ("section", "title", "defaults", "sources", "experiment", "evaluation", "
 
 
 def default_folder() -> Path:
-    """``baselines/published`` of the working directory, else the one that comes with the package."""
+    """Return ``baselines/published`` of the working directory, else the one that comes with the package."""
     return DEFAULT_FOLDER if DEFAULT_FOLDER.is_dir() else shipped() / DEFAULT_FOLDER.name
 
 
 def load_registry(folder: Path | None = None) -> Registry:
-    """The registry in ``folder`` (default: :func:`default_folder`). Raises :class:`HarnessError`."""
+    """Return the registry in ``folder`` (default: :func:`default_folder`). Raises :class:`HarnessError`."""
     folder = default_folder() if folder is None else folder
     return build_registry(list(_files(folder)), str(folder))
 
 
 def build_registry(files: list[tuple[str, Mapping[str, Any]]], where: str = "registry") -> Registry:
-    """The registry of (name, parsed TOML) pairs; tests change the tables before they come here."""
+    """Return the registry of (name, parsed TOML) pairs; tests change the tables before they come here."""
     sources = _sources(files)
     experiments: dict[str, Experiment] = {}
     for name, table, defaults in _tables(files, "experiment"):
@@ -73,7 +73,7 @@ def build_registry(files: list[tuple[str, Mapping[str, Any]]], where: str = "reg
 
 
 def known(entry: str, experiments: Mapping[str, Experiment], where: str) -> None:
-    """Raises :class:`HarnessError` with the nearest id unless ``entry`` is an experiment."""
+    """Raise :class:`HarnessError` with the nearest id unless ``entry`` is an experiment."""
     if entry not in experiments:
         raise HarnessError(f"{where}: unknown experiment {entry!r}", "no file has it", nearest(entry, experiments))
 

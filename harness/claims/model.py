@@ -214,11 +214,11 @@ class Registry:
     theory: tuple[TheoryArm, ...] = ()
 
     def facts_of(self, experiment: str, *kinds: str) -> tuple[Fact, ...]:
-        """The facts about ``experiment``, of all kinds or of those given."""
+        """Return the facts about ``experiment``, of all kinds or of those given."""
         return tuple(f for f in self.facts if experiment in f.experiments and (not kinds or f.kind in kinds))
 
     def values_at(self, place: Place) -> tuple[Value, ...]:
-        """What is published at ``place``; several values contradict each other."""
+        """Return what is published at ``place``; several values contradict each other."""
         wanted = place.metric, place.step, place.level, place.engine
         found = self.experiments[place.experiment].values
         return tuple(value for value in found if value.place == wanted and place.n in (None, value.n))

@@ -32,20 +32,21 @@ class Context:
 
     @classmethod
     def of(cls, registry: Registry) -> Context:
-        """The context of ``registry``."""
+        """Return the context of ``registry``."""
         hashes = effective_hashes(registry)
         return cls(registry, hashes, find_spread(registry, hashes))
 
 
 def counts(value: Value) -> tuple[int, int] | None:
-    """(right answers, questions) of a percentage over known questions."""
+    """Return (right answers, questions) of a percentage over known questions."""
     if value.metric not in PERCENT_METRICS or value.n is None:
         return None
     return round(value.value * value.n / 100), value.n
 
 
 def question_bounds(arm: Value, reference: Value, alpha: float = ALPHA) -> Bounds | None:
-    """Newcombe's interval of the unpaired difference (points) at level 1 - alpha: no answers of items are left."""
+    """Return Newcombe's interval of the unpaired difference (points) at level 1 - alpha: no answers of items are
+    left."""
     ours, theirs = counts(arm), counts(reference)
     if ours is None or theirs is None:
         return None
@@ -56,7 +57,7 @@ def question_bounds(arm: Value, reference: Value, alpha: float = ALPHA) -> Bound
 
 
 def question_p(arm: Value, reference: Value) -> float | None:
-    """Two-sided p of the pooled z test of two proportions; 1 where both are all right or all wrong."""
+    """Return the two-sided p of the pooled z test of two proportions; 1 where both are all right or all wrong."""
     ours, theirs = counts(arm), counts(reference)
     if ours is None or theirs is None:
         return None
@@ -71,7 +72,7 @@ def question_p(arm: Value, reference: Value) -> float | None:
 def difference_numbers(
     context: Context, places: tuple[Place, ...], values: tuple[Value, ...], claimed: Bounds | None, alpha: float = ALPHA
 ) -> Numbers:
-    """The numbers of arm minus reference; two values of one run have no spread between runs."""
+    """Return the numbers of arm minus reference; two values of one run have no spread between runs."""
     arm, reference = values
     difference = arm.value - reference.value
     interval, p = question_bounds(arm, reference, alpha), question_p(arm, reference)
@@ -85,7 +86,7 @@ def difference_numbers(
 
 
 def interaction_numbers(context: Context, values: tuple[Value, ...], claimed: Bounds | None) -> Numbers:
-    """The numbers of (a - b) - (c - d); the unpaired standard errors of four proportions add up."""
+    """Return the numbers of (a - b) - (c - d); the unpaired standard errors of four proportions add up."""
     a, b, c, d = values
     difference = (a.value - b.value) - (c.value - d.value)
     interval, p = None, None
@@ -112,7 +113,8 @@ def interaction_numbers(context: Context, values: tuple[Value, ...], claimed: Bo
 
 
 def value_bounds(context: Context, value: Value) -> tuple[Bounds, ...]:
-    """Intervals of one value: Wilson's over its questions, and the spread between runs; those that the data allow."""
+    """Return intervals of one value: Wilson's over its questions, and the spread between runs; those that the data
+    allow."""
     found: list[Bounds] = []
     table = counts(value)
     if table is not None:
@@ -128,7 +130,7 @@ def value_bounds(context: Context, value: Value) -> tuple[Bounds, ...]:
 
 
 def items_needed(arm: Value, reference: Value, size: float) -> int | None:
-    """Questions per arm at which an unpaired test finds a difference of ``size`` points with 80 % power."""
+    """Return questions per arm at which an unpaired test finds a difference of ``size`` points with 80 % power."""
     if arm.metric != ACCURACY or reference.metric != ACCURACY or abs(size) < 1e-9:
         return None
     base = reference.value / 100
@@ -142,7 +144,8 @@ def items_needed(arm: Value, reference: Value, size: float) -> int | None:
 
 
 def items_for_interaction(values: tuple[Value, ...], size: float) -> int | None:
-    """Questions per value at which a difference of two losses of ``size`` points is found, from the observed shares."""
+    """Return questions per value at which a difference of two losses of ``size`` points is found, from the observed
+    shares."""
     if any(value.metric != ACCURACY for value in values) or abs(size) < 1e-9:
         return None
     variance = sum(value.value * (100 - value.value) for value in values)
@@ -150,7 +153,7 @@ def items_for_interaction(values: tuple[Value, ...], size: float) -> int | None:
 
 
 def seeds_to_settle(context: Context, values: tuple[Value, ...], size: float) -> int | None:
-    """Runs per arm at which a t-test finds ``size``, given the spread between runs that is known."""
+    """Return the runs per arm at which a t-test finds ``size``, given the spread between runs that is known."""
     sds = [value.sd for value in values if value.sd is not None]
     if len(sds) == len(values):
         sd = math.sqrt(sum(one * one for one in sds) / len(sds))
@@ -201,7 +204,7 @@ def _with_runs(
 
 
 def pooled_bounds(context: Context, numbers: Numbers) -> Bounds | None:
-    """The interval of the pooled spread, also where Welch's was taken."""
+    """Return the interval of the pooled spread, also where Welch's was taken."""
     if numbers.run_difference is None or len(numbers.runs) != 2:
         return None
     half = context.spread.pooled.half_width(*numbers.runs, ALPHA / 2)

@@ -49,7 +49,7 @@ ARM_KEYS = ("arm", "reference", "second_arm", "second_reference")
 
 
 def parse_fact(table: Any, where: str) -> Fact:
-    """One ``[[fact]]`` with exactly the keys of its kind."""
+    """Return one ``[[fact]]`` with exactly the keys of its kind."""
     fields = Table(table, where)
     name = fields.text("id")
     fields.where = f"{where}: fact {name!r}"
@@ -71,7 +71,7 @@ def parse_fact(table: Any, where: str) -> Fact:
 
 
 def parse_claim(table: Any, where: str, sources: Collection[str]) -> Claim:
-    """One ``[[claim]]`` with its ``[[claim.comparison]]`` tables."""
+    """Return one ``[[claim]]`` with its ``[[claim.comparison]]`` tables."""
     fields = Table(table, where)
     name = fields.text("id")
     fields.where = f"{where}: claim {name!r}"
@@ -88,7 +88,7 @@ def parse_claim(table: Any, where: str, sources: Collection[str]) -> Claim:
 
 
 def parse_theory(table: Any, where: str) -> TheoryArm:
-    """One ``[[theory]]`` arm."""
+    """Return one ``[[theory]]`` arm."""
     fields = Table(table, where)
     name = fields.text("arm")
     fields.where = f"{where}: theory arm {name!r}"
@@ -100,7 +100,7 @@ def parse_theory(table: Any, where: str) -> TheoryArm:
 
 
 def parse_place(text: str, fields: Table) -> Place:
-    """The place written as ``text``."""
+    """Return the place written as ``text``."""
     name, at, rest = text.partition("@")
     words = rest.split()
     if not at or not name or not words:
@@ -127,7 +127,7 @@ def parse_place(text: str, fields: Table) -> Place:
 
 
 def check_claim(claim: Claim, registry: Registry) -> None:
-    """Raises :class:`HarnessError` where a comparison names an experiment or value that is not registered."""
+    """Raise :class:`HarnessError` where a comparison names an experiment or value that is not registered."""
     for comparison in claim.comparisons:
         for place in (*comparison.places, *(comparison.gap or ())):
             if place.experiment not in registry.experiments:

@@ -37,7 +37,7 @@ class Defaults:
 
 
 def parse_defaults(table: Any, where: str, section: str) -> Defaults:
-    """The ``[defaults]`` of a file."""
+    """Return the ``[defaults]`` of a file."""
     fields = Table(table, f"{where}: defaults")
     found = Defaults(
         section,
@@ -51,7 +51,7 @@ def parse_defaults(table: Any, where: str, section: str) -> Defaults:
 
 
 def parse_experiment(table: Any, where: str, defaults: Defaults, sources: Collection[str]) -> Experiment:
-    """One ``[[experiment]]``; its configuration and measurement override the file's defaults."""
+    """Return one ``[[experiment]]``; its configuration and measurement override the file's defaults."""
     fields = Table(table, where)
     name = fields.text("id")
     fields.where = f"{where}: experiment {name!r}"
@@ -68,7 +68,7 @@ def parse_experiment(table: Any, where: str, defaults: Defaults, sources: Collec
 def parse_evaluation(
     table: Any, where: str, defaults: Defaults, sources: Collection[str]
 ) -> tuple[str, tuple[Value, ...]]:
-    """One ``[[evaluation]]``: the id of the experiment whose checkpoint was measured, and the values."""
+    """Return one ``[[evaluation]]``: the id of the experiment whose checkpoint was measured, and the values."""
     fields = Table(table, where)
     name = fields.text("experiment")
     fields.where = f"{where}: evaluation of {name!r}"
@@ -146,7 +146,7 @@ def _places(fields: Table) -> list[tuple[Step, float]]:
 
 
 def check_step(fields: Table, step: Any) -> Step:
-    """A step number from 0 on, or a word such as end, best, unstated."""
+    """Return a step number from 0 on, or a word such as end, best, unstated."""
     if isinstance(step, str) and step.strip() and "@" not in step:
         return step
     if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= MAX_STEP:

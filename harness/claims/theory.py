@@ -62,7 +62,7 @@ class Statement:
     runs: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {**vars(self), "runs": list(self.runs)}
 
 
@@ -83,7 +83,7 @@ class Criterion:
         return CONFIRMED if found == {CONFIRMED} else UNDECIDED
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         statements = [statement.to_json() for statement in self.statements]
         return {"name": self.name, "rule": self.rule, "outcome": self.outcome, "statements": statements}
 
@@ -96,7 +96,7 @@ class TheoryResult:
     criteria: tuple[Criterion, ...]
 
     def criterion(self, name: str) -> Criterion:
-        """The criterion called ``name``."""
+        """Return the criterion called ``name``."""
         return next(criterion for criterion in self.criteria if criterion.name == name)
 
     @property
@@ -107,7 +107,7 @@ class TheoryResult:
         return CONFIRMED if self.criterion("theory").outcome == CONFIRMED else UNDECIDED
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {
             "outcome": self.outcome,
             "arms": {
@@ -122,7 +122,8 @@ class TheoryResult:
 
 
 def judge_theory(arms: Arms) -> TheoryResult:
-    """Every criterion of the plan. ``arms`` maps names of :data:`ARMS` to runs; missing arms leave things undecided.
+    """Return every criterion of the plan. ``arms`` maps names of :data:`ARMS` to runs; missing arms leave things
+    undecided.
 
     Raises ``ValueError`` for an unknown arm or an accuracy outside [0, 1].
     """

@@ -16,7 +16,7 @@ LEVELS = (CLEAN, NOISY, VERY_NOISY)
 
 
 def parse_arms(texts: Sequence[str]) -> dict[str, tuple[Path, ...]]:
-    """``E8a=RUN,RUN`` -> paths by arm. Raises :class:`HarnessError`."""
+    """Return ``E8a=RUN,RUN`` -> paths by arm. Raises :class:`HarnessError`."""
     found: dict[str, tuple[Path, ...]] = {}
     for text in texts:
         name, equals, rest = text.partition("=")
@@ -31,12 +31,12 @@ def parse_arms(texts: Sequence[str]) -> dict[str, tuple[Path, ...]]:
     every = [path.resolve() for paths in found.values() for path in paths]
     twice = next((path for index, path in enumerate(every) if path in every[:index]), None)
     if twice is not None:
-        raise HarnessError(f"run {twice.name}", "it stands in the arms twice", "give every run once")
+        raise HarnessError(f"run {twice.name}", "it is in the arms twice", "give every run once")
     return found
 
 
 def stored_arms(paths: Mapping[str, Sequence[Path]]) -> dict[str, tuple[TheoryRun, ...]]:
-    """The runs of every arm, checked: complete, certified at every level, one measurement key and set of items.
+    """Return the runs of every arm, checked: complete, certified at every level, one measurement key and set of items.
 
     Runs must be of different weights: a copy of a run is no replicate. Raises :class:`NotComparableError` (exit code 4)
     for sound runs that may not be compared, and as :func:`harness.runs.loaded.complete_run` does.
@@ -87,7 +87,7 @@ def _run(run: Run) -> TheoryRun:
 
 
 def published_arms(registry: Registry) -> dict[str, tuple[TheoryRun, ...]]:
-    """What is published of the arms: at most one run each, with the first value of each level."""
+    """Return what is published of the arms: at most one run each, with the first value of each level."""
     found: dict[str, tuple[TheoryRun, ...]] = {}
     for arm in registry.theory:
         if arm.experiment is None or arm.step is None:

@@ -19,7 +19,7 @@ READINGS = (NOT_ESTABLISHED, CONFOUNDED, VOID, SINGLE_SEED, SUPPORTED, FALSE)
 
 
 def first_of(order: tuple[str, ...], found: list[str]) -> str:
-    """The first verdict of ``order`` that was found."""
+    """Return the first verdict of ``order`` that was found."""
     return min(found, key=order.index)
 
 
@@ -44,7 +44,7 @@ class Numbers:
     attainable_p: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON."""
+        """Return a plain dictionary for JSON."""
         return {
             "difference": _short(self.difference),
             "claimed": None if self.claimed is None else list(self.claimed),
@@ -71,7 +71,7 @@ class ArmView:
     replicates: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON."""
+        """Return a plain dictionary for JSON."""
         return {
             "experiment": self.name,
             "place": self.place,
@@ -92,7 +92,7 @@ class Reading:
     excludes_claimed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON."""
+        """Return a plain dictionary for JSON."""
         return {
             "values": list(self.values),
             "verdict": self.verdict,
@@ -122,7 +122,7 @@ class Judged:
         return all(reading.excludes_claimed for reading in self.readings)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON; readings are listed where values contradict each other."""
+        """Return a plain dictionary for JSON; readings are listed where values contradict each other."""
         return {
             "kind": self.comparison.kind,
             "role": self.comparison.role,
@@ -155,7 +155,7 @@ class Judgement:
         return Numbers(None) if self.deciding is None else self.comparisons[self.deciding].numbers
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         contradictory = any(len(judged.readings) > 1 for judged in self.comparisons)
         return {
             "id": self.claim.id,

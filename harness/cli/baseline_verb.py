@@ -39,7 +39,7 @@ def accept(run: Path, name: str, reason: str, replace: bool, baselines_dir: Path
 @folder_option
 @json_option
 def list_(baselines_dir: Path, as_json: bool) -> None:
-    """All baselines, with date, items and reason."""
+    """List all baselines, with date, items and reason."""
     rows = [_listed(name, path) for name, path in book.listed(baselines_dir)]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -55,7 +55,7 @@ def list_(baselines_dir: Path, as_json: bool) -> None:
 @folder_option
 @json_option
 def show(name: str, baselines_dir: Path, as_json: bool) -> None:
-    """One baseline: what it measured, of how many, with what interval."""
+    """Show one baseline: what it measured, of how many, with what interval."""
     baseline = book.load_named(baselines_dir, name)
     found = _row(name, baseline) | {
         "notes": list(baseline.arm.certificate.notes),

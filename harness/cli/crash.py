@@ -17,7 +17,7 @@ PACKAGES = ("robustness-harness", "torch", "transformers", "vllm", "ray", "peft"
 
 
 def error_line(error: BaseException) -> str:
-    """Kind and text of ``error`` on one line, shortened."""
+    """Return kind and text of ``error`` on one line, shortened."""
     if isinstance(error, SystemExit):
         return f"a library ended the program with exit code {error.code!r}"
     try:
@@ -29,7 +29,7 @@ def error_line(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of ``error``; as much of it as can be had."""
+    """Return the traceback of ``error``; as much of it as can be had."""
     try:
         return "".join(traceback.format_exception(error))
     except Exception as other:  # as RecursionError in the error's own text
@@ -38,7 +38,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def keep_log(error: BaseException, arguments: Sequence[str]) -> Path | None:
-    """Writes versions, command line and traceback to a new file and returns it; None where no folder takes it.
+    """Write versions, command line and traceback to a new file and return it; None where no folder takes it.
 
     The file lies under ``robustness-harness/errors`` of ``$XDG_CACHE_HOME`` (default ``~/.cache``), else in the folder
     of temporary files.

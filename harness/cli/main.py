@@ -94,7 +94,7 @@ def command() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the ``harness`` command."""
+    """Run the ``harness`` command."""
     given = list(arguments) if arguments is not None else sys.argv[1:]
     sys.exit(_run(given))
 

@@ -19,7 +19,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    """One decorator out of several, in the order in which help shows them."""
+    """Return one decorator out of several, in the order in which help shows them."""
 
     def decorate(function: Function) -> Function:
         for option in reversed(options):
@@ -30,7 +30,8 @@ def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Func
 
 
 def shared(name: str, **other: Any) -> Callable[[Function], Function]:
-    """The option ``name`` of the table of gate options as one of this verb; ``other`` replaces what differs here."""
+    """Return the option ``name`` of the table of gate options as one of this verb; ``other`` replaces what differs
+    here."""
     found = row(name)
     given: dict[str, Any] = {"help": found.help}
     if found.default is not None:  # to click a default of None is one, so that nothing would be missing
@@ -81,7 +82,7 @@ folder_option = shared("baselines-dir")
 
 
 def build_spec(given: dict[str, Any]) -> EvalSpec:
-    """The specification of :data:`spec_options`. Raises :class:`HarnessError` for contradictions."""
+    """Return the specification of :data:`spec_options`. Raises :class:`HarnessError` for contradictions."""
     noise, levels = read_noise(given["noise"], given["noise_levels"])
     return EvalSpec(
         task=given["task"],
@@ -102,11 +103,11 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
 
 
 def engine_options_of(given: dict[str, Any]) -> EngineOptions:
-    """How to run: the values of :data:`engine_options`. Raises :class:`HarnessError`."""
+    """Return how to run: the values of :data:`engine_options`. Raises :class:`HarnessError`."""
     return EngineOptions(given["batch_size"], given["workers"], given["timeout"], given["allow_mixed_code"])
 
 
 def set_up_logging(verbose: bool) -> None:
-    """Warnings of the harness to standard error, and every batch where asked."""
+    """Send warnings of the harness to standard error, and every batch where asked."""
     logging.basicConfig(format="harness: %(message)s")
     logging.getLogger("harness").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -13,7 +13,7 @@ from harness.runs.loaded import Run
 
 
 def show_run(run: Run, as_json: bool, ledger: bool = False) -> Certificate:
-    """Tables, or one JSON object; ``ledger`` adds every site. Returns the run's certificate."""
+    """Show tables, or one JSON object; ``ledger`` adds every site. Return the run's certificate."""
     report = run_report(run)
     write_reports(run.path, report)
     if as_json:

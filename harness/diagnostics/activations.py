@@ -18,7 +18,7 @@ from harness.spec.formats import Recipe
 
 
 def prompt_batches(prompts: Sequence[tuple[int, ...]], size: int) -> list[list[tuple[int, ...]]]:
-    """Batches of at most ``size`` prompts of equal length: no padding, so every row of an input is a real token,
+    """Return batches of at most ``size`` prompts of equal length: no padding, so every row of an input is a real token,
     however a model arranges its rows."""
     lengths: dict[int, list[tuple[int, ...]]] = {}
     for prompt in prompts:
@@ -38,7 +38,7 @@ def scan_activations(
     size: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[tuple[ModuleScan, ...], dict[str, str]]:
-    """(what was measured, module -> why its inputs were not); ``advance(n)`` is told of every n prompts.
+    """Return (what was measured, module -> why its inputs were not); ``advance(n)`` is told of every n prompts.
 
     Formats with a scale for the whole tensor have one for every token, as engines compute them: no token depends on
     its batch.

@@ -172,7 +172,7 @@ class Effects(CleanAnswers):
         super().__init__(loaded.prepared, spec.batch_size, advance)
 
     def measure(self, group: str, recipe: Recipe, advance: _Advance = lambda count: None) -> LayerEffect:
-        """Quantizes the block ``group`` alone. ``advance(n)`` is told of every n items answered."""
+        """Quantize the block ``group`` alone. ``advance(n)`` is told of every n items answered."""
         places = [place for place in self._loaded.chosen if place.group == group]
         spec = self._spec
         found = self.under(
@@ -198,7 +198,8 @@ class Effects(CleanAnswers):
 
 
 def divergence(clean: Tensor, other: Tensor) -> Tensor:
-    """KL(clean || other) in nats at every position, float64 (positions,), from logits (positions, vocabulary)."""
+    """Return KL(clean || other) in nats at every position, float64 (positions,), from logits (positions,
+    vocabulary)."""
     p, q = (logits.double().log_softmax(-1) for logits in (clean, other))
     terms = p.exp() * (p - q)
     # 0 log 0 = 0, where a model rules a token out with minus infinity
@@ -206,13 +207,13 @@ def divergence(clean: Tensor, other: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats at every position, float64 (positions,), from logits (positions, vocabulary)."""
+    """Return entropy in nats at every position, float64 (positions,), from logits (positions, vocabulary)."""
     p = logits.double().log_softmax(-1)
     return -torch.where(p == -math.inf, 0.0, p.exp() * p).sum(-1)
 
 
 def _mean(values: Sequence[float]) -> Interval:
-    """Mean over items with its BCa bounds; without bounds where something is no number."""
+    """Mean over items with its BCa bounds; without bounds where something is not a number."""
     if not all(math.isfinite(value) for value in values):
         return Interval(math.nan, math.nan, math.nan)
     found = bca_mean(values, label="kl")

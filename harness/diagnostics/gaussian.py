@@ -40,7 +40,7 @@ class RowScales:
         self.nonfinite = 0
 
     def add(self, matrix: Tensor) -> None:
-        """The rows of ``matrix``; elements that are not finite, and rows of zeros, have no part in it."""
+        """Add the rows of ``matrix``; elements that are not finite, and rows of zeros, have no part in it."""
         step = max(1, CHUNK // 4 // max(1, matrix.shape[1]))
         for start in range(0, matrix.shape[0], step):
             rows = matrix[start : start + step].double()
@@ -81,7 +81,8 @@ class Yardstick:
         self._known: dict[_Case, Metrics] = {}
 
     def expected(self, recipe: Recipe, scales: RowScales, length: int, dtype: torch.dtype, per_row: bool) -> Metrics:
-        """What ``recipe`` gives on Gaussian rows of ``length`` elements with the root mean squares of ``scales``.
+        """Return what ``recipe`` gives on Gaussian rows of ``length`` elements with the root mean squares of
+        ``scales``.
 
         ``dtype`` is that of the data; ``per_row`` gives every row a tensor scale of its own.
         """
@@ -109,7 +110,7 @@ class Yardstick:
 
 
 def gaussian(rows: int, columns: int, label: str = "yardstick") -> Tensor:
-    """Standard normal draws (rows, columns), float64, by the inverse of the distribution function of keyed bits.
+    """Return standard normal draws (rows, columns), float64, by the inverse of the distribution function of keyed bits.
 
     The same on every machine, and no global state is read. Equal labels and shapes, equal draws.
     """

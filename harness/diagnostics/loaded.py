@@ -73,7 +73,7 @@ def load(spec: ScanSpec, source: Source) -> Loaded:
 def quantized_places(
     model: nn.Module, places: Sequence[Place], recipe: Recipe, weights: bool, activations: bool
 ) -> Iterator[None]:
-    """The modules of ``places`` compute with quantized weights, quantized inputs (every token by itself), or both.
+    """Let the modules of ``places`` compute with quantized weights, quantized inputs (every token by itself), or both.
 
     The parameters themselves are not written: others stand in their place for as long as this lasts.
     """
@@ -99,7 +99,7 @@ def quantized_places(
 
 
 def quantized_weight(weight: Tensor, recipe: Recipe, transposed: bool) -> Tensor:
-    """``weight`` quantized along its contraction dimension, in its own layout; experts each by themselves."""
+    """Return ``weight`` quantized along its contraction dimension, in its own layout; experts each by themselves."""
     after = [quantized(matrix, recipe) for matrix in matrices(weight, transposed)]
     if transposed and weight.ndim in (2, 3):
         after = [matrix.t() for matrix in after]

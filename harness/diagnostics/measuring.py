@@ -25,7 +25,7 @@ class Measurement:
         self._sums = {recipe: QuantSums() for recipe in recipes}
 
     def add(self, matrix: Tensor) -> None:
-        """Quantizes ``matrix`` under every recipe and adds what that changed."""
+        """Quantize ``matrix`` under every recipe and add what that changed."""
         if not matrix.numel():
             return
         self.rows += matrix.shape[0]
@@ -35,7 +35,7 @@ class Measurement:
             sums.add(matrix, recipe, per_row=self._per_row)
 
     def results(self, yardstick: Yardstick) -> Iterator[tuple[Recipe, QuantError, Metrics]]:
-        """What was measured under each recipe, and what Gaussian data would have given."""
+        """Yield what was measured under each recipe, and what Gaussian data would have given."""
         for recipe, sums in self._sums.items():
             expected = yardstick.expected(recipe, self.scales, self.length, self.dtype, self._per_row)
             yield recipe, sums.result(), expected

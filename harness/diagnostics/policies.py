@@ -55,7 +55,7 @@ class Verdict:
         return len(self.flagged) / self.layers if self.layers else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         return {
             **vars(self),
             "flagged": {name: list(reasons) for name, reasons in self.flagged.items()},
@@ -65,7 +65,7 @@ class Verdict:
 
 
 def calibrated_flags(metrics: Metrics, expected: Metrics, nonfinite: int = 0) -> tuple[str, ...]:
-    """Why the calibrated policy flags a tensor, nothing where it does not; the relative error is not asked."""
+    """Return why the calibrated policy flags a tensor, nothing where it does not; the relative error is not asked."""
     found = [NAN_FLAG] if nonfinite else []
     if metrics.sqnr_db < expected.sqnr_db - SQNR_MARGIN_DB:
         found.append(f"SQNR {expected.sqnr_db - metrics.sqnr_db:.1f} dB below Gaussian")
@@ -79,7 +79,7 @@ def calibrated_flags(metrics: Metrics, expected: Metrics, nonfinite: int = 0) ->
 
 
 def sources_flags(metrics: Metrics, nonfinite: int = 0) -> tuple[str, ...]:
-    """Which of the sources' limits a tensor breaks."""
+    """Return which of the sources' limits a tensor breaks."""
     found = [NAN_FLAG] if nonfinite else []
     if metrics.sqnr_db < LEAST_SQNR_DB:
         found.append(f"SQNR {metrics.sqnr_db:.1f} < {LEAST_SQNR_DB:g} dB")
@@ -94,7 +94,7 @@ def sources_flags(metrics: Metrics, nonfinite: int = 0) -> tuple[str, ...]:
 
 
 def judge(result: ScanResult, policy: str, fmt: str, what: str) -> Verdict:
-    """What ``policy`` says of the layers of ``result`` under ``fmt``."""
+    """Return what ``policy`` says of the layers of ``result`` under ``fmt``."""
     layers = result.layers(fmt, what)
     if policy == CALIBRATED:
         return _calibrated(result, fmt, what, layers)
@@ -103,7 +103,8 @@ def judge(result: ScanResult, policy: str, fmt: str, what: str) -> Verdict:
 
 
 def sigma_guide(sqnr: float, dead_zone: float) -> tuple[str, str]:
-    """The sources' strength and priority of adaptive quantization noise at an SQNR (dB) and dead zone (fraction)."""
+    """Return the sources' strength and priority of adaptive quantization noise at an SQNR (dB) and dead zone
+    (fraction)."""
     if math.isnan(sqnr):
         return "unknown", "nothing was measured"
     if sqnr < 18:
@@ -116,12 +117,12 @@ def sigma_guide(sqnr: float, dead_zone: float) -> tuple[str, str]:
 
 
 def module_flags(module: ModuleScan) -> tuple[str, ...]:
-    """Why the calibrated policy flags a module."""
+    """Return why the calibrated policy flags a module."""
     return calibrated_flags(module.metrics, module.expected, module.nonfinite)
 
 
 def layer_flags(layer: LayerScan) -> tuple[str, ...]:
-    """Why the calibrated policy flags a block: its own reasons, else those of its modules by name."""
+    """Return why the calibrated policy flags a block: its own reasons, else those of its modules by name."""
     own = calibrated_flags(layer.metrics, layer.expected, layer.nonfinite)
     if own:
         return own
@@ -163,6 +164,6 @@ def _sources(fmt: str, what: str, layers: Sequence[LayerScan]) -> Verdict:
 
 
 def expected_of(layers: Sequence[LayerScan]) -> Metrics:
-    """What the format gives on Gaussian data of the scales of all ``layers`` together."""
+    """Return what the format gives on Gaussian data of the scales of all ``layers`` together."""
     modules = [module for layer in layers for module in layer.modules]
     return combine((module.expected, module.energy, float(module.error.elements)) for module in modules)

@@ -28,12 +28,12 @@ class Metrics:
     mean_relative: float
 
     def to_json(self) -> dict[str, Any]:
-        """NaN and infinity as their names, which JSON has no numbers for."""
+        """Return NaN and infinity as their names, which JSON has no numbers for."""
         return plain(asdict(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Metrics:
-        """The inverse of :meth:`to_json`."""
+        """Return the inverse of :meth:`to_json`."""
         return cls(**{name: float(value) for name, value in data.items()})
 
 
@@ -73,7 +73,7 @@ class ModuleScan:
         return self.rms**2 * finite if finite else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("error", "expected")}
         return {
             **plain(own | {"shape": list(self.shape)}),
@@ -83,7 +83,7 @@ class ModuleScan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModuleScan:
-        """The inverse of :meth:`to_json`."""
+        """Return the inverse of :meth:`to_json`."""
         return cls(
             **{
                 **data,
@@ -140,12 +140,12 @@ class LayerEffect:
     changed_answers: int
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return plain(asdict(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LayerEffect:
-        """The inverse of :meth:`to_json`."""
+        """Return the inverse of :meth:`to_json`."""
         return cls(**data)
 
 
@@ -172,7 +172,7 @@ class ScanResult:
         return tuple(self.settings["formats"])
 
     def full_name(self, name: str) -> str:
-        """The format with its scale rule: ``mxfp4 (scale rule floor)``."""
+        """Return the format with its scale rule: ``mxfp4 (scale rule floor)``."""
         return find_format(name).full_name(self.settings["scale_rules"][name])
 
     @property
@@ -181,7 +181,7 @@ class ScanResult:
         return tuple(dict.fromkeys(module.what for module in self.modules))
 
     def layers(self, fmt: str, what: str) -> tuple[LayerScan, ...]:
-        """The blocks under one format, in the order of the model."""
+        """Return the blocks under one format, in the order of the model."""
         groups: dict[str, list[ModuleScan]] = {}
         for module in self.modules:
             if (module.format, module.what) == (fmt, what):
@@ -189,12 +189,12 @@ class ScanResult:
         return tuple(_layer(group, groups[group]) for group in sorted(groups, key=natural))
 
     def ranked_effects(self, fmt: str) -> tuple[LayerEffect, ...]:
-        """The effects under one format, the largest KL first; what is no number comes before all."""
+        """Return the effects under one format, the largest KL first; what is not a number comes before all."""
         found = [effect for effect in self.effects if effect.format == fmt]
         return tuple(sorted(found, key=lambda effect: -_largest(effect.kl["estimate"])))
 
     def to_json(self) -> dict[str, Any]:
-        """The stored form; verdicts and layers are added by the report, since they follow from it."""
+        """Return the stored form; verdicts and layers are added by the report, since they follow from it."""
         return {
             "schema_version": SCHEMA_VERSION,
             "checkpoint": dict(self.checkpoint),
@@ -208,7 +208,7 @@ class ScanResult:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ScanResult:
-        """The inverse of :meth:`to_json`; raises ValueError for another schema version."""
+        """Return the inverse of :meth:`to_json`; raises ValueError for another schema version."""
         if data.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(f"schema version {data.get('schema_version')!r}; this harness reads {SCHEMA_VERSION}")
         return cls(
@@ -223,7 +223,7 @@ class ScanResult:
 
 
 def natural(text: str) -> tuple[Any, ...]:
-    """A sort key that puts layer 2 before layer 10, and what lies outside the layers last."""
+    """Return a sort key that puts layer 2 before layer 10, and what lies outside the layers last."""
     parts = _NUMBERS.split(text)
     return text == OUTSIDE, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
@@ -238,7 +238,7 @@ def short_names(groups: Iterable[str]) -> dict[str, str]:
 
 
 def plain(data: Mapping[str, Any]) -> dict[str, Any]:
-    """``data`` with NaN and infinity as their names."""
+    """Return ``data`` with NaN and infinity as their names."""
     return {
         name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in data.items()
@@ -246,7 +246,7 @@ def plain(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def combine(parts: Iterable[tuple[Metrics, float, float]]) -> Metrics:
-    """The metrics of several tensors together from (metrics, energy, elements) of each.
+    """Return the metrics of several tensors together from (metrics, energy, elements) of each.
 
     Signal and error energies add up; shares are weighted by elements. What is NaN (nothing to measure) has no weight.
     """

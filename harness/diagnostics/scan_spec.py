@@ -62,7 +62,7 @@ class ScanSpec:
         return self.what in (ACTIVATIONS, BOTH)
 
     def settings(self) -> dict[str, Any]:
-        """All that a number of the scan depends on besides the weights, as JSON types."""
+        """Return all that a number of the scan depends on besides the weights, as JSON types."""
         task = self.task
         ran = task is not None and (self.effect or self.takes_activations)
         return {
@@ -81,7 +81,8 @@ class ScanSpec:
 
 
 def parse_recipes(formats: str, scale_rule: str) -> tuple[Recipe, ...]:
-    """The recipes of ``mxfp4,nvfp4,mxfp8``, in that order, each once; the rule is for those formats that have one.
+    """Return the recipes of ``mxfp4,nvfp4,mxfp8``, in that order, each once; the rule is for those formats that have
+    one.
 
     Raises :class:`HarnessError` for an unknown format or rule, none at all, and a rule where no format takes it.
     """
@@ -100,7 +101,7 @@ def parse_recipes(formats: str, scale_rule: str) -> tuple[Recipe, ...]:
 
 
 def check_spec(spec: ScanSpec, effect_asked: bool) -> None:
-    """Raises :class:`HarnessError` for what does not go together."""
+    """Raise :class:`HarnessError` for what does not go together."""
     for option, value, known in (("what", spec.what, WHATS), ("adapter", spec.adapter, ADAPTER_MODES)):
         if value not in known:
             raise HarnessError(f"--{option} {value}", f"it is one of {', '.join(known)}", nearest(value, known))

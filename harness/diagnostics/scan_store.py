@@ -31,7 +31,7 @@ class ScanStore:
     @classmethod
     @contextlib.contextmanager
     def open(cls, path: Path | None, identity: Mapping[str, Any]) -> Iterator[ScanStore]:
-        """The folder ``path`` for one writer, new or to be resumed.
+        """Open the folder ``path`` for one writer, new or to be resumed.
 
         Raises :class:`StoreError` where it belongs to a scan with another ``identity``, holds other files, is damaged
         or in use; nothing is touched then.
@@ -54,11 +54,11 @@ class ScanStore:
             lock.release()
 
     def get(self, *key: str) -> Any:
-        """The value of ``key``, None where there is none yet."""
+        """Return the value of ``key``, None where there is none yet."""
         return self._values.get(_text(key))
 
     def add(self, value: Any, *key: str) -> None:
-        """Keeps ``value`` (JSON types) under ``key``."""
+        """Keep ``value`` (JSON types) under ``key``."""
         self._values[_text(key)] = value
         if self._path is None:
             return

@@ -23,7 +23,7 @@ class Match:
 
 
 def match_names(model: nn.Module, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Match]:
-    """Stored name -> :class:`Match`, for every tensor of ``stored`` (name -> shape) that belongs to ``model``.
+    """Return stored name -> :class:`Match`, for every tensor of ``stored`` (name -> shape) that belongs to ``model``.
 
     A name is taken as it is, else as transformers renames it on loading (which also adds and drops the prefix of the
     bare model), else by the only parameter of the same shape whose name ends alike.

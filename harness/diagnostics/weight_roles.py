@@ -39,7 +39,7 @@ class Place:
 
 
 def find_places(model: nn.Module, include: Sequence[str] = ()) -> Mapping[str, Place]:
-    """Every parameter of ``model`` by name; a tied one has all its names, and is brought in by any of them.
+    """Return every parameter of ``model`` by name; a tied one has all its names, and is brought in by any of them.
 
     ``include`` are globs of module or parameter paths that bring in what is left out by default. Raises
     :class:`HarnessError` for one that matches nothing. Works on the meta device.
@@ -68,7 +68,7 @@ def find_places(model: nn.Module, include: Sequence[str] = ()) -> Mapping[str, P
 
 
 def group_of(path: str) -> str:
-    """The path up to the number of the block: ``model.layers.3``, ``encoder.block.0``; else :data:`OUTSIDE`."""
+    """Return the path up to the number of the block: ``model.layers.3``, ``encoder.block.0``; else :data:`OUTSIDE`."""
     if layer_of(path) is None:
         return OUTSIDE
     parts = path.split(".")
@@ -79,7 +79,7 @@ def group_of(path: str) -> str:
 
 
 def matrices(tensor: Tensor, transposed: bool) -> list[Tensor]:
-    """``tensor`` as matrices (rows, contraction dimension), views where possible: one for each expert of three
+    """Return ``tensor`` as matrices (rows, contraction dimension), views where possible: one for each expert of three
     dimensions, each with tensor-wide scales of its own, as engines serve them; more are flattened behind the first."""
     if tensor.ndim <= 1:
         return [tensor.reshape(1, -1)]

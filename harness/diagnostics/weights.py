@@ -181,7 +181,7 @@ def scan_weights(
     fingerprint: Fingerprint,
     known: Mapping[str, str],
 ) -> Iterator[Scanned]:
-    """Reads every stored tensor once, in the order of the fingerprint, and measures those that are scanned.
+    """Read every stored tensor once, in the order of the fingerprint, and measure those that are scanned.
 
     ``known`` maps names that were measured before to the digest they had: they are read for the fingerprint alone
     if it still fits, as all are without ``recipes``. Peak memory is that of the largest tensor; merging an adapter

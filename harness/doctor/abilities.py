@@ -25,7 +25,7 @@ class Repair:
 
 
 def abilities(findings: Sequence[Finding], stack: Stack, accelerator: bool | None) -> tuple[Ability, ...]:
-    """Engines, training and markers, in the order of the table; ``accelerator`` is None where nobody looked."""
+    """Return engines, training and markers, in the order of the table; ``accelerator`` is None where nobody looked."""
     whys = {name: in_the_way(findings, name) for name in (*ENGINES, VERL)}
     base = whys[TRANSFORMERS] or _lacking(TESTS, stack)
     heavy = base or whys[VERL] or whys[VLLM]
@@ -45,7 +45,8 @@ def abilities(findings: Sequence[Finding], stack: Stack, accelerator: bool | Non
 
 
 def repair(findings: Sequence[Finding]) -> Repair | None:
-    """The one command for what is broken or needed and missing; for what is only missing where nothing else is."""
+    """Return the one command for what is broken or needed and missing; for what is only missing where nothing else
+    is."""
     broken = [each for each in findings if each.cure and (each.state == BROKEN or not each.sound)]
     if broken:
         return Repair(_one([each.cure for each in broken]), adds=False)

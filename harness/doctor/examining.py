@@ -34,19 +34,19 @@ class Diagnosis:
     versions: Mapping[str, str]
 
     def lacking(self, need: tuple[str, ...] = ()) -> list[str]:
-        """Parts that are needed and do not work, and those of ``need`` (engines, verl) that cannot run."""
+        """Return parts that are needed and do not work, and those of ``need`` (engines, verl) that cannot run."""
         parts = [finding.part for finding in self.findings if not finding.sound]
         cannot = [each.name for each in self.abilities if each.name in need and each.kind != "marker" and not each.runs]
         return list(dict.fromkeys([*parts, *cannot]))
 
     def to_json(self, need: tuple[str, ...] = ()) -> dict[str, Any]:
-        """JSON types: ``sound``, ``lacking``, ``findings``, ``abilities``, ``repair``, ``versions``."""
+        """Return JSON types: ``sound``, ``lacking``, ``findings``, ``abilities``, ``repair``, ``versions``."""
         lacking = self.lacking(need)
         return {"sound": not lacking, "lacking": lacking, **asdict(self)}
 
 
 def examine(say: Callable[[str], None], quick: bool = False) -> Diagnosis:
-    """Everything about this environment. ``say`` gets lines of progress.
+    """Return everything about this environment. ``say`` gets lines of progress.
 
     Imports torch, tries transformers' models, vLLM and verl in processes of their own, and may compile the kernels
     once; ``quick`` imports nothing and reads what is installed.

@@ -44,7 +44,7 @@ class Ability:
 
 
 def in_the_way(findings: Sequence[Finding], name: str) -> str:
-    """Why ``name`` (one of ``EVERYTHING``) cannot run: the first hindrance; "" where it can."""
+    """Return why ``name`` (one of ``EVERYTHING``) cannot run: the first hindrance; "" where it can."""
     found = [finding for finding in findings if name in finding.concerns and finding.state != WORKS]
     words = [f"{each.part} is missing" if each.state == MISSING else f"{each.part}: {each.detail}" for each in found]
     return words[0] + (f" (and {len(words) - 1} more)" if len(words) > 1 else "") if words else ""

@@ -28,7 +28,7 @@ class Trial:
 
 
 def trials(stack: Stack) -> tuple[Trial, ...]:
-    """What is to be imported in this environment; parts that are missing are not tried."""
+    """Return what is to be imported in this environment; parts that are missing are not tried."""
     if "transformers" not in stack.versions:
         return ()
     cure = f"{REINSTALL} transformers=={stack.versions['transformers']}"
@@ -52,7 +52,7 @@ def trials(stack: Stack) -> tuple[Trial, ...]:
 def try_imports(
     wanted: Sequence[Trial], say: Callable[[str], None], limit: float = LIMIT, at_once: int = 2
 ) -> tuple[Finding, ...]:
-    """Runs every trial, ``at_once`` of them at a time, each for at most ``limit`` seconds; ``say`` gets a line."""
+    """Run every trial, ``at_once`` of them at a time, each for at most ``limit`` seconds; ``say`` gets a line."""
     if not wanted:
         return ()
     names = ", ".join(trial.finding.part.removeprefix("import ") for trial in wanted)
@@ -69,7 +69,7 @@ def _attempt(trial: Trial, limit: float) -> Finding:
 
 
 def failure(statement: str, limit: float) -> str:
-    """Why a fresh interpreter cannot run ``statement``; "" where it can."""
+    """Return why a fresh interpreter cannot run ``statement``; "" where it can."""
     arguments = [sys.executable, "-P", "-c", statement]  # -P: a folder named vllm here is not the package
     environment = {**QUIET, **os.environ}
     try:

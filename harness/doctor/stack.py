@@ -70,7 +70,7 @@ class Stack:
 
 
 def read_stack() -> Stack:
-    """What is installed in this environment."""
+    """Return what is installed in this environment."""
     found: dict[str, metadata.Distribution] = {}
     for each in metadata.distributions():
         name = each.metadata["Name"]
@@ -85,12 +85,12 @@ def read_stack() -> Stack:
 
 
 def stack_findings(stack: Stack) -> tuple[Finding, ...]:
-    """vLLM, its plugin, verl and what it needs, companions of the wrong build, versions that do not fit."""
+    """Return vLLM, its plugin, verl and what it needs, companions of the wrong build, versions that do not fit."""
     return (*_engine(stack), *_training(stack), *_companions(stack), *_misfits(stack))
 
 
 def companions_here(stack: Stack) -> list[str]:
-    """Those of ``COMPANIONS`` that were not built for the torch beside them."""
+    """Return those of ``COMPANIONS`` that were not built for the torch beside them."""
     here = [name for name in COMPANIONS if name in stack.versions]
     if not stack.linux or "torch" not in stack.versions:
         return []  # elsewhere all builds are for the CPU and carry no tag

@@ -260,7 +260,7 @@ def check_carried(spec: EvalSpec) -> None:
 
 
 def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
-    """Refuses models that read whole rows where padded keys are part of a row: results would hang on the batch."""
+    """Refuses models that read whole rows where padded keys are part of a row: results would depend on the batch."""
     growing = [site.name for site in plan.sites if site.grows]
     if growing and spec.noise.error.row_statistic:
         raise HarnessError(

@@ -13,7 +13,8 @@ _Judged = dict[float, tuple[str, Adjusted]]
 
 
 def adjusted_levels(levels: tuple[LevelVerdict, ...], policy: GatePolicy) -> tuple[LevelVerdict, ...]:
-    """``levels`` judged alone -> judged as a family: PASS as the policy's family says, FAIL by Holm in every family.
+    """Return ``levels`` judged alone -> judged as a family: PASS as the policy's family says, FAIL by Holm in every
+    family.
 
     A level that is INVALID by itself stays so and belongs to no family; one that stopped early keeps its verdict and
     counts among the alarms. An adjusted p is never smaller than its p, so that a PASS or FAIL can only become

@@ -49,7 +49,7 @@ _DISTINCT: tuple[_Property, ...] = (
 
 
 def arm_problems(arm: ReplicatedArm, level: float) -> tuple[str, ...]:
-    """What speaks against the runs of ``arm`` as replicates at ``level``; empty where they are."""
+    """Return what speaks against the runs of ``arm`` as replicates at ``level``; empty where they are."""
     found = [
         f"{arm.label}: {words}"
         for each in arm.replicates
@@ -71,7 +71,8 @@ def arm_problems(arm: ReplicatedArm, level: float) -> tuple[str, ...]:
 
 
 def pair_problems(arms: Sequence[ReplicatedArm], factor: str | None) -> tuple[str, ...]:
-    """What speaks against comparing two arms along ``factor``, the name of a setting; None: the one that differs."""
+    """Return what speaks against comparing two arms along ``factor``, the name of a setting; None: the one that
+    differs."""
     first, second = arms
     runs = [each.run for arm in arms for each in arm.replicates]
     found = [

@@ -43,7 +43,7 @@ class LevelDifference:
     needed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {
             "level": self.level,
             "verdict": self.verdict,
@@ -74,7 +74,7 @@ class ArmComparison:
         return EXIT[self.verdict]
 
     def to_json(self) -> dict[str, Any]:
-        """One object for strict JSON."""
+        """Return one object for strict JSON."""
         return {
             "verdict": self.verdict,
             "exit_code": self.exit_code,
@@ -87,7 +87,7 @@ class ArmComparison:
 
 
 def compare_arms(arms: Sequence[ReplicatedArm], factor: str | None = None, alpha: float = 0.025) -> ArmComparison:
-    """Compares two arms at every level that all their runs have; ``alpha`` is one-sided, for all levels together.
+    """Compare two arms at every level that all their runs have; ``alpha`` is one-sided, for all levels together.
 
     Each level is judged by Welch's t at alpha / number of levels (Bonferroni); the exact permutation test stands beside
     it with the least p it can attain. Raises :class:`HarnessError` unless there are two arms of different labels.

@@ -39,7 +39,7 @@ class EarlyPlan:
     baseline: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for the manifest."""
+        """Return a plain dictionary for the manifest."""
         return {
             "share": self.share,
             "alpha": self.alpha,
@@ -49,16 +49,17 @@ class EarlyPlan:
         }
 
     def order(self, items: Sequence[str] | set[str]) -> tuple[str, ...]:
-        """``items`` in seeded random order: it depends on their hashes only, not on scores or other items."""
+        """Return ``items`` in seeded random order: it depends on their hashes only, not on scores or other items."""
         return seeded_order(sorted(items), self.order_seed)
 
     def blocks(self, items: Sequence[str] | set[str]) -> tuple[tuple[str, ...], ...]:
-        """:meth:`order` in blocks of :data:`BLOCK` items."""
+        """Return :meth:`order` in blocks of :data:`BLOCK` items."""
         ordered = self.order(items)
         return tuple(ordered[start : start + BLOCK] for start in range(0, len(ordered), BLOCK))
 
     def look(self, candidate: Outcomes, baseline: Outcomes, items: Sequence[str], planned: int) -> Looks:
-        """The e-processes of every judged level over ``items``, the first ones of the order of ``planned`` items.
+        """Return the e-processes of every judged level over ``items``, the first ones of the order of ``planned``
+        items.
 
         Unmeasured outcomes count against each claim: as lost for "within" the margin, as gained for "beyond" it.
         """
@@ -110,7 +111,7 @@ class Looks:
         return f"early stopping, on {plan.share:g} of alpha {plan.alpha:g}: {words}"
 
     def restrict(self, arm: Arm) -> Arm:
-        """``arm`` without the items that were not evaluated: they are left out by design, and not missing."""
+        """Return ``arm`` without the items that were not evaluated: they are left out by design, and not missing."""
         if len(self.items) == self.planned:
             return arm
         kept = set(self.items)
@@ -120,7 +121,7 @@ class Looks:
         return replace(arm, outcomes=outcomes)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {
             "share": self.plan.share,
             "alpha": self.plan.alpha,
@@ -133,7 +134,7 @@ class Looks:
 
 
 def plan_of(policy: GatePolicy, levels: Sequence[float], order_seed: int = 0, baseline: str = "") -> EarlyPlan | None:
-    """The plan of ``policy`` for the judged ``levels``, ``None`` where it does not stop early."""
+    """Return the plan of ``policy`` for the judged ``levels``, ``None`` where it does not stop early."""
     if not policy.early_stop:
         return None
     margins = tuple((float(level), policy.margin_at(level)) for level in sorted(levels))
@@ -141,7 +142,7 @@ def plan_of(policy: GatePolicy, levels: Sequence[float], order_seed: int = 0, ba
 
 
 def check_independent(plan: EarlyPlan, *arms: Arm) -> None:
-    """Raises :class:`HarnessError` where items share draws or come in clusters: then they are no independent bets."""
+    """Raise :class:`HarnessError` where items share draws or come in clusters: then they are no independent bets."""
     if any(shares_draws(arm, level) for arm in arms for level, _ in plan.margins):
         raise HarnessError(
             f"early_stop {plan.share:g} under key:shared, or an engine that does not repeat itself",
@@ -159,7 +160,7 @@ def check_independent(plan: EarlyPlan, *arms: Arm) -> None:
 
 
 def look_back(plan: EarlyPlan, candidate: Arm, baseline: Arm) -> Looks:
-    """What looking early found in finished arms.
+    """Return what looking early found in finished arms.
 
     The items behind the last one that ``candidate`` has are left out by design if every level is decided without
     them. Otherwise they are missing.

@@ -11,7 +11,7 @@ from harness.runs.loaded import Run, check_complete, early_rule, load_run
 
 
 def run_to_judge(path: Path, plan: EarlyPlan | None, baseline: Arm) -> Run:
-    """The run at ``path``, finished, for a gate against ``baseline`` by ``plan`` (None: without early stopping).
+    """Return the run at ``path``, finished, for a gate against ``baseline`` by ``plan`` (None: without early stopping).
 
     A run that was not meant to stop early has all its records, and any rule may judge it. One that was needs its own
     rule: by another its error rate is not kept. Raises :class:`NotComparableError` otherwise, and for unfinished runs.
@@ -46,7 +46,8 @@ def run_to_judge(path: Path, plan: EarlyPlan | None, baseline: Arm) -> Run:
 
 
 def is_finished(run: Run, plan: EarlyPlan, baseline: Arm) -> bool:
-    """Whether an evaluation by ``plan`` has nothing left to do in ``run``: it looks after each block, as that does."""
+    """Return whether an evaluation by ``plan`` has nothing left to do in ``run``: it looks after each block, as that
+    does."""
     identity = run.manifest["identity"]
     if identity["positive_control"] and run.arm.certificate.control is None:
         return False

@@ -13,7 +13,7 @@ from harness.stats.two_way import LEAST_SEEDS
 
 
 def certificate_problems(role: str, arm: Arm, level: float) -> tuple[str, ...]:
-    """What the arm's certificate says against ``level``, each with the arm's role in front.
+    """Return what the arm's certificate says against ``level``, each with the arm's role in front.
 
     A certificate that is neither certified nor external speaks against every level, also without words.
     """
@@ -24,7 +24,7 @@ def certificate_problems(role: str, arm: Arm, level: float) -> tuple[str, ...]:
 
 
 def control_problems(role: str, arm: Arm, wanted: bool) -> tuple[str, ...]:
-    """What the lack of a positive control says against ``arm`` where the policy asks for one (``wanted``)."""
+    """Return what the lack of a positive control says against ``arm`` where the policy asks for one (``wanted``)."""
     if not arm.certificate.uncontrolled or not wanted:
         return ()
     way_out = "evaluate without --no-positive-control, or give a policy that says positive_control = false"
@@ -32,7 +32,7 @@ def control_problems(role: str, arm: Arm, wanted: bool) -> tuple[str, ...]:
 
 
 def control_note(arms: Sequence[tuple[str, Arm]], wanted: bool) -> tuple[str, ...]:
-    """What every report says first where the policy does without positive controls."""
+    """Return what every report says first where the policy does without positive controls."""
     if wanted:
         return ()
     missing = [role for role, arm in arms if arm.certificate.uncontrolled]
@@ -41,14 +41,15 @@ def control_note(arms: Sequence[tuple[str, Arm]], wanted: bool) -> tuple[str, ..
 
 
 def external_note(role: str, arm: Arm, level: float) -> tuple[str, ...]:
-    """The words that follow an arm scored elsewhere wherever it appears, unless its problems say them already."""
+    """Return the words that follow an arm scored elsewhere wherever it appears, unless its problems say them
+    already."""
     if arm.certificate.status != EXTERNAL or arm.certificate.problems_at(level):
         return ()
     return (f"{role}: {EXTERNAL} (scored from completions produced elsewhere)",)
 
 
 def shared_draws_note(arm: Arm, level: float) -> tuple[str, ...]:
-    """What the interval of the difference is over where all items share the draws of a seed (one "chip")."""
+    """Return what the interval of the difference is over where all items share the draws of a seed (one "chip")."""
     if not shares_draws(arm, level):
         return ()
     seeds = len({seed for row in arm.outcomes.get(level, {}).values() for seed in row})
@@ -62,20 +63,20 @@ def shared_draws_note(arm: Arm, level: float) -> tuple[str, ...]:
 
 
 def keyed_shared(arm: Arm) -> bool:
-    """True where the noise is keyed without the item."""
+    """Return True where the noise is keyed without the item."""
     return "key:shared" in arm.key.get("noise", "")
 
 
 def shares_draws(arm: Arm, level: float) -> bool:
-    """True where what disturbs the items of ``arm`` belongs to the run: noise keyed without the item, noise drawn anew
-    on every call, or (then at level 0 too) an engine that was seen not to repeat itself."""
+    """Return True where what disturbs the items of ``arm`` belongs to the run: noise keyed without the item, noise
+    drawn anew on every call, or (then at level 0 too) an engine that was seen not to repeat itself."""
     if engine_varies(arm):
         return True
     return level != 0 and (keyed_shared(arm) or arm.key.get("noise", "").startswith("nondeterministic"))
 
 
 def engine_varies(arm: Arm) -> bool:
-    """True where the certificate says that the engine gave other answers to the same prompts."""
+    """Return True where the certificate says that the engine gave other answers to the same prompts."""
     return bool(getattr(arm.certificate, "nondeterministic", ""))
 
 
@@ -89,7 +90,7 @@ class CleanScores:
 
 
 def clean_scores(pairs: Pairs | None, alpha: float) -> CleanScores | None:
-    """The clean scores, or ``None`` where level 0 cannot be paired."""
+    """Return the clean scores, or ``None`` where level 0 cannot be paired."""
     if pairs is None or pairs.n == 0:
         return None
     candidate, baseline = (accuracy(pairs, side, alpha).low for side in pairs.means())
@@ -97,7 +98,7 @@ def clean_scores(pairs: Pairs | None, alpha: float) -> CleanScores | None:
 
 
 def floor_problems(clean: CleanScores | None, floor: float, verdict: str) -> tuple[str, ...]:
-    """Why a clean score at the floor stands against ``verdict``.
+    """Return why a clean score at the floor stands against ``verdict``.
 
     A baseline at the floor has nothing to lose, which stands against every verdict. A candidate at the floor
     stands against PASS only: a destroyed checkpoint is at the floor too and must still FAIL.
@@ -119,7 +120,7 @@ def _at_floor(role: str, low: float, n: int, floor: float) -> str:
 
 
 def turned_by_missing(pairings: Sequence[Pairs], verdict_of: Callable[[Sequence[Pairs]], str]) -> tuple[str, ...]:
-    """Whether the items without a measurement could turn the verdict, one sentence per direction.
+    """Return whether the items without a measurement could turn the verdict, one sentence per direction.
 
     Every unmeasured outcome is counted as lost (judged side 0, reference 1), then as gained (1 and 0).
     ``verdict_of`` takes the pairings and returns the verdict of all requirements together.

@@ -39,7 +39,7 @@ class Tests:
 
     @classmethod
     def of(cls, pairings: Sequence[Pairs], requirements: Callable[[Sequence[Pairs]], tuple[Requirement, ...]]) -> Tests:
-        """From the pairings that gate; ``requirements`` judges them."""
+        """Return the verdicts from the pairings that gate; ``requirements`` judges them."""
         measured = requirements(pairings)
         if all(pairs.n == pairs.total for pairs in pairings):
             return cls(measured, measured, measured)
@@ -64,7 +64,7 @@ class Adjusted:
     adjusted_fail: float
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON; the family and that of the alarms are named."""
+        """Return a plain dictionary for strict JSON; the family and that of the alarms are named."""
         return {
             "family": self.family,
             "alarms": HOLM,

@@ -70,14 +70,14 @@ class LevelForecast:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         return asdict(self) | {"odds": self.odds.to_json(), "warning": self.warning}
 
 
 def forecast(
     baseline: Arm, policy: GatePolicy | None = None, discordance: float = ASSUMED_DISCORDANCE
 ) -> tuple[LevelForecast, ...]:
-    """What a gate under ``policy`` can tell at each level of ``baseline``, ascending.
+    """Return what a gate under ``policy`` can tell at each level of ``baseline``, ascending.
 
     ``discordance`` (fraction, above 0 and at most 1) is taken where the baseline has one draw per item. Raises
     :class:`HarnessError` where it is out of range.
@@ -94,7 +94,8 @@ def forecast(
 
 
 def joint_odds(levels: Sequence[LevelForecast]) -> VerdictOdds:
-    """Odds of the whole gate if nothing changed: every level must PASS, and a FAIL that stands after Holm decides.
+    """Return the odds of the whole gate if nothing changed: every level must PASS, and a FAIL that stands after Holm
+    decides.
 
     The levels' draws are taken as independent, which their common items make slightly untrue: where they move together
     PASS is a little more probable than said. No level: all is inconclusive.
@@ -107,7 +108,7 @@ def joint_odds(levels: Sequence[LevelForecast]) -> VerdictOdds:
 
 
 def joint_sentence(levels: Sequence[LevelForecast]) -> str:
-    """:func:`joint_odds` in words."""
+    """Return :func:`joint_odds` in words."""
     odds = joint_odds(levels)
     return (
         f"the whole gate over {len(levels)} level{'s' * (len(levels) != 1)}, if nothing changed: PASS"

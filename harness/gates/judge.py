@@ -161,7 +161,8 @@ def _levels(match: _Match) -> list[float]:
 
 
 def fixed_sequence(levels: tuple[LevelVerdict, ...]) -> tuple[LevelVerdict, ...]:
-    """After a level that did not PASS, a higher level's PASS becomes INCONCLUSIVE; nothing else changes.
+    """Return the verdicts in which, after a level that did not PASS, a higher level's PASS is INCONCLUSIVE; nothing
+    else changes.
 
     ``levels`` ascend. A FAIL at a higher level is never hidden.
     """

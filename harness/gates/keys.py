@@ -9,7 +9,7 @@ _WAY_OUT = {"coverage": "(missing: stored by an older version; evaluate, or acce
 
 
 def key_differences(candidate: MeasurementKey, baseline: MeasurementKey, across: str | None = None) -> tuple[str, ...]:
-    """One sentence per field that differs, with both values; a field that one side lacks differs.
+    """Return one sentence per field that differs, with both values; a field that one side lacks differs.
 
     ``across`` is the declared axis: that field may differ where both sides have it.
 
@@ -26,7 +26,7 @@ def key_differences(candidate: MeasurementKey, baseline: MeasurementKey, across:
 
 
 def axis_note(candidate: MeasurementKey, baseline: MeasurementKey, across: str | None) -> tuple[str, ...]:
-    """What the comparison is across, in one sentence with both values; empty where no axis is declared."""
+    """Return what the comparison is across, in one sentence with both values; empty where no axis is declared."""
     if across is None:
         return ()
     return (f"across {across}: candidate {_shown(candidate, across)}, baseline {_shown(baseline, across)}",)

@@ -42,7 +42,7 @@ class LevelComparison:
     pairs: Pairs | None = field(repr=False, compare=False)
 
     def judge(self, limit: float) -> Judgement:
-        """Whether the drop stays within ``limit`` (fraction, in [0, 1)): verdict, reasons and items needed.
+        """Return whether the drop stays within ``limit`` (fraction, in [0, 1)): verdict, reasons and items needed.
 
         Lower bound above -limit PASS, upper bound below it FAIL, else INCONCLUSIVE; INVALID with ``problems``
         or where unmeasured items could turn the verdict. Raises :class:`HarnessError` on another ``limit``.
@@ -60,11 +60,11 @@ class LevelComparison:
         return Judgement(part.verdict, reasons, part.needed if part.verdict == INCONCLUSIVE else None)
 
     def verdict_for(self, limit: float) -> str:
-        """PASS, FAIL, INCONCLUSIVE or INVALID for a drop of at most ``limit`` (fraction)."""
+        """Return PASS, FAIL, INCONCLUSIVE or INVALID for a drop of at most ``limit`` (fraction)."""
         return self.judge(limit).verdict
 
     def reasons_for(self, limit: float) -> tuple[str, ...]:
-        """The sentences behind :meth:`verdict_for`."""
+        """Return the sentences behind :meth:`verdict_for`."""
         return self.judge(limit).reasons
 
 

@@ -12,13 +12,14 @@ from harness.thresholds import TIE_ALPHA, TIE_SHARE
 
 
 def origin_notes(candidate: Arm, baseline: Arm) -> tuple[str, ...]:
-    """What a report says first: the notes of both certificates, and code that differs between the two."""
+    """Return what a report says first: the notes of both certificates, and code that differs between the two."""
     own = [f"{role}: {note}" for role, arm in _roles(candidate, baseline) for note in arm.certificate.notes]
     return (*own, *_code_note(candidate, baseline))
 
 
 def other_answers(candidate: Arm, baseline: Arm, level: float) -> tuple[str, ...]:
-    """What speaks against two arms of equal weights, settings and measurement key whose answers at ``level`` differ.
+    """Return what speaks against two arms of equal weights, settings and measurement key whose answers at ``level``
+    differ.
 
     Where everything is equal, only near ties of two logits can go either way (other batch shapes, machines, libraries).
     Records are told apart by 12 bits of their tokens; the number that differ must be one that ties could reach: with

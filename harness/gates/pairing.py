@@ -22,7 +22,7 @@ MISSING = "missing"
 
 
 def seeds_of(cells: Cells) -> tuple[int, ...]:
-    """Every noise seed that occurs, ascending."""
+    """Return every noise seed that occurs, ascending."""
     return tuple(sorted({seed for item in cells.values() for seed in item}))
 
 
@@ -63,22 +63,22 @@ class Pairs:
         return one and all(bool(np.isin(side, (0.0, 1.0)).all()) for side in self.cells())
 
     def cells(self) -> tuple[Floats, Floats]:
-        """The measured rows of both sides."""
+        """Return the measured rows of both sides."""
         rows = self._measured
         return self.first[rows], self.second[rows]
 
     def means(self) -> tuple[Floats, Floats]:
-        """Per-item means over seeds, of the measured rows of both sides."""
+        """Return per-item means over seeds, of the measured rows of both sides."""
         first, second = self.cells()
         return first.mean(axis=1), second.mean(axis=1)
 
     def flips(self) -> tuple[int, int]:
-        """(lost, gained): measured (item, seed) cells that are right in the reference only, or here only."""
+        """Return (lost, gained): measured (item, seed) cells that are right in the reference only, or here only."""
         first, second = self.cells()
         return int((first < second).sum()), int((first > second).sum())
 
     def filled(self, first: float, second: float) -> Pairs:
-        """With every unmeasured cell replaced; what was measured keeps its score."""
+        """Return the rows with every unmeasured cell replaced; what was measured keeps its score."""
         return Pairs(
             np.where(np.isnan(self.first), first, self.first),
             np.where(np.isnan(self.second), second, self.second),
@@ -101,7 +101,7 @@ class Pairs:
 
 
 def flipped_outcomes(first: Cells, second: Cells) -> tuple[tuple[str, int, bool], ...]:
-    """(item, seed, gained) for every cell measured on both sides that is right on one only, by item and seed."""
+    """Return (item, seed, gained) for every cell measured on both sides that is right on one only, by item and seed."""
     items = sorted(set(first) & set(second))
     seeds = tuple(sorted({*seeds_of(first)} & {*seeds_of(second)}))
     ours, theirs = _scores(first, items, seeds), _scores(second, items, seeds)
@@ -161,7 +161,7 @@ def _numbered(items: Sequence[str], clusters: Mapping[str, str]) -> NDArray[np.i
 
 
 def unscored(cells: Cells, items: set[str], seeds: tuple[int, ...]) -> dict[str, int]:
-    """How many (item, seed) cells have no score, by reason: unparsed, truncated, error, missing."""
+    """Return how many (item, seed) cells have no score, by reason: unparsed, truncated, error, missing."""
     nothing: Mapping[int, Outcome] = {}
     rows = [cells.get(item, nothing) for item in items]
     counts = Counter(row[seed].reason if seed in row else MISSING for row in rows for seed in seeds)
@@ -169,7 +169,7 @@ def unscored(cells: Cells, items: set[str], seeds: tuple[int, ...]) -> dict[str,
 
 
 def pairing_problem(candidate: Arm, baseline: Arm, level: float) -> str | None:
-    """Why the arms cannot be paired at ``level``, or ``None``: a side without it, or other noise seeds."""
+    """Return why the arms cannot be paired at ``level``, or ``None``: a side without it, or other noise seeds."""
     for role, arm in (("candidate", candidate), ("baseline", baseline)):
         if not arm.outcomes.get(level):
             return f"{role}: no outcomes at level {level:g}"

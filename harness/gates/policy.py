@@ -160,7 +160,8 @@ class GatePolicy:
                 )
 
     def within(self, levels: Iterable[float]) -> GatePolicy:
-        """The same rules without those for levels outside ``levels``: of a gate that judges some of them on purpose."""
+        """Return the same rules without those for levels outside ``levels``: of a gate that judges some of them on
+        purpose."""
         kept = set(levels)
         margins, retentions = (
             tuple(rule for rule in rules if rule[0] in kept) for rules in (self.margins, self.retentions)
@@ -173,11 +174,11 @@ class GatePolicy:
         return self.alpha * (1 - self.early_stop)
 
     def margin_at(self, level: float) -> float:
-        """The margin at ``level`` (fraction)."""
+        """Return the margin at ``level`` (fraction)."""
         return dict(self.margins).get(level, self.margin)
 
     def retention_at(self, level: float) -> float | None:
-        """The least accepted retention at ``level`` (fraction), None where none gates."""
+        """Return the least accepted retention at ``level`` (fraction), None where none gates."""
         return dict(self.retentions).get(level, self.min_retention)
 
     @property

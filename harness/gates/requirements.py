@@ -30,13 +30,13 @@ class Requirement:
 
 
 def combined(requirements: Sequence[Requirement]) -> str:
-    """All must PASS; one FAIL decides, also where another requirement has no evidence."""
+    """Return the verdict of which all must PASS; one FAIL decides, also where another requirement has no evidence."""
     verdicts = {requirement.verdict for requirement in requirements}
     return next(verdict for verdict in (FAIL, INVALID, INCONCLUSIVE, PASS) if verdict in verdicts)
 
 
 def combined_items(requirements: Sequence[Requirement]) -> int | None:
-    """The items that would decide: the first to FAIL, else the last to PASS; ``None`` where unknown."""
+    """Return the items that would decide: the first to FAIL, else the last to PASS; ``None`` where unknown."""
     undecided = [requirement for requirement in requirements if requirement.verdict == INCONCLUSIVE]
     failing = [
         requirement.needed for requirement in undecided if requirement.falling and requirement.needed is not None
@@ -49,19 +49,20 @@ def combined_items(requirements: Sequence[Requirement]) -> int | None:
 
 
 def accuracy(pairs: Pairs, values: Floats, alpha: float) -> Interval:
-    """Accuracy (fraction) of one side's per-item means ``values`` of ``pairs``."""
+    """Return accuracy (fraction) of one side's per-item means ``values`` of ``pairs``."""
     return accuracy_interval(values, pairs.binary, alpha, pairs.groups)
 
 
 def difference(pairs: Pairs, alpha: float) -> Interval:
-    """Mean of first - second over measured pairs, by the interval that :mod:`harness.gates.bounds` chooses."""
+    """Return the mean of first - second over measured pairs, by the interval that :mod:`harness.gates.bounds`
+    chooses."""
     found = difference_test(pairs).interval(alpha)
     assert found is not None
     return found
 
 
 def retention(pairs: Pairs, alpha: float, floor: float) -> Interval | None:
-    """acc(noisy) / acc(clean); ``None`` where the clean accuracy's lower bound is below ``floor``."""
+    """Return acc(noisy) / acc(clean); ``None`` where the clean accuracy's lower bound is below ``floor``."""
     if pairs.n == 0 or accuracy(pairs, pairs.means()[1], alpha).low < floor:
         return None
     return retention_test(pairs).interval(alpha)
@@ -97,7 +98,7 @@ def _outlook(verdict: str, needed: int | None, pairs: Pairs) -> str:
 
 
 def points(value: float) -> str:
-    """A difference in percentage points, signed."""
+    """Return a difference in percentage points, signed."""
     return f"{100 * value:+.2f}"
 
 
@@ -116,7 +117,8 @@ def _too_few_seeds(pairs: Pairs, seeds: int) -> str | None:
 
 
 def difference_requirement(pairs: Pairs, margin: float, alpha: float) -> Requirement:
-    """The drop must stay within ``margin``: lower bound above -margin PASS, upper bound below it FAIL."""
+    """Return the verdict on a drop that must stay within ``margin``: lower bound above -margin PASS, upper bound below
+    it FAIL."""
     test, few = difference_test(pairs), _too_few_seeds(pairs, max(pairs.first.shape[1], pairs.second.shape[1]))
     found = difference(pairs, alpha)
     falling = found.estimate < -margin
@@ -136,7 +138,7 @@ def difference_requirement(pairs: Pairs, margin: float, alpha: float) -> Require
 
 
 def retention_requirement(pairs: Pairs, minimum: float, alpha: float, floor: float) -> Requirement:
-    """The retention must reach ``minimum``; undefined retention is no evidence and INVALID."""
+    """Return the retention must reach ``minimum``; undefined retention is no evidence and INVALID."""
     found, few = retention(pairs, alpha, floor), _too_few_seeds(pairs, pairs.first.shape[1])
     if found is None:
         return Requirement(

@@ -47,7 +47,7 @@ class LevelVerdict:
     early: EarlyStop | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         intervals = ("accuracy", "baseline_accuracy", "difference", "retention", "bootstrap")
         shown = {name: getattr(self, name) for name in intervals}
         return {
@@ -92,7 +92,7 @@ class GateResult:
         return exit_code(FAIL if failing else self.verdict)
 
     def to_json(self) -> dict[str, Any]:
-        """One object for strict JSON (no NaN or infinity)."""
+        """Return one object for strict JSON (no NaN or infinity)."""
         found: dict[str, Any] = _strict(
             {
                 "verdict": self.verdict,

@@ -13,10 +13,10 @@ _ORDER = (INVALID, FAIL, INCONCLUSIVE, PASS)
 
 
 def worst(verdicts: Iterable[str]) -> str:
-    """INVALID before FAIL before INCONCLUSIVE before PASS; INVALID where there is none at all."""
+    """Return INVALID before FAIL before INCONCLUSIVE before PASS; INVALID where there is none at all."""
     return min(verdicts, key=_ORDER.index, default=INVALID)
 
 
 def exit_code(verdict: str) -> int:
-    """PASS 0, FAIL 1, INCONCLUSIVE 3, INVALID 4."""
+    """Return PASS 0, FAIL 1, INCONCLUSIVE 3, INVALID 4."""
     return EXIT_CODES[verdict]

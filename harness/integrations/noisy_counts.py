@@ -24,7 +24,7 @@ class Counts:
         self.elements = self.changed = 0
 
     def add(self, phase: str, counts: Iterable[SiteCount]) -> None:
-        """Adds what ledgers counted while ``phase`` was set; a recomputation is a forward."""
+        """Add what ledgers counted while ``phase`` was set; a recomputation is a forward."""
         for count in counts:
             direction = BACKWARD if count.direction == BACKWARD else FORWARD
             self._phases[phase, direction] += count.calls
@@ -34,19 +34,19 @@ class Counts:
             self._layers.setdefault(layer, {FORWARD: 0, BACKWARD: 0})[direction] += count.calls
 
     def by_phase(self) -> dict[str, int]:
-        """``PHASE_forward`` and ``PHASE_backward`` of every phase."""
+        """Return ``PHASE_forward`` and ``PHASE_backward`` of every phase."""
         return {f"{phase}_{way}": self._phases[phase, way] for phase in PHASES for way in (FORWARD, BACKWARD)}
 
     def total(self, direction: str) -> int:
-        """Injections in ``direction``, in all phases."""
+        """Return injections in ``direction``, in all phases."""
         return sum(self._phases[phase, direction] for phase in PHASES)
 
     def by_layer(self) -> dict[int | str, dict[str, int]]:
-        """Layer, or ``"unknown"`` outside of them -> ``forward`` and ``backward``."""
+        """Return layer, or ``"unknown"`` outside of them -> ``forward`` and ``backward``."""
         return {layer: dict(found) for layer, found in self._layers.items()}
 
     def text(self, scale: float) -> str:
-        """A few lines for people: the phases with injections, or that there were none."""
+        """Return a few lines for people: the phases with injections, or that there were none."""
         lines = [f"noisy ops at {scale:g}: {self.changed} of {self.elements} elements changed"]
         for phase in PHASES:
             forward, backward = self._phases[phase, FORWARD], self._phases[phase, BACKWARD]
@@ -55,10 +55,10 @@ class Counts:
         return "\n".join(lines if len(lines) > 1 else [*lines, "  NOTHING was injected"])
 
     def clear_phases(self) -> None:
-        """Has the counts by phase, and of elements, begin anew."""
+        """Have the counts by phase, and of elements, begin anew."""
         self._phases.clear()
         self.elements = self.changed = 0
 
     def clear_layers(self) -> None:
-        """Has the counts by layer begin anew."""
+        """Have the counts by layer begin anew."""
         self._layers.clear()

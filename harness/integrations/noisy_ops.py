@@ -116,7 +116,7 @@ print_injection_summary = NOISY_OPS.summary
 
 
 def enable_from_environment(environment: Mapping[str, str] = os.environ, noisy_ops: NoisyOps = NOISY_OPS) -> bool:
-    """Enables the noise that the variables VERL_NOISY_OPS_* ask for; False where they ask for none.
+    """Enable the noise that the variables VERL_NOISY_OPS_* ask for; False where they ask for none.
 
     What was read is logged, with the process id. Raises :class:`NoiseSpecError` for what the module's text lists.
     """

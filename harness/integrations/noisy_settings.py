@@ -33,7 +33,7 @@ class Settings:
     training_only: bool = False
 
     def check(self) -> Settings:
-        """These settings, if they can be asked for at all; raises :class:`NoiseSpecError`."""
+        """Return these settings, if they can be asked for at all; raises :class:`NoiseSpecError`."""
         self.error()
         if not isinstance(self.seed, int) or not 0 <= self.seed < _SEEDS:
             raise NoiseSpecError(f"seed {self.seed!r}", "a seed is an integer from 0, below 2**31", "give seed=0")
@@ -47,7 +47,7 @@ class Settings:
         return self
 
     def error(self) -> ErrorModel:
-        """The error model at its strength."""
+        """Return the error model at its strength."""
         known = [name for name, model in ERROR_MODELS.items() if model.strength is not None]
         if self.error_type not in known:
             rule = "an error type is an error model with a strength"
@@ -57,7 +57,7 @@ class Settings:
         return make_error(self.error_type, {str(ERROR_MODELS[self.error_type].strength): self.scale})
 
     def spec(self, opening: int, present: Iterable[str] | None = None) -> NoiseSpec:
-        """The specification of opening number ``opening``, for those operators that are ``present`` (None: all).
+        """Return the specification of opening number ``opening``, for those operators that are ``present`` (None: all).
 
         Raises :class:`NoiseSpecError` for combinations that mean nothing.
         """

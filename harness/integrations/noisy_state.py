@@ -51,13 +51,13 @@ class NoisyOps:
         *,
         seed: int = 0,
     ) -> None:
-        """Switches the noise on, or changes it; the injection counters begin anew. ``seed`` chooses the draws."""
+        """Switch the noise on, or change it; the injection counters begin anew. ``seed`` chooses the draws."""
         with self._lock:
             now = self._settings
             self.enable_with(replace(now, scale=error_scale, error_type=error_type, all_ops=all_ops_mode, seed=seed))
 
     def enable_with(self, settings: Settings) -> None:
-        """Switches the noise of ``settings`` on; the injection counters begin anew."""
+        """Switch the noise of ``settings`` on; the injection counters begin anew."""
         with self._lock:
             if self._enabled:
                 log.warning("noisy ops are on already: the settings change")
@@ -71,7 +71,7 @@ class NoisyOps:
         return self._settings
 
     def disable(self) -> dict[str, int]:
-        """Switches the noise off and returns the counts by phase and direction."""
+        """Switch the noise off and return the counts by phase and direction."""
         with self._lock:
             if not self._enabled:
                 log.warning("noisy ops are not on")
@@ -91,7 +91,7 @@ class NoisyOps:
         *,
         seed: int = 0,
     ) -> Iterator[None]:
-        """The noise inside the block; afterwards what was on before."""
+        """Have the noise on inside the block; afterwards what was on before."""
         before, enabled = self._settings, self._enabled
         self.enable(error_scale, error_type, all_ops_mode, seed=seed)
         try:
@@ -110,15 +110,15 @@ class NoisyOps:
                 self._apply(kept, enabled=enabled)
 
     def set_noise_phases(self, forward: bool = True, backward: bool = True) -> None:
-        """Chooses the directions; they survive disable and enable."""
+        """Choose the directions; they survive disable and enable."""
         self._change(forward=forward, backward=backward)
 
     def get_noise_phases(self) -> dict[str, bool]:
-        """The directions, as ``forward_enabled`` and ``backward_enabled``."""
+        """Return the directions, as ``forward_enabled`` and ``backward_enabled``."""
         return {"forward_enabled": self._settings.forward, "backward_enabled": self._settings.backward}
 
     def set_phase(self, phase: str) -> None:
-        """Counts what follows under ``phase``, and declares it to the engine for the calling thread."""
+        """Count what follows under ``phase``, and declare it to the engine for the calling thread."""
         from harness.noise.phases import declare
 
         if phase not in PHASES:
@@ -129,19 +129,19 @@ class NoisyOps:
         declare(PHASES[phase])
 
     def get_phase(self) -> str:
-        """The phase that is counted under."""
+        """Return the phase that is counted under."""
         return self._phase
 
     def set_selective_layers(self, layer_ids: Iterable[int] | None = None) -> None:
-        """Limits the noise to those layers; None: all, also what lies outside the layers."""
+        """Limit the noise to those layers; None: all, also what lies outside the layers."""
         self._change(layers=None if layer_ids is None else frozenset(_listed(layer_ids, "layer_ids", int)))
 
     def get_selective_layers(self) -> set[int] | None:
-        """The layers, None for all."""
+        """Return the layers, None for all."""
         return None if self._settings.layers is None else set(self._settings.layers)
 
     def set_selective_operators(self, op_types: Iterable[str] | None = None) -> None:
-        """Limits the noise to those operators; None: all."""
+        """Limit the noise to those operators; None: all."""
         names = None if op_types is None else frozenset(_listed(op_types, "op_types", str))
         for name in sorted(names or ()):
             if name not in CORE + MORE:
@@ -150,11 +150,11 @@ class NoisyOps:
         self._change(operators=names)
 
     def get_selective_operators(self) -> set[str] | None:
-        """The operators, None for all."""
+        """Return the operators, None for all."""
         return None if self._settings.operators is None else set(self._settings.operators)
 
     def register_layer_hooks(self, model: nn.Module) -> int:
-        """Has the noise act on ``model``, whose layers are then known, instead of on bare function calls.
+        """Have the noise act on ``model``, whose layers are then known, instead of on bare function calls.
 
         Returns the number of its layers. Models are held weakly.
         """
@@ -174,7 +174,7 @@ class NoisyOps:
         return len({layer for path, _ in model.named_modules() if (layer := layer_of(path)) is not None})
 
     def get_injection_stats(self) -> dict[str, Any]:
-        """The settings, the counts by phase and direction, their totals, and the elements seen and changed."""
+        """Return the settings, the counts by phase and direction, their totals, and the elements seen and changed."""
         with self._lock:
             self._collect()
             return {
@@ -191,25 +191,25 @@ class NoisyOps:
             }
 
     def reset_injection_stats(self) -> None:
-        """Has the counts by phase begin anew; those by layer stay."""
+        """Have the counts by phase begin anew; those by layer stay."""
         with self._lock:
             self._collect()
             self._counts.clear_phases()
 
     def get_layer_injection_stats(self) -> dict[int | str, dict[str, int]]:
-        """Layer -> counts forward and backward; outside the layers, and without a model: ``"unknown"``."""
+        """Return layer -> counts forward and backward; outside the layers, and without a model: ``"unknown"``."""
         with self._lock:
             self._collect()
             return self._counts.by_layer()
 
     def reset_layer_injection_stats(self) -> None:
-        """Has the counts by layer begin anew; those by phase stay."""
+        """Have the counts by layer begin anew; those by phase stay."""
         with self._lock:
             self._collect()
             self._counts.clear_layers()
 
     def summary(self) -> str:
-        """The counts by phase as text, which is logged too."""
+        """Return the counts by phase as text, which is logged too."""
         with self._lock:
             self._collect()
             text = self._counts.text(self._settings.scale)

@@ -16,7 +16,7 @@ _WEIGHTS = tuple(dict.fromkeys(field for operator in OPS.values() for field in o
 
 
 def check_conflicts(view: ModelView, spec: NoiseSpec, chosen: tuple[str, ...]) -> None:
-    """Refuses a selection of the paths ``chosen`` that is ambiguous.
+    """Refuse a selection of the paths ``chosen`` that is ambiguous.
 
     Raises :class:`NoiseSpecError` for parts of an adapter that were not asked for, a module that two patterns or two
     paths mean, a module inside another one of the same operator, and (noise ``at:weight``) a weight that a second

@@ -57,7 +57,7 @@ SESSIONS = _Registry()
 
 @torch.library.custom_op("robustness_harness::begin", mutates_args=())
 def begin(like: Tensor, mask: Tensor | None, past: int, handle: int) -> Tensor:
-    """Starts a forward pass over ``like`` (batch, tokens, ...); its number, int64 0-d on the CPU.
+    """Start a forward pass over ``like`` (batch, tokens, ...) and return its number, int64 0-d on the CPU.
 
     ``mask`` is (batch, past + tokens), 0 at padding, or None.
     """
@@ -73,7 +73,7 @@ def _(like: Tensor, mask: Tensor | None, past: int, handle: int) -> Tensor:
 
 @torch.library.custom_op("robustness_harness::perturb", mutates_args=())
 def perturb(y: Tensor, token: Tensor, handle: int, site: int, part: str) -> Tensor:
-    """``y`` with the noise of site number ``site`` in the forward that ``token`` names; a new tensor.
+    """Return ``y`` with the noise of site number ``site`` in the forward that ``token`` names; a new tensor.
 
     ``part`` is :data:`RESULT` or the name of the operand whose gradient ``y`` is. The gradient passes through
     unchanged: an error of the hardware is no part of the function that is differentiated.
@@ -107,7 +107,8 @@ class Operand(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, token: Tensor, handle: int, site: int, name: str, frame: Frame | None) -> Tensor:
-        """``x`` itself, as a view. ``frame`` (None in compiled code) lives as long as the backward pass may come."""
+        """Return ``x`` itself, as a view. ``frame`` (None in compiled code) lives as long as the backward pass may
+        come."""
         ctx.frame = frame
         ctx.save_for_backward(token)
         ctx.where = handle, site, name
@@ -115,7 +116,7 @@ class Operand(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        """The perturbed gradient of ``x``."""
+        """Return the perturbed gradient of ``x``."""
         (token,) = ctx.saved_tensors
         if not torch.compiler.is_compiling() and SESSIONS.get(ctx.where[0]) is None:
             raise EvidenceError(
@@ -127,5 +128,5 @@ class Operand(torch.autograd.Function):
 
 
 def number_sites(sites: tuple[Site, ...]) -> dict[str, int]:
-    """Site name -> its number, which names it in the operators' arguments."""
+    """Return site name -> its number, which names it in the operators' arguments."""
     return {site.name: number for number, site in enumerate(sites)}

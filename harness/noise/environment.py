@@ -22,7 +22,7 @@ _COMMAND, _MODULE = "harness", "harness.cli.main"
 
 
 def parse(text: str) -> tuple[NoiseSpec, ...]:
-    """The specifications of the variable's ``text``, each with a strength. Raises :class:`NoiseSpecError`."""
+    """Return the specifications of the variable's ``text``, each with a strength. Raises :class:`NoiseSpecError`."""
     if not text.strip():
         raise NoiseSpecError(
             f"{VARIABLE} is empty", "it holds a noise specification", f"unset {VARIABLE}, or give it one"
@@ -42,13 +42,13 @@ def parse(text: str) -> tuple[NoiseSpec, ...]:
 
 
 def is_on(environment: Mapping[str, str] = os.environ) -> bool:
-    """True where the variable is set, or the noise of this process is on."""
+    """Return True where the variable is set, or the noise of this process is on."""
     process_noise = sys.modules.get("harness.noise.process_noise")
     return VARIABLE in environment or (process_noise is not None and bool(process_noise.PROCESS.specs))
 
 
 def refuse(what: str) -> None:
-    """Raises :class:`HarnessError` where the noise of this process is on: ``what`` measures a clean arm."""
+    """Raise :class:`HarnessError` where the noise of this process is on: ``what`` measures a clean arm."""
     if is_on():
         raise HarnessError(
             f"{VARIABLE} is set, and {what} measures a clean arm",
@@ -58,12 +58,13 @@ def refuse(what: str) -> None:
 
 
 def say(line: str) -> None:
-    """One line on standard error; a process that has none (a detached one) stays silent."""
+    """Write one line to standard error; a process that has none (a detached one) stays silent."""
     if sys.stderr is not None:
         sys.stderr.write(f"harness: {line}\n")
         sys.stderr.flush()
 
 
 def is_command() -> bool:
-    """True in the ``harness`` command, however it is started: its own code does not run before this package's."""
+    """Return True in the ``harness`` command, however it is started: its own code does not run before this
+    package's."""
     return Path(sys.argv[0]).stem == _COMMAND or ("-m" in sys.orig_argv and _MODULE in sys.orig_argv)

@@ -19,8 +19,9 @@ PRODUCTS = (*WHOLE, QK, PV, MATMUL, "bmm", "einsum")
 
 
 def product_share(plan: InjectionPlan, model: nn.Module, tokens: int) -> dict[str, Any]:
-    """FLOPs of all products in a forward over ``tokens`` tokens, those whose own result, input or weight is perturbed,
-    and those inside larger modules of which only the result is (fractions of all in ``share`` and ``share_inside``).
+    """Return the FLOPs of all products in a forward over ``tokens`` tokens, those whose own result, input or weight is
+    perturbed, and those inside larger modules of which only the result is (fractions of all in ``share`` and
+    ``share_inside``).
 
     Scaled from the probe: attention by the square of the tokens, all else by the tokens.
     """
@@ -50,8 +51,8 @@ def product_share(plan: InjectionPlan, model: nn.Module, tokens: int) -> dict[st
 
 
 def coverage_of(plan: InjectionPlan, model: nn.Module, longest: int = 1) -> Coverage:
-    """The coverage of ``plan``: its share in a forward over one token, which no choice of items changes, and over
-    ``longest`` tokens beside it.
+    """Return the coverage of ``plan``: its share in a forward over one token, which no choice of items changes, and
+    over ``longest`` tokens beside it.
 
     What was left out is told by module: fused and eager attention, and a model without weights, name their products
     differently, and are the same places.
@@ -70,9 +71,9 @@ def coverage_of(plan: InjectionPlan, model: nn.Module, longest: int = 1) -> Cove
 
 
 def names_left_out(spec: NoiseSpec) -> bool:
-    """True where the specification itself narrows the places: by layers, include, exclude, modules, classes or a scope,
-    or by operators without the linears. ``op:linear`` and all that holds it (the default, profile:matmul) names nothing
-    that it leaves out."""
+    """Return True where the specification itself narrows the places: by layers, include, exclude, modules, classes or a
+    scope, or by operators without the linears. ``op:linear`` and all that holds it (the default, profile:matmul) names
+    nothing that it leaves out."""
     places = (spec.layers, spec.include, spec.exclude, spec.modules, spec.classes, spec.scope)
     return any(places) or LINEAR not in spec.operators
 

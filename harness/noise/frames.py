@@ -16,7 +16,7 @@ SHARED_ITEM = "shared"
 
 
 def row_bases(items: Sequence[str], seeds: Sequence[int], key_mode: str = "item") -> Tensor:
-    """One int64 key per sequence of the batch from (seed, item hash), shape (batch,).
+    """Return one int64 key per sequence of the batch from (seed, item hash), shape (batch,).
 
     With ``key_mode="shared"`` the item is left out: every sequence sees the draws of the same chip.
     """
@@ -45,7 +45,7 @@ class Rows:
 
     @classmethod
     def of(cls, bases: Tensor, attention_mask: Tensor | None, tokens: int, past: int) -> Rows:
-        """Rows of the last ``tokens`` columns after ``past`` cached ones.
+        """Return rows of the last ``tokens`` columns after ``past`` cached ones.
 
         ``attention_mask`` is (batch, past + tokens) with 0 at padding, or None where there is none. Positions
         count real tokens only, so that a key does not depend on padding or batch.
@@ -81,7 +81,7 @@ class Rows:
         return ((keys <= queries) & (keys >= 0) & self.real[:, :, None])[:, None].contiguous()
 
     def last(self, tokens: int) -> Rows:
-        """The rows of the last ``tokens`` tokens of each sequence (the head sees only those in a prefill)."""
+        """Return the rows of the last ``tokens`` tokens of each sequence (the head sees only those in a prefill)."""
         if tokens == self.keys.shape[1]:
             return self
         real = self.real[:, -tokens:]
@@ -118,5 +118,5 @@ class Frame:
 
 
 def anonymous_bases(batch: int, labels: tuple[str | int, ...], device: torch.device) -> Tensor:
-    """One int64 key per row of a batch whose items have no names: keyed by ``labels`` and the row's number."""
+    """Return one int64 key per row of a batch whose items have no names: keyed by ``labels`` and the row's number."""
     return counter_keys(derive_key("anonymous", *labels), torch.arange(batch, device=device))

@@ -25,18 +25,18 @@ class Injection:
     sessions: tuple[NoiseSession, ...]
 
     def counts(self) -> tuple[SiteCount, ...]:
-        """Everything counted so far, session by session."""
+        """Return everything counted so far, session by session."""
         return tuple(
             count for session in self.sessions for count in session.ledger.counts(session.plan.spec.level or 0).values()
         )
 
     def require(self, **wanted: object) -> tuple[SiteCount, ...]:
-        """:func:`harness.ledger.require` on :meth:`counts`."""
+        """Return :func:`harness.ledger.require` on :meth:`counts`."""
         return require(self.counts(), **wanted)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
     def step(self, step: int, micro_batch: int = 0) -> Iterator[None]:
-        """:meth:`NoiseSession.step` for every session."""
+        """Do :meth:`NoiseSession.step` for every session."""
         with contextlib.ExitStack() as stack:
             for session in self.sessions:
                 stack.enter_context(session.step(step, micro_batch))
@@ -44,7 +44,7 @@ class Injection:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """:meth:`NoiseSession.paused` for every session."""
+        """Do :meth:`NoiseSession.paused` for every session."""
         with contextlib.ExitStack() as stack:
             for session in self.sessions:
                 stack.enter_context(session.paused())
@@ -60,7 +60,7 @@ def noisy(
     compiled: bool | None = None,
     checked: bool = True,
 ) -> Iterator[Injection]:
-    """Perturbs ``model`` inside the block by ``noise``: one line (several specifications with ``;``) or objects.
+    """Perturb ``model`` inside the block by ``noise``: one line (several specifications with ``;``) or objects.
 
     ``model=None`` perturbs bare function calls of this thread. The strength stands in the specification; strength 0
     is the clean control: everything is counted, nothing is changed. On leaving normally, a specification with a
@@ -91,14 +91,14 @@ def sessions_of(
     compiled: bool | None = None,
     checked: bool = False,
 ) -> tuple[NoiseSession, ...]:
-    """The sessions of ``specs`` on ``model``, not yet open; refuses what :func:`noisy` refuses."""
+    """Return the sessions of ``specs`` on ``model``, not yet open; refuses what :func:`noisy` refuses."""
     plans = [build_plan(model, spec, way) for spec in specs]
     check_apart(plans)
     return tuple(NoiseSession(model, plan, compiled, checked=checked) for plan in plans)
 
 
 def check_apart(plans: Sequence[InjectionPlan]) -> None:
-    """Raises :class:`NoiseSpecError` where two of ``plans`` perturb the same place in the same direction."""
+    """Raise :class:`NoiseSpecError` where two of ``plans`` perturb the same place in the same direction."""
     _check_apart([(plan.spec, place) for plan in plans for place in _places(plan)])
 
 

@@ -38,7 +38,7 @@ class Injector:
         self._weights: dict[str, tuple[tuple[object, ...], _Measured]] = {}
 
     def inject(self, site: Site, part: str, y: Tensor, frame: Frame) -> Tensor:
-        """``y`` perturbed at ``site`` in ``frame``, and counted in the ledger.
+        """Return ``y`` perturbed at ``site`` in ``frame``, and counted in the ledger.
 
         ``part`` is empty for the result, :data:`VALUE` for a weight, else the operand whose gradient ``y`` is. dtype,
         shape and device are kept; integers never come here; complex numbers are pairs of real ones. Raises
@@ -151,7 +151,8 @@ class Injector:
 
 
 def strided(after: Tensor, like: Tensor) -> Tensor:
-    """``after`` with the strides of a copy of ``like``: those of ``like`` itself, unless its elements overlap."""
+    """Return ``after`` with the strides of a copy of ``like``: those of ``like`` itself, unless its elements
+    overlap."""
     if after.stride() == like.stride():
         return after
     wanted = torch.empty_like(like)

@@ -71,7 +71,7 @@ class Kernel:
     def perturb(
         self, error: ErrorModel, y: Tensor, key: DrawKey, level: float, real: Tensor, own: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """``(y', sums)``: ``y`` (2-D or more, not empty) under ``error`` of strength ``level``.
+        """Return ``(y', sums)``: ``y`` (2-D or more, not empty) under ``error`` of strength ``level``.
 
         Both halves of ``key`` and ``real`` (bool, False for padding) broadcast against ``y``, with the same number of
         dimensions. ``sums`` is float32 with the last dimension of ``y`` replaced by the six :data:`MEASURES` over it,
@@ -94,7 +94,8 @@ class Kernel:
     def quantize(
         self, recipe: Recipe, y: Tensor, key: DrawKey, level: float, turned: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """``(y', sums)`` as :meth:`perturb` gives them, for a weight ``y`` (rows, columns), quantized as a whole.
+        """Return ``(y', sums)`` as :meth:`perturb` gives them, for a weight ``y`` (rows, columns), quantized as a
+        whole.
 
         Tiles and tensor scales span all of it. ``turned`` weights are stored (in, out): their blocks run along the
         first dimension.

@@ -20,13 +20,14 @@ _ROUTER_NAMES = ("gate", "router")
 
 
 def class_names(kind: type[nn.Module]) -> tuple[str, ...]:
-    """The names of a class and of its bases below ``nn.Module``, nearest first."""
+    """Return the names of a class and of its bases below ``nn.Module``, nearest first."""
     bases = kind.__mro__
     return tuple(base.__name__ for base in bases[: bases.index(nn.Module)])
 
 
 def operator_of(module: nn.Module) -> str | None:
-    """The canonical operator that ``module`` computes, None for a container and for what the table does not name.
+    """Return the canonical operator that ``module`` computes, None for a container and for what the table does not
+    name.
 
     The name decides, not the type, so that the classes of another engine count too; subclasses count as their base.
     """
@@ -42,13 +43,13 @@ def _operator_of_class(kind: type[nn.Module]) -> str | None:
 
 
 def is_mlp_block(module: nn.Module) -> bool:
-    """True for a block named ``*MLP`` or ``*FeedForward`` that holds linears (of either layout)."""
+    """Return True for a block named ``*MLP`` or ``*FeedForward`` that holds linears (of either layout)."""
     named = any(fnmatchcase(type(module).__name__, glob) for glob in _MLP_NAMES)
     return named and any(operator_of(inner) in _LINEARS for inner in module.modules() if inner is not module)
 
 
 def is_router(path: str, modules: Mapping[str, nn.Module]) -> bool:
-    """True where the module at ``path`` chooses experts; ``modules`` maps every path of the model to its module.
+    """Return True where the module at ``path`` chooses experts; ``modules`` maps every path of the model to its module.
 
     Either its class says so (``MixtralTopKRouter``, ``GraniteMoeTopKGating``), or it is a linear named ``gate`` or
     ``router`` beside ``experts``. A gate on the output of a shared expert chooses nothing and is no router.
@@ -61,12 +62,12 @@ def is_router(path: str, modules: Mapping[str, nn.Module]) -> bool:
 
 
 def names_router(text: str) -> bool:
-    """True where a class name, or a glob of class names, speaks of routers."""
+    """Return True where a class name, or a glob of class names, speaks of routers."""
     return any(word in text for word in _ROUTER_WORDS)
 
 
 def router_of(path: str, modules: Mapping[str, nn.Module]) -> str | None:
-    """The path of the router that the module at ``path`` is or lies in (some hold a linear), None elsewhere."""
+    """Return the path of the router that the module at ``path`` is or lies in (some hold a linear), None elsewhere."""
     parts = path.split(".")
     above = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
     return next((candidate for candidate in above if candidate in modules and is_router(candidate, modules)), None)
@@ -88,7 +89,7 @@ class ModelView:
 
     @classmethod
     def of(cls, model: nn.Module) -> ModelView:
-        """Reads the names of ``model``; no weight is touched."""
+        """Read the names of ``model``; no weight is touched."""
         every = dict(model.named_modules(remove_duplicate=False))
         paths = [path for path in every if path]
         routers = {path: router for path in paths if (router := router_of(path, every)) is not None}

@@ -24,7 +24,7 @@ SCALAR_ROW = (1, 1)
 
 
 def arrangement(site: Site, y: Tensor, rows: Rows | None, part: str = "") -> str:
-    """Which of the arrangements above ``y`` has; ``flat`` where its rows cannot be told.
+    """Return which of the arrangements above ``y`` has; ``flat`` where its rows cannot be told.
 
     ``part`` is empty for the site's result, else the operand whose gradient ``y`` is, or :data:`VALUE`. Elements of a
     weight or of its gradient belong to no row.
@@ -58,7 +58,7 @@ class Flattened:
 
 
 def flatten(kind: str, y: Tensor, frame: Frame, label: str) -> Flattened:
-    """``y`` as rows and columns; ``label`` keys rows that no item owns (arrangement ``flat``)."""
+    """Return ``y`` as rows and columns; ``label`` keys rows that no item owns (arrangement ``flat``)."""
     if kind == FLAT:
         height, width = _flat_shape(y)
         numbered = counter_keys(derive_key("flat", label, *frame.labels), torch.arange(height, device=y.device))
@@ -73,7 +73,7 @@ def flatten(kind: str, y: Tensor, frame: Frame, label: str) -> Flattened:
 
 
 def unflatten(kind: str, flat: Tensor, like: Tensor) -> Tensor:
-    """The inverse of :func:`flatten`, in the shape of ``like``."""
+    """Return the inverse of :func:`flatten`, in the shape of ``like``."""
     if kind != HEADS:
         return flat.reshape(like.shape)
     batch, heads, tokens, width = like.shape

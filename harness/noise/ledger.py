@@ -46,13 +46,13 @@ class Ledger:
         self._calls: dict[Entry, list[int]] = {}
 
     def forget(self) -> None:
-        """Drops all counts without touching a device or waiting for a thread: for the child of a fork, whose parent
+        """Drop all counts without touching a device or waiting for a thread: for the child of a fork, whose parent
         counted them."""
         self._lock = threading.RLock()
         self._pending, self._counts, self._energies, self._calls = [], {}, {}, {}
 
     def note(self, entry: Entry, rows: int, elements: int, sums: Tensor | None) -> None:
-        """Registers one operator call over ``rows`` real token rows with ``elements`` real output elements.
+        """Register one operator call over ``rows`` real token rows with ``elements`` real output elements.
 
         ``sums`` is what :meth:`harness.noise.kernel.Kernel.perturb` measured, float32 (..., 6), or None for an empty
         tensor.
@@ -68,7 +68,7 @@ class Ledger:
                 self.flush()
 
     def flush(self) -> None:
-        """Folds what is pending into the accumulators, in one go per shape and device."""
+        """Fold what is pending into the accumulators, in one go per shape and device."""
         with self._lock, torch._C.DisableTorchFunction():  # under ``op:add`` these sums are none of the model's
             groups: dict[tuple[torch.Size, torch.device], list[tuple[Entry, Tensor]]] = {}
             for entry, sums in self._pending:
@@ -94,7 +94,7 @@ class Ledger:
             held[entries] = sums
 
     def counts(self, level: float) -> Mapping[str, SiteCount]:
-        """The counts so far, at ``level``, by :attr:`SiteCount.label` (a site's name, for forward counts)."""
+        """Return the counts so far, at ``level``, by :attr:`SiteCount.label` (a site's name, for forward counts)."""
         with self._lock:
             self.flush()
             process = process_name()
@@ -121,7 +121,7 @@ class Ledger:
             return {count.label: count for count in found.values()}
 
     def drain(self, level: float) -> Mapping[str, SiteCount]:
-        """The counts since the last drain, as :meth:`counts`; the ledger is empty afterwards."""
+        """Return the counts since the last drain, as :meth:`counts`; the ledger is empty afterwards."""
         with self._lock:
             found = self.counts(level)
             for store in (self._counts, self._energies, self._calls):
@@ -129,7 +129,7 @@ class Ledger:
             return found
 
     def require(self, level: float, **wanted: object) -> None:
-        """:func:`harness.ledger.require` on the counts so far."""
+        """Do :func:`harness.ledger.require` on the counts so far."""
         require(self.counts(level).values(), **wanted)  # type: ignore[arg-type]
 
 
@@ -149,5 +149,5 @@ def _measured(count: SiteCount, whole: list[int], real: list[float]) -> SiteCoun
 
 
 def process_name() -> str:
-    """Machine and process id: what a count of this process is booked under."""
+    """Return machine and process id: what a count of this process is booked under."""
     return f"{platform.node()}:{os.getpid()}"

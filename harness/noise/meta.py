@@ -29,7 +29,7 @@ _LONGEST_REASON = 160
 
 
 def load_config(path: Path) -> PretrainedConfig:
-    """The configuration in the file ``path``, or in ``config.json`` of the folder ``path``.
+    """Return the configuration in the file ``path``, or in ``config.json`` of the folder ``path``.
 
     Nothing is downloaded and no code beside the file is run. Raises :class:`CheckpointError` where the file is
     missing, damaged, or of a model type that transformers does not know.
@@ -61,7 +61,8 @@ def load_config(path: Path) -> PretrainedConfig:
 
 
 def meta_model(config: PretrainedConfig) -> nn.Module:
-    """The causal language model of ``config`` in evaluation mode, on the meta device: names and shapes, no weights.
+    """Return the causal language model of ``config`` in evaluation mode, on the meta device: names and shapes, no
+    weights.
 
     Tied weights are tied. Attention is eager, so that no kernel must be installed; ``config`` is not changed.
     Raises :class:`CheckpointError` where transformers cannot build one.
@@ -81,7 +82,7 @@ def meta_model(config: PretrainedConfig) -> nn.Module:
 
 
 def fused_linears(config: PretrainedConfig) -> int:
-    """How many linears vLLM runs for a dense gated model, without the head: 4 per layer, 112 for Qwen2.5-1.5B.
+    """Return how many linears vLLM runs for a dense gated model, without the head: 4 per layer, 112 for Qwen2.5-1.5B.
 
     vLLM computes q, k and v as ``qkv_proj`` and gate and up as ``gate_up_proj``; ``o_proj`` and ``down_proj`` stay.
     Raises :class:`NoiseSpecError` for a model type of which this is not known.

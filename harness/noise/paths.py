@@ -24,7 +24,8 @@ _ANY = "**"
 
 
 def layer_of(path: str) -> int | None:
-    """The number of the block that ``path`` lies in (the outermost where blocks are nested), None outside of them.
+    """Return the number of the block that ``path`` lies in (the outermost where blocks are nested), None outside of
+    them.
 
     ``model.layers.2.experts.7.w1`` -> 2, ``lm_head`` -> None.
     """
@@ -35,7 +36,7 @@ def layer_of(path: str) -> int | None:
 
 
 def matches(pattern: str, path: str, *, whole: bool) -> bool:
-    """True where ``pattern``, a glob per component, matches a contiguous run of the components of ``path``.
+    """Return True where ``pattern``, a glob per component, matches a contiguous run of the components of ``path``.
 
     ``**`` stands for any number of components, also none. With ``whole`` the run must end at the last component
     (``module:``); without it, everything below a match matches too (``include:``, ``exclude:``): ``layers.2`` is
@@ -54,28 +55,28 @@ def _match(globs: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def matching(patterns: Iterable[str], path: str, *, whole: bool) -> tuple[str, ...]:
-    """Those of ``patterns`` that match ``path``, in order."""
+    """Return those of ``patterns`` that match ``path``, in order."""
     return tuple(pattern for pattern in patterns if matches(pattern, path, whole=whole))
 
 
 def adapter_parts(path: str) -> tuple[str, ...]:
-    """The components of ``path`` that peft makes, empty for a module of the model itself."""
+    """Return the components of ``path`` that peft makes, empty for a module of the model itself."""
     return tuple(part for part in path.split(".") if part in ADAPTERS)
 
 
 def enumerated(paths: Sequence[str]) -> str:
-    """At most three names and how many there are beyond them."""
+    """Return at most three names and how many there are beyond them."""
     shown = ", ".join(paths[:MOST_NAMES])
     return shown if len(paths) <= MOST_NAMES else f"{shown} and {len(paths) - MOST_NAMES} more"
 
 
 def range_text(ranges: Iterable[tuple[int, int]]) -> str:
-    """``14-17,20``: inclusive ranges as a specification writes them."""
+    """Return ``14-17,20``: inclusive ranges as a specification writes them."""
     return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def layers_text(paths: Iterable[str]) -> str:
-    """The layers that ``paths`` lie in, as ranges: ``layers here: 0-27``."""
+    """Return the layers that ``paths`` lie in, as ranges: ``layers here: 0-27``."""
     ranges: list[tuple[int, int]] = []
     for number in sorted({layer for path in paths if (layer := layer_of(path)) is not None}):
         if ranges and number == ranges[-1][1] + 1:
@@ -86,14 +87,14 @@ def layers_text(paths: Iterable[str]) -> str:
 
 
 def nearest_name(word: str, known: Iterable[str]) -> str:
-    """The known name that differs in case only, else the nearest one."""
+    """Return the known name that differs in case only, else the nearest one."""
     names = list(known)
     same = next((name for name in names if name.lower() == word.lower()), None)
     return f"did you mean {same!r}?" if same else nearest(word, names)
 
 
 def nearest_path(pattern: str, paths: Iterable[str]) -> str:
-    """What ``pattern`` may have meant: the component nearest to its unknown one, else the nearest path."""
+    """Return what ``pattern`` may have meant: the component nearest to its unknown one, else the nearest path."""
     known = list(paths)
     components = list(dict.fromkeys(part for path in known for part in path.split(".")))
     for glob in pattern.split("."):

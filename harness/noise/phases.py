@@ -14,12 +14,12 @@ _PHASE: contextvars.ContextVar[str] = contextvars.ContextVar("robustness_harness
 
 
 def current_phase() -> str:
-    """The innermost declared phase of this thread or task; empty where none is declared."""
+    """Return the innermost declared phase of this thread or task; empty where none is declared."""
     return _PHASE.get()
 
 
 def declare(name: str) -> None:
-    """Declares the phase ``name`` for the rest of this thread or task, until it is declared anew; empty: none.
+    """Declare the phase ``name`` for the rest of this thread or task, until it is declared anew; empty: none.
 
     For callers that cannot wrap a phase in a block; :func:`phase` is the better form. Raises as that does.
     """
@@ -30,7 +30,7 @@ def declare(name: str) -> None:
 
 @contextlib.contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Declares the phase ``name`` (rollout, training or validation) for what runs inside. Nests.
+    """Declare the phase ``name`` (rollout, training or validation) for what runs inside. Nests.
 
     Raises :class:`NoiseSpecError` for another name.
     """

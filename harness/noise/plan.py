@@ -51,7 +51,7 @@ class FunctionChoice:
     routers: frozenset[str] = frozenset()
 
     def takes(self, site: Site, path: Sequence[str]) -> bool:
-        """True where the call at ``site``, which runs inside the modules ``path``, is to be perturbed."""
+        """Return True where the call at ``site``, which runs inside the modules ``path``, is to be perturbed."""
         return (
             site.op in self.operators
             and (site.module, site.op) not in self.covered
@@ -85,7 +85,7 @@ class InjectionPlan:
     probe: Probe | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for manifests and reports."""
+        """Return a plain dictionary for manifests and reports."""
         return {
             "noise": str(self.spec),
             "sites": [

@@ -43,7 +43,7 @@ _HIDDEN_BY_FUSION = (QK, PV, SOFTMAX)
 
 
 def build_plan(model: nn.Module | None, spec: NoiseSpec, way: str = AUTO) -> InjectionPlan:
-    """Finds the sites of ``spec`` in ``model`` and runs one probe forward of three tokens for the rest.
+    """Find the sites of ``spec`` in ``model`` and run one probe forward of three tokens for the rest.
 
     ``model=None`` plans for bare function calls outside any model. Raises :class:`NoiseSpecError` where an
     operator of the specification matches nothing, is hidden by a fused kernel, or is a module that does not run.

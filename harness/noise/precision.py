@@ -17,7 +17,7 @@ _BASE = ADAPTERS[0]
 
 
 def kept_precise(model: nn.Module, view: ModelView, spec: NoiseSpec) -> Mapping[str, str]:
-    """Path -> reason for every module of ``model`` that ``spec`` leaves alone though it could be quantized.
+    """Return path -> reason for every module of ``model`` that ``spec`` leaves alone though it could be quantized.
 
     Empty for other error models, and for results (``at:output``). A pattern of ``include:`` or ``module:`` that spells
     the module's own name asks for it; ``op:embedding`` asks for embeddings.

@@ -28,7 +28,7 @@ _PROBING: contextvars.ContextVar[bool] = contextvars.ContextVar("robustness_harn
 
 
 def run_probe(model: nn.Module) -> Probe:
-    """Runs ``model`` once on token ids 0, 1, 2, in evaluation mode: dropout would draw from the global generator.
+    """Run ``model`` once on token ids 0, 1, 2, in evaluation mode: dropout would draw from the global generator.
 
     Nothing is perturbed, and nothing of the model is changed.
     """
@@ -122,7 +122,7 @@ def _run(model: nn.Module, ids: Tensor, **more: Any) -> None:
 
 
 def is_probing() -> bool:
-    """True inside the forward pass of a probe."""
+    """Return True inside the forward pass of a probe."""
     return _PROBING.get()
 
 

@@ -52,7 +52,7 @@ class ProcessNoise:
         self._first_hook = 0
 
     def switch_on(self, specs: tuple[NoiseSpec, ...]) -> None:
-        """Perturbs by ``specs`` from now on, says so, and reports at exit. Once per process."""
+        """Perturb by ``specs`` from now on, say so, and report at exit. Once per process."""
         if self.specs:
             return
         self._echo(specs)
@@ -65,7 +65,7 @@ class ProcessNoise:
         util.register_after_fork(self, ProcessNoise._report_of_child)
 
     def watch(self, specs: tuple[NoiseSpec, ...]) -> tuple[RemovableHandle, RemovableHandle]:
-        """Sees every call of a module from now on, until the handles are removed."""
+        """See every call of a module from now on, until the handles are removed."""
         self.specs = specs
         found = register_module_forward_pre_hook(self._found)
         first = register_module_forward_pre_hook(self._first_call)
@@ -73,12 +73,12 @@ class ProcessNoise:
         return found, first
 
     def sessions(self) -> tuple[NoiseSession, ...]:
-        """The sessions of the models that are still there."""
+        """Return the sessions of the models that are still there."""
         found = (reference() for reference in list(self._sessions))
         return tuple(session for session in found if session is not None)
 
     def counts(self) -> tuple[SiteCount, ...]:
-        """Everything counted so far."""
+        """Return everything counted so far."""
         return tuple(count for model in list(self._perturbed) for count in model.counts())
 
     def _found(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -217,7 +217,7 @@ class ProcessNoise:
         return self._called or any(count.calls for count in self.counts())
 
     def summary(self) -> str:
-        """What was injected so far, for people."""
+        """Return what was injected so far, for people."""
         if not self._was_called():
             return "injected NOTHING: no model was called"
         counts = self.counts()

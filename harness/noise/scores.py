@@ -14,14 +14,15 @@ TABLE_STEP = 256
 
 
 def score_table(streams: Sequence[int], keys: int, device: torch.device) -> Keys:
-    """Column keys of one stream per head, (heads, at least ``keys``)."""
+    """Return column keys of one stream per head, (heads, at least ``keys``)."""
     width = -(-keys // TABLE_STEP) * TABLE_STEP
     found = [stream_keys(stream, width, device) for stream in streams]
     return Keys(torch.stack([k.low for k in found]), torch.stack([k.high for k in found]))
 
 
 def score_keys(table: Keys, rows: Rows) -> DrawKey:
-    """Row keys (batch, 1, tokens, 1) and column keys (batch, heads, 1, keys) of scores, from a :func:`score_table`.
+    """Return row keys (batch, 1, tokens, 1) and column keys (batch, heads, 1, keys) of scores, from a
+    :func:`score_table`.
 
     A draw is keyed by query row, head and the key's position without padding, wherever that stands.
     """

@@ -54,7 +54,7 @@ class Selection:
 
 
 def select_modules(model: nn.Module, spec: NoiseSpec) -> Selection:
-    """The modules of ``model`` that ``spec`` means; no weight is read, so the model may lie on the meta device.
+    """Return the modules of ``model`` that ``spec`` means; no weight is read, so the model may lie on the meta device.
 
     Operators without weights (products, activations) may be called as functions, which have no module: with them, an
     empty selection is an answer. Elsewhere it is refused.
@@ -80,7 +80,7 @@ def select_modules(model: nn.Module, spec: NoiseSpec) -> Selection:
 
 
 def left_out(path: str, spec: NoiseSpec) -> str | None:
-    """Why ``layers``, ``include`` and ``exclude`` leave the module at ``path`` out, None where they keep it."""
+    """Return why ``layers``, ``include`` and ``exclude`` leave the module at ``path`` out, None where they keep it."""
     layer = layer_of(path)
     if spec.layers and (layer is None or not any(first <= layer <= last for first, last in spec.layers)):
         return f"layers:{range_text(spec.layers)}"

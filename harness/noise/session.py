@@ -113,14 +113,14 @@ class NoiseSession:
 
     @staticmethod
     def hook(stack: contextlib.ExitStack, handle: Any) -> None:
-        """Has the hook ``handle`` removed when ``stack`` closes."""
+        """Have the hook ``handle`` removed when ``stack`` closes."""
         stack.callback(handle.remove)
 
     @contextlib.contextmanager
     def batch(
         self, items: Sequence[str], seeds: Sequence[int], scale: float, error: ErrorModel | None = None
     ) -> Iterator[NoiseSession]:
-        """Names the sequences of a batch: ``items[b]`` and ``seeds[b]`` key row b; ``scale`` is the strength (>= 0).
+        """Name the sequences of a batch: ``items[b]`` and ``seeds[b]`` key row b; ``scale`` is the strength (>= 0).
 
         ``error`` replaces the error model of the plan. Inside, :meth:`select` follows a batch from which finished
         sequences are dropped. Belongs to the calling thread.
@@ -136,7 +136,7 @@ class NoiseSession:
             local.named = before
 
     def select(self, kept: Tensor) -> None:
-        """Keeps the sequences with the indices ``kept`` (int64), in that order."""
+        """Keep the sequences with the indices ``kept`` (int64), in that order."""
         named = self._named()
         if named is None:
             raise RuntimeError("select() outside batch()")
@@ -144,7 +144,7 @@ class NoiseSession:
 
     @contextlib.contextmanager
     def step(self, step: int, micro_batch: int = 0) -> Iterator[NoiseSession]:
-        """Keys the draws of unnamed forwards and of weight gradients by this step and micro-batch.
+        """Key the draws of unnamed forwards and of weight gradients by this step and micro-batch.
 
         Without it, the number of the forward within the session takes their place.
         """
@@ -157,7 +157,7 @@ class NoiseSession:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[NoiseSession]:
-        """No noise and no counts for what this thread runs inside; directions and phases stay as they are."""
+        """Have no noise and no counts for what this thread runs inside; directions and phases stay as they are."""
         before = self.is_paused
         self._local.paused = True
         try:
@@ -172,7 +172,7 @@ class NoiseSession:
 
     @contextlib.contextmanager
     def bound(self, frame: Frame) -> Iterator[None]:
-        """Lets recomputations inside belong to ``frame`` (see :meth:`checkpoint_contexts`)."""
+        """Let recomputations inside belong to ``frame`` (see :meth:`checkpoint_contexts`)."""
         before = self._frame
         self._local.frame = frame
         try:
@@ -181,7 +181,8 @@ class NoiseSession:
             self._local.frame = before
 
     def checkpoint_contexts(self) -> tuple[Any, Any]:
-        """For ``torch.utils.checkpoint(..., use_reentrant=False, context_fn=session.checkpoint_contexts)``.
+        """Return the contexts for ``torch.utils.checkpoint(..., use_reentrant=False,
+        context_fn=session.checkpoint_contexts)``.
 
         transformers' gradient checkpointing, of both kinds, needs no help.
         """
@@ -219,7 +220,7 @@ class NoiseSession:
             self.ledger.flush()
 
     def begin(self, shape: Sequence[int], mask: Tensor | None, past: int, device: torch.device) -> Frame:
-        """Starts a forward pass over a batch of ``shape`` (batch, tokens, ...) after ``past`` cached tokens."""
+        """Start a forward pass over a batch of ``shape`` (batch, tokens, ...) after ``past`` cached tokens."""
         with torch._C.DisableTorchFunction():  # a function mode must not take the arithmetic of keys for the model's
             return self._start(self._framed(shape, mask, past, device))
 
@@ -270,7 +271,7 @@ class NoiseSession:
         return not self.is_paused and (not wanted or phase in wanted), phase
 
     def frame_of(self, number: int) -> Frame:
-        """The forward with that number. Raises :class:`EvidenceError` where it is too long ago."""
+        """Return the forward with that number. Raises :class:`EvidenceError` where it is too long ago."""
         with self._lock:
             found = self._frames.get(number) or self._alive.get(number)
         if found is None:
@@ -280,7 +281,7 @@ class NoiseSession:
         return found
 
     def frame(self, site: Site | None) -> Frame:
-        """The forward that is running, or being recomputed, on this thread."""
+        """Return the forward that is running, or being recomputed, on this thread."""
         if self._frame is not None:
             return self._frame
         if self.model is None:
@@ -294,7 +295,7 @@ class NoiseSession:
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """One call of an operator outside any model: its result and the gradients of its operands share a frame."""
+        """Run one call of an operator outside any model: its result and the gradients of its operands share a frame."""
         with self.bound(self._loose()):
             yield
 
@@ -307,11 +308,11 @@ class NoiseSession:
         return Frame(number, token, None, False, spec.error, self._own_level(), *self._gate(), labels, spec.seed)
 
     def site(self, number: int) -> Site:
-        """The site with that number."""
+        """Return the site with that number."""
         return self._sites[number]
 
     def number(self, site: Site) -> int:
-        """The number of ``site``; sites found while running are added."""
+        """Return the number of ``site``; sites found while running are added."""
         with self._lock:
             if site.name not in self._numbers:
                 self._numbers[site.name] = len(self._sites)
@@ -319,7 +320,8 @@ class NoiseSession:
             return self._numbers[site.name]
 
     def result(self, site: Site, y: Tensor) -> Tensor:
-        """The result of ``site`` with forward noise, where the specification asks for it; counted in the ledger."""
+        """Return the result of ``site`` with forward noise, where the specification asks for it; counted in the
+        ledger."""
         if not self.plan.spec.forward or not (y.is_floating_point() or y.is_complex()):
             return y
         if torch.compiler.is_compiling():
@@ -332,7 +334,7 @@ class NoiseSession:
         return self.inject(site, RESULT, y, frame)
 
     def weight(self, site: Site, value: Tensor) -> Tensor:
-        """The weight ``value`` of ``site``, perturbed; its gradient passes straight through to ``value``.
+        """Return the weight ``value`` of ``site``, perturbed; its gradient passes straight through to ``value``.
 
         Without gradients the perturbed copy is kept until the weight, its strength or its seed changes.
         """
@@ -346,7 +348,8 @@ class NoiseSession:
         return self.inject(site, VALUE, value, frame)
 
     def operand(self, site: Site, x: Tensor, name: str) -> Tensor:
-        """``x``, the operand ``name`` of ``site``, so that its gradient is perturbed, where that is asked for."""
+        """Return ``x``, the operand ``name`` of ``site``, so that its gradient is perturbed, where that is asked
+        for."""
         if not self.plan.spec.backward or not x.requires_grad or not torch.is_grad_enabled():
             return x
         if torch.compiler.is_compiling():
@@ -370,6 +373,7 @@ class NoiseSession:
         return frame
 
     def inject(self, site: Site, part: str, y: Tensor, frame: Frame) -> Tensor:
-        """``y`` perturbed at ``site`` in ``frame``, and counted; :meth:`harness.noise.injector.Injector.inject`."""
+        """Return ``y`` perturbed at ``site`` in ``frame``, and counted;
+        :meth:`harness.noise.injector.Injector.inject`."""
         with torch._C.DisableTorchFunction():
             return self._injector.inject(site, part, y, frame)

@@ -57,22 +57,23 @@ class Site:
 
 
 def is_rotary(module: nn.Module) -> bool:
-    """A rotary embedding as transformers writes it: it owns ``inv_freq``, which its angle product multiplies."""
+    """Return a rotary embedding as transformers writes it: it owns ``inv_freq``, which its angle product multiplies."""
     return hasattr(module, "inv_freq") and "rotary" in type(module).__name__.lower()
 
 
 def is_attention(module: nn.Module) -> bool:
-    """An attention block that calls transformers' attention interface."""
+    """Return an attention block that calls transformers' attention interface."""
     return hasattr(module, "layer_idx") and hasattr(module, "head_dim") and hasattr(module, "config")
 
 
 def attention_heads(module: nn.Module) -> int:
-    """Query heads of an attention block."""
+    """Return query heads of an attention block."""
     return int(module.config.num_attention_heads)  # type: ignore[union-attr, arg-type]
 
 
 def output_width(module: nn.Module) -> int:
-    """Features of one token in the output of a module that computes an operator; 0 where its class does not say."""
+    """Return features of one token in the output of a module that computes an operator; 0 where its class does not
+    say."""
     for attribute in ("out_features", "nf", "embedding_dim"):
         width = getattr(module, attribute, None)
         if isinstance(width, int):
@@ -85,7 +86,8 @@ def output_width(module: nn.Module) -> int:
 
 
 def find_sites(model: nn.Module) -> tuple[Site, ...]:
-    """Every site that a module, the attention interface or the rotary embedding of ``model`` offers, in module order.
+    """Return every site that a module, the attention interface or the rotary embedding of ``model`` offers, in module
+    order.
 
     Calls of operators inside other modules (additions, products of a custom block) are found by running the model:
     :mod:`harness.noise.probe`.
@@ -111,6 +113,6 @@ def find_sites(model: nn.Module) -> tuple[Site, ...]:
 
 
 def output_head(model: nn.Module) -> nn.Module | None:
-    """The module that makes the logits, or None; generation asks it for the last token of a prompt only."""
+    """Return the module that makes the logits, or None; generation asks it for the last token of a prompt only."""
     get = getattr(model, "get_output_embeddings", None)
     return get() if get is not None else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def switch_on(environment: Mapping[str, str] = os.environ) -> None:
-    """What ``import harness`` does where the variable is set; does nothing more where the noise is on already.
+    """Do what ``import harness`` does where the variable is set; does nothing more where the noise is on already.
 
     Raises :class:`NoiseSpecError` for a wrong text. In the ``harness`` command that is one line and exit code 2.
     """
@@ -32,14 +32,15 @@ def switch_on(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def sessions() -> tuple[NoiseSession, ...]:
-    """The open sessions of this process, one for each model and specification; their ``ledger`` holds the counts."""
+    """Return the open sessions of this process, one for each model and specification; their ``ledger`` holds the
+    counts."""
     from harness.noise.process_noise import PROCESS
 
     return PROCESS.sessions()
 
 
 def counts() -> tuple[SiteCount, ...]:
-    """Everything counted in this process so far, models that are gone included."""
+    """Return everything counted in this process so far, models that are gone included."""
     from harness.noise.process_noise import PROCESS
 
     return PROCESS.counts()

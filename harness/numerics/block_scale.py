@@ -17,14 +17,15 @@ SMALLEST_TENSOR_SCALE = 2.0**-118
 
 
 def power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
-    """``2**exponent`` in ``dtype`` (float32 or float64) for int32 exponents in [-127, 127]; exact, built from bits."""
+    """Return ``2**exponent`` in ``dtype`` (float32 or float64) for int32 exponents in [-127, 127]; exact, built from
+    bits."""
     if dtype == torch.float64:
         return ((exponent.long() + 1023) << 52).view(torch.float64)
     return torch.where(exponent > -127, (exponent + 127) << 23, 1 << 22).view(torch.float32)
 
 
 def shared_exponent(largest: Tensor, element: Element, rule: str) -> Tensor:
-    """The exponent of a block's E8M0 scale, int32 in [-127, 127], from its largest magnitude (>= 0, finite).
+    """Return the exponent of a block's E8M0 scale, int32 in [-127, 127], from its largest magnitude (>= 0, finite).
 
     With e = floor(log2(largest)) and s = largest / 2**e in [1, 2), minus the exponent of the element's largest value:
 
@@ -51,17 +52,17 @@ def shared_exponent(largest: Tensor, element: Element, rule: str) -> Tensor:
 
 
 def real_scale(largest: Tensor, element: Element) -> Tensor:
-    """``largest / element.largest``, at least :data:`SMALLEST_REAL`."""
+    """Return ``largest / element.largest``, at least :data:`SMALLEST_REAL`."""
     return (largest / element.largest).clamp(min=SMALLEST_REAL)
 
 
 def tensor_scale(largest: Tensor, element: Element) -> Tensor:
-    """NVFP4's float32 scale: the largest magnitude of the tensor over (448 x the element's largest value)."""
+    """Return NVFP4's float32 scale: the largest magnitude of the tensor over (448 x the element's largest value)."""
     return (largest / (E4M3.largest * element.largest)).clamp(min=SMALLEST_TENSOR_SCALE)
 
 
 def block_scale(largest: Tensor, element: Element, outer: Tensor) -> Tensor:
-    """NVFP4's E4M3 scale of a block, under the tensor scale ``outer``: nearest even, subnormals included.
+    """Return NVFP4's E4M3 scale of a block, under the tensor scale ``outer``: nearest even, subnormals included.
 
     Never 0: a block far below the others has the smallest positive E4M3 number, 2**-9.
     """

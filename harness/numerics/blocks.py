@@ -39,12 +39,13 @@ class Quantized:
 
 
 def saturation_slack(fmt: Format) -> float:
-    """The factor by which an element may exceed the largest value before it counts as saturated."""
+    """Return the factor by which an element may exceed the largest value before it counts as saturated."""
     return 1.0 if fmt.scale in (UNSCALED, POWER_OF_TWO) else SCALE_SLACK
 
 
 def quantize(x: Tensor, recipe: Recipe, key: DrawKey | None = None, outer: Tensor | None = None) -> Quantized:
-    """The matrix ``x`` (rows, columns; not empty) under ``recipe``. Ragged tails are blocks of their own, per row.
+    """Return the matrix ``x`` (rows, columns; not empty) under ``recipe``. Ragged tails are blocks of their own, per
+    row.
 
     ``key`` (halves that broadcast against ``x``, two dimensions) is read by stochastic rounding only. ``outer`` is
     the scale that a whole tensor shares, from :func:`outer_scale`; without one it is taken from ``x``.
@@ -63,7 +64,7 @@ def quantize(x: Tensor, recipe: Recipe, key: DrawKey | None = None, outer: Tenso
 
 
 def outer_scale(fmt: Format, rows: tuple[Tensor, Tensor], per_row: bool = False) -> Tensor | None:
-    """What all blocks of a matrix share: (1, 1), or (rows, 1) with ``per_row``; None where nothing is.
+    """Return what all blocks of a matrix share: (1, 1), or (rows, 1) with ``per_row``; None where nothing is.
 
     NVFP4's tensor scale, or the only scale of a format that has one for the whole tensor. ``rows`` is what
     :func:`largest_of_rows` gives. NaN and infinity do not count: they spoil their block, not the tensor; where the
@@ -78,12 +79,12 @@ def outer_scale(fmt: Format, rows: tuple[Tensor, Tensor], per_row: bool = False)
 
 
 def has_outer_scale(fmt: Format) -> bool:
-    """True where a scale is shared by the whole tensor."""
+    """Return True where a scale is shared by the whole tensor."""
     return fmt.scale == TWO_LEVEL or (fmt.rows == WHOLE and fmt.columns == WHOLE)
 
 
 def largest_of_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(largest finite magnitude, number of elements that are not finite) of each row of the matrix ``x``, each
+    """Return (largest finite magnitude, number of elements that are not finite) of each row of the matrix ``x``, each
     (rows, 1), float32 (of float64: float64)."""
     finite = torch.isfinite(x)
     largest = torch.where(finite, x, 0.0).abs().amax(1, keepdim=True)
@@ -92,7 +93,8 @@ def largest_of_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def block_shape(fmt: Format, shape: torch.Size) -> tuple[int, int]:
-    """Rows and columns of a block in a matrix of ``shape``; elements of a tensor-wide scale are blocks of their own."""
+    """Return rows and columns of a block in a matrix of ``shape``; elements of a tensor-wide scale are blocks of their
+    own."""
     if fmt.scale == UNSCALED or (fmt.scale == REAL and has_outer_scale(fmt)):
         return 1, 1
     return fmt.rows or shape[0], fmt.columns or shape[1]

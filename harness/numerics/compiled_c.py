@@ -43,7 +43,7 @@ RowFunction = Callable[..., None]
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """The library of ``name.c`` beside this file, None where it cannot be made here."""
+    """Return the library of ``name.c`` beside this file, None where it cannot be made here."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         log.warning("no C compiler: %s runs eagerly, several times more slowly", name)
@@ -56,7 +56,8 @@ def library(name: str) -> ctypes.CDLL | None:
 
 
 def row_function(name: str, symbol: str, call: type[ctypes.Structure]) -> RowFunction | None:
-    """The function ``symbol`` of :func:`library` ``name``, which takes a pointer to ``call``; None without one."""
+    """Return the function ``symbol`` of :func:`library` ``name``, which takes a pointer to ``call``; None without
+    one."""
     function: RowFunction | None = getattr(library(name), symbol, None)
     if function is not None:
         function.argtypes = (  # type: ignore[attr-defined]
@@ -73,7 +74,7 @@ def checked_functions(
     call: type[ctypes.Structure],
     same_bits: Callable[[RowFunction, torch.dtype], bool],
 ) -> dict[torch.dtype, RowFunction]:
-    """dtype -> function of ``symbols`` in :func:`library` ``name``, for those whose ``same_bits`` is True."""
+    """Return dtype -> function of ``symbols`` in :func:`library` ``name``, for those whose ``same_bits`` is True."""
     found: dict[torch.dtype, RowFunction] = {}
     for dtype, symbol in symbols.items():
         function = row_function(name, symbol, call)
@@ -87,7 +88,7 @@ def checked_functions(
 
 
 def split_rows(rows: int, elements: int, run: Callable[[int, int], None]) -> None:
-    """``run(first, last)`` over all rows, in as many threads as torch has where there are many elements."""
+    """Call ``run(first, last)`` over all rows, in as many threads as torch has where there are many elements."""
     count = min(torch.get_num_threads(), rows) if elements >= PARALLEL_FROM else 1
     bounds = [rows * part // count for part in range(count + 1)]
     threads = [threading.Thread(target=run, args=pair) for pair in itertools.pairwise(bounds[1:])]

@@ -37,7 +37,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def perturb(model: ErrorModel, x: Tensor, key: DrawKey, level: Tensor | float | None = None) -> Tensor:
-    """``x`` with the errors of ``model``: a new tensor of the same shape and dtype; ``x`` is not modified.
+    """Return ``x`` with the errors of ``model``: a new tensor of the same shape and dtype; ``x`` is not modified.
 
     ``x`` has one of :data:`DTYPES` and at least one dimension, the last of which is the row of models with a row
     statistic. The halves of ``key`` broadcast against it; models without draws do not read them. ``level`` replaces
@@ -70,7 +70,7 @@ def perturb(model: ErrorModel, x: Tensor, key: DrawKey, level: Tensor | float | 
 
 
 def relative_gaussian(y: Tensor, scaled_draws: Tensor) -> Tensor:
-    """``y + y * (scale * z)``, elementwise, in the dtype of ``y``; ``y`` is not modified.
+    """Return ``y + y * (scale * z)``, elementwise, in the dtype of ``y``; ``y`` is not modified.
 
     ``scaled_draws`` is ``scale * z`` in float32, broadcastable to ``y``. Lower precisions compute in float32 and
     round once, because a draw rounded to bfloat16 first would bias the error. The product and the sum are

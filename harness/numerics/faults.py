@@ -28,7 +28,7 @@ SPIKE_SALT = 1
 
 
 def truncation(model: Truncation, x: Tensor, key: DrawKey, step: Tensor) -> Tensor:
-    """The exact multiple of ``step`` next to y toward zero, rounded once; -0.0 keeps its sign."""
+    """Return the exact multiple of ``step`` next to y toward zero, rounded once; -0.0 keeps its sign."""
     y = widened(x)
     # there the multiple rounds to y itself, and vectorised fmod gives NaN for quotients that overflow
     far = y.abs() * (0.25 * torch.finfo(y.dtype).eps) > step
@@ -37,25 +37,25 @@ def truncation(model: Truncation, x: Tensor, key: DrawKey, step: Tensor) -> Tens
 
 
 def deadzone(model: Deadzone, x: Tensor, key: DrawKey, threshold: Tensor) -> Tensor:
-    """0 where |y| is less than the fraction ``threshold`` of the row's largest magnitude."""
+    """Return 0 where |y| is less than the fraction ``threshold`` of the row's largest magnitude."""
     y = widened(x)
     return torch.where(y.abs() < threshold * largest_magnitude(y), 0.0, y)
 
 
 def saturation(model: Saturation, x: Tensor, key: DrawKey, margin: Tensor) -> Tensor:
-    """Clamped to the fraction 1 - ``margin`` of the row's largest magnitude."""
+    """Return the tensor clamped to the fraction 1 - ``margin`` of the row's largest magnitude."""
     y = widened(x)
     limit = (1 - margin) * largest_magnitude(y)
     return y.clamp(-limit, limit)
 
 
 def absolute_saturation(model: AbsoluteSaturation, x: Tensor, key: DrawKey, on: Tensor) -> Tensor:
-    """Clamped to the model's limit."""
+    """Return the size clamped to the model's limit."""
     return widened(x).clamp(-model.limit, model.limit)
 
 
 def spike(model: Spike, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
-    """magnitude * max|row| * z in the share ``rate`` of the elements, drawn apart from z."""
+    """Return magnitude * max|row| * z in the share ``rate`` of the elements, drawn apart from z."""
     y = widened(x)
     # the draw first: a product of magnitudes may overflow, and infinity times a draw of 0 would be NaN
     height = normals(key.rows, key.columns.salted(SPIKE_SALT)) * largest_magnitude(y) * model.magnitude
@@ -63,13 +63,13 @@ def spike(model: Spike, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
 
 
 def stuck_at(model: StuckAt, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
-    """The model's value in the share ``rate`` of the features; only the column keys say in which."""
+    """Return the model's value in the share ``rate`` of the features; only the column keys say in which."""
     unkeyed = Keys(*(torch.zeros_like(half) for half in key.columns))
     return torch.where(below(unkeyed, key.columns, rate), model.value, widened(x))
 
 
 def bit_flip(model: BitFlip, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
-    """One bit of the pattern inverted in the share ``rate`` of the elements; in the dtype of ``x``.
+    """Return one bit of the pattern inverted in the share ``rate`` of the elements; in the dtype of ``x``.
 
     Raises ValueError for a bit that the dtype does not have.
     """
@@ -84,7 +84,7 @@ def bit_flip(model: BitFlip, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
 
 
 def fake_quant(model: FakeQuant, x: Tensor, key: DrawKey, on: Tensor) -> Tensor:
-    """Rounded to the format, row by row: a tensor scale is that of the row.
+    """Return the tensor rounded to the format, row by row: a tensor scale is that of the row.
 
     Raises ValueError for a format whose blocks span several rows.
     """

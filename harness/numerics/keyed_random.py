@@ -44,15 +44,15 @@ class Keys(NamedTuple):
 
     @classmethod
     def of(cls, keys: Tensor) -> Keys:
-        """The halves of an int64 tensor."""
+        """Return the halves of an int64 tensor."""
         return cls(keys.to(torch.int32), (keys >> 32).to(torch.int32))
 
     def view(self, *shape: int) -> Keys:
-        """Both halves in another shape."""
+        """Return both halves in another shape."""
         return Keys(self.low.reshape(shape), self.high.reshape(shape))
 
     def salted(self, label: int) -> Keys:
-        """Other keys of the same shape, for a second draw of the same element: ``mix64(key ^ label)``.
+        """Return other keys of the same shape, for a second draw of the same element: ``mix64(key ^ label)``.
 
         ``label`` is a signed 64-bit integer; each label gives draws independent of those of the others and of the
         unsalted keys. Mixed instead of added, so that salting both rows and columns does not cancel in the hash.
@@ -67,7 +67,7 @@ class DrawKey(NamedTuple):
     columns: Keys
 
     def rows_at(self, rows: slice) -> DrawKey:
-        """The keys of some of the rows; column keys may be those of all rows, or of each."""
+        """Return the keys of some of the rows; column keys may be those of all rows, or of each."""
         columns = self.columns
         if columns.low.shape[0] > 1:
             columns = Keys(columns.low[rows], columns.high[rows])
@@ -75,13 +75,14 @@ class DrawKey(NamedTuple):
 
 
 def derive_key(*labels: str | int) -> int:
-    """A signed 64-bit key from labels (BLAKE2b of their length-prefixed text); different labels, different keys."""
+    """Return a signed 64-bit key from labels (BLAKE2b of their length-prefixed text); different labels, different
+    keys."""
     text = "".join(f"{len(str(label))}:{label}" for label in labels)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def mix64(x: Tensor) -> Tensor:
-    """Stafford's variant 13 on an int64 tensor of any shape; a bijection modulo 2**64. Returns a new tensor."""
+    """Return Stafford's variant 13 on an int64 tensor of any shape; a bijection modulo 2**64. Returns a new tensor."""
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, None), strict=True):
         # the shift is arithmetic: clear the copies of the sign
         x = x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))
@@ -91,17 +92,18 @@ def mix64(x: Tensor) -> Tensor:
 
 
 def counter_keys(key: Tensor | int, counters: Tensor) -> Tensor:
-    """One int64 key per counter: ``mix64(key + (counter + 1) * golden)``; ``key`` broadcasts against ``counters``."""
+    """Return one int64 key per counter: ``mix64(key + (counter + 1) * golden)``; ``key`` broadcasts against
+    ``counters``."""
     return mix64(key + (counters + 1) * _GOLDEN)
 
 
 def stream_keys(key: int, count: int, device: torch.device) -> Keys:
-    """The keys of columns 0 to ``count - 1`` of the stream ``key``, shape (count,)."""
+    """Return the keys of columns 0 to ``count - 1`` of the stream ``key``, shape (count,)."""
     return Keys.of(counter_keys(key, torch.arange(count, dtype=torch.int64, device=device)))
 
 
 def bits(rows: Keys, columns: Keys) -> Tensor:
-    """32 random bits as int32, one for each pair of keys; the shapes broadcast against each other.
+    """Return 32 random bits as int32, one for each pair of keys; the shapes broadcast against each other.
 
     Written as plain expressions of int32 tensors, to be traced by a compiler or run as it is.
     """
@@ -113,7 +115,7 @@ def bits(rows: Keys, columns: Keys) -> Tensor:
 
 
 def normals(rows: Keys, columns: Keys) -> Tensor:
-    """Standard normal draws, float32, one for each pair of keys, made of its :func:`bits`."""
+    """Return standard normal draws, float32, one for each pair of keys, made of its :func:`bits`."""
     x = bits(rows, columns)
     pairs = (x & 0x00FF00FF) + ((x >> 8) & 0x00FF00FF)
     total = ((pairs & 0xFFFF) + (pairs >> 16) - _MEAN_SUM).float()
@@ -122,7 +124,7 @@ def normals(rows: Keys, columns: Keys) -> Tensor:
 
 
 def below(rows: Keys, columns: Keys, rate: Tensor | float) -> Tensor:
-    """Bool, True with probability ``rate`` for each pair of keys: where its :func:`bits` lie below a threshold.
+    """Return bool, True with probability ``rate`` for each pair of keys: where its :func:`bits` lie below a threshold.
 
     ``rate`` is a number or a floating tensor that broadcasts against the keys. Rates are rounded down to multiples
     of 2**-32; 0 and less is never, 1 and more always. What is True at a rate stays True at every larger one.

@@ -29,12 +29,13 @@ class _Call(ctypes.Structure):
 
 
 def available(dtype: torch.dtype) -> bool:
-    """True where the kernel can be compiled here and gives the bits of the eager code for ``dtype``."""
+    """Return True where the kernel can be compiled here and gives the bits of the eager code for ``dtype``."""
     return dtype in _functions()
 
 
 def perturb(y: Tensor, key: DrawKey, scale: float, real: Tensor, in_place: bool = False) -> tuple[Tensor, Tensor]:
-    """``(y', sums)`` of :class:`harness.noise.kernel.Kernel` for a CPU tensor ``y`` whose dtype is :func:`available`.
+    """Return ``(y', sums)`` of :class:`harness.noise.kernel.Kernel` for a CPU tensor ``y`` whose dtype is
+    :func:`available`.
 
     ``y`` is (rows, columns) with row keys (rows, 1), column keys (1, columns) and ``real`` (rows, 1), or attention
     scores (batch, heads, tokens, keys) with row keys (batch, 1, tokens, 1), column keys (batch, heads, 1, keys) and
@@ -63,7 +64,7 @@ def perturb(y: Tensor, key: DrawKey, scale: float, real: Tensor, in_place: bool 
 
 
 def fits(y: Tensor, key: DrawKey, real: Tensor) -> bool:
-    """True for the two arrangements that :func:`perturb` knows."""
+    """Return True for the two arrangements that :func:`perturb` knows."""
     rows, columns, seen = key.rows.low.shape, key.columns.low.shape, real.shape
     if y.ndim == 2:
         height, width = y.shape

@@ -40,7 +40,7 @@ class _Call(ctypes.Structure):
 
 
 def fits(x: Tensor, recipe: Recipe, key: DrawKey | None) -> bool:
-    """True where the kernel knows the format and keys of this form, for the dtype and the device of ``x``.
+    """Return True where the kernel knows the format and keys of this form, for the dtype and the device of ``x``.
 
     False under a compiler, which cannot trace the call and makes a kernel of its own of the eager code.
     """
@@ -54,7 +54,7 @@ def fits(x: Tensor, recipe: Recipe, key: DrawKey | None) -> bool:
 
 
 def quantize_rows(x: Tensor, recipe: Recipe, out: Tensor, key: DrawKey | None, outer: Tensor | None) -> None:
-    """Writes the contiguous matrix ``x`` (rows, columns) under ``recipe`` to ``out``, which may be ``x`` itself.
+    """Write the contiguous matrix ``x`` (rows, columns) under ``recipe`` to ``out``, which may be ``x`` itself.
 
     ``key`` and ``outer`` are those of :func:`harness.numerics.blocks.quantize`. No temporary is made.
     """
@@ -62,7 +62,7 @@ def quantize_rows(x: Tensor, recipe: Recipe, out: Tensor, key: DrawKey | None, o
 
 
 def row_maxima(x: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`harness.numerics.blocks.largest_of_rows` of a contiguous matrix, without temporaries."""
+    """Return :func:`harness.numerics.blocks.largest_of_rows` of a contiguous matrix, without temporaries."""
     found = torch.empty(x.shape[0], 2)
     function, call = _function(x.dtype, "largest"), _Call(columns=x.shape[1])
     split_rows(x.shape[0], x.numel(), lambda first, last: function(call, x.data_ptr(), found.data_ptr(), first, last))
@@ -70,8 +70,8 @@ def row_maxima(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def saturated_of_rows(x: Tensor, recipe: Recipe, outer: Tensor | None) -> tuple[int, int]:
-    """(elements clipped before rounding, blocks with NaN or infinity) of a contiguous matrix, for formats whose blocks
-    have scales of their own."""
+    """Return (elements clipped before rounding, blocks with NaN or infinity) of a contiguous matrix, for formats whose
+    blocks have scales of their own."""
     found = torch.empty(x.shape[0], 2)
     call, function = _call(x, recipe, (), outer), _function(x.dtype, "saturated")
     split_rows(x.shape[0], x.numel(), lambda first, last: function(call, x.data_ptr(), found.data_ptr(), first, last))
@@ -80,7 +80,7 @@ def saturated_of_rows(x: Tensor, recipe: Recipe, outer: Tensor | None) -> tuple[
 
 
 def measure_rows(x: Tensor, after: Tensor, histogram: Tensor) -> Tensor:
-    """Sums over each row of what changed from ``x`` to ``after`` (contiguous matrices), float64 (rows, 8).
+    """Return the sums over each row of what changed from ``x`` to ``after`` (contiguous matrices), float64 (rows, 8).
 
     Zeros, zeros made, elements lost to NaN, sum x^2, sum e^2, sum x q, sum q^2, sum |e|/|x|. Relative errors are
     counted in ``histogram`` (int64, 2**19) by the upper bits of their float32 pattern.

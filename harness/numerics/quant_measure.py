@@ -28,7 +28,7 @@ class QuantSums:
         self._histogram = torch.zeros(_BINS, dtype=torch.int64)
 
     def add(self, x: Tensor, recipe: Recipe, key: int | DrawKey = 0, per_row: bool = False) -> None:
-        """Quantizes ``x`` as :func:`harness.numerics.quantizer.quantized` does, and adds what that changed."""
+        """Quantize ``x`` as :func:`harness.numerics.quantizer.quantized` does, and add what that changed."""
         if x.numel() == 0:
             return
         matrix = x.detach().reshape(-1, x.shape[-1]) if x.ndim else x.detach().reshape(1, 1)
@@ -87,7 +87,7 @@ class QuantSums:
         self._histogram += torch.bincount(relative.view(torch.int32) >> _DROPPED_BITS, minlength=_BINS).cpu()
 
     def result(self) -> QuantError:
-        """The metrics of all that was added."""
+        """Return the metrics of all that was added."""
         finite = self._elements - self._spoiled
         nonzero = finite - self._zeros
         norm = math.sqrt(self._signal) * math.sqrt(self._energy)
@@ -114,7 +114,7 @@ class QuantSums:
 
 
 def measure_quantization(x: Tensor, recipe: Recipe, key: int = 0, per_row: bool = False) -> QuantError:
-    """The metrics of one tensor; see :mod:`harness.quant_error` for their definitions."""
+    """Return the metrics of one tensor; see :mod:`harness.quant_error` for their definitions."""
     sums = QuantSums()
     sums.add(x, recipe, key, per_row)
     return sums.result()

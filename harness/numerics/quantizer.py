@@ -30,7 +30,7 @@ def fake_quantize(
     key: int | DrawKey = 0,
     saturation_mask: bool = False,
 ) -> Tensor:
-    """``x`` rounded to the number format ``fmt`` and back: same shape, dtype and device, in ``out`` if given.
+    """Return ``x`` rounded to the number format ``fmt`` and back: same shape, dtype and device, in ``out`` if given.
 
     ``x`` is float32, bfloat16, float16 or float64 with any number of dimensions, the last of which is the contraction
     dimension: blocks run along it and never straddle rows; what is left of a row is a block of its own. Pass the
@@ -68,7 +68,7 @@ def fake_quantize(
 def quantized(
     x: Tensor, recipe: Recipe, key: int | DrawKey = 0, out: Tensor | None = None, per_row: bool = False
 ) -> Tensor:
-    """:func:`fake_quantize` without gradients; ``out`` is contiguous.
+    """Return :func:`fake_quantize` without gradients; ``out`` is contiguous.
 
     ``per_row`` gives every row a tensor scale of its own, so that no row depends on what else is in the batch.
     """
@@ -102,14 +102,15 @@ def _outer(matrix: Tensor, fmt: Format, per_row: bool, maxima: _Maxima) -> Tenso
 
 
 def row_maxima(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`harness.numerics.blocks.largest_of_rows`, a chunk at a time."""
+    """Return :func:`harness.numerics.blocks.largest_of_rows`, a chunk at a time."""
     found = [largest_of_rows(matrix[rows]) for rows in chunks(matrix, 1)]
     largest, bad = zip(*found, strict=True)
     return torch.cat(largest), torch.cat(bad)
 
 
 def chunks(matrix: Tensor, height: int) -> list[slice]:
-    """Rows that are handled together: whole tiles of ``height``; all of them under a compiler, which fuses the code."""
+    """Return rows that are handled together: whole tiles of ``height``; all of them under a compiler, which fuses the
+    code."""
     if torch.compiler.is_compiling():
         return [slice(0, matrix.shape[0])]
     chunk = EAGER_CHUNK.get(matrix.device.type, EAGER_CHUNK_ELSEWHERE)
@@ -118,7 +119,7 @@ def chunks(matrix: Tensor, height: int) -> list[slice]:
 
 
 def draw_key(key: int | DrawKey, matrix: Tensor) -> DrawKey:
-    """The keys of the elements of ``matrix`` for stochastic rounding, from a number."""
+    """Return the keys of the elements of ``matrix`` for stochastic rounding, from a number."""
     if isinstance(key, DrawKey):
         return key
     labels = "fake_quantize", "fake_quantize columns"
@@ -161,7 +162,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def saturated(x: Tensor, recipe: Recipe) -> Tensor:
-    """Bool, the shape of ``x``: where the element exceeds the largest value of its block before rounding."""
+    """Return bool, the shape of ``x``: where the element exceeds the largest value of its block before rounding."""
     if x.numel() == 0:
         return torch.zeros_like(x, dtype=torch.bool)
     matrix = x.detach().reshape(-1, x.shape[-1]) if x.ndim else x.detach().reshape(1, 1)

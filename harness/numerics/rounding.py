@@ -12,7 +12,7 @@ _EXPONENT = {torch.float32: (torch.int32, 0x7F800000), torch.float64: (torch.int
 
 
 def round_to(y: Tensor, element: Element, rounding: str = "nearest_even", key: DrawKey | None = None) -> Tensor:
-    """``y`` (float32 or float64) rounded to the values of ``element``; saturates at its largest one.
+    """Return ``y`` (float32 or float64) rounded to the values of ``element``; saturates at its largest one.
 
     Clipped first, then rounded: nearest even, toward zero, or stochastically (up with the probability of the distance
     to the lower neighbour in units of the step, in multiples of 2**-24; unbiased for what is not clipped). Only
@@ -34,12 +34,13 @@ def round_to(y: Tensor, element: Element, rounding: str = "nearest_even", key: D
 
 
 def spacing(magnitude: Tensor, element: Element) -> Tensor:
-    """The distance of neighbouring values of ``element`` in the binade of ``magnitude`` (>= 0, at most the largest)."""
+    """Return the distance of neighbouring values of ``element`` in the binade of ``magnitude`` (>= 0, at most the
+    largest)."""
     integer, mask = _EXPONENT[magnitude.dtype]
     binade = (magnitude.view(integer) & mask).view(magnitude.dtype)
     return binade.clamp_(min=2.0**element.smallest_exponent).mul_(2.0**-element.mantissa_bits)
 
 
 def uniform(key: DrawKey) -> Tensor:
-    """Uniform draws in [0, 1), multiples of 2**-24, float32, one for each pair of keys."""
+    """Return uniform draws in [0, 1), multiples of 2**-24, float32, one for each pair of keys."""
     return ((bits(key.rows, key.columns) >> 8) & 0xFFFFFF).float() * 2.0**-24

@@ -7,17 +7,18 @@ from torch import Tensor
 
 
 def widened(x: Tensor) -> Tensor:
-    """``x`` in the precision to compute in: float64 where it is that, else float32. The values are the same."""
+    """Return ``x`` in the precision to compute in: float64 where it is that, else float32. The values are the same."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def largest_magnitude(y: Tensor) -> Tensor:
-    """max |row| in the dtype of ``y``, shape (..., 1); 0 for a row without a finite element."""
+    """Return max |row| in the dtype of ``y``, shape (..., 1); 0 for a row without a finite element."""
     return torch.where(torch.isfinite(y), y.abs(), 0.0).amax(-1, keepdim=True)
 
 
 def spread(y: Tensor) -> Tensor:
-    """Population standard deviation in the unit and dtype of ``y``, shape (..., 1); NaN without a finite element.
+    """Return the population standard deviation in the unit and dtype of ``y``, shape (..., 1); NaN without a finite
+    element.
 
     Summed in float64 over contiguous rows, then rounded to float32 if that is what ``y`` is, so that the order of
     summation (which depends on batch, strides and device) does not show. Float64 rows beyond 1e154 give infinity.

@@ -49,7 +49,7 @@ _GPUS = ("cuda", "xpu")  # ROCm calls itself cuda
 
 
 def perturb_rows(y: Tensor, rows: Keys, columns: Keys, scale: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """``(y', sums)``: ``y + y * (scale * z)`` with z drawn from the keys, and what that changed in each row.
+    """Return ``(y', sums)``: ``y + y * (scale * z)`` with z drawn from the keys, and what that changed in each row.
 
     ``y`` is (R, C) of one of :data:`DTYPES`, not modified (and copied if not contiguous); ``rows`` and ``columns``
     hold R and C int32 keys and ``real`` R bools, False for padding, which is perturbed too but not measured; each of
@@ -89,7 +89,7 @@ def perturb_rows(y: Tensor, rows: Keys, columns: Keys, scale: Tensor, real: Tens
 
 
 def layout(count: int, width: int, element_size: int) -> tuple[int, int, int, int]:
-    """(warps of a program, elements of a tile, tiles of a program, programs of a row) for ``count`` rows.
+    """Return (warps of a program, elements of a tile, tiles of a program, programs of a row) for ``count`` rows.
 
     Narrow rows get fewer warps: a tile that reaches beyond the row is wasted arithmetic.
     """
@@ -104,7 +104,7 @@ def layout(count: int, width: int, element_size: int) -> tuple[int, int, int, in
 
 @functools.cache
 def available(device: torch.device) -> bool:
-    """Whether :func:`perturb_rows` works on ``device`` and gives the bits of the CPU there; never raises.
+    """Return whether :func:`perturb_rows` works on ``device`` and gives the bits of the CPU there; never raises.
 
     True on a GPU that triton supports. On the CPU only in Triton's interpreter (``TRITON_INTERPRET=1`` before triton
     is imported), and only where that rounds to bfloat16 as processors do, which it does not by itself. The first call

@@ -24,7 +24,7 @@ _UNIT = tl.constexpr(keyed_random.UNIT)
 
 @triton.jit
 def draw(rows_low: tl.tensor, rows_high: tl.tensor, low: tl.tensor, high: tl.tensor, DOT: tl.constexpr) -> tl.tensor:
-    """``keyed_random.normals`` of uint32 keys (whose shifts are logical), float32.
+    """Return ``keyed_random.normals`` of uint32 keys (whose shifts are logical), float32.
 
     ``DOT`` adds up the bytes with NVIDIA's dot product of bytes: the same integer in one instruction instead of eight.
     """
@@ -65,7 +65,7 @@ def perturb_tiles(  # noqa: PLR0913, PLR0917
     TILE: tl.constexpr,
     DOT: tl.constexpr,
 ) -> None:
-    """Program (r, b) perturbs the b-th ``steps`` tiles of row r and stores their six sums at ``sums[r, b]``."""
+    """Perturb in program (r, b) the b-th ``steps`` tiles of row r and store their six sums at ``sums[r, b]``."""
     row, block = tl.program_id(0), tl.program_id(1)
     start_of_row = row.to(tl.int64) * columns
     rows_low = tl.load(row_low + row).to(tl.uint32, bitcast=True)

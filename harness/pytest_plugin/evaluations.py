@@ -31,12 +31,12 @@ IGNORE_ALL = "# Made by the robustness harness: stored runs, to be made again at
 
 
 def named_baseline(given: Mapping[str, Any]) -> Baseline | None:
-    """The baseline that was named, None where none was."""
+    """Return the baseline that was named, None where none was."""
     return None if given["baseline"] is None else load_named(given["baselines_dir"], given["baseline"])
 
 
 def spec_of(given: Mapping[str, Any], baseline: Baseline | None) -> EvalSpec:
-    """The baseline's specification, or the default one, with what is given in place of its own."""
+    """Return the baseline's specification, or the default one, with what is given in place of its own."""
     base = EvalSpec("arith") if baseline is None or baseline.spec is None else EvalSpec.from_json(dict(baseline.spec))
     changes: dict[str, Any] = {name: given[name] for name in SPEC_FIELDS if given[name] is not None}
     noise = base.noise
@@ -53,7 +53,7 @@ def spec_of(given: Mapping[str, Any], baseline: Baseline | None) -> EvalSpec:
 
 
 def levels_of(given: Mapping[str, Any]) -> tuple[float, ...]:
-    """The levels that are evaluated, ascending. Raises :class:`HarnessError`."""
+    """Return the levels that are evaluated, ascending. Raises :class:`HarnessError`."""
     baseline = named_baseline(given)
     if given["noise_levels"] is None and baseline is not None and baseline.spec is None:
         return tuple(sorted(baseline.arm.outcomes))
@@ -78,7 +78,7 @@ class Evaluations:
         return spec_of(self.given, self.baseline)
 
     def run(self, plan: EarlyPlan | None = None, held: Baseline | None = None) -> Run:
-        """The stored run: the one named, one of an earlier or parallel test, or evaluated now.
+        """Return the stored run: the one named, one of an earlier or parallel test, or evaluated now.
 
         With ``plan`` it stops as soon as its gate against ``held`` is decided.
         """
@@ -117,7 +117,7 @@ class Evaluations:
             return work()
 
     def gate(self, policy: GatePolicy) -> tuple[Run, GateResult]:
-        """The run and its verdict against the baseline, restricted to what was asked of the run."""
+        """Return the run and its verdict against the baseline, restricted to what was asked of the run."""
         if self.baseline is None:
             raise HarnessError("robustness.gate without a baseline", "no evidence, no verdict", _BASELINE)
         held = self.baseline
@@ -136,7 +136,7 @@ _BASELINE = "give --robustness-baseline=NAME"
 
 
 def policy_of(given: Mapping[str, Any]) -> GatePolicy:
-    """The rules: of the policy file, or of the options. Raises :class:`HarnessError`."""
+    """Return the rules: of the policy file, or of the options. Raises :class:`HarnessError`."""
     return policy_given(given, ("min_retention", "across", "early_stop"))
 
 
@@ -145,7 +145,7 @@ def _is_whole(run: Run, plan: EarlyPlan | None, held: Baseline | None) -> bool:
 
 
 def private_folder(folder: Path) -> Path:
-    """``folder``, made, with a ``.gitignore`` that keeps all of it out of git."""
+    """Return ``folder``, made, with a ``.gitignore`` that keeps all of it out of git."""
     folder.mkdir(parents=True, exist_ok=True)
     ignore = folder / ".gitignore"
     if not ignore.exists():
@@ -154,7 +154,7 @@ def private_folder(folder: Path) -> Path:
 
 
 def restricted(arm: Arm, run: Run) -> Arm:
-    """``arm`` without the levels, items and seeds that ``run`` was not asked for: choosing fewer is no gap."""
+    """Return ``arm`` without the levels, items and seeds that ``run`` was not asked for: choosing fewer is no gap."""
     identity = run.manifest["identity"]
     items, levels = set(identity["items"]), set(identity["levels"])
     kept = {

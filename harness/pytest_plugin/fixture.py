@@ -54,7 +54,7 @@ class Comparison:
         return self.found.difference
 
     def drop_at_most(self, limit: float) -> bool:
-        """True where the drop is shown to be below ``limit`` (fraction); else fails the test with the verdict
+        """Return True where the drop is shown to be below ``limit`` (fraction); else fails the test with the verdict
         FAIL, INCONCLUSIVE or INVALID and its reasons."""
         self.judged = True
         with _one_line():
@@ -141,7 +141,7 @@ class Robustness:
             return self._evaluations.run()
 
     def compare(self, level: float, against: str | float = "clean") -> Comparison:
-        """``level`` against ``"clean"`` or another level of the same checkpoint, paired by item (fractions).
+        """Return ``level`` against ``"clean"`` or another level of the same checkpoint, paired by item (fractions).
 
         It has to be judged: a test that leaves it without a verdict fails.
         """
@@ -152,7 +152,7 @@ class Robustness:
         return found
 
     def gate(self, level: float, margin: float | None = None) -> bool:
-        """True where ``level`` PASSes against the baseline; else fails the test with verdict and reasons."""
+        """Return True where ``level`` PASSes against the baseline; else fails the test with verdict and reasons."""
         with _one_line():
             evaluations = self._evaluations if margin is None else self._with(margin=margin)
             policy = policy_of(evaluations.given)
@@ -193,7 +193,7 @@ class Robustness:
         return _Note(self._properties, {**common, "notes": list(certificate.notes if notes is None else notes)})
 
     def accuracy(self, level: float) -> Interval:
-        """Accuracy at ``level`` (fraction) with its one-sided 95 % bounds."""
+        """Return accuracy at ``level`` (fraction) with its one-sided 95 % bounds."""
         from harness.gates.pairing import pair
         from harness.gates.requirements import accuracy
 

@@ -15,12 +15,12 @@ TAKEN = pytest.StashKey[tuple[str, ...]]()
 
 
 def long_name(option: GateOption) -> str:
-    """``--robustness-NAME``."""
+    """Return ``--robustness-NAME``."""
     return f"--robustness-{option.name}"
 
 
 def short_name(option: GateOption) -> str | None:
-    """``--NAME``, None for options that pytest has alone."""
+    """Return ``--NAME``, None for options that pytest has alone."""
     return None if option.session else f"--{option.name}"
 
 

@@ -23,13 +23,13 @@ _CALL_ENDED_WELL = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of ``harness gate`` as ``--robustness-NAME``."""
+    """Add the options of ``harness gate`` as ``--robustness-NAME``."""
     add_options(parser)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Iterator[None]:
-    """Refuses a path that pytest took for a folder of tests; adds the short options after every other plugin's."""
+    """Refuse a path that pytest took for a folder of tests; add the short options after every other plugin's."""
     check_rootdir(early_config)
     yield
     if early_config.getini(SHORT_OPTIONS):
@@ -38,7 +38,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker, reads the project's defaults and collects what the tests find."""
+    """Register the marker, read the project's defaults and collect what the tests find."""
     config.addinivalue_line("markers", "robustness(task, items, noise_levels, ...): what the fixture evaluates")
     config.stash[SETTINGS] = read_settings(config)
     if not is_worker(config):
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Says which short options belong to somebody else."""
+    """Say which short options belong to somebody else."""
     return [f"robustness: {name} is another plugin's here; ours is --robustness-{name[2:]}" for name in _taken(config)]
 
 
@@ -57,12 +57,12 @@ def _taken(config: pytest.Config) -> tuple[str, ...]:
 
 
 def is_worker(config: pytest.Config) -> bool:
-    """Whether this is a worker process of pytest-xdist."""
+    """Return whether this is a worker process of pytest-xdist."""
     return hasattr(config, "workerinput")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per level of the gate: the levels of ``--robustness-noise-levels``, else the baseline's.
+    """Make one test per level of the gate: the levels of ``--robustness-noise-levels``, else the baseline's.
 
     A test that gives its own levels keeps them.
     """
@@ -82,7 +82,7 @@ def _levels(config: pytest.Config) -> tuple[float, ...]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuses markers with positional or unknown arguments; a worker of xdist leaves that to the fixture."""
+    """Refuse markers with positional or unknown arguments; a worker of xdist leaves that to the fixture."""
     if is_worker(config):
         return
     try:
@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fails a test whose marker is refused, where nobody could stop the run before it."""
+    """Fail a test whose marker is refused, where nobody could stop the run before it."""
     if item.get_closest_marker(TABLE) is None:
         return
     try:
@@ -104,14 +104,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Keeps whether the test itself ended well: only then does a comparison without a verdict matter."""
+    """Keep whether the test itself ended well: only then does a comparison without a verdict matter."""
     if call.when == "call" and FIXTURE in getattr(item, "fixturenames", ()):
         item.stash[_CALL_ENDED_WELL] = call.excinfo is None
 
 
 @pytest.fixture
 def robustness(request: pytest.FixtureRequest) -> Iterator[Robustness]:
-    """The evaluated checkpoint: ``compare(level)``, ``gate(level)``, ``accuracy(level)``, ``run``.
+    """Yield the evaluated checkpoint: ``compare(level)``, ``gate(level)``, ``accuracy(level)``, ``run``.
 
     The evaluation runs once per specification and is shared by all tests, workers and later runs.
     """

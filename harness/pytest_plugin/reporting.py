@@ -29,14 +29,14 @@ class Reporting:
         self._written: Path | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """The rows of one test. Properties come again with every phase: the call's are all."""
+        """Take the rows of one test. Properties come again with every phase: the call's are all."""
         if report.when == "call":
             found = [value for name, value in report.user_properties if name == PROPERTY]
             self._rows += [{"test": report.nodeid, **json.loads(str(value))} for value in found]
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Writes the report folder, also where nothing was judged: that too is to be seen."""
+        """Write the report folder, also where nothing was judged: that too is to be seen."""
         folder = self._settings.given()["report"]
         if folder is None or session.config.getoption("collectonly", False):
             return
@@ -44,7 +44,7 @@ class Reporting:
         write_folder(self._written, self._rows)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """One line per judged level."""
+        """Write one line per judged level."""
         if not self._rows and self._written is None:
             return
         terminalreporter.section(NAME)

@@ -12,7 +12,7 @@ HEADER = ("level", "verdict", "n", "difference pp", "limit pp", "against", "cert
 
 
 def points(row: Mapping[str, Any]) -> str:
-    """``level 5 %: -6.0 [-9.1, -3.2] pp against clean, limit -3 pp, n 200``."""
+    """Return ``level 5 %: -6.0 [-9.1, -3.2] pp against clean, limit -3 pp, n 200``."""
     return (
         f"level {100 * row['level']:g} %: {difference(row)} pp against {row['against']},"
         f" limit -{100 * row['limit']:g} pp, n {row['n']}"
@@ -20,7 +20,7 @@ def points(row: Mapping[str, Any]) -> str:
 
 
 def difference(row: Mapping[str, Any]) -> str:
-    """``-6.0 [-9.1, -3.2]`` in points; a dash where undefined."""
+    """Return ``-6.0 [-9.1, -3.2]`` in points; a dash where undefined."""
     found = row["difference"]
     return "-" if found is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[n] for n in _BOUNDS))
 
@@ -29,12 +29,12 @@ _BOUNDS = ("estimate", "low", "high")
 
 
 def ordered(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """By run, what it is held against, and level."""
+    """Return the comparisons by run, what it is held against, and level."""
     return sorted(rows, key=lambda row: (row["run"], row["against"], row["level"]))
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The row under :data:`HEADER`."""
+    """Return the row under :data:`HEADER`."""
     return (
         f"{100 * row['level']:g} %",
         row["verdict"],
@@ -47,12 +47,12 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What certificates and gates want said first, each once, with the run."""
+    """Return what certificates and gates want said first, each once, with the run."""
     return list(dict.fromkeys(f"{row['run']}: {note}" for row in ordered(rows) for note in row["notes"]))
 
 
 def terminal_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The notes, and a table as wide as its cells."""
+    """Return the notes, and a table as wide as its cells."""
     table = [HEADER, *(cells(row) for row in ordered(rows))]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]

@@ -37,7 +37,7 @@ class Settings:
     table: Mapping[str, Any]
 
     def given(self, marker: Mapping[str, Any] | None = None, **call: Any) -> Given:
-        """Every row's value by key, None where nobody gives one and nothing is built in.
+        """Return every row's value by key, None where nobody gives one and nothing is built in.
 
         ``call`` is what the test itself says, and comes first. A policy file replaces the rules of what comes after it.
         Raises :class:`HarnessError` for values of another kind.
@@ -82,7 +82,8 @@ class Settings:
 
 
 def read_settings(config: pytest.Config) -> Settings:
-    """The settings of this run. Raises a usage error for unknown keys, with the nearest name, and unreadable files."""
+    """Return the settings of this run. Raises a usage error for unknown keys, with the nearest name, and unreadable
+    files."""
     known = {PREFIX + key for key in names(in_pytest())} | {SHORT_OPTIONS}
     try:
         for key in _ini_keys(config):
@@ -97,7 +98,7 @@ def read_settings(config: pytest.Config) -> Settings:
 
 
 def marker_of(item: pytest.Item) -> dict[str, Any]:
-    """The arguments of the item's ``robustness`` markers, the closest first.
+    """Return the arguments of the item's ``robustness`` markers, the closest first.
 
     Raises :class:`HarnessError` for positional arguments, unknown keywords and values of another kind.
     """

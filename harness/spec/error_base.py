@@ -52,7 +52,8 @@ class ErrorModel:
         return value
 
     def at(self, level: float) -> ErrorModel:
-        """The same model at the strength ``level``. A model without a strength field is on at any level above 0."""
+        """Return the same model at the strength ``level``. A model without a strength field is on at any level above
+        0."""
         if self.strength is None:
             return self
         return dataclasses.replace(self, **{self.strength: level})
@@ -63,7 +64,7 @@ class ErrorModel:
         return self if self.strength is None else dataclasses.replace(self, **{self.strength: None})
 
     def expected_relative_rms(self, level: float) -> float | None:
-        """RMS of (y' - y) / y to expect at ``level`` (fraction), None where it depends on the data."""
+        """Return the RMS of (y' - y) / y to expect at ``level`` (fraction), None where it depends on the data."""
         return level if self.gaussian == RELATIVE else None
 
     def expected_rms(self, level: float) -> float | None:
@@ -118,13 +119,13 @@ class ErrorModel:
 
     @classmethod
     def example(cls, field: str) -> str:
-        """A specification that sets the number ``field``: ``spike(0.05, magnitude=1)``."""
+        """Return a specification that sets the number ``field``: ``spike(0.05, magnitude=1)``."""
         words = [] if cls.strength is None else ["0.05"]
         return f"{cls.name}({', '.join(words if field == cls.strength else [*words, f'{field}=1'])})"
 
 
 def _finite(value: object) -> float | None:
-    """``value`` as a float, None for what is no finite number; -0.0 becomes 0.0, which prints alike."""
+    """``value`` as a float, None for what is not a finite number; -0.0 becomes 0.0, which prints alike."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -111,7 +111,7 @@ class RelativeBias(ErrorModel):
         self._number("scale", 0, math.inf, "a scale is a finite fraction >= 0")
 
     def expected_relative_rms(self, level: float) -> float | None:
-        """``level``."""
+        """Return ``level``."""
         return level
 
 
@@ -332,7 +332,7 @@ ERROR_MODELS: Mapping[str, type[ErrorModel]] = MappingProxyType({model.name: mod
 
 
 def make_error(name: str, given: Mapping[str, Any]) -> ErrorModel:
-    """The error model ``name`` with the fields ``given``.
+    """Return the error model ``name`` with the fields ``given``.
 
     Raises :class:`NoiseSpecError` for an unknown name or field and for a value that the model refuses.
     """

@@ -97,29 +97,29 @@ class EvalSpec:
             )
 
     def seeds_at(self, level: float) -> tuple[int, ...]:
-        """The noise seeds run at ``level``: one where there is no noise, else 0..noise_seeds-1."""
+        """Return the noise seeds run at ``level``: one where there is no noise, else 0..noise_seeds-1."""
         return (0,) if level == 0 else tuple(range(self.noise_seeds))
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary, the noise as its one line."""
+        """Return a plain dictionary, the noise as its one line."""
         quantization = [str(spec) for spec in self.quantization]
         return asdict(self) | {"noise": str(self.noise), "levels": list(self.levels), "quantization": quantization}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EvalSpec:
-        """The inverse of :meth:`to_json`."""
+        """Return the inverse of :meth:`to_json`."""
         quantization = tuple(parse_noise(line) for line in data.get("quantization", ()))
         read = {"noise": parse_noise(data["noise"]), "levels": tuple(data["levels"]), "quantization": quantization}
         return cls(**{**data, **read})
 
 
 def default_levels(error: ErrorModel) -> tuple[float, ...]:
-    """The levels where none are given: 0, 5 and 10 %, or off and on for a model without a strength."""
+    """Return the levels where none are given: 0, 5 and 10 %, or off and on for a model without a strength."""
     return ON_OFF if error.strength is None else DEFAULT_LEVELS
 
 
 def check_levels(levels: Iterable[float], error: ErrorModel | None = None) -> tuple[float, ...]:
-    """The levels, sorted; none twice, 0 among them (the clean reference).
+    """Return the levels, sorted; none twice, 0 among them (the clean reference).
 
     Each is a fraction in [0, 1); for an ``error`` whose strength is in the unit of the perturbed value any finite
     number >= 0; for one without a strength they are 0 and 1, off and on. Raises :class:`HarnessError`.
@@ -148,7 +148,7 @@ def check_levels(levels: Iterable[float], error: ErrorModel | None = None) -> tu
 
 
 def parse_levels(text: str, error: ErrorModel | None = None) -> tuple[float, ...]:
-    """``"0,0.05,0.10"`` -> the levels, by the rules of :func:`check_levels`. Raises :class:`HarnessError`."""
+    """Return ``"0,0.05,0.10"`` -> the levels, by the rules of :func:`check_levels`. Raises :class:`HarnessError`."""
     try:
         return check_levels((float(part) for part in text.split(",")), error)
     except ValueError:

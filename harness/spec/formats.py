@@ -97,7 +97,7 @@ class Format:
         return self.element.bits + (shared / size if size else 0.0)
 
     def full_name(self, scale_rule: str | None = None) -> str:
-        """The name with its scale rule: ``mxfp4 (scale rule floor)``; the name alone where there is none."""
+        """Return the name with its scale rule: ``mxfp4 (scale rule floor)``; the name alone where there is none."""
         return f"{self.name} (scale rule {scale_rule or SCALE_RULES[0]})" if self.has_scale_rule else self.name
 
 
@@ -148,7 +148,7 @@ ALIASES: Mapping[str, str] = MappingProxyType({"mxfp6": "mxfp6_e2m3", "mxfp8": "
 
 
 def find_format(name: str) -> Format:
-    """The row ``name`` or the one that it is an alias of. Raises ValueError with the nearest known name."""
+    """Return the row ``name`` or the one that it is an alias of. Raises ValueError with the nearest known name."""
     if name == "e8m0":
         raise ValueError("format 'e8m0'; it holds scales, not values; the MX formats use it: mxfp4, mxfp8, ...")
     known = FORMATS.get(ALIASES.get(name, name))
@@ -158,7 +158,7 @@ def find_format(name: str) -> Format:
 
 
 def find_scale_rule(chosen: Format, scale_rule: str | None) -> str | None:
-    """The scale rule that ``chosen`` is used with: floor where none is given, None for formats without a rule.
+    """Return the scale rule that ``chosen`` is used with: floor where none is given, None for formats without a rule.
 
     Raises ValueError for an unknown rule, and for one other than floor (the default) where there is none to choose.
     """
@@ -181,7 +181,7 @@ class Recipe:
 
     @classmethod
     def of(cls, fmt: str | Format, scale_rule: str | None = None, rounding: str = ROUNDINGS[0]) -> Recipe:
-        """Checks the names. Raises ValueError for an unknown one and for a scale rule that the format does not have."""
+        """Check the names. Raises ValueError for an unknown one and for a scale rule that the format does not have."""
         chosen = fmt if isinstance(fmt, Format) else find_format(fmt)
         if rounding not in ROUNDINGS:
             raise ValueError(f"unknown rounding {rounding!r}; {nearest(str(rounding), ROUNDINGS)}")

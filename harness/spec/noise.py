@@ -169,7 +169,8 @@ class NoiseSpec:
         return replace(self, error=self.error.without_level)
 
     def at_level(self, level: float) -> NoiseSpec:
-        """The same specification with the error model's strength set (its unit; a fraction for relative models)."""
+        """Return the same specification with the error model's strength set (its unit; a fraction for relative
+        models)."""
         return replace(self, error=self.error.at(level))
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ _NUMBERS = ((int, "an integer"), (float, "a number"))
 
 
 def parse_noise(text: str) -> NoiseSpec:
-    """The specification written as ``relative_gaussian(0.05) @ op:linear,matmul key:item``; inverse of ``str``.
+    """Return the specification written as ``relative_gaussian(0.05) @ op:linear,matmul key:item``; inverse of ``str``.
 
     Arguments of the error model are positional, in the order of its fields, or ``name=value``. Raises
     :class:`NoiseSpecError`.
@@ -47,7 +47,7 @@ def parse_noise(text: str) -> NoiseSpec:
 
 
 def parse_noises(text: str) -> tuple[NoiseSpec, ...]:
-    """The specifications of ``text``, separated by ``;``, none of them empty or given twice.
+    """Return the specifications of ``text``, separated by ``;``, none of them empty or given twice.
 
     Raises :class:`NoiseSpecError`.
     """
@@ -58,7 +58,7 @@ def parse_noises(text: str) -> tuple[NoiseSpec, ...]:
 
 
 def spec_of(error: ErrorModel, given: Mapping[str, Any]) -> NoiseSpec:
-    """The specification of ``error`` and known selectors; a value of several is comma-separated text or a list.
+    """Return the specification of ``error`` and known selectors; a value of several is comma-separated text or a list.
 
     Raises :class:`NoiseSpecError`.
     """
@@ -70,7 +70,7 @@ def spec_of(error: ErrorModel, given: Mapping[str, Any]) -> NoiseSpec:
 
 
 def distinct(specs: Iterable[NoiseSpec]) -> tuple[NoiseSpec, ...]:
-    """``specs``; raises :class:`NoiseSpecError` where one is given twice."""
+    """Return ``specs``; raises :class:`NoiseSpecError` where one is given twice."""
     found: list[NoiseSpec] = []
     for spec in specs:
         if spec in found:

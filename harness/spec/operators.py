@@ -173,5 +173,5 @@ Expected for Qwen2.5-1.5B: 57 norms; 57 + 28 MLP blocks = 85; 197 linears (196 w
 
 
 def selected(names: tuple[str, ...]) -> frozenset[str]:
-    """The canonical operators that ``names`` stand for."""
+    """Return the canonical operators that ``names`` stand for."""
     return frozenset(name for given in names for name in (given, *OPS[given].selects))

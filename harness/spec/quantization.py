@@ -22,14 +22,15 @@ NONE = "none"
 
 
 def quantization(part: str, fmt: str, scale_rule: str | None = None, rounding: str = "nearest_even") -> NoiseSpec:
-    """All linears with ``part`` (weights or activations) in the format ``fmt``; heads, routers and adapters stay."""
+    """Return all linears with ``part`` (weights or activations) in the format ``fmt``; heads, routers and adapters
+    stay."""
     if part not in PARTS:
         raise NoiseSpecError(f"unknown part {part!r} to quantize", nearest(part, PARTS))
     return NoiseSpec(FakeQuant(fmt, scale_rule, rounding), at=PARTS[part])
 
 
 def parse_quantization(text: str) -> tuple[NoiseSpec, ...]:
-    """The specifications of ``text``: ``PART=FORMAT[:RULE],...``, or noise specifications separated by ``;``.
+    """Return the specifications of ``text``: ``PART=FORMAT[:RULE],...``, or noise specifications separated by ``;``.
 
     Raises :class:`NoiseSpecError` for what cannot be read and for what :func:`check_quantization` refuses.
     """
@@ -46,7 +47,8 @@ def parse_quantization(text: str) -> tuple[NoiseSpec, ...]:
 
 
 def check_quantization(specs: Sequence[NoiseSpec]) -> tuple[NoiseSpec, ...]:
-    """``specs`` in the order of their text, if all quantize weights or inputs in the forward pass at all times."""
+    """Return ``specs`` in the order of their text, if all quantize weights or inputs in the forward pass at all
+    times."""
     for spec in specs:
         if spec.error.recipe is None or spec.at not in PARTS.values():
             raise NoiseSpecError(
@@ -65,5 +67,5 @@ def check_quantization(specs: Sequence[NoiseSpec]) -> tuple[NoiseSpec, ...]:
 
 
 def quantization_text(specs: Sequence[NoiseSpec]) -> str:
-    """One line for keys and reports: the specifications, or ``none``."""
+    """Return one line for keys and reports: the specifications, or ``none``."""
     return "; ".join(map(str, specs)) or NONE

@@ -29,7 +29,7 @@ MODEL = "error"
 
 
 def load_noises(path: str | Path) -> tuple[NoiseSpec, ...]:
-    """The specifications of the file ``path``, at least one, none twice.
+    """Return the specifications of the file ``path``, at least one, none twice.
 
     Raises :class:`NoiseSpecError`, which names the file and the table, for what cannot be read or is no
     specification.
@@ -54,7 +54,7 @@ def load_noises(path: str | Path) -> tuple[NoiseSpec, ...]:
 
 
 def dump_noises(specs: Iterable[NoiseSpec]) -> str:
-    """TOML text that :func:`load_noises` reads back as equal specifications.
+    """Return TOML text that :func:`load_noises` reads back as equal specifications.
 
     Raises :class:`NoiseSpecError` for none at all and for one given twice, which no file may hold.
     """

@@ -35,12 +35,12 @@ class BootstrapInterval(Interval):
     degenerate: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As for :class:`Interval`, with ``degenerate``."""
+        """Return what :class:`Interval` returns, with ``degenerate``."""
         return {**super().to_json(), "degenerate": self.degenerate}
 
 
 def private_generator(seed: int, label: str) -> np.random.Generator:
-    """A generator of its own for each (seed, label); the global state is neither read nor changed."""
+    """Return a generator of its own for each (seed, label); the global state is neither read nor changed."""
     digest = hashlib.sha256(label.encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:16], "little")])
 
@@ -48,7 +48,7 @@ def private_generator(seed: int, label: str) -> np.random.Generator:
 def bca_mean(
     differences: ArrayLike, alpha: float = 0.05, seed: int = 0, resamples: int = 10_000, label: str = ""
 ) -> BootstrapInterval:
-    """BCa bootstrap interval of the mean (fraction) over items, each bound one-sided at ``alpha``.
+    """Return the BCa bootstrap interval of the mean (fraction) over items, each bound one-sided at ``alpha``.
 
     ``differences`` is 1-D with one entry per item (items are the clusters: all seeds of one item move together).
     Equal input gives equal output, bit for bit. Values that are all equal (also one, or none: estimate NaN) have
@@ -61,7 +61,7 @@ def bca_mean(
 def percentile_mean(
     differences: ArrayLike, alpha: float = 0.05, seed: int = 0, resamples: int = 10_000, label: str = ""
 ) -> BootstrapInterval:
-    """As :func:`bca_mean` with the percentile method, which is too narrow for few items; kept to show that.
+    """Do as :func:`bca_mean` with the percentile method, which is too narrow for few items; kept to show that.
 
     Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13, as in scipy.
     """
@@ -108,7 +108,7 @@ def _counted(
 def cluster_bca(
     values: ArrayLike, clusters: ArrayLike, alpha: float, seed: int, resamples: int, label: str
 ) -> BootstrapInterval:
-    """:func:`bca_mean` that draws whole ``clusters``, see :func:`cluster_bootstrap`."""
+    """Return :func:`bca_mean` that draws whole ``clusters``, see :func:`cluster_bootstrap`."""
     return cluster_bootstrap(values, clusters, alpha, BCA, seed, resamples, label)
 
 
@@ -138,7 +138,7 @@ def _scipy_bootstrap(
 
 
 def _of(estimate: float, bounds: tuple[float, float]) -> BootstrapInterval:
-    """The interval; degenerate at the estimate where a bound is no number."""
+    """The interval; degenerate at the estimate where a bound is not a number."""
     if not all(math.isfinite(bound) for bound in bounds):
         return BootstrapInterval(estimate, estimate, estimate, degenerate=True)
     return BootstrapInterval(estimate, *bounds)
@@ -153,7 +153,8 @@ def cluster_bootstrap(
     resamples: int = 10_000,
     label: str = "clusters",
 ) -> BootstrapInterval:
-    """Bootstrap of the mean of ``values`` (rows,) that draws whole ``clusters`` (rows,): all rows of an item together.
+    """Return the bootstrap of the mean of ``values`` (rows,) that draws whole ``clusters`` (rows,): all rows of an item
+    together.
 
     Clusters may differ in size. ``method`` is :data:`BCA` or :data:`PERCENTILE`. Clusters that are all alike, one
     cluster, or none are ``degenerate``. Raises :class:`ScoreError` on NaN, unequal lengths, or another method.

@@ -51,7 +51,7 @@ class ScoreRange:
         return ScoreRange(-self.width, self.width, reach=self.width)
 
     def check(self, values: ArrayLike, name: str) -> Floats:
-        """``values`` as floats of any shape. Raises :class:`ScoreError` on NaN or a value outside the range."""
+        """Return ``values`` as floats of any shape. Raises :class:`ScoreError` on NaN or a value outside the range."""
         array = _floats(values, name)
         if not np.isfinite(array).all():
             bad = array[~np.isfinite(array)][0]
@@ -92,7 +92,7 @@ def _floats(values: ArrayLike, name: str) -> Floats:
 
 
 def vector(values: ArrayLike, name: str, limits: ScoreRange = REAL) -> Floats:
-    """``values`` as a checked vector (items,). Raises :class:`ScoreError`."""
+    """Return ``values`` as a checked vector (items,). Raises :class:`ScoreError`."""
     array = limits.check(values, name)
     if array.ndim != 1:
         raise ScoreError(f"{name} has shape {array.shape}", "one number per item is needed", "average over seeds first")
@@ -100,7 +100,7 @@ def vector(values: ArrayLike, name: str, limits: ScoreRange = REAL) -> Floats:
 
 
 def matrix(values: ArrayLike, name: str, limits: ScoreRange = REAL) -> Floats:
-    """``values`` as a checked matrix (items, seeds). Raises :class:`ScoreError`."""
+    """Return ``values`` as a checked matrix (items, seeds). Raises :class:`ScoreError`."""
     array = limits.check(values, name)
     if array.ndim != 2:
         raise ScoreError(f"{name} has shape {array.shape}", "items by seeds are needed", "give one row per item")
@@ -127,7 +127,7 @@ class ScoreTable:
 
 
 def score_table(rows: Iterable[tuple[str, int, float]], limits: ScoreRange = FRACTIONS) -> ScoreTable:
-    """The table of ``rows`` (item, seed, score); every item must have every seed once.
+    """Return the table of ``rows`` (item, seed, score); every item must have every seed once.
 
     Raises :class:`ScoreError` on an item that has a seed twice, on unequal seeds, on NaN and on a score outside
     ``limits``. Without rows the table has shape (0, 0).

@@ -21,18 +21,19 @@ def _codes(clusters: ArrayLike, rows: int) -> tuple[NDArray[np.intp], int]:
 
 
 def cluster_sums(values: Floats, clusters: ArrayLike) -> tuple[Floats, Floats]:
-    """(sum of values, number of rows) of every cluster, in ascending order of its name."""
+    """Return (sum of values, number of rows) of every cluster, in ascending order of its name."""
     codes, count = _codes(clusters, len(values))
     sums = np.bincount(codes, weights=values, minlength=count).astype(np.float64)
     return sums, np.bincount(codes, minlength=count).astype(np.float64)
 
 
 def cluster_standard_error(values: ArrayLike, clusters: ArrayLike) -> float:
-    """Standard error of the mean of ``values`` (rows,), robust to any dependence within ``clusters`` (rows,).
+    """Return the standard error of the mean of ``values`` (rows,), robust to any dependence within ``clusters``
+    (rows,).
 
     The sandwich estimator with the correction G / (G - 1) for G clusters, as statsmodels' OLS on a constant with
-    ``cov_type='cluster'``. Infinite below two clusters. Raises :class:`ScoreError` on NaN or unequal lengths.
-    Source: Liang and Zeger (1986), Biometrika 73, 13-22.
+    ``cov_type='cluster'``. Infinite below two clusters. Raises :class:`ScoreError` on NaN or unequal lengths. Source:
+    Liang and Zeger (1986), Biometrika 73, 13-22.
     """
     rows = vector(values, "values")
     centred = rows - rows.mean() if len(rows) else rows
@@ -43,7 +44,8 @@ def cluster_standard_error(values: ArrayLike, clusters: ArrayLike) -> float:
 
 
 def bounded(estimate: float, half: float, n: int, alpha: float, limits: ScoreRange) -> Interval:
-    """``estimate`` -/+ ``half``, never narrower than zero discordance among ``n`` leaves open, inside ``limits``.
+    """Return ``estimate`` -/+ ``half``, never narrower than zero discordance among ``n`` leaves open, inside
+    ``limits``.
 
     For fractions and their differences the least half-width is z^2/(n + z^2); other finite ranges scale it by the most
     that one item can change. Without a range and without spread nothing bounds the mean: infinite bounds.

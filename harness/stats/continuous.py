@@ -14,7 +14,7 @@ from harness.stats.quantiles import check_alpha, t_quantile
 
 
 def continuous_mean(values: ArrayLike, alpha: float = 0.05, limits: ScoreRange = REAL) -> Interval:
-    """Student's t interval of the mean of ``values`` (items,), one-sided ``alpha`` per bound, in score units.
+    """Return Student's t interval of the mean of ``values`` (items,), one-sided ``alpha`` per bound, in score units.
 
     ``limits`` is the range of ``values``: with one, the interval is that of :func:`harness.stats.paired_mean`;
     without one it is Student's t, and values that are all equal leave the mean unbounded. Below two items
@@ -28,21 +28,22 @@ def continuous_mean(values: ArrayLike, alpha: float = 0.05, limits: ScoreRange =
 def continuous_difference(
     first: ArrayLike, second: ArrayLike, alpha: float = 0.05, limits: ScoreRange = REAL
 ) -> Interval:
-    """:func:`continuous_mean` of first - second, item by item; ``limits`` is the range of the scores themselves."""
+    """Return :func:`continuous_mean` of first - second, item by item; ``limits`` is the range of the scores
+    themselves."""
     ours, theirs = vector(first, "first", limits), vector(second, "second", limits)
     same_items(ours, theirs)
     return continuous_mean(ours - theirs, alpha, limits.differences)
 
 
 def perplexity_ratio(first: ArrayLike, second: ArrayLike, tokens: ArrayLike, alpha: float = 0.05) -> Interval | None:
-    """Perplexity of the first arm over the second's on the same ``tokens`` (a plain number; above 1 is worse).
+    """Return the perplexity of the first arm over the second's on the same ``tokens`` (a plain number; above 1 is
+    worse).
 
     ``first`` and ``second`` (items,) are summed log-likelihoods (nats) of each item, ``tokens`` its number of scored
-    tokens, at least 1. log(ratio) = -sum(first - second) / sum(tokens) has its standard error from the items'
-    residuals and t quantiles on n - 1 degrees of freedom; the bounds are those of the logarithm, exponentiated.
-    ``None`` without items; one item, or no spread, leaves 0 to infinity.
-    Raises :class:`ScoreError` on NaN, unequal lengths, or an item without tokens.
-    Source: Cochran (1977), Sampling Techniques, section 2.11 (ratio estimator).
+    tokens, at least 1. log(ratio) = -sum(first - second) / sum(tokens) has its standard error from the items' residuals
+    and t quantiles on n - 1 degrees of freedom; the bounds are those of the logarithm, exponentiated. ``None`` without
+    items; one item, or no spread, leaves 0 to infinity. Raises :class:`ScoreError` on NaN, unequal lengths, or an item
+    without tokens. Source: Cochran (1977), Sampling Techniques, section 2.11 (ratio estimator).
     """
     check_alpha(alpha)
     ours, theirs, counts = vector(first, "first"), vector(second, "second"), vector(tokens, "tokens")

@@ -30,11 +30,11 @@ class MarginTest:
     n: int
 
     def established(self, alpha: float = 0.05) -> bool:
-        """Whether p <= ``alpha``; False without a p."""
+        """Return whether p <= ``alpha``; False without a p."""
         return self.p_value is not None and self.p_value <= alpha
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {**asdict(self), "estimate": self.estimate if math.isfinite(self.estimate) else None}
 
 
@@ -51,7 +51,7 @@ def _score_p(excess: float, variance: float, n: float) -> float:
 
 
 def non_inferiority_binary(lost: float, gained: float, n: float, margin: float) -> MarginTest:
-    """Tango's score test of "the paired difference is at most -margin" (fractions, counts of ``n`` pairs).
+    """Return Tango's score test of "the paired difference is at most -margin" (fractions, counts of ``n`` pairs).
 
     p is below alpha exactly where the lower bound of :func:`harness.stats.tango` at alpha lies above -margin.
     Raises ``ValueError`` on counts below 0. Source: Tango (1998), Statistics in Medicine 17, 891-908.
@@ -66,7 +66,7 @@ def non_inferiority_binary(lost: float, gained: float, n: float, margin: float) 
 
 
 def equivalence_binary(lost: float, gained: float, n: float, margin: float) -> MarginTest:
-    """Two one-sided Tango score tests: the paired difference lies inside -margin to margin (fractions)."""
+    """Return two one-sided Tango score tests: the paired difference lies inside -margin to margin (fractions)."""
     worse, better = non_inferiority_binary(lost, gained, n, margin), non_inferiority_binary(gained, lost, n, margin)
     p_value = None if worse.p_value is None or better.p_value is None else max(worse.p_value, better.p_value)
     return MarginTest("equivalence (two Tango score tests)", margin, worse.estimate, p_value, worse.n)
@@ -81,7 +81,7 @@ def _difference(first: Floats, second: Floats) -> float:
 
 
 def non_inferiority_paired(differences: ArrayLike, margin: float) -> MarginTest:
-    """Paired t test of "the mean difference is at most -margin", on per-item differences (score units)."""
+    """Return the paired t test of "the mean difference is at most -margin", on per-item differences (score units)."""
     _check_margin(margin)
     values = vector(differences, "differences")
     estimate = float(values.mean()) if len(values) else math.nan
@@ -90,7 +90,7 @@ def non_inferiority_paired(differences: ArrayLike, margin: float) -> MarginTest:
 
 
 def equivalence_paired(differences: ArrayLike, margin: float) -> MarginTest:
-    """Two one-sided paired t tests (TOST) on per-item differences (score units).
+    """Return two one-sided paired t tests (TOST) on per-item differences (score units).
 
     Source: Schuirmann (1987), Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680, as in statsmodels.
     """
@@ -102,7 +102,8 @@ def equivalence_paired(differences: ArrayLike, margin: float) -> MarginTest:
 
 
 def equivalence_independent(first: ArrayLike, second: ArrayLike, margin: float) -> MarginTest:
-    """Two one-sided Welch tests (TOST) of mean(first) - mean(second) inside -margin to margin, as in statsmodels."""
+    """Return two one-sided Welch tests (TOST) of mean(first) - mean(second) inside -margin to margin, as in
+    statsmodels."""
     _check_margin(margin)
     ours, theirs = vector(first, "first"), vector(second, "second")
     p_value = None

@@ -32,7 +32,7 @@ class HierarchicalInterval(Interval):
     no_claim: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As for :class:`Interval`, with the stages."""
+        """Return what :class:`Interval` returns, with the stages."""
         names = (
             *("training_seeds", "freedom", "training_variance", "noise_variance", "item_variance"),
             "no_claim",
@@ -58,7 +58,7 @@ def _variance(values: Floats, axis: int) -> Floats:
 def hierarchical_mean(
     scores: ArrayLike, alpha: float = 0.05, limits: ScoreRange = DIFFERENCES, new_items: bool = False
 ) -> HierarchicalInterval:
-    """The mean of ``scores`` (training seeds, noise seeds, items) over new training runs, ``alpha`` per bound.
+    """Return the mean of ``scores`` (training seeds, noise seeds, items) over new training runs, ``alpha`` per bound.
 
     The means of the training runs decide, by Student's t on (training seeds - 1) degrees of freedom: every stage below
     is in their spread. That holds for these items; ``new_items`` adds the spread over items, which all runs

@@ -24,7 +24,7 @@ class Interval:
     high: float
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON: a NaN or infinite number becomes ``None``."""
+        """Return a plain dictionary for strict JSON: a NaN or infinite number becomes ``None``."""
         return {
             "estimate": _json_number(self.estimate),
             "low": _json_number(self.low),

@@ -36,7 +36,7 @@ class MeanSquares:
 
 
 def mean_squares(scores: Floats) -> MeanSquares:
-    """The mean squares of ``scores`` (items, seeds), at least 2 of each."""
+    """Return the mean squares of ``scores`` (items, seeds), at least 2 of each."""
     items, seeds = scores.shape
     grand = float(scores.mean())
     rows, columns = scores.mean(axis=1) - grand, scores.mean(axis=0) - grand
@@ -59,7 +59,8 @@ class Spread:
 
     @classmethod
     def of(cls, squares: MeanSquares) -> Spread:
-        """From mean squares; a variance below 0 says that the cells hide both effects: the larger then stands alone."""
+        """Return the components from mean squares; a variance below 0 says that the cells hide both effects: the larger
+        then stands alone."""
         variance = squares.variance
         if variance <= 0:
             variance = max(squares.by_item, squares.by_seed) / (squares.items * squares.seeds)

@@ -13,7 +13,7 @@ from harness.stats.units import Units
 
 
 def mean_half_width(sd: float, n: int, alpha: float) -> float:
-    """max(t * sd / sqrt(n), z^2/(n + z^2)) with n - 1 degrees of freedom; infinite below two items.
+    """Return max(t * sd / sqrt(n), z^2/(n + z^2)) with n - 1 degrees of freedom; infinite below two items.
 
     What planning goes by: the interval itself is wider where few items make up the mean.
     """
@@ -23,7 +23,8 @@ def mean_half_width(sd: float, n: int, alpha: float) -> float:
 
 
 def bounded_mean(values: Floats, alpha: float, limits: ScoreRange, clusters: ArrayLike | None = None) -> Interval:
-    """The mean of checked ``values`` (items,) inside ``limits``; below two items, or clusters, the bounds are those."""
+    """Return the mean of checked ``values`` (items,) inside ``limits``; below two items, or clusters, the bounds are
+    those."""
     estimate = float(values.mean()) if len(values) else math.nan
     if len(values) < 2:
         return Interval(estimate, limits.low, limits.high)
@@ -34,7 +35,7 @@ def bounded_mean(values: Floats, alpha: float, limits: ScoreRange, clusters: Arr
 
 
 def paired_mean(differences: ArrayLike, alpha: float = 0.05, clusters: ArrayLike | None = None) -> Interval:
-    """Interval of the mean of per-item differences (fractions in [-1, 1]), ``alpha`` per bound.
+    """Return the interval of the mean of per-item differences (fractions in [-1, 1]), ``alpha`` per bound.
 
     ``differences`` has one entry per item: the difference of that item's means over seeds. The variance is the larger
     of the sample's, with Student's t, and the one under the tested mean, with which the bound is Tango's where every
@@ -48,13 +49,13 @@ def paired_mean(differences: ArrayLike, alpha: float = 0.05, clusters: ArrayLike
 
 
 def score_mean(scores: ArrayLike, alpha: float = 0.05, clusters: ArrayLike | None = None) -> Interval:
-    """As :func:`paired_mean`, for per-item accuracies (fractions in [0, 1]), with bounds inside [0, 1]."""
+    """Do as :func:`paired_mean`, for per-item accuracies (fractions in [0, 1]), with bounds inside [0, 1]."""
     check_alpha(alpha)
     return bounded_mean(vector(scores, "scores", FRACTIONS), alpha, FRACTIONS, clusters)
 
 
 def cluster_mean(values: ArrayLike, clusters: ArrayLike, alpha: float = 0.05, limits: ScoreRange = REAL) -> Interval:
-    """The mean of rows in clusters with t quantiles, one-sided ``alpha`` per bound.
+    """Return the mean of rows in clusters with t quantiles, one-sided ``alpha`` per bound.
 
     The degrees of freedom are the effective number of clusters, (sum of sizes)^2 / (sum of squared sizes), less one.
     With a range ``limits`` the variance is never below the one under the tested mean. Below two clusters the
@@ -67,7 +68,7 @@ def cluster_mean(values: ArrayLike, clusters: ArrayLike, alpha: float = 0.05, li
 def mean_ratio(
     noisy: ArrayLike, clean: ArrayLike, alpha: float = 0.05, clusters: ArrayLike | None = None
 ) -> Interval | None:
-    """Retention mean(noisy) / mean(clean) over the same items, ``alpha`` per bound.
+    """Return the retention mean(noisy) / mean(clean) over the same items, ``alpha`` per bound.
 
     Holds the ratios r at which mean(noisy) - r * mean(clean) = 0 is not rejected, by the test of :func:`paired_mean`.
     Both inputs are 1-D, one accuracy (fraction) per item, in the same order. Returns ``None`` where undefined: fewer

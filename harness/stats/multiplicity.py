@@ -51,7 +51,7 @@ class Family:
         return f"{FAMILIES[self.kind]} ({len(self.p_values)} hypotheses, alpha {self.alpha:g})"
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON; ``family`` names it."""
+        """Return a plain dictionary for strict JSON; ``family`` names it."""
         rows = {
             name: {"p": p, "adjusted": self.adjusted[name], "rejected": self.rejected[name]}
             for name, p in self.p_values.items()

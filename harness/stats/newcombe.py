@@ -22,11 +22,12 @@ def _correlation(n11: float, n10: float, n01: float, n00: float) -> float:
 
 
 def newcombe(n11: float, n10: float, n01: float, n00: float, alpha: float = 0.05) -> Interval:
-    """Hybrid score interval of the paired difference (n10 - n01) / n (fraction), one-sided ``alpha`` per bound.
+    """Return the hybrid score interval of the paired difference (n10 - n01) / n (fraction), one-sided ``alpha`` per
+    bound.
 
-    The first index is the judged outcome, the second the reference, as in :func:`harness.stats.ratio_score`:
-    ``n10`` pairs are gained, ``n01`` lost. No pairs give the estimate NaN and the bounds -1 and 1.
-    Raises ``ValueError`` on counts below 0. Source: Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10.
+    The first index is the judged outcome, the second the reference, as in :func:`harness.stats.ratio_score`: ``n10``
+    pairs are gained, ``n01`` lost. No pairs give the estimate NaN and the bounds -1 and 1. Raises ``ValueError`` on
+    counts below 0. Source: Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10.
     """
     check_alpha(alpha)
     n11, n10, n01, n00 = checked_counts(n11=n11, n10=n10, n01=n01, n00=n00)

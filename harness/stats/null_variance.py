@@ -31,7 +31,7 @@ _CLOSE = 1e-13
 
 
 def null_variance(distances: Floats, weights: Floats, low: ArrayLike, high: ArrayLike) -> Floats:
-    """Variance of one score if the mean distance were 0.
+    """Return the variance of one score if the mean distance were 0.
 
     ``distances`` (..., k) of the observed scores from the tested mean, ``weights`` (..., k) their shares, which add up
     to 1; ``low`` < 0 < ``high`` (...) the distances of the ends of the range. Where the mean distance is 0 it is the
@@ -47,8 +47,8 @@ def null_variance(distances: Floats, weights: Floats, low: ArrayLike, high: Arra
 
 
 def beyond_null(distances: Floats, weights: Floats, low: ArrayLike, high: ArrayLike, accepted: float) -> Floats:
-    """More than 0 exactly where the squared gap exceeds ``accepted`` times :func:`null_variance`, for a quantile z of n
-    items z^2 / n; shapes as there.
+    """Return a number that is above 0 exactly where the squared gap exceeds ``accepted`` times :func:`null_variance`,
+    for a quantile z of n items z^2 / n; shapes as there.
 
     The gap is that large where ``gap * tilt`` exceeds ``accepted``, so that it is enough to see on which side of the
     tilt ``accepted / gap`` lies.
@@ -92,8 +92,8 @@ def _tilt(distances: Floats, weights: Floats, start: Floats, most: Floats) -> Fl
 
 
 def outermost(distance: Callable[[float], float], inside: float, outside: float) -> float:
-    """The value between ``inside``, whose ``distance`` is at most 0, and ``outside`` where it becomes more than 0;
-    ``outside`` where it does not."""
+    """Return the value between ``inside``, whose ``distance`` is at most 0, and ``outside`` where it becomes more than
+    0; ``outside`` where it does not."""
     if distance(outside) <= 0:
         return outside
     if distance(inside) >= 0 or inside == outside:

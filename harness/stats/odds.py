@@ -30,12 +30,12 @@ class VerdictOdds:
     failing: float
 
     def to_json(self) -> dict[str, float]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         return asdict(self)
 
 
 def shares(discordance: float, drop: float) -> tuple[float, float]:
-    """(lost, gained): the shares of pairs that ``discordance`` and ``drop`` (fractions) stand for.
+    """Return (lost, gained): the shares of pairs that ``discordance`` and ``drop`` (fractions) stand for.
 
     Raises :class:`ScoreError` where the drop exceeds the discordance.
     """
@@ -49,7 +49,7 @@ def shares(discordance: float, drop: float) -> tuple[float, float]:
 
 
 def verdict_odds(n: int, discordance: float, margin: float, drop: float = 0.0, alpha: float = 0.05) -> VerdictOdds:
-    """Odds of the gate on one draw of ``n`` items, by Tango's interval against ``margin`` (fractions).
+    """Return the odds of the gate on one draw of ``n`` items, by Tango's interval against ``margin`` (fractions).
 
     ``discordance`` is the share of pairs whose sides differ, ``drop`` the true drop, at most ``discordance``. The
     probabilities of all tables are added up; from 10,000 discordant pairs on it is the normal approximation.
@@ -65,7 +65,7 @@ def verdict_odds(n: int, discordance: float, margin: float, drop: float = 0.0, a
 
 
 def score_statistic(lost: Floats, gained: Floats, n: int, delta: float) -> Floats:
-    """Tango's statistic of "the difference is ``delta``" for counts of any shape; infinite without variance."""
+    """Return Tango's statistic of "the difference is ``delta``" for counts of any shape; infinite without variance."""
     p, q = lost / n, gained / n
     observed = q - p
     b = -(p + q) - observed * delta + 2 * delta * delta
@@ -107,7 +107,8 @@ def _normal_odds(n: int, pair: tuple[float, float], margin: float, z: float) -> 
 
 
 def verdict_odds_mean(n: int, sd: float, margin: float, drop: float = 0.0, alpha: float = 0.05) -> VerdictOdds:
-    """Odds of the gate on per-item means over several seeds, by :func:`harness.stats.paired_mean` (fractions).
+    """Return the odds of the gate on per-item means over several seeds, by :func:`harness.stats.paired_mean`
+    (fractions).
 
     ``sd`` is the standard deviation of the per-item differences. Noncentral t; where the width that zero discordance
     leaves open decides, the normal distribution. Below two items all is inconclusive.
@@ -130,7 +131,7 @@ def verdict_odds_mean(n: int, sd: float, margin: float, drop: float = 0.0, alpha
 def items_to_pass(
     discordance: float, margin: float, drop: float = 0.0, alpha: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """About the smallest number of items at which PASS has probability ``power``; ``None`` where no number does.
+    """Return about the smallest number of items at which PASS has probability ``power``; ``None`` where no number does.
 
     Counts are discrete, so that a few more items can have slightly less power.
     """

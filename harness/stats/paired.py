@@ -29,7 +29,7 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
 
 
 def difference_variance(lost: float, gained: float, delta: float) -> float:
-    """Variance of one pair's difference if the true difference is ``delta`` (Tango 1998).
+    """Return the variance of one pair's difference if the true difference is ``delta`` (Tango 1998).
 
     ``lost`` and ``gained`` are fractions of all pairs; ``delta`` (fraction) lies in [-1, 1].
     """
@@ -39,7 +39,7 @@ def difference_variance(lost: float, gained: float, delta: float) -> float:
 
 
 def ratio_variance(both: float, gained: float, lost: float, ratio: float) -> float:
-    """Variance of one pair's ``noisy - ratio * clean`` if ``ratio`` is true (Nam and Blackwelder 2002).
+    """Return the variance of one pair's ``noisy - ratio * clean`` if ``ratio`` is true (Nam and Blackwelder 2002).
 
     ``both``, ``gained`` and ``lost`` are fractions of all pairs (or counts: the result then scales alike).
     """
@@ -49,7 +49,7 @@ def ratio_variance(both: float, gained: float, lost: float, ratio: float) -> flo
 
 
 def checked_counts(**counts: float) -> list[float]:
-    """The counts as plain floats. Raises ``ValueError`` unless each is finite and at least 0."""
+    """Return the counts as plain floats. Raises ``ValueError`` unless each is finite and at least 0."""
     for name, count in counts.items():
         if not 0 <= count < math.inf:
             raise ValueError(f"{name}={count!r}; a count must be finite and at least 0")

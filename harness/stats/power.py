@@ -15,7 +15,7 @@ _SAME = 1e-12
 
 
 def minimum_detectable_effect(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest true drop (fraction) that is told from 0 with probability ``power``.
+    """Return the smallest true drop (fraction) that is told from 0 with probability ``power``.
 
     ``sd`` is the standard deviation of the per-item differences (fraction), ``n`` the number of items. It is
     the half-width max(t * sd / sqrt(n), z^2/(n + z^2)) plus the normal quantile of ``power`` times sd / sqrt(n),
@@ -40,7 +40,7 @@ def _items(variance: float, gap: float, alpha: float) -> int | None:
 
 
 def items_needed_paired(lost: float, gained: float, n: float, margin: float, alpha: float = 0.05) -> int | None:
-    """The smallest number of items at which Tango's interval would exclude ``-margin`` (fraction).
+    """Return the smallest number of items at which Tango's interval would exclude ``-margin`` (fraction).
 
     The proportions of lost and gained pairs (counts of ``n`` pairs) are held; the score statistic then grows
     with the root of the number of items, so the answer is exact for the scaled table. ``None`` where the
@@ -55,7 +55,7 @@ def items_needed_paired(lost: float, gained: float, n: float, margin: float, alp
 def items_needed_ratio(
     n11: float, n10: float, n01: float, n00: float, minimum: float, alpha: float = 0.05
 ) -> int | None:
-    """As :func:`items_needed_paired`, for the paired ratio of :func:`ratio_score` against ``minimum``."""
+    """Do as :func:`items_needed_paired`, for the paired ratio of :func:`ratio_score` against ``minimum``."""
     n = n11 + n10 + n01 + n00
     if n <= 0:
         return None
@@ -64,7 +64,7 @@ def items_needed_ratio(
 
 
 def items_needed_mean(estimate: float, sd: float, margin: float, alpha: float = 0.05) -> int | None:
-    """The smallest number of items at which the interval of a mean would exclude ``-margin`` (fractions).
+    """Return the smallest number of items at which the interval of a mean would exclude ``-margin`` (fractions).
 
     ``estimate`` and ``sd`` (with n - 1) of the per-item values are held; the half-width is that of
     :func:`paired_mean`. ``None`` where the estimate is -margin or more than :data:`MAX_ITEMS` would be needed.

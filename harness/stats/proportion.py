@@ -11,7 +11,7 @@ from harness.stats.quantiles import check_alpha
 
 
 def wilson(successes: float, n: float, alpha: float = 0.05) -> Interval:
-    """Wilson's score interval of ``successes / n`` (fraction), each bound one-sided at ``alpha``.
+    """Return Wilson's score interval of ``successes / n`` (fraction), each bound one-sided at ``alpha``.
 
     ``n`` = 0 gives the estimate NaN and the bounds 0 and 1. Raises ``ValueError`` unless
     0 <= successes <= n and 0 < alpha < 0.5. Source: Wilson (1927), as in statsmodels.

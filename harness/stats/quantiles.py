@@ -16,18 +16,19 @@ def check_alpha(alpha: float) -> float:
 
 @lru_cache(maxsize=64)
 def z_quantile(alpha: float) -> float:
-    """The upper ``alpha`` quantile of the normal distribution (1.645 for 0.05)."""
+    """Return the upper ``alpha`` quantile of the normal distribution (1.645 for 0.05)."""
     return float(-special.ndtri(check_alpha(alpha)))
 
 
 @lru_cache(maxsize=1024)
 def t_quantile(alpha: float, freedom: float) -> float:
-    """The upper ``alpha`` quantile of Student's t with ``freedom`` >= 1 degrees of freedom (need not be whole)."""
+    """Return the upper ``alpha`` quantile of Student's t with ``freedom`` >= 1 degrees of freedom (need not be
+    whole)."""
     return float(-special.stdtrit(freedom, check_alpha(alpha)))
 
 
 def zero_discordance(n: float, alpha: float = 0.05) -> float:
-    """The half-width z^2/(n + z^2) (fraction) of Tango's interval where no pair of ``n`` is discordant.
+    """Return the half-width z^2/(n + z^2) (fraction) of Tango's interval where no pair of ``n`` is discordant.
 
     A sample in which nothing changed still leaves this much open; no interval here is narrower. 1 for n = 0.
     """

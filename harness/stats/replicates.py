@@ -43,7 +43,7 @@ class ReplicateDifference:
     degenerate: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON; infinite bounds become ``None``."""
+        """Return a plain dictionary for strict JSON; infinite bounds become ``None``."""
         return {
             **self.interval.to_json(),
             "p": self.p,
@@ -63,7 +63,7 @@ class Permutation:
     exact: bool
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON."""
+        """Return a plain dictionary for JSON."""
         return {
             "p": self.p,
             "attainable_p": self.attainable,
@@ -80,14 +80,14 @@ class PooledSpread:
     freedom: int
 
     def half_width(self, runs: int, reference_runs: int, alpha: float = 0.025) -> float:
-        """t * sd * sqrt(1/runs + 1/reference_runs): what this spread alone explains of a difference of means."""
+        """Return t * sd * sqrt(1/runs + 1/reference_runs): what this spread alone explains of a difference of means."""
         if self.freedom < 1 or min(runs, reference_runs) < 1:
             return math.inf
         return t_quantile(alpha, self.freedom) * self.sd * math.sqrt(1 / runs + 1 / reference_runs)
 
 
 def welch(arm: ArrayLike, reference: ArrayLike, alpha: float = 0.025) -> ReplicateDifference:
-    """Welch's interval of mean(arm) - mean(reference) over runs with unequal variances.
+    """Return Welch's interval of mean(arm) - mean(reference) over runs with unequal variances.
 
     Both inputs are 1-D, one value per run. An arm without spread adds no variance; two are ``degenerate``. Raises
     ``ValueError`` on an empty arm or values that are not finite.
@@ -110,7 +110,7 @@ def _sd(values: NDArray[np.float64]) -> float:
 def welch_from_summary(
     means: tuple[float, float], sds: tuple[float, float], runs: tuple[int, int], alpha: float = 0.025
 ) -> ReplicateDifference:
-    """As :func:`welch`, from published (arm, reference) means, standard deviations with n - 1, and runs."""
+    """Do as :func:`welch`, from published (arm, reference) means, standard deviations with n - 1, and runs."""
     check_alpha(alpha)
     if not all(math.isfinite(value) for value in (*means, *sds)) or min(sds) < 0 or min(runs) < 1:
         raise ValueError(f"means {means}, standard deviations {sds}, runs {runs}; finite, not negative, at least 1")
@@ -129,7 +129,7 @@ def welch_from_summary(
 
 
 def paired_runs(arm: ArrayLike, reference: ArrayLike, alpha: float = 0.025) -> ReplicateDifference:
-    """Student's interval of the mean difference of runs that were paired beforehand (same seed, data order).
+    """Return Student's interval of the mean difference of runs that were paired beforehand (same seed, data order).
 
     Raises ``ValueError`` unless both hold the same number of runs, at least one.
     """
@@ -151,7 +151,8 @@ def paired_runs(arm: ArrayLike, reference: ArrayLike, alpha: float = 0.025) -> R
 
 
 def attainable_p(runs: int, reference_runs: int, paired: bool = False, two_sided: bool = True) -> float:
-    """The least p that an exact permutation test over so many runs can reach: 2 of all arrangements, or 1 one-sided.
+    """Return the least p that an exact permutation test over so many runs can reach: 2 of all arrangements, or 1
+    one-sided.
 
     3 runs against 3: 0.1; 4 against 4: 0.029. At most 1.
     """
@@ -161,7 +162,8 @@ def attainable_p(runs: int, reference_runs: int, paired: bool = False, two_sided
 
 
 def permutation(arm: ArrayLike, reference: ArrayLike, paired: bool = False, seed: int = 0) -> Permutation:
-    """Permutation test of the difference of means over runs, exact up to :data:`MAX_ARRANGEMENTS` arrangements.
+    """Return the permutation test of the difference of means over runs, exact up to :data:`MAX_ARRANGEMENTS`
+    arrangements.
 
     The two-sided p is twice the smaller one-sided p, at most 1, as in scipy. Above that many arrangements they are
     sampled with a generator seeded by ``seed``, and ``exact`` is false. Raises as :func:`welch` does.
@@ -188,7 +190,7 @@ def permutation(arm: ArrayLike, reference: ArrayLike, paired: bool = False, seed
 
 
 def pooled_sd(groups: Sequence[Sequence[float]]) -> PooledSpread:
-    """The standard deviation within groups of runs that had one configuration, pooled over the groups.
+    """Return the standard deviation within groups of runs that had one configuration, pooled over the groups.
 
     sqrt(sum of squared deviations from the group means / sum of (group size - 1)); groups of one run add nothing, and
     without any group of two the sd is NaN at 0 degrees of freedom. Raises ``ValueError`` on values that are not finite.
@@ -202,7 +204,7 @@ def pooled_sd(groups: Sequence[Sequence[float]]) -> PooledSpread:
 
 
 def seeds_needed(difference: float, sd: float, alpha: float = 0.025, power: float = 0.8) -> int | None:
-    """Runs per arm at which a two-sample t-test finds a true ``difference`` with probability ``power``.
+    """Return the runs per arm at which a two-sample t-test finds a true ``difference`` with probability ``power``.
 
     ``sd`` is the standard deviation between runs of one arm, in the unit of the difference. At least 2. ``None`` where
     there is no difference or no finite sd, or more than :data:`MAX_SEEDS` would be needed. Source: statsmodels.
@@ -226,7 +228,8 @@ def seeds_needed(difference: float, sd: float, alpha: float = 0.025, power: floa
 
 
 def seeds_for_equivalence(margin: float, sd: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Runs per arm at which two one-sided t-tests show a difference within +-``margin`` if there truly is none.
+    """Return the runs per arm at which two one-sided t-tests show a difference within +-``margin`` if there truly is
+    none.
 
     ``margin`` and ``sd`` in one unit; ``None`` as in :func:`seeds_needed`. Source: Schuirmann (1987), Journal of
     Pharmacokinetics and Biopharmaceutics 15, 657-680; power by the central t distribution at the true difference 0.

@@ -66,12 +66,13 @@ class EarlyStop:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         return {**{name: getattr(self, name) for name in self.__dataclass_fields__}, "label": self.label}
 
 
 def seeded_order(items: Sequence[str], seed: int) -> tuple[str, ...]:
-    """``items`` in an order that depends on their names and ``seed`` only. Raises :class:`ScoreError` on duplicates.
+    """Return ``items`` in an order that depends on their names and ``seed`` only. Raises :class:`ScoreError` on
+    duplicates.
 
     The order must not depend on any score: stopping early is valid for items in random order.
     """
@@ -90,7 +91,7 @@ def _wealth(excess: Floats, largest: float) -> Floats:
 
 
 def e_processes(differences: ArrayLike, margin: float, most: ArrayLike | None = None) -> tuple[Floats, Floats]:
-    """E-values after every item (items,), against "drop >= margin" and against "drop <= margin".
+    """Return E-values after every item (items,), against "drop >= margin" and against "drop <= margin".
 
     ``differences`` (candidate - baseline, in [-1, 1], seeded random order), ``margin`` a fraction in [0, 1). Where an
     item was not fully measured, ``differences`` holds the least that its difference may be and ``most`` the greatest
@@ -117,7 +118,7 @@ def early_stop(
     planned: int | None = None,
     alarms: int = 1,
 ) -> EarlyStop:
-    """Where the items, taken in the order given, first decide whether the drop is within ``margin`` (fraction).
+    """Return where the items, taken in the order given, first decide whether the drop is within ``margin`` (fraction).
 
     ``share`` of the one-sided ``alpha`` is spent on looking after every item; the rest is left for the final
     test. By the union bound the probability of a wrong ``within`` (or ``beyond``), early or final, is at most alpha.

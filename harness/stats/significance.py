@@ -37,7 +37,7 @@ class TestResult:
     attainable: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for strict JSON."""
+        """Return a plain dictionary for strict JSON."""
         found = asdict(self)
         return {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -51,7 +51,7 @@ def _check_alternative(alternative: str) -> None:
 
 
 def mcnemar_exact(lost: int, gained: int, n: int, alternative: str = "two-sided") -> TestResult:
-    """Exact McNemar test on ``lost`` and ``gained`` of ``n`` pairs; the estimate is (gained - lost) / n.
+    """Return the exact McNemar test on ``lost`` and ``gained`` of ``n`` pairs; the estimate is (gained - lost) / n.
 
     ``less`` tests for a drop, ``greater`` for a gain. Without discordant pairs p is 1. The smallest attainable p is
     2 * 0.5^d for d discordant pairs (0.5^d one-sided). Raises ``ValueError`` on counts that do not fit.
@@ -75,7 +75,7 @@ def mcnemar_exact(lost: int, gained: int, n: int, alternative: str = "two-sided"
 
 
 def mcnemar_mid_p(lost: int, gained: int, n: int, alternative: str = "two-sided") -> TestResult:
-    """McNemar's mid-p: as :func:`mcnemar_exact`, with the observed table counted half.
+    """Return McNemar's mid-p: as :func:`mcnemar_exact`, with the observed table counted half.
 
     The exact test is too careful, because tables are discrete (type-I rate .036 at nominal .05); mid-p has .049. With
     no discordant pairs p is 1. The smallest attainable p is half that of the exact test. Raises as it does.
@@ -98,12 +98,13 @@ def mcnemar_mid_p(lost: int, gained: int, n: int, alternative: str = "two-sided"
 def sign_flip(
     differences: ArrayLike, alternative: str = "two-sided", resamples: int = 9_999, seed: int = 0
 ) -> TestResult:
-    """Permutation test of per-item differences (any score units): under no difference every sign is as likely.
+    """Return the permutation test of per-item differences (any score units): under no difference every sign is as
+    likely.
 
-    Exact where 2^(non-zero differences) is at most ``resamples``, otherwise that many flips from a private
-    generator of ``seed``. Zero differences change nothing and are left out. The attainable minimum of p is
-    2 / 2^k for k non-zero differences (1 / 2^k one-sided), or the one of ``resamples`` flips.
-    Raises :class:`ScoreError` on NaN or a wrong shape. Source: Pitman (1937), as in scipy's ``permutation_test``.
+    Exact where 2^(non-zero differences) is at most ``resamples``, otherwise that many flips from a private generator of
+    ``seed``. Zero differences change nothing and are left out. The attainable minimum of p is 2 / 2^k for k non-zero
+    differences (1 / 2^k one-sided), or the one of ``resamples`` flips. Raises :class:`ScoreError` on NaN or a wrong
+    shape. Source: Pitman (1937), as in scipy's ``permutation_test``.
     """
     _check_alternative(alternative)
     values = vector(differences, "differences")
@@ -133,7 +134,7 @@ def _no_spread(values: Floats) -> bool:
 
 
 def paired_t(differences: ArrayLike, alternative: str = "two-sided") -> TestResult:
-    """Student's paired t test on per-item differences; p is ``None`` below two items and without spread."""
+    """Return Student's paired t test on per-item differences; p is ``None`` below two items and without spread."""
     _check_alternative(alternative)
     values = vector(differences, "differences")
     estimate = float(values.mean()) if len(values) else math.nan
@@ -144,15 +145,15 @@ def paired_t(differences: ArrayLike, alternative: str = "two-sided") -> TestResu
 
 
 def paired_t_of(first: ArrayLike, second: ArrayLike, alternative: str = "two-sided") -> TestResult:
-    """:func:`paired_t` of first - second, item by item."""
+    """Return :func:`paired_t` of first - second, item by item."""
     ours, theirs = vector(first, "first"), vector(second, "second")
     same_items(ours, theirs)
     return paired_t(ours - theirs, alternative)
 
 
 def welch_t(first: ArrayLike, second: ArrayLike, alternative: str = "two-sided") -> TestResult:
-    """Welch's t test of mean(first) - mean(second), independent values; p is ``None`` where either has no pair or
-    neither has any spread. Source: Welch (1947), Biometrika 34, 28-35, as in scipy."""
+    """Return Welch's t test of mean(first) - mean(second), independent values; p is ``None`` where either has no pair
+    or neither has any spread. Source: Welch (1947), Biometrika 34, 28-35, as in scipy."""
     _check_alternative(alternative)
     ours, theirs = vector(first, "first"), vector(second, "second")
     n = len(ours) + len(theirs)

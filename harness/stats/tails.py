@@ -38,10 +38,11 @@ def _score(excess: float, error: float) -> Tails:
 
 
 def tango_tails(lost: float, gained: float, n: float, bound: float) -> Tails:
-    """Of the paired difference (gained - lost) / n against ``bound`` (fraction), as :func:`harness.stats.tango`.
+    """Return the test of the paired difference (gained - lost) / n against ``bound`` (fraction), as
+    :func:`harness.stats.tango`.
 
-    Without pairs nothing is decided. Raises ``ValueError`` on counts below 0.
-    Source: Tango (1998), Statistics in Medicine 17, 891-908.
+    Without pairs nothing is decided. Raises ``ValueError`` on counts below 0. Source: Tango (1998), Statistics in
+    Medicine 17, 891-908.
     """
     lost, gained, n = checked_counts(lost=lost, gained=gained, n=n)
     if n == 0:
@@ -51,7 +52,7 @@ def tango_tails(lost: float, gained: float, n: float, bound: float) -> Tails:
 
 
 def ratio_tails(n11: float, n10: float, n01: float, n00: float, bound: float) -> Tails:
-    """Of the paired ratio against ``bound`` above 0, as :func:`harness.stats.ratio_score`.
+    """Return the test of the paired ratio against ``bound`` above 0, as :func:`harness.stats.ratio_score`.
 
     Where no pair is right without noise nothing is decided. Raises ``ValueError`` on counts below 0.
     Source: Tang, Tang and Chan (2003), Nam and Blackwelder (2002), both in Statistics in Medicine.
@@ -64,7 +65,8 @@ def ratio_tails(n11: float, n10: float, n01: float, n00: float, bound: float) ->
 
 
 def mean_tails(differences: ArrayLike, bound: float, clusters: ArrayLike | None = None) -> Tails:
-    """Of the mean of per-item ``differences`` (items,) against ``bound``, as :func:`harness.stats.paired_mean`.
+    """Return the test of the mean of per-item ``differences`` (items,) against ``bound``, as
+    :func:`harness.stats.paired_mean`.
 
     Below two items, or clusters, nothing is decided. Raises :class:`ScoreError` on a difference outside [-1, 1].
     """
@@ -75,10 +77,11 @@ def mean_tails(differences: ArrayLike, bound: float, clusters: ArrayLike | None 
 def two_way_tails(
     scores: ArrayLike, bound: float, least_seeds: int = LEAST_SEEDS, clusters: ArrayLike | None = None
 ) -> Tails:
-    """Of the mean of ``scores`` (items, noise seeds) against ``bound``, as :func:`harness.stats.two_way_mean`.
+    """Return the test of the mean of ``scores`` (items, noise seeds) against ``bound``, as
+    :func:`harness.stats.two_way_mean`.
 
-    The scores are differences of fractions. Without items, or with one, nothing is decided. Raises
-    :class:`ScoreError` on a score outside [-1, 1].
+    The scores are differences of fractions. Without items, or with one, nothing is decided. Raises :class:`ScoreError`
+    on a score outside [-1, 1].
     """
     table = matrix(scores, "scores", DIFFERENCES)
     if not table.size:
@@ -87,8 +90,8 @@ def two_way_tails(
 
 
 def mean_ratio_tails(noisy: ArrayLike, clean: ArrayLike, bound: float, clusters: ArrayLike | None = None) -> Tails:
-    """Of mean(noisy) / mean(clean) against ``bound`` above 0, as :func:`harness.stats.mean_ratio`; and as
-    :func:`harness.stats.two_way_ratio` where ``noisy`` is (items, noise seeds) with seeds enough."""
+    """Return the test of mean(noisy) / mean(clean) against ``bound`` above 0, as :func:`harness.stats.mean_ratio`; and
+    as :func:`harness.stats.two_way_ratio` where ``noisy`` is (items, noise seeds) with seeds enough."""
     cells, reference = FRACTIONS.check(noisy, "noisy"), vector(clean, "clean", FRACTIONS)
     table = cells[:, None] if cells.ndim == 1 else matrix(cells, "noisy")
     same_items(table[:, 0] if table.size else table.ravel(), reference)

@@ -19,7 +19,8 @@ LEAST_SEEDS = 5
 
 
 def seed_columns(table: Floats, least_seeds: int = LEAST_SEEDS) -> Floats:
-    """``table`` (items, seeds) where it has seeds enough to know their spread, else its means over seeds (items, 1)."""
+    """Return ``table`` (items, seeds) where it has seeds enough to know their spread, else its means over seeds (items,
+    1)."""
     if table.shape[1] >= max(2, least_seeds):
         return table
     found: Floats = table.mean(axis=1, keepdims=True)
@@ -40,7 +41,7 @@ class TwoWayInterval(Interval):
     conditional: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As for :class:`Interval`, with degrees of freedom, variances and ``conditional``."""
+        """Return what :class:`Interval` returns, with degrees of freedom, variances and ``conditional``."""
         names = ("freedom", "item_variance", "seed_variance", "residual_variance", "conditional")
         return {**super().to_json(), **{name: getattr(self, name) for name in names}}
 
@@ -52,7 +53,7 @@ def two_way_mean(
     least_seeds: int = LEAST_SEEDS,
     clusters: ArrayLike | None = None,
 ) -> TwoWayInterval:
-    """The mean of ``scores`` (items, noise seeds) over new items and new seeds, one-sided ``alpha`` per bound.
+    """Return the mean of ``scores`` (items, noise seeds) over new items and new seeds, one-sided ``alpha`` per bound.
 
     ``scores`` are differences or scores inside ``limits``. The variance is the sum over items and over seeds less the
     cells counted twice (method of moments, which is Cameron, Gelbach and Miller's two-way cluster variance for

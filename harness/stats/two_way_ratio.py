@@ -14,7 +14,7 @@ from harness.stats.units import Units
 def two_way_ratio(
     noisy: ArrayLike, clean: ArrayLike, alpha: float = 0.05, clusters: ArrayLike | None = None
 ) -> Interval | None:
-    """Retention mean(noisy) / mean(clean) over new items and new noise seeds, one-sided ``alpha`` per bound.
+    """Return the retention mean(noisy) / mean(clean) over new items and new noise seeds, one-sided ``alpha`` per bound.
 
     ``noisy`` (items, noise seeds) are fractions where all items share the draws of a seed, ``clean`` (items,) those
     without noise, one per item and the same under every seed. The bounds enclose the ratios r at which the interval

@@ -53,7 +53,8 @@ class Units:
 
     @classmethod
     def of_scores(cls, scores: Floats, limits: ScoreRange, clusters: ArrayLike | None = None) -> Units:
-        """For the mean of ``scores`` (items, columns) in ``limits``; one cluster for each item, or none."""
+        """Return the test of the mean of ``scores`` (items, columns) in ``limits``; one cluster for each item, or
+        none."""
         bounded = math.isfinite(limits.width)
         ends = ((limits.low, 1.0), (limits.high, 1.0)) if bounded else None
         reach = limits.most if bounded else 0.0
@@ -61,7 +62,8 @@ class Units:
 
     @classmethod
     def of_ratio(cls, noisy: Floats, clean: Floats, clusters: ArrayLike | None = None) -> Units:
-        """For mean(noisy) / mean(clean), of fractions ``noisy`` (items, columns) and ``clean`` (items,)."""
+        """Return the test of mean(noisy) / mean(clean), of fractions ``noisy`` (items, columns) and ``clean``
+        (items,)."""
         ends = ((0.0, 1.0), (1.0, 0.0))
         return cls(*_grouped(noisy, clean, clusters), ends=ends, ratio=True)._sized(clusters)
 
@@ -110,12 +112,12 @@ class Units:
         return mean_squares(self.tops) if self.tops.shape[1] > 1 else None
 
     def variance(self, theta: float) -> float:
-        """Sample variance of the units' residuals, with n - 1."""
+        """Return the sample variance of the units' residuals, with n - 1."""
         at = theta if self.ratio else self.estimate
         return float(np.var(self.rows - at * self.bottoms, ddof=1))
 
     def spread(self, theta: float) -> Spread:
-        """Standard error of the mean residual by the sample, and its degrees of freedom."""
+        """Return the standard error of the mean residual by the sample, and its degrees of freedom."""
         return self._spread_of(self.variance(theta))
 
     def _spread_of(self, variance: float) -> Spread:
@@ -159,14 +161,14 @@ class Units:
         return abs(self._gap(theta)) - t_quantile(alpha, spread.freedom) * spread.error
 
     def distance(self, theta: float, alpha: float) -> float:
-        """How far ``theta`` lies beyond what is accepted by either variance or by what zero discordance leaves open; at
-        most 0 where it is accepted."""
+        """Return how far ``theta`` lies beyond what is accepted by either variance or by what zero discordance leaves
+        open; at most 0 where it is accepted."""
         gap, spread = abs(self._gap(theta)), self.spread(theta)
         half = max(t_quantile(alpha, spread.freedom) * spread.error, self._floor(alpha))
         return gap - half if gap < half else min(gap - half, self._null_distance(theta, alpha))
 
     def bounds(self, alpha: float, limits: ScoreRange) -> tuple[float, float]:
-        """(low, high) of a mean inside ``limits``."""
+        """Return (low, high) of a mean inside ``limits``."""
         estimate, spread = self.estimate, self.spread(self.estimate)
         half = max(t_quantile(alpha, spread.freedom) * spread.error, self._floor(alpha))
         if self.ends is None and float(np.ptp(self.tops)) == 0:  # nothing bounds the mean
@@ -179,7 +181,7 @@ class Units:
         return beyond(limits.low, -1.0), beyond(limits.high, 1.0)
 
     def ratio_bounds(self, alpha: float) -> tuple[float, float] | None:
-        """(low, high) of a ratio, ``None`` where its bottom cannot be told from 0."""
+        """Return (low, high) of a ratio, ``None`` where its bottom cannot be told from 0."""
         if self.n < 2 or float(self.bottoms.mean()) <= self._floor(alpha):
             return None
         rejected = _first(lambda ratio: self.distance(ratio, alpha) > 0, self.estimate)
@@ -196,7 +198,7 @@ class Units:
         return outermost(lambda ratio: self.distance(ratio, alpha), inside, outside)
 
     def tails(self, theta: float) -> tuple[float, float]:
-        """(p of "at most theta", p of "at least theta"): the alpha at which a bound would touch ``theta``."""
+        """Return (p of "at most theta", p of "at least theta"): the alpha at which a bound would touch ``theta``."""
         gap, spread = self._gap(theta), self.spread(theta)
         size = abs(gap)
         if size < 1e-15:

@@ -14,5 +14,6 @@ if TYPE_CHECKING:
 
 
 def test_level_holds_against_the_baseline(robustness: Robustness, robustness_level: float) -> None:
-    """One level PASSes against the baseline; FAIL, INCONCLUSIVE and INVALID fail it, each in its own words."""
+    """Check that one level PASSes against the baseline; FAIL, INCONCLUSIVE and INVALID fail it, each in its own
+    words."""
     assert robustness.gate(robustness_level)

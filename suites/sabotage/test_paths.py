@@ -132,7 +132,7 @@ def test_quantization_is_replayed_and_stays_on_in_decode(
     honest = Injector.inject
 
     def prefill_only(self: Injector, site: Any, part: str, y: Any, frame: Any) -> Any:
-        """Counts what it does not let out."""
+        """Counts what it does not give."""
         after = honest(self, site, part, y, frame)
         decoding = frame.rows is not None and frame.rows.positions.shape[1] == 1
         return y if decoding and site.name.endswith((":input", ":weight")) else after

@@ -21,7 +21,7 @@ STATUS = Registration()
 
 
 def register() -> None:
-    """Registers the quantization configuration, the layers and the attention backend; may be called again."""
+    """Register the quantization configuration, the layers and the attention backend; may be called again."""
     STATUS.calls += 1
     if STATUS.calls > 1:
         return

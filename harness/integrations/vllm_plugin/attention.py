@@ -19,7 +19,8 @@ SUFFIX = ".attn"
 
 
 def attention_number(session: EngineSession, layer: str) -> int | None:
-    """The operator's number for the attention layer ``layer`` of vLLM, None where its output is not perturbed."""
+    """Return the operator's number for the attention layer ``layer`` of vLLM, None where its output is not
+    perturbed."""
     block = layer.removesuffix(SUFFIX)
     found = [site for site in session.payload.sites if module_of_attention(site) == block]
     if not found:
@@ -37,7 +38,7 @@ class NoisyCPUAttentionImpl(CPUAttentionBackendImpl):
         self._session = config.quant_config.session if ours else None
 
     def forward(self, layer: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The attention of one layer, (tokens, heads, head size)."""
+        """Return the attention of one layer, (tokens, heads, head size)."""
         output: Tensor = super().forward(layer, *args, **kwargs)
         if self._session is None or not self._session.is_open:
             return output
@@ -54,12 +55,12 @@ class NoisyCPUAttentionBackend(CPUAttentionBackend):
 
     @staticmethod
     def get_impl_cls() -> type[CPUAttentionBackendImpl]:
-        """The implementation."""
+        """Return the implementation."""
         return NoisyCPUAttentionImpl
 
 
 def register() -> None:
-    """Registers the backend in place of the CPU's own; there is none for other devices yet."""
+    """Register the backend in place of the CPU's own; there is none for other devices yet."""
     if current_platform.is_cpu():
         path = f"{NoisyCPUAttentionBackend.__module__}.{NoisyCPUAttentionBackend.__qualname__}"
         register_backend(AttentionBackendEnum.CPU_ATTN, path)

@@ -91,7 +91,7 @@ class EngineAuditor(TorchDispatchMode):
         self._last: tuple[int, Tensor] | None = None
 
     def begin(self, scheduled: Sequence[tuple[str, Request, int, int, int]]) -> None:
-        """Starts a forward over (name, request, computed, tokens, prompt tokens), in the order of its rows.
+        """Start a forward over (name, request, computed, tokens, prompt tokens), in the order of its rows.
 
         It belongs to the prefill as soon as one request is fed tokens of its prompt.
         """
@@ -146,7 +146,7 @@ class EngineAuditor(TorchDispatchMode):
         seen.strays += different
 
     def report(self) -> dict[str, Any]:
-        """What was seen in each phase, as plain values, and what its draws are wrong in."""
+        """Return what was seen in each phase, as plain values, and what its draws are wrong in."""
         return {
             phase: asdict(seen)
             | {"draws": [words for head in (False, True) for words in check_draws(self._draws[phase, head])]}

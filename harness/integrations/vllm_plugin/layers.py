@@ -38,7 +38,7 @@ class Named:
             self.number = session.register(Product(self.site.name, (Slice(self.site, 0, self.site.columns),)))
 
     def after(self, y: Tensor) -> Tensor:
-        """``y`` with the noise of the site."""
+        """Return ``y`` with the noise of the site."""
         return y if self.session is None else operated(y, self.session, self.number)
 
 
@@ -50,7 +50,7 @@ class NoisyRMSNorm(RMSNorm):
         self.named = Named(NORM)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        """The normalized rows, perturbed."""
+        """Return the normalized rows, perturbed."""
         found = super().forward(x) if residual is None else super().forward(x, residual)
         if self.named.session is None:
             return found
@@ -67,7 +67,7 @@ class NoisySiluAndMul(SiluAndMul):
         self.named = Named(ACTIVATION)
 
     def forward(self, x: Tensor) -> Any:
-        """``silu(x[:d])`` perturbed, times ``x[d:]``."""
+        """Return ``silu(x[:d])`` perturbed, times ``x[d:]``."""
         if self.named.session is None:
             return super().forward(x)
         half = x.shape[-1] // 2
@@ -75,6 +75,6 @@ class NoisySiluAndMul(SiluAndMul):
 
 
 def register() -> None:
-    """Registers both in place of vLLM's own."""
+    """Register both in place of vLLM's own."""
     RMSNorm.register_oot(NoisyRMSNorm)
     SiluAndMul.register_oot(NoisySiluAndMul)

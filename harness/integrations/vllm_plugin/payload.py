@@ -48,7 +48,7 @@ class Payload:
 
     @classmethod
     def of(cls, model: nn.Module, plan: InjectionPlan, quantizers: Sequence[InjectionPlan], run: str = "") -> Payload:
-        """The payload of plans made outside, on ``model``, which need not have weights."""
+        """Return the payload of plans made outside, on ``model``, which need not have weights."""
         order: dict[str, list[str]] = {op: [] for op in NAMELESS}
         for site in find_sites(model):
             if site.op in order:
@@ -57,8 +57,8 @@ class Payload:
         return cls(plan.spec, plan.sites, tuple((each.spec, each.sites) for each in quantizers), run, names)
 
     def to_json(self) -> dict[str, Any]:
-        """For ``additional_config``. Holds a digest of the code that perturbs, so that compiled code of another
-        revision is never reused."""
+        """Return the text for ``additional_config``. It holds a digest of the code that perturbs, so that compiled code
+        of another revision is never reused."""
         return {
             "revision": revision(),
             "run": self.run,
@@ -72,7 +72,7 @@ class Payload:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Payload:
-        """The inverse of :meth:`to_json`."""
+        """Return the inverse of :meth:`to_json`."""
         return cls(
             parse_noise(data["noise"]),
             tuple(Site(**site) for site in data["sites"]),
@@ -91,7 +91,7 @@ class Payload:
 
 
 def check_whole(devices: int) -> None:
-    """Raises :class:`EvidenceError` for a model that is split over several ``devices``."""
+    """Raise :class:`EvidenceError` for a model that is split over several ``devices``."""
     if devices > 1:
         raise EvidenceError(
             f"a model split over {devices} devices",
@@ -101,17 +101,17 @@ def check_whole(devices: int) -> None:
 
 
 def site_number(name: str) -> int:
-    """What names a site in the operators' arguments: a hash of its name, the same in every process and run."""
+    """Return what names a site in the operators' arguments: a hash of its name, the same in every process and run."""
     return derive_key("engine site", name)
 
 
 def module_of_attention(site: Site) -> str | None:
-    """The attention block whose output ``site`` perturbs, None for other sites."""
+    """Return the attention block whose output ``site`` perturbs, None for other sites."""
     return site.module if site.op == SDPA else None
 
 
 def revision() -> str:
-    """16 hex digits over the sources that decide what is injected."""
+    """Return 16 hex digits over the sources that decide what is injected."""
     return source_revision(INJECTING)
 
 

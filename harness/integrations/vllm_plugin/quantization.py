@@ -34,26 +34,26 @@ class RobustnessConfig(QuantizationConfig):
         return self.__dict__ | {"_session": None}
 
     def get_name(self) -> str:
-        """The name under which it is registered."""
+        """Return the name under which it is registered."""
         return METHOD
 
     def get_supported_act_dtypes(self) -> list[torch.dtype]:
-        """Those of the engine."""
+        """Return those of the engine."""
         return [torch.float32, torch.bfloat16, torch.float16]
 
     @classmethod
     def get_min_capability(cls) -> int:
-        """No special hardware is needed."""
+        """Return whether the device can: no special hardware is needed."""
         return 0
 
     @staticmethod
     def get_config_filenames() -> list[str]:
-        """Nothing is read from the checkpoint."""
+        """Do nothing: nothing is read from the checkpoint."""
         return []
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> RobustnessConfig:
-        """A checkpoint that is quantized already says so in its own config; it is refused before."""
+        """Return a checkpoint that is quantized already says so in its own config; it is refused before."""
         return cls()
 
     @property
@@ -71,7 +71,7 @@ class RobustnessConfig(QuantizationConfig):
         return self._session
 
     def get_quant_method(self, layer: nn.Module, prefix: str) -> Any:
-        """The method of ``layer``, None for kinds that are not perturbed here."""
+        """Return the method of ``layer``, None for kinds that are not perturbed here."""
         if isinstance(layer, ParallelLMHead):
             return HeadMethod(self.session, prefix, self.packed_modules_mapping)
         if isinstance(layer, LinearBase):
@@ -176,20 +176,20 @@ class LinearMethod(UnquantizedLinearMethod):
         self.sites = _Sites(session, prefix, packed)
 
     def create_weights(self, layer: nn.Module, *args: Any, **kwargs: Any) -> None:
-        """As vLLM does; the widths of the fused products are known here."""
+        """Do as vLLM does; the widths of the fused products are known here."""
         super().create_weights(layer, *args, **kwargs)
         inputs, widths = _given(args, kwargs)
         self.sites.build(widths, inputs)
 
     def process_weights_after_loading(self, layer: nn.Module) -> None:
-        """Quantizes the weight before vLLM packs it: afterwards nothing that is written to it has an effect."""
+        """Quantize the weight before vLLM packs it: afterwards nothing that is written to it has an effect."""
         after = self.sites.quantized(layer.weight)  # type: ignore[arg-type]
         if after is not None:
             layer.weight.data.copy_(after)  # type: ignore[operator]
         super().process_weights_after_loading(layer)
 
     def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The product of vLLM, perturbed."""
+        """Return the product of vLLM, perturbed."""
         return self.sites.after(super().apply(layer, self.sites.before(x), bias))
 
 
@@ -203,13 +203,13 @@ class HeadMethod(UnquantizedEmbeddingMethod):
         self.sites = _Sites(session, prefix, packed)
 
     def create_weights(self, layer: nn.Module, *args: Any, **kwargs: Any) -> None:
-        """As vLLM does."""
+        """Do as vLLM does."""
         super().create_weights(layer, *args, **kwargs)
         inputs, _ = _given(args, kwargs)
         self.sites.build([layer.org_vocab_size], inputs, head=True)  # type: ignore[list-item]
 
     def process_weights_after_loading(self, layer: nn.Module) -> None:
-        """Quantizes a copy of the weight, padding left out, before vLLM packs it."""
+        """Quantize a copy of the weight, padding left out, before vLLM packs it."""
         vocabulary = layer.org_vocab_size
         after = self.sites.quantized(layer.weight[:vocabulary])  # type: ignore[index]
         if after is not None:
@@ -219,7 +219,7 @@ class HeadMethod(UnquantizedEmbeddingMethod):
         super().process_weights_after_loading(layer)
 
     def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The logits of vLLM, perturbed."""
+        """Return the logits of vLLM, perturbed."""
         return self.sites.after(super().apply(layer, self.sites.before(x), bias))
 
 
@@ -231,5 +231,5 @@ def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, list[int
 
 
 def register() -> None:
-    """Registers the configuration under its name."""
+    """Register the configuration under its name."""
     register_quantization_config(METHOD)(RobustnessConfig)

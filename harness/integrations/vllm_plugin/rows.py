@@ -29,7 +29,7 @@ class Request:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For the extra arguments of sampling parameters."""
+        """Return the dictionary for the extra arguments of sampling parameters."""
         return {"item": self.item, "seed": self.seed, "level": self.level, "error": self.error}
 
 
@@ -73,7 +73,7 @@ class Step:
         return self.tokens - counted(self.body), self.requests - counted(self.head)
 
     def rows(self, head: bool) -> int:
-        """How many rows a result must have: one for each token, or for each request at the head."""
+        """Return how many rows a result must have: one for each token, or for each request at the head."""
         return self.requests if head else self.tokens
 
 
@@ -85,7 +85,7 @@ class Bases:
         self._known: dict[tuple[str, int], int] = {}
 
     def of(self, request: Request) -> int:
-        """The int64 key of (seed, item)."""
+        """Return the int64 key of (seed, item)."""
         wanted = request.item, request.seed
         if wanted not in self._known:
             self._known[wanted] = int(row_bases([request.item], [request.seed], self._key_mode)[0])
@@ -95,7 +95,7 @@ class Bases:
 def build_step(
     scheduled: Sequence[Scheduled], default: ErrorModel, bases: Bases, device: torch.device | str = "cpu"
 ) -> Step:
-    """The rows of ``scheduled``, in the order in which the engine lays them out.
+    """Return the rows of ``scheduled``, in the order in which the engine lays them out.
 
     Rows that were fed before (after a preemption), and logits of a prompt that is fed in chunks, are perturbed but not
     counted, so that the counts are those of an engine that does neither.
@@ -155,14 +155,14 @@ def _frame(
 
 
 def prompt_item(tokens: Sequence[int]) -> str:
-    """The item of a request that names none: a digest of its prompt's token ids."""
+    """Return the item of a request that names none: a digest of its prompt's token ids."""
     return hashlib.sha256(",".join(map(str, tokens)).encode()).hexdigest()
 
 
 def request_of(
     arguments: Mapping[str, Any] | None, key: str, name: str, prompt: Sequence[int] = (), default: Request | None = None
 ) -> Request:
-    """The request that its sampling parameters describe.
+    """Return the request that its sampling parameters describe.
 
     Where they do not, it has level, seed and error of ``default``, and the digest of ``prompt`` for its item. Raises
     :class:`EvidenceError` where there is no default either.

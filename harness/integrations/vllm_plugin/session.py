@@ -86,7 +86,7 @@ class EngineSession:
         self._taken: dict[str, int] = {}
 
     def open(self) -> None:
-        """Starts perturbing. Raises :class:`EvidenceError` where another engine of this process has this handle."""
+        """Start perturbing. Raises :class:`EvidenceError` where another engine of this process has this handle."""
         other = SESSIONS.get(self.handle)
         if other is not None and other is not self:
             raise EvidenceError("two engines in one process", "their operators would be mixed up", "close the first")
@@ -94,26 +94,26 @@ class EngineSession:
         self.is_open = True
 
     def close(self) -> None:
-        """Stops perturbing."""
+        """Stop perturbing."""
         self.is_open = False
         self._step = None
 
     def next_name(self, op: str) -> str | None:
-        """The module that the next layer of ``op`` is, in the order in which transformers has them."""
+        """Return the module that the next layer of ``op`` is, in the order in which transformers has them."""
         taken = self._taken.get(op, 0)
         self._taken[op] = taken + 1
         names = self.payload.order.get(op, ())
         return names[taken] if taken < len(names) else None
 
     def pieces(self, number: int) -> tuple[Piece, ...]:
-        """The columns that the operator with that number perturbs, and whose they are."""
+        """Return the columns that the operator with that number perturbs, and whose they are."""
         found = self._numbers.get(number)
         if found is None:
             return ()
         return tuple(Piece(piece.site.name, piece.start, piece.stop, found.head) for piece in found.slices)
 
     def register(self, product: Product) -> int:
-        """The number that names ``product`` in the operator's arguments; called while the model is built."""
+        """Return the number that names ``product`` in the operator's arguments; called while the model is built."""
         number = site_number(product.name)
         other = self._numbers.get(number)
         if other is not None and other.name != product.name:
@@ -123,7 +123,8 @@ class EngineSession:
         return number
 
     def site(self, number: int) -> Product:
-        """What the operator with that number perturbs: nothing, where compiled code names what was never built here."""
+        """Return what the operator with that number perturbs: nothing, where compiled code names what was never built
+        here."""
         found = self._numbers.get(number)
         if found is None:
             self._note("compiled code names an operator that this process did not build: a stale compile cache")
@@ -136,16 +137,16 @@ class EngineSession:
             self._problems.append(problem)
 
     def troubles(self) -> list[str]:
-        """What went wrong since the last call; each makes the run INVALID."""
+        """Return what went wrong since the last call; each makes the run INVALID."""
         found, self._problems = self._problems, []
         return found
 
     def frame_of(self, token: int) -> Step | None:
-        """The forward that runs now. Engines run one at a time, so ``token`` says nothing."""
+        """Return the forward that runs now. Engines run one at a time, so ``token`` says nothing."""
         return self._step
 
     def begin(self, scheduled: Sequence[tuple[str, Request, int, int, int]], device: torch.device | str) -> None:
-        """Starts a forward over (name, request, computed, tokens, prompt tokens), in the order of its rows."""
+        """Start a forward over (name, request, computed, tokens, prompt tokens), in the order of its rows."""
         self.flush()
         rows = [
             Scheduled(request, computed, tokens, prompt, self._fed.get(name, 0))
@@ -158,15 +159,15 @@ class EngineSession:
             self._fed[name] = max(self._fed.get(name, 0), computed + tokens)
 
     def end(self) -> None:
-        """No forward runs: what is computed now belongs to no request."""
+        """Take note that no forward runs: what is computed now belongs to no request."""
         self._step = None
 
     def forget(self, alive: Sequence[str]) -> None:
-        """Drops what is known of all requests but ``alive``."""
+        """Drop what is known of all requests but ``alive``."""
         self._fed = {name: fed for name, fed in self._fed.items() if name in set(alive)}
 
     def inject(self, product: Product, part: str, y: Tensor, step: Step | None) -> Tensor:
-        """``y`` (rows, columns) with the noise that each row's request asks for, counted by level."""
+        """Return ``y`` (rows, columns) with the noise that each row's request asks for, counted by level."""
         if step is None or y.numel() == 0 or not product.slices:
             return y
         # a row is a token, also where a layer sees its heads apart: (tokens, heads, width)
@@ -216,7 +217,8 @@ class EngineSession:
         return self.payload.quantizers[number][0]
 
     def quantize_weight(self, number: int, site: Site, weight: Tensor) -> Tensor:
-        """``weight`` (out, in) of ``site`` under quantization ``number``; measured once, when the engine loads."""
+        """Return ``weight`` (out, in) of ``site`` under quantization ``number``; measured once, when the engine
+        loads."""
         ledger = Ledger()
         error = self._quantization(number).error
         frame = Frame(0, torch.tensor(0), None, True, error, ON, True, "", (), 0)
@@ -225,12 +227,13 @@ class EngineSession:
         return after
 
     def flush(self) -> None:
-        """Adds up what the last forward counted."""
+        """Add up what the last forward counted."""
         for ledger in self._ledgers.values():
             ledger.flush()
 
     def drain(self, levels: Sequence[float]) -> list[SiteCount]:
-        """Everything counted since the last call, by level; the quantized weights once for each of ``levels``."""
+        """Return everything counted since the last call, by level; the quantized weights once for each of
+        ``levels``."""
         counts: list[SiteCount] = []
         for (quantizer, level), ledger in self._ledgers.items():
             for count in ledger.drain(level).values():
@@ -242,17 +245,17 @@ class EngineSession:
         return counts
 
     def take_work(self) -> Work:
-        """What was done since the last call."""
+        """Return what was done since the last call."""
         done, self.work = self.work, Work()
         return done
 
     def linears(self, head: bool) -> list[str]:
-        """One site of every linear layer whose result is perturbed: the output head, or all others."""
+        """Return one site of every linear layer whose result is perturbed: the output head, or all others."""
         found = [product for product in self.products.values() if product.quantizer is None]
         return [product.slices[0].site.name for product in found if product.head is head and _multiplies(product)]
 
     def missing(self) -> list[str]:
-        """Sites of the payload that no layer of this engine perturbs."""
+        """Return sites of the payload that no layer of this engine perturbs."""
         found = {piece.site.name for product in self.products.values() for piece in product.slices}
         found |= {site.name for _, site, _ in self._weights}
         return [site.name for sites in self._asked().values() for site in sites if site.name not in found]
@@ -262,7 +265,7 @@ class EngineSession:
 
 
 def operated(y: Tensor, session: EngineSession, number: int) -> Tensor:
-    """``y`` through the one opaque operator, at the product with that number.
+    """Return ``y`` through the one opaque operator, at the product with that number.
 
     The operator wants a tensor that names the forward; an engine runs one at a time.
     """

@@ -27,7 +27,8 @@ class RobustnessWorker:
     _auditor: Any = None
 
     def robustness_attach(self) -> dict[str, Any]:
-        """Opens the session; what this process has to say of itself. Problems are returned, not raised, and named."""
+        """Open the session and return what this process has to say of itself. Problems are returned, not raised, and
+        named."""
         from harness.integrations import vllm_plugin
 
         problems = list(vllm_plugin.STATUS.problems)
@@ -122,7 +123,7 @@ class RobustnessWorker:
         session.begin(scheduled, runner.device)
 
     def robustness_set(self, level: float | None, seed: int = 0, error: str | None = None) -> None:
-        """Level, noise seed and error model of every request that names none; ``None`` refuses such requests again.
+        """Set level, noise seed and error model of every request that names none; ``None`` refuses such requests again.
 
         Their item is the digest of the prompt. The error model is written as in a noise specification.
         """
@@ -130,8 +131,8 @@ class RobustnessWorker:
         session.default = None if level is None else Request("", seed, level, error)
 
     def robustness_drain(self, levels: list[float]) -> dict[str, Any]:
-        """The ledger since the last call as lists of values, with the forwards there were; ``levels`` are those of the
-        chunk."""
+        """Return the ledger since the last call as lists of values, with the forwards there were; ``levels`` are those
+        of the chunk."""
         session = self.vllm_config.quant_config.session
         session.end()
         counts = [list(asdict(count).values()) for count in session.drain(levels)]
@@ -144,7 +145,7 @@ class RobustnessWorker:
         }
 
     def robustness_audit(self, level: float, error: str, lot: int) -> None:
-        """Starts an independent count of products at PyTorch's dispatcher, of a batch with this error at this level."""
+        """Start an independent count of products at PyTorch's dispatcher, of a batch with this error at this level."""
         from harness.integrations.vllm_plugin.auditor import EngineAuditor, Looked
 
         session = self.vllm_config.quant_config.session
@@ -155,14 +156,14 @@ class RobustnessWorker:
         self._auditor.__enter__()
 
     def robustness_audited(self) -> dict[str, Any]:
-        """Ends it; what it saw."""
+        """End it and return what it saw."""
         auditor, self._auditor = self._auditor, None
         auditor.__exit__(None, None, None)
         report: dict[str, Any] = auditor.report()
         return report
 
     def robustness_detach(self) -> None:
-        """Closes the session and removes the hook."""
+        """Close the session and remove the hook."""
         for handle in getattr(self, "_handles", ()):
             handle.remove()
         auditor, self._auditor = self._auditor, None
@@ -187,6 +188,6 @@ def _is_real() -> bool:
 
 
 def counts_of(rows: list[list[Any]]) -> list[SiteCount]:
-    """The inverse of what :meth:`RobustnessWorker.robustness_drain` makes of counts."""
+    """Return the inverse of what :meth:`RobustnessWorker.robustness_drain` makes of counts."""
     names = [field.name for field in fields(SiteCount)]
     return [SiteCount(**dict(zip(names, row, strict=True))) for row in rows]

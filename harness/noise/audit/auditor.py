@@ -1,4 +1,4 @@
-"""An independent count of the matrix products that really run, and of the error their modules let out.
+"""An independent count of the matrix products that really run, and of the error their modules gave.
 
 It shares nothing with the injector: products are seen at PyTorch's dispatcher, below every Python spelling
 (``@``, ``torch.matmul``, ``mm``, ``F.linear``, ``addmm``, einsum, ``scaled_dot_product_attention``), and

@@ -35,7 +35,7 @@ class Booked:
 def check_audit(
     auditor: Auditor, plan: InjectionPlan, scale: float, error: ErrorModel | None = None
 ) -> tuple[str, ...]:
-    """What the independent count of some forwards says against the plan; empty where all agrees.
+    """Return what the independent count of some forwards says against the plan; empty where all agrees.
 
     Every site must have run, and every product must belong to a site or be named in the plan; what each site lets
     out must be its own result where it is not perturbed (or ``scale`` is 0). Where it is, it must show what ``error``
@@ -56,7 +56,7 @@ def check_audit(
     }  # other operators follow on the product
     for site, (_, _, changed) in auditor.errors.items():
         if site not in perturbed | scored and changed:
-            problems.append(f"audit: {site} let out {int(changed)} elements that differ from its own product")
+            problems.append(f"audit: {site} gave {int(changed)} elements that differ from its own product")
     soft = {site.name for site in plan.sites if site.op == SOFTMAX and plan.spec.softmax == "renormalised"}
     effects = [
         f"audit: {site} {words}"
@@ -65,7 +65,7 @@ def check_audit(
         for words in _effect(auditor, site, model.at(scale), plan.spec.key == "shared")
     ]
     if compared and not effects and not any(auditor.errors[site][2] for site in compared):
-        effects = [f"audit: no site let out anything but its own result under {model.name}"]
+        effects = [f"audit: no site gave anything but its own result under {model.name}"]
     repeats = [site for site in compared if auditor.repeats[site]]
     if repeats and plan.spec.key == "item" and model.draws_per_row:
         more = f", and {len(repeats) - 1} more sites" if len(repeats) > 1 else ""
@@ -90,7 +90,7 @@ def check_booked(auditor: Auditor, booked: Mapping[str, Booked]) -> tuple[str, .
 
 
 def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> list[str]:
-    """What is wrong with the noise that ``site`` let out. Where items share their draws, a count of few is no share."""
+    """What is wrong with the noise that ``site`` gave. Where items share their draws, a count of few is no share."""
     squared, nonzero, _ = auditor.errors[site]
     energy, apart, elements = auditor.sizes[site]
     wrong = []
@@ -104,7 +104,7 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
     if share is not None and not _within(apart / max(elements, 1), share, elements) and _rare(apart, elements, share):
         wrong.append(f"changed {apart / max(elements, 1):.3g} of its elements, {share:g} was asked for")
     if auditor.departures[site]:
-        wrong.append(f"let out {auditor.departures[site]} elements that {model} does not give")
+        wrong.append(f"gave {auditor.departures[site]} elements that {model} does not give")
     return wrong
 
 
@@ -155,7 +155,7 @@ def _gaps(auditor: Auditor, plan: InjectionPlan) -> list[str]:
         elif site.op in _PRODUCTS and not ran:
             problems.append(f"audit: {site.name}: no product ran")
         elif site.way in (MODULE, ATTENTION) and site.name not in auditor.errors:
-            problems.append(f"audit: what {site.name} let out could not be compared with its own result")
+            problems.append(f"audit: what {site.name} gave could not be compared with its own result")
     return problems
 
 

@@ -20,7 +20,7 @@ LEAST_CHANGED = 8
 
 
 def formula_of(error: ErrorModel, level: float) -> Formula | None:
-    """What ``error`` makes of rows at ``level``, None where it draws, so that the auditor cannot know."""
+    """Return what ``error`` makes of rows at ``level``, None where it draws, so that the auditor cannot know."""
     if error.random or not level:
         return None
     unread = Keys(torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.int32))
@@ -28,7 +28,7 @@ def formula_of(error: ErrorModel, level: float) -> Formula | None:
 
 
 def repeated_rows(exact: Tensor, used: Tensor, real: Tensor) -> int:
-    """How many rows got the result and the noise of an earlier one; both tensors are (batch, tokens, columns).
+    """Return how many rows got the result and the noise of an earlier one; both tensors are (batch, tokens, columns).
 
     ``real`` (batch, tokens) is False at padding. Equal results come of equal tokens: of the prompt that all items
     share, of one item under several seeds. Only where draws are keyed by row do they go on as different ones.

@@ -20,7 +20,7 @@ def check_draws(draws: Draws) -> list[str]:
     found = []
     if wrong:
         site, count = next(iter(wrong.items()))
-        words = f"{site} let out {count} of {draws.checked[site]} elements that the draws of their keys do not give"
+        words = f"{site} gave {count} of {draws.checked[site]} elements that the draws of their keys do not give"
         found.append(words + _more(len(wrong)))
     still = {site: count for site, count in draws.still.items() if count}
     if still:

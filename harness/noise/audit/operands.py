@@ -103,7 +103,7 @@ class OperandAuditor(ModuleWatcher):
 
 
 def check_operands(auditor: OperandAuditor) -> tuple[str, ...]:
-    """What the audited forwards say against the quantization; empty where all agrees."""
+    """Return what the audited forwards say against the quantization; empty where all agrees."""
     problems = []
     for plan in auditor.plans:
         unseen = [site.name for site in plan.sites if not auditor.checked[site.name]]

@@ -48,7 +48,7 @@ class Width:
         )
 
     def elements(self, tokens: int) -> int:
-        """In one pass over ``tokens`` tokens of a sequence that begins with them."""
+        """Return the FLOPs of one pass over ``tokens`` tokens of a sequence that begins with them."""
         seen = tokens * (tokens + 1) // 2
         return self.per_pass + self.per_token * tokens + self.per_key * seen + self.per_pair * tokens * tokens
 
@@ -65,7 +65,7 @@ class Expected:
 
 
 def expected_counts(plan: InjectionPlan, model: nn.Module) -> tuple[Expected, ...]:
-    """What the ledger will hold after a pass of ``model`` under ``plan``, results first, then gradients.
+    """Return what the ledger will hold after a pass of ``model`` under ``plan``, results first, then gradients.
 
     Gradients are those of operands that require one; all inputs are taken to.
     """

@@ -52,7 +52,7 @@ class Rows:
     level: float = 0.0
 
     def of(self, layer: int, head: bool) -> Side:
-        """The row keys of ``layer``: of all tokens, or of those that the head sees."""
+        """Return the row keys of ``layer``: of all tokens, or of those that the head sees."""
         found = self.keys[layer]
         if not head or self.picked is None:
             return found
@@ -118,7 +118,7 @@ class Places:
         return hook
 
     def changed(self, layer: Layer, name: str, path: str, y: Tensor) -> Tensor:
-        """``y`` perturbed row by row; a token's elements are one row, in the order (heads, features)."""
+        """Return ``y`` perturbed row by row; a token's elements are one row, in the order (heads, features)."""
         level = self.level(layer)
         if level == 0:
             return y
@@ -134,14 +134,14 @@ class Places:
         return after.view(y.shape)
 
     def columns(self, name: str, count: int, device: torch.device, *more: int) -> Side:
-        """The column keys of the site ``name``, made once."""
+        """Return the column keys of the site ``name``, made once."""
         known = name, count, more[0] if more else -1
         if known not in self._columns:
             self._columns[known] = Side.of(columns_of(name, count, *more), device)
         return self._columns[known]
 
     def level(self, layer: Layer) -> float:
-        """The strength of ``layer``: quantization is on at every level of the noise."""
+        """Return the strength of ``layer``: quantization is on at every level of the noise."""
         return self.rows.level if layer.spec.at == "output" else 1.0
 
     @contextlib.contextmanager

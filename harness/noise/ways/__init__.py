@@ -30,7 +30,7 @@ _WAYS: tuple[tuple[str, WayIn], ...] = (
 
 
 def attach(stack: contextlib.ExitStack, session: Session) -> None:
-    """Opens every way that the plan of ``session`` has sites for, on ``stack``."""
+    """Open every way that the plan of ``session`` has sites for, on ``stack``."""
     plan, model = session.plan, session.model
     if isinstance(model, nn.Module):
         stack.enter_context(checkpointing.bound(model, session))

@@ -33,7 +33,7 @@ Attached = tuple[tuple[Session, dict[str, Site]], ...]
 
 @contextlib.contextmanager
 def perturbed(model: PreTrainedModel, sites: Sequence[Site], session: Session) -> Iterator[None]:
-    """Switches ``model`` to the perturbed attention for ``sites``, and back. Sessions nest."""
+    """Switch ``model`` to the perturbed attention for ``sites``, and back. Sessions nest."""
     wanted: dict[str, dict[str, Site]] = {}
     for site in sites:
         wanted.setdefault(site.module, {})[site.op] = site
@@ -76,7 +76,8 @@ def eager_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Eager attention, exposed: query (batch, heads, tokens, dim), result (batch, tokens, heads, dim).
+    """Return the result of eager attention, exposed: query (batch, heads, tokens, dim), result (batch, tokens, heads,
+    dim).
 
     The signature is transformers' (its attention functions take these arguments).
     """
@@ -111,7 +112,7 @@ def fused_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' SDPA attention with its output perturbed, result (batch, tokens, heads, dim)."""
+    """Return the result of transformers' SDPA attention, perturbed: (batch, tokens, heads, dim)."""
     attached: Attached = module.__dict__.get(_ATTRIBUTE, ())
     owner: Any = module
     if hasattr(module, "num_key_value_groups") and not use_gqa_in_sdpa(attention_mask, key):

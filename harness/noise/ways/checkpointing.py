@@ -18,7 +18,7 @@ _FUNCTION = "_gradient_checkpointing_func"
 
 @contextlib.contextmanager
 def bound(model: nn.Module, session: Session) -> Iterator[None]:
-    """Has every layer that transformers checkpoints remember which forward it belongs to.
+    """Have every layer that transformers checkpoints remember which forward it belongs to.
 
     Works for both kinds of checkpointing, whatever ran between forward and backward.
     """

@@ -30,8 +30,8 @@ _BACKWARD = (Tensor.backward, torch.autograd.backward)
 
 @functools.cache
 def spellings() -> Mapping[Any, tuple[Operator, int]]:
-    """Every function of torch that computes an operator of the table -> that operator, and by how many positions its
-    operands stand elsewhere."""
+    """Return every function of torch that computes an operator of the table -> that operator, and by how many positions
+    its operands stand elsewhere."""
     found: dict[Any, tuple[Operator, int]] = {}
     for operator in OPS.values():
         shifts = dict(operator.shifted)
@@ -51,7 +51,7 @@ class Where:
         self.path: list[tuple[str, nn.Module | None, Counter[str]]] = [("", None, Counter())]
 
     def occurrence(self, op: str) -> int:
-        """The number of this call of ``op`` within the running module, from 0."""
+        """Return the number of this call of ``op`` within the running module, from 0."""
         calls = self.path[-1][2]
         calls[op] += 1
         return calls[op] - 1
@@ -77,7 +77,7 @@ class FunctionMode(TorchFunctionMode):
 
 
 def where_of(local: threading.local) -> Where:
-    """The :class:`Where` of this thread."""
+    """Return the :class:`Where` of this thread."""
     found: Where | None = getattr(local, "where", None)
     if found is None:
         found = local.where = Where()
@@ -86,7 +86,7 @@ def where_of(local: threading.local) -> Where:
 
 @contextlib.contextmanager
 def watched(model: nn.Module | None, seen: Callable[..., Any]) -> Iterator[None]:
-    """Calls ``seen`` for every operator that runs inside, with the module it runs in."""
+    """Call ``seen`` for every operator that runs inside, with the module it runs in."""
     local = threading.local()
     with contextlib.ExitStack() as stack:
         if model is not None:
@@ -190,7 +190,7 @@ def _left(local: threading.local) -> Callable[..., None]:
 
 
 def site_of(operator: Operator, where: Where, columns: int = 0) -> Site:
-    """The site of the call of ``operator`` that is about to run; counts it."""
+    """Return the site of the call of ``operator`` that is about to run; counts it."""
     path, module, _ = where.path[-1]
     number = where.occurrence(operator.name)
     if module is not None and operator.name == operator_of(module) and number == 0:
@@ -208,7 +208,7 @@ def site_of(operator: Operator, where: Where, columns: int = 0) -> Site:
 
 @contextlib.contextmanager
 def perturbed(model: nn.Module | None, sites: Sequence[Site], session: Session) -> Iterator[None]:
-    """Perturbs every call of the operators of the plan that no other way has; ``sites`` are those found by a probe.
+    """Perturb every call of the operators of the plan that no other way has; ``sites`` are those found by a probe.
 
     Calls that the probe did not meet (experts that no token chose, say) are perturbed and counted like the others.
     """

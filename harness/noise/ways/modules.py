@@ -19,7 +19,7 @@ _IN_PLACE = "inplace"
 
 @contextlib.contextmanager
 def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iterator[None]:
-    """Hooks every module of ``sites``."""
+    """Hook every module of ``sites``."""
     with contextlib.ExitStack() as stack:
         for site in sites:
             module, at_output = model.get_submodule(site.module), site.point == "output"

@@ -39,7 +39,7 @@ class _AngleMode(TorchFunctionMode):
 
 @contextlib.contextmanager
 def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iterator[None]:
-    """Wraps the forward of every rotary module of ``sites`` so that its matrix product is perturbed."""
+    """Wrap the forward of every rotary module of ``sites`` so that its matrix product is perturbed."""
     with contextlib.ExitStack() as stack:
         for site in sites:
             stack.enter_context(_wrapped(model.get_submodule(site.module), site, session))

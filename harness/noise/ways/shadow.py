@@ -10,7 +10,7 @@ from harness.exceptions import NoiseSpecError
 
 
 def shadow(module: nn.Module, name: str, value: Any, handle: int) -> None:
-    """Has ``module.name`` read ``value`` until :func:`unshadow` with the same ``handle``.
+    """Have ``module.name`` read ``value`` until :func:`unshadow` with the same ``handle``.
 
     An instance attribute is found before the parameter of that name. Shadows of several sessions nest. Raises
     :class:`NoiseSpecError` where this session's shadow is there already: the module runs in two threads at once.
@@ -25,7 +25,7 @@ def shadow(module: nn.Module, name: str, value: Any, handle: int) -> None:
 
 
 def unshadow(module: nn.Module, name: str, handle: int) -> None:
-    """Takes the shadow back; harmless where there is none."""
+    """Take the shadow back; harmless where there is none."""
     key = _key(name, handle)
     if key not in module.__dict__:
         return
@@ -37,7 +37,7 @@ def unshadow(module: nn.Module, name: str, handle: int) -> None:
 
 
 def shown(module: nn.Module, name: str) -> Tensor:
-    """What ``module.name`` reads now: the shadow of an outer session, or the parameter."""
+    """Return what ``module.name`` reads now: the shadow of an outer session, or the parameter."""
     value: Tensor = getattr(module, name)
     return value
 

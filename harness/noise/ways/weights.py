@@ -23,7 +23,7 @@ FIELD = "weight"
 
 @contextlib.contextmanager
 def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iterator[None]:
-    """Shadows the weight of every module of ``sites`` while it runs."""
+    """Shadow the weight of every module of ``sites`` while it runs."""
     with contextlib.ExitStack() as stack:
         for site in sites:
             module = model.get_submodule(site.module)

@@ -58,7 +58,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda actor: (actor / "model_world_size_2_rank_0.pt").write_bytes(b""), "cut short"),
     "larger world": (sized(4), "of another world size than fsdp_config.json says (4)"),
     "smaller world": (sized(1), "of another world size"),
-    "no number": (sized("2"), "world_size '2' is no number"),
+    "no number": (sized("2"), "world_size '2' is not a whole number"),
     "two worlds": (lambda actor: (actor / "model_world_size_1_rank_0.pt").touch(), "of another world size"),
     "no fsdp_config": (lambda actor: (actor / "fsdp_config.json").unlink(), "there is no fsdp_config.json"),
     "no config": (lambda actor: shutil.rmtree(actor / "huggingface"), "there is no huggingface/config.json"),

@@ -83,7 +83,7 @@ def test_runs_that_may_not_be_compared_are_refused(stored: Callable[..., Path], 
         (["E8a="], "it is written NAME=RUN,RUN"),
         (["E8x=r"], "the theory has E8a, E8b, E8c, E8d"),
         (["E8a=r", "E8a=s"], "the arm is given twice"),
-        (["E8a=r", "E8b=r"], "it stands in the arms twice"),
+        (["E8a=r", "E8b=r"], "it is in the arms twice"),
     ],
 )
 def test_arms_that_are_written_wrongly(refusal: Callable[..., str], texts: list[str], words: str) -> None:

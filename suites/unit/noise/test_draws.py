@@ -103,7 +103,7 @@ def test_spoilt_draws_are_named(name: str) -> None:
 def test_what_the_moments_cannot_show_the_keys_do() -> None:
     """Other seeds than named: draws of the right kind. Spikes have no moments to test."""
     (problem,) = looked(lambda site, z: draws_of(site, lambda row: (OWNERS[row][0], OWNERS[row][1] + 7)))
-    assert problem.startswith("layers.0.up let out ") and problem.endswith("(and 2 more sites)")
+    assert problem.startswith("layers.0.up gave ") and problem.endswith("(and 2 more sites)")
     draws = Draws(Spike(), 0.1, SITES, lot=3)
     draws.begin(0, OWNERS, [TOKENS] * len(OWNERS))
     exact = torch.ones(len(OWNERS), TOKENS, WIDTH)

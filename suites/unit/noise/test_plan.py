@@ -141,7 +141,7 @@ def test_audit_sees_noise_in_the_clean_arm(toy):
     problems = check_audit(audited(model, plan, 0.0), plan, 0.0)
     handle.remove()
     assert len(problems) == 1
-    assert "model.layers.1.mlp.up_proj let out" in problems[0]
+    assert "model.layers.1.mlp.up_proj gave" in problems[0]
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
@@ -181,7 +181,7 @@ def test_the_audit_measures_attention_products_too(toy):
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_the_audit_measures_every_operator(toy, attention):
-    """What norms, activations, embedding, softmax and fused attention let out is compared too, and what blocks do."""
+    """What norms, activations, embedding, softmax and fused attention gave is compared too, and what blocks do."""
     model = toy(attention)
     every = "linear,softmax,silu,rms_norm,embedding" + (",qk,pv" if attention == "eager" else ",sdpa")
     every = every.replace(",softmax", "") if attention == "sdpa" else every
@@ -203,7 +203,7 @@ def test_the_audit_follows_the_formula_element_by_element(toy, spec):
     auditor = audited(model, plan, 0.1, asked=0.05)
     problems = check_audit(auditor, plan, 0.05)
     for site in plan.sites:
-        words = f"{site.name} let out {auditor.departures[site.name]} elements that"
+        words = f"{site.name} gave {auditor.departures[site.name]} elements that"
         assert any(words in problem and "(0.05) does not give" in problem for problem in problems), site.name
         assert auditor.departures[site.name] > 0
 
@@ -217,7 +217,7 @@ def test_the_audit_of_a_renormalised_softmax_asks_that_it_changes(toy):
     assert (squared / nonzero) ** 0.5 < 0.9 * 0.05 and changed
     assert check_audit(auditor, plan, 0.05) == ()
     (problem,) = check_audit(audited(model, plan, 0.0), plan, 0.05)
-    assert "no site let out anything" in problem
+    assert "no site gave anything" in problem
 
 
 @pytest.mark.parametrize("name", ["model.layers.1", "model.layers.0.mlp", "model.layers.0.self_attn", "model.norm"])
@@ -231,7 +231,7 @@ def test_the_audit_sees_noise_on_a_block_or_norm_that_nobody_asked_for(toy, name
     handle = model.get_submodule(name).register_forward_hook(hurt)
     problems = check_audit(audited(model, plan, 0.05), plan, 0.05)
     handle.remove()
-    assert any(f"{name} let out" in problem for problem in problems), problems
+    assert any(f"{name} gave" in problem for problem in problems), problems
 
 
 def test_the_audit_of_errors_that_depend_on_the_data_asks_that_something_changes(toy):
@@ -239,7 +239,7 @@ def test_the_audit_of_errors_that_depend_on_the_data_asks_that_something_changes
     plan = build_plan(model, parse_noise("deadzone @ op:linear"))
     assert check_audit(audited(model, plan, 0.1), plan, 0.1) == ()
     (problem,) = check_audit(audited(model, plan, 0.0), plan, 0.1)
-    assert problem == "audit: no site let out anything but its own result under deadzone"
+    assert problem == "audit: no site gave anything but its own result under deadzone"
 
 
 @pytest.mark.parametrize("op", ["qk", "pv"])
