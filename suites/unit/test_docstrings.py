@@ -60,8 +60,8 @@ def functions(tree: ast.AST, public: bool = True) -> Iterator[ast.FunctionDef | 
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield from functions(node)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-            if not any("property" in ast.unparse(decorator) for decorator in node.decorator_list):
-                yield node
+            properties = [each for each in node.decorator_list if "property" in ast.unparse(each)]
+            yield from () if properties else (node,)
 
 
 def first_words(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
