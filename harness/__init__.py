@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from harness.evaluate.regenerate import replay
     from harness.exceptions import HarnessError
     from harness.gates.policy import GatePolicy
+    from harness.library.compare import compare
     from harness.library.for_gate import GateEvaluation
     from harness.library.gate import gate
+    from harness.library.plan import PlanOptions, plan, power
     from harness.noise.inject import noisy
     from harness.numerics.quantizer import fake_quantize
     from harness.runs.loaded import load_run
@@ -31,13 +33,17 @@ _HOMES = {
     "GatePolicy": ("harness.gates.policy", "GatePolicy"),
     "HarnessError": ("harness.exceptions", "HarnessError"),
     "NoiseSpec": ("harness.spec", "NoiseSpec"),
+    "PlanOptions": ("harness.library.plan", "PlanOptions"),
     "ScanSpec": ("harness.diagnostics.scan_spec", "ScanSpec"),
     "accept_baseline": ("harness.baselines.book", "accept"),
+    "compare": ("harness.library.compare", "compare"),
     "fake_quantize": ("harness.numerics.quantizer", "fake_quantize"),
     "gate": ("harness.library.gate", "gate"),
     "load_run": ("harness.runs.loaded", "load_run"),
     "noisy": ("harness.noise.inject", "noisy"),
     "parse_noise": ("harness.spec", "parse_noise"),
+    "plan": ("harness.library.plan", "plan"),
+    "power": ("harness.library.plan", "power"),
     "replay": ("harness.evaluate.regenerate", "replay"),
     "scan": ("harness.diagnostics.scan_run", "scan"),
 }
@@ -51,14 +57,18 @@ __all__ = [
     "GatePolicy",
     "HarnessError",
     "NoiseSpec",
+    "PlanOptions",
     "ScanSpec",
     "accept_baseline",
+    "compare",
     "evaluate",
     "fake_quantize",
     "gate",
     "load_run",
     "noisy",
     "parse_noise",
+    "plan",
+    "power",
     "replay",
     "scan",
 ]

@@ -10,24 +10,18 @@ from harness.claims.theory import ARMS, CLEAN, NOISY, VERY_NOISY, TheoryRun
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
 from harness.runs.loaded import Run, complete_run
+from harness.runs.named import parse_arms
 from harness.text import nearest
 
 LEVELS = (CLEAN, NOISY, VERY_NOISY)
 
 
-def parse_arms(texts: Sequence[str]) -> dict[str, tuple[Path, ...]]:
-    """Return ``E8a=RUN,RUN`` -> paths by arm. Raises :class:`HarnessError`."""
-    found: dict[str, tuple[Path, ...]] = {}
-    for text in texts:
-        name, equals, rest = text.partition("=")
-        paths = [part for part in rest.split(",") if part]
-        if not equals or not paths:
-            raise HarnessError(f"--arm {text!r}", "it is written NAME=RUN,RUN", "for example --arm E8c=runs/c0,runs/c1")
+def parse_theory_arms(texts: Sequence[str]) -> dict[str, tuple[Path, ...]]:
+    """Return arm of the theory -> its run folders, from texts such as ``E8a=RUN,RUN``. Raises :class:`HarnessError`."""
+    found = parse_arms(texts, "--arm E8c=runs/c0,runs/c1")
+    for name in found:
         if name not in ARMS:
             raise HarnessError(f"--arm {name}", f"the theory has {', '.join(ARMS)}", nearest(name, ARMS))
-        if name in found:
-            raise HarnessError(f"--arm {name}", "the arm is given twice", "give all its runs in one --arm")
-        found[name] = tuple(Path(path) for path in paths)
     every = [path.resolve() for paths in found.values() for path in paths]
     twice = next((path for index, path in enumerate(every) if path in every[:index]), None)
     if twice is not None:

@@ -10,7 +10,6 @@ import click
 
 from harness.cli import options
 from harness.exceptions import HarnessError
-from harness.spec import nearest
 
 
 @click.command("claims")
@@ -47,19 +46,10 @@ def command(registry: Path | None, theory: bool, arms: tuple[str, ...], as_json:
 def _show_claims(
     registry: Path | None, as_json: bool, name: str | None, verdict: str | None, markdown: Path | None
 ) -> None:
-    from harness.claims import VERDICTS, judge_all, load_registry
-    from harness.claims.numbers import Context
-    from harness.reports.claims_report import claims_report, print_claim, print_claims, write_claims
+    from harness.library.claims import judge_claims
+    from harness.reports.claims_report import print_claim, print_claims, write_claims
 
-    if verdict is not None and verdict not in VERDICTS:
-        raise HarnessError(f"--verdict {verdict}", f"it is one of {', '.join(VERDICTS)}", nearest(verdict, VERDICTS))
-    context = Context.of(load_registry(registry))
-    ids = [claim.id for claim in context.registry.claims]
-    if name is not None and name not in ids:
-        raise HarnessError(f"--id {name}", "the registry has no such claim", nearest(name, ids))
-    judgements = judge_all(context.registry)
-    wanted = [one for one in judgements if name in (None, one.claim.id) and verdict in (None, one.verdict)]
-    report = claims_report(wanted, context.spread)
+    report = judge_claims(registry, name, verdict)
     if markdown is not None:
         write_claims(markdown, report)
     if as_json:
@@ -74,17 +64,11 @@ def _show_claims(
 
 
 def _show_theory(registry: Path | None, texts: tuple[str, ...], as_json: bool) -> None:
-    from harness.claims.theory import judge_theory
-    from harness.claims.theory_runs import parse_arms, published_arms, stored_arms
+    from harness.claims.theory_runs import parse_theory_arms
+    from harness.library.claims import judge_published_theory
     from harness.reports.claims_report import print_theory
 
-    if texts:
-        arms = stored_arms(parse_arms(texts))
-    else:
-        from harness.claims import load_registry
-
-        arms = published_arms(load_registry(registry))
-    found = judge_theory(arms).to_json()
+    found = judge_published_theory(registry, parse_theory_arms(texts))
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "theory": found}, indent=2, allow_nan=False))
     else:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.baselines.book import load_named
 from harness.cli import options
-from harness.exceptions import HarnessError
-from harness.gates.forecast import ASSUMED_DISCORDANCE, LevelForecast, forecast, joint_odds, joint_sentence
+from harness.gates.forecast import ASSUMED_DISCORDANCE
 from harness.gates.policy_file import policy_given
-from harness.spec import ATTENTIONS, DTYPES, nearest
-from harness.spec.reading import read_noises
+from harness.library.plan import PlanOptions, Power, plan, power
 
 
 @click.command("plan")
@@ -53,37 +51,24 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     only_power = given["name"] is not None and checkpoint is None and config is None
     if not only_power and (checkpoint is None) == (config is None):
         raise click.UsageError("give either CHECKPOINT or --config FILE", click.get_current_context())
-    power = None if given["name"] is None else _power(given)
-    if only_power:
-        _show(None, power, sites, as_json)
-        return
-    if given["tokens"] < 1:
-        raise HarnessError(f"--tokens {given['tokens']}", "a pass has at least one token", "give 1 or more")
-    for option, known in (("attention", ATTENTIONS), ("dtype", DTYPES)):
-        if given[option] not in known:
-            raise HarnessError(f"--{option} {given[option]}", nearest(given[option], known))
-    options.set_up_logging(False)
-    noises = read_noises(given["noise"])
-    from harness.evaluate.planning import from_checkpoint, from_config, plan_report
-
-    if checkpoint is not None:
-        source = from_checkpoint(checkpoint, noises, given)
-    else:
-        assert config is not None
-        source = from_config(config, noises, given)
-    _show(plan_report(source, noises, given["tokens"]), power, sites, as_json)
+    foreseen = _power(given)
+    report = None
+    if not only_power:
+        told = PlanOptions(**{field.name: given[field.name] for field in fields(PlanOptions)})
+        options.set_up_logging(False)
+        report = plan(given["noise"], checkpoint, config, told)
+    _show(report, foreseen, sites, as_json)
 
 
-def _power(given: dict[str, Any]) -> tuple[LevelForecast, ...]:
-    baseline, policy = load_named(given["baselines_dir"], given["name"]), policy_given(given)
-    policy.check_judged(policy.levels or baseline.arm.outcomes)
-    return forecast(baseline.arm, policy, given["discordance"])
+def _power(given: dict[str, Any]) -> Power | None:
+    if given["name"] is None:
+        return None
+    return power(given["name"], policy_given(given), given["discordance"], given["baselines_dir"])
 
 
-def _show(report: dict[str, Any] | None, power: tuple[LevelForecast, ...] | None, sites: bool, as_json: bool) -> None:
-    levels = [level.to_json() for level in power or ()]
+def _show(report: dict[str, Any] | None, foreseen: Power | None, sites: bool, as_json: bool) -> None:
+    told = {} if foreseen is None else foreseen.to_json()
     if as_json:
-        told = {} if power is None else {"power": levels, "whole_gate": joint_odds(power).to_json()}
         click.echo(json.dumps({**(report or {}), **told}, indent=2))
         return
     from harness.reports.plan_tables import print_plan
@@ -91,5 +76,5 @@ def _show(report: dict[str, Any] | None, power: tuple[LevelForecast, ...] | None
 
     if report is not None:
         print_plan(report, sites)
-    if power is not None:
-        print_power(levels, joint_sentence(power))
+    if foreseen is not None:
+        print_power(told["power"], foreseen.sentence)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.claims.theory import judge_theory
-from harness.claims.theory_runs import parse_arms, stored_arms
+from harness.claims.theory_runs import parse_theory_arms, stored_arms
 from harness.exceptions import NotComparableError
 from harness.runs.store import Store
 
@@ -42,7 +42,7 @@ def stored(tmp_path: Path, make_run: Any) -> Callable[..., Path]:
 
 
 def test_accuracies_are_those_of_the_records(stored: Callable[..., Path]) -> None:
-    paths = parse_arms([f"E8c={stored('c0', (14, 13, 12))},{stored('c1', (15, 14, 10))}"])
+    paths = parse_theory_arms([f"E8c={stored('c0', (14, 13, 12))},{stored('c1', (15, 14, 10))}"])
     (first, second) = stored_arms(paths)["E8c"]
     assert first.accuracy == {0.0: 0.7, 0.05: 0.65, 0.1: 0.6}
     assert second.accuracy == {0.0: 0.75, 0.05: 0.7, 0.1: 0.5}
@@ -55,7 +55,7 @@ def test_stored_arms_decide_a_criterion(stored: Callable[..., Path]) -> None:
         f"{name}=" + ",".join(str(stored(f"{name}-{index}", right)) for index, right in enumerate(group))
         for name, group in runs.items()
     ]
-    result = judge_theory(stored_arms(parse_arms(texts)))
+    result = judge_theory(stored_arms(parse_theory_arms(texts)))
     assert result.criterion("better robustness").outcome == "confirmed"
     assert result.criterion("poor robustness").outcome == result.outcome == "undecided"
 
@@ -79,12 +79,12 @@ def test_runs_that_may_not_be_compared_are_refused(stored: Callable[..., Path], 
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        (["E8a"], "it is written NAME=RUN,RUN"),
-        (["E8a="], "it is written NAME=RUN,RUN"),
+        (["E8a"], "a name and its run folders, NAME=RUN,RUN"),
+        (["E8a="], "a name and its run folders, NAME=RUN,RUN"),
         (["E8x=r"], "the theory has E8a, E8b, E8c, E8d"),
         (["E8a=r", "E8a=s"], "the arm is given twice"),
         (["E8a=r", "E8b=r"], "it is in the arms twice"),
     ],
 )
 def test_arms_that_are_written_wrongly(refusal: Callable[..., str], texts: list[str], words: str) -> None:
-    assert words in refusal(parse_arms, texts)
+    assert words in refusal(parse_theory_arms, texts)

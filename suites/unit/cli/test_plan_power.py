@@ -43,7 +43,7 @@ def test_it_stands_beside_the_plan_of_a_model(cli: Verb, tiny: Path) -> None:
         (("--baseline", "nowhere"), "baseline"),
         ((*SHIPPED, "--discordance", "2"), "a fraction above 0"),
         ((*SHIPPED, "--margin", "3"), "margin 3.0"),
-        ((*SHIPPED, "--policy", "none.toml"), "no such file"),
+        ((*SHIPPED, "--policy", "none.toml"), "No such file"),
     ],
 )
 def test_wrong_arguments_are_one_line(cli: Verb, options: tuple[Any, ...], words: str) -> None:

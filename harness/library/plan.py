@@ -1,0 +1,101 @@
+"""Calls that tell what a noise would perturb and what a gate could detect, before anything runs: ``harness plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.baselines.book import load_named
+from harness.baselines.file import Baseline
+from harness.checkpoints.modes import MERGED
+from harness.exceptions import HarnessError
+from harness.gates.forecast import ASSUMED_DISCORDANCE, LevelForecast, forecast, joint_odds, joint_sentence
+from harness.gates.policy import GatePolicy
+from harness.spec import ATTENTIONS, DTYPES, NoiseSpec, nearest
+from harness.spec.reading import read_noises
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How the model is had: ``tokens`` of the forward pass to count for, and what an evaluation is told as well.
+
+    Raises :class:`HarnessError` on a value outside its range.
+    """
+
+    tokens: int = 1
+    base: Path | None = None
+    adapter: str = MERGED
+    attention: str = "auto"
+    dtype: str = "float32"
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value that is not checked when the model is loaded."""
+        if self.tokens < 1:
+            raise HarnessError(f"--tokens {self.tokens}", "a pass has at least one token", "give 1 or more")
+        for option, known in (("attention", ATTENTIONS), ("dtype", DTYPES)):
+            value = getattr(self, option)
+            if value not in known:
+                raise HarnessError(f"--{option} {value}", nearest(value, known))
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a gate against a baseline can tell at each level, and as a whole."""
+
+    levels: tuple[LevelForecast, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The odds of the whole gate in words."""
+        return joint_sentence(self.levels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary for strict JSON."""
+        levels = [level.to_json() for level in self.levels]
+        return {"power": levels, "whole_gate": joint_odds(self.levels).to_json()}
+
+
+def plan(
+    noise: str | Sequence[NoiseSpec],
+    checkpoint: Path | str | None = None,
+    config: Path | str | None = None,
+    options: PlanOptions | None = None,
+) -> dict[str, Any]:
+    """Return as JSON types what ``noise`` perturbs in a ``checkpoint``, or in the model of a ``config`` alone.
+
+    ``noise`` is one specification, several separated by ``;``, a ``.toml`` file, or the objects. For each: sites,
+    expected injections, the share of the matrix products, an estimate of the cost, and what is left alone and why.
+
+    Raises :class:`harness.exceptions.HarnessError`, also unless exactly one of ``checkpoint`` and ``config`` is given.
+    """
+    if (checkpoint is None) == (config is None):
+        raise HarnessError("a plan", "it is made for a checkpoint or for a configuration", "give exactly one of them")
+    options = options or PlanOptions()
+    noises = read_noises(noise) if isinstance(noise, str) else tuple(noise)
+    from harness.evaluate.planning import from_checkpoint, from_config, plan_report
+
+    if checkpoint is not None:
+        source = from_checkpoint(Path(checkpoint), noises, vars(options))
+    else:
+        source = from_config(Path(str(config)), noises, vars(options))
+    return plan_report(source, noises, options.tokens)
+
+
+def power(
+    baseline: Baseline | Path | str,
+    policy: GatePolicy | None = None,
+    discordance: float = ASSUMED_DISCORDANCE,
+    baselines_dir: Path | str = "baselines",
+) -> Power:
+    """Return what a gate under ``policy`` against ``baseline`` (a file, or a name in ``baselines_dir``) can tell.
+
+    ``discordance`` is the share of outcomes that differ between two runs, where the baseline has one draw (fraction).
+    Raises :class:`harness.exceptions.HarnessError`.
+    """
+    policy = policy or GatePolicy()
+    held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
+    policy.check_judged(policy.levels or held.arm.outcomes)
+    return Power(forecast(held.arm, policy, discordance))
