@@ -138,7 +138,7 @@ def test_another_scan_or_checkpoint_in_the_folder_is_refused(cli: Verb, tiny: Pa
         (("--format", "mxfp4", "--adapter", "unmerged"), "it is no adapter"),
         (("--format", "mxfp4", "--task", "arith", "--items", "0"), "at least one item"),
         (("--format", "mxfp4", "--items", "0"), "at least one item"),
-        (("--format", "mxfp4", "--task", "arit"), "did you mean arith"),
+        (("--format", "mxfp4", "--task", "arit"), "did you mean 'arith'"),
         (("--format", "mxfp4", "--task", "arith", "--batch-size", "0"), "at least one item"),
         (("--format", "mxfp4", "--task", "arith", "--dtype", "float8"), "--dtype float8"),
         (("--format", "mxfp4_32x32", "--what", "both", "--task", "arith"), "its tiles span several tokens"),
