@@ -28,7 +28,9 @@ def test_the_index_has_every_page_once_under_its_kind() -> None:
     assert {f"{name}.md" for name in PROMISED} <= set(listed)
 
 
-@pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]), ids=lambda page: page.name
+)
 def test_no_link_leads_nowhere(page: Path) -> None:
     links = LINK.findall(page.read_text(encoding="utf-8"))
     broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]

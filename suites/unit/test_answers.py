@@ -25,7 +25,7 @@ from harness.record import RIGHT, TRUNCATED, UNPARSED, WRONG
 
 pytestmark = pytest.mark.unit
 
-GSM8K = Path(__file__).resolve().parents[4] / "shared" / "data" / "gsm8k"
+GSM8K = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k"
 NUMBERISH = st.text(alphabet="0123456789.,-+$eE#/* \n%x\u2212\u00a0\uff11", max_size=30)
 
 
