@@ -15,7 +15,8 @@ from harness.gates import key_differences
 from harness.installed import shipped
 from harness.record import CERTIFIED, EXTERNAL, Arm, Outcome
 from harness.runs.folder import write_atomically
-from harness.runs.loaded import EVALUATION_KIND, Run, complete_run
+from harness.runs.loaded import Run, complete_run
+from harness.runs.manifest import EvaluationManifest
 from harness.spec import nearest, number_text
 from harness.stats import wilson
 from harness.thresholds import FLOOR
@@ -79,13 +80,16 @@ def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool =
         raise HarnessError(f"baseline {name!r}", "it exists already", "choose another name or give --replace")
     run = complete_run(run_path)
     check_acceptable(run)
-    manifest = run.manifest
+    evaluation = run.manifest if isinstance(run.manifest, EvaluationManifest) else None
     baseline = Baseline(
         name=name,
         reason=reason.strip(),
         accepted=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        provenance={"checkpoint": manifest.get("checkpoint"), "environment": manifest["environment"]},
-        spec=manifest["spec"] if manifest["kind"] == EVALUATION_KIND else None,
+        provenance={
+            "checkpoint": None if evaluation is None else evaluation.checkpoint,
+            "environment": run.manifest.environment,
+        },
+        spec=None if evaluation is None else evaluation.spec,
         arm=run.arm,
     )
     try:
@@ -108,7 +112,7 @@ def check_acceptable(run: Run) -> None:
         problems = [*certificate.problems, *(words for level in certificate.levels for words in level.problems)]
         why = problems[0] if problems else f"its certificate is {certificate.status!r}"
         raise NotComparableError(f"run {run.path} is INVALID ({why})", "no evidence, no baseline")
-    floor = float(run.manifest.get("floor", FLOOR))
+    floor = FLOOR if run.manifest.floor is None else float(run.manifest.floor)
     clean = run.arm.outcomes.get(0.0, {})
     scores = [outcome.right for row in clean.values() for outcome in row.values() if outcome.measured]
     low = wilson(sum(scores), len(scores)).low if scores else 0.0

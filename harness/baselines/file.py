@@ -31,7 +31,7 @@ from harness.record import (
     Origin,
     Outcome,
 )
-from harness.runs.folder import checksum
+from harness.runs.manifest import checksum
 from harness.spec import number_text
 
 BASELINE_VERSION = 2

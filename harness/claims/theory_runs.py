@@ -51,7 +51,7 @@ def stored_arms(paths: Mapping[str, Sequence[Path]]) -> dict[str, tuple[TheoryRu
             raise NotComparableError(
                 f"runs {first.path} and {run.path}", "they hold different items", "evaluate all of them on one set"
             )
-        weights = str((run.manifest.get("checkpoint") or {}).get("weights", ""))
+        weights = run.arm.origin.weights
         if weights and weights in seen:
             raise NotComparableError(
                 f"runs {seen[weights]} and {run.path}",

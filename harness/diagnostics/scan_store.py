@@ -13,10 +13,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.exceptions import StoreError
+from harness.revision import code_identity
 from harness.runs.folder import LOCK, check_empty, establish, guarded
-from harness.runs.manifest import build_manifest
+from harness.runs.machine import environment
+from harness.runs.manifest import ScanManifest
 
-KIND = "scan"
 LINES = "scan.jsonl"
 
 
@@ -47,7 +48,7 @@ class ScanStore:
             _acquire(lock, path)
         try:
             with guarded(path):
-                establish(path, build_manifest(KIND, identity, {}, {}))
+                establish(path, scan_manifest(identity))
                 values = _read(path / LINES)
             yield cls(path / LINES, values)
         finally:
@@ -67,6 +68,11 @@ class ScanStore:
             file.write(f"{_checksum(line)} {line}\n".encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def scan_manifest(identity: Mapping[str, Any]) -> ScanManifest:
+    """Return the manifest of a scan with ``identity``, made here and now."""
+    return ScanManifest(identity=identity, measurement_key={}, environment=environment(), code=code_identity())
 
 
 def _acquire(lock: FileLock, path: Path) -> None:

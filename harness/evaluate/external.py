@@ -10,8 +10,9 @@ from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import load_task
 from harness.exceptions import HarnessError
 from harness.record import ItemResult
-from harness.runs.loaded import EXTERNAL_KIND
-from harness.runs.manifest import build_manifest
+from harness.revision import code_identity
+from harness.runs.machine import environment
+from harness.runs.manifest import ExternalIdentity, ExternalManifest
 from harness.runs.store import Store
 from harness.spec import SCORERS, nearest
 
@@ -43,8 +44,14 @@ def score_completions(task_name: str, data: str | None, scorer: str | None, comp
     key = {"task": task.name, "dataset": task.dataset_hash(), "scorer": chosen, "engine": ENGINE}
     key |= dict.fromkeys(unknown, "unknown")
     content = hashlib.sha256(completions.read_bytes()).hexdigest()
-    identity = {"completions": content, "measurement_key": key}
-    manifest = build_manifest(EXTERNAL_KIND, identity, key, {"completions": str(completions), "floor": task.floor})
+    manifest = ExternalManifest(
+        identity=ExternalIdentity(content, key),
+        measurement_key=key,
+        environment=environment(),
+        code=code_identity(),
+        completions=str(completions),
+        floor=task.floor,
+    )
     with Store.create(out, manifest) as store:
         if store.done():
             return

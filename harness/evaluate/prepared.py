@@ -7,7 +7,6 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -33,10 +32,18 @@ from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.record import ItemResult
 from harness.revision import code_identity
-from harness.runs.loaded import EARLY_STOP, EVALUATION_KIND
-from harness.runs.manifest import build_manifest, digest
+from harness.runs.machine import environment
+from harness.runs.manifest import (
+    EvaluationManifest,
+    Identity,
+    PlannedSite,
+    QuantizedPart,
+    QuantizedSite,
+    StoredPlan,
+    digest,
+)
 from harness.runs.quantized import WEIGHT
-from harness.runs.replayed import FIELD, VERSION
+from harness.runs.replayed import VERSION
 from harness.spec import TRANSFORMERS, EvalSpec, quantization_text
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
@@ -98,35 +105,34 @@ class Prepared:
         """How much of the model the noise reaches."""
         return coverage_of(self.plan, self.checkpoint.model, self.longest)
 
-    def manifest(self) -> dict[str, Any]:
-        """The manifest of the run."""
-        identity = {
-            "weights": self.checkpoint.fingerprint,
-            "settings": self.checkpoint.settings,
-            "measurement_key": self.key,
-            "items": [item.key for item in self.items],
-            "levels": list(self.spec.levels),
-            "noise_seeds": self.spec.noise_seeds,
-            "positive_control": self.spec.positive_control,
-        }
-        if self.early is not None:
-            identity[EARLY_STOP] = self.early.to_json()
-        details = {
-            "checkpoint": self.checkpoint.source.to_json(),
-            "training": None if self.training is None else self.training.to_json(),
-            "device": self.device,
-            "spec": self.spec.to_json(),
-            "plan": self.plan.to_json(),
-            FIELD: VERSION,
-            "coverage": self.coverage.to_json(),
-            "floor": self.task.floor,
-            "quantization": [_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers],
-        }
-        clusters = clusters_of(self.items, self.prompts)
-        if clusters:
-            details["clusters"] = clusters
-        code = code_identity(self.spec.engine, torch.backends.cpu.get_cpu_capability())
-        return build_manifest(EVALUATION_KIND, identity, self.key, details, code)
+    def manifest(self) -> EvaluationManifest:
+        """Return the manifest of the run."""
+        identity = Identity(
+            weights=self.checkpoint.fingerprint,
+            settings=self.checkpoint.settings,
+            measurement_key=self.key,
+            items=tuple(item.key for item in self.items),
+            levels=tuple(self.spec.levels),
+            noise_seeds=self.spec.noise_seeds,
+            positive_control=self.spec.positive_control,
+            early_stop=None if self.early is None else self.early.to_json(),
+        )
+        return EvaluationManifest(
+            identity=identity,
+            measurement_key=self.key,
+            environment=environment(),
+            code=code_identity(self.spec.engine, torch.backends.cpu.get_cpu_capability()),
+            checkpoint=self.checkpoint.source.to_json(),
+            training=None if self.training is None else self.training.to_json(),
+            device=self.device,
+            spec=self.spec.to_json(),
+            plan=stored_plan(self.plan),
+            replay=VERSION,
+            coverage=self.coverage,
+            floor=self.task.floor,
+            quantization=tuple(_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers),
+            clusters=clusters_of(self.items, self.prompts) or None,
+        )
 
     @functools.cached_property
     def longest(self) -> int:
@@ -157,17 +163,25 @@ class Prepared:
         return len(self.items) * sum(len(self.spec.seeds_at(level)) for level in self.spec.levels)
 
 
-def _quantized_part(model: nn.Module, plan: InjectionPlan) -> dict[str, Any]:
+def stored_plan(plan: InjectionPlan) -> StoredPlan:
+    """Return what a manifest keeps of ``plan``."""
+    sites = tuple(
+        PlannedSite(site.name, site.op, site.columns, site.last_token_only, site.grows) for site in plan.sites
+    )
+    return StoredPlan(str(plan.spec), sites, dict(plan.excluded), dict(plan.uncovered))
+
+
+def _quantized_part(model: nn.Module, plan: InjectionPlan) -> QuantizedPart:
     """What the certificate will hold a quantizer's ledger against, and what it leaves alone."""
-    parts = [
-        {
-            "name": site.name,
-            "columns": model.get_submodule(site.module).weight.numel() if site.point == WEIGHT else site.columns,  # type: ignore[operator]
-            "last_token_only": site.last_token_only,
-        }
+    sites = tuple(
+        QuantizedSite(
+            site.name,
+            model.get_submodule(site.module).weight.numel() if site.point == WEIGHT else site.columns,  # type: ignore[operator]
+            site.last_token_only,
+        )
         for site in plan.sites
-    ]
-    return {"text": str(plan.spec), "point": plan.spec.at, "sites": parts, "excluded": dict(plan.excluded)}
+    )
+    return QuantizedPart(str(plan.spec), plan.spec.at, sites, dict(plan.excluded))
 
 
 def attention_for(spec: EvalSpec) -> str:

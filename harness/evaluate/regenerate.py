@@ -29,23 +29,23 @@ def prepared_again(run: Run, checkpoint: Path | None, data: str | None, device: 
     Raises :class:`NotComparableError` where weights, settings, or anything that the measurement depends on is not
     what it was.
     """
-    stored = run.manifest["identity"]
-    path = checkpoint or Path(run.manifest["checkpoint"]["path"])
+    stored, manifest = run.asked, run.evaluation
+    path = checkpoint or Path(manifest.checkpoint["path"])
     if checkpoint is None and not path.is_dir():
         raise CheckpointError(
             f"checkpoint {path}, which the run was made of", "no such folder", "say where it is: --checkpoint"
         )
-    source = resolve_again(run.manifest["checkpoint"], checkpoint)
-    if source.weights != stored["weights"]:
+    source = resolve_again(manifest.checkpoint, checkpoint)
+    if source.weights != stored.weights:
         raise NotComparableError(
             f"checkpoint {path}",
-            f"its weights are {source.weights[:16]}..., those of the run {stored['weights'][:16]}...",
+            f"its weights are {source.weights[:16]}..., those of the run {stored.weights[:16]}...",
             "give the checkpoint of the run: --checkpoint",
         )
-    spec = EvalSpec.from_json(run.manifest["spec"])
+    spec = EvalSpec.from_json(dict(manifest.spec))
     prepared = prepare(source, spec if data is None else replace(spec, data=data), device)
     now = {**prepared.key, "settings": prepared.checkpoint.settings}
-    before = {**stored["measurement_key"], "settings": stored["settings"]}
+    before = {**stored.measurement_key, "settings": stored.settings}
     differing = [
         f"{name} ({before.get(name)!s:.{_SHOWN}} there, {now.get(name)!s:.{_SHOWN}} here)"
         for name in sorted({*before, *now})
@@ -126,7 +126,7 @@ def _replay(run: Run, prepared: Prepared, draw: Draw) -> Replayed:
         "checkpoint": str(prepared.checkpoint.path),
         "noise": str(prepared.spec.noise.at_level(level)),
         "device": prepared.device,
-        "stored_device": run.manifest["device"],
+        "stored_device": run.evaluation.device,
         "certificate": run.arm.certificate.status,
         "item": item,
         "question": asked.question,

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from harness.evaluate.engine import Batch, Ran
 from harness.evaluate.generation import Completion, Prompt, completed
-from harness.evaluate.prepared import Prepared
+from harness.evaluate.prepared import Prepared, stored_plan
 from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
 from harness.evaluate.vllm_limits import (
     MULTIPROCESSING,
@@ -357,7 +357,7 @@ def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:
 
 def expected_sites(prepared: Prepared) -> tuple[ExpectedSite, ...]:
     """What the plan, made on the checkpoint's configuration, leads to expect of every site."""
-    return tuple(ExpectedSite(**site) for site in prepared.plan.to_json()["sites"])
+    return tuple(ExpectedSite(**vars(site)) for site in stored_plan(prepared.plan).sites)
 
 
 def _report_problems(report: Mapping[str, Any]) -> list[str]:

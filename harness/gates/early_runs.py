@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.exceptions import NotComparableError
 from harness.gates.early import EarlyPlan, Outcomes
 from harness.record import Arm
-from harness.runs.loaded import Run, check_complete, early_rule, load_run
+from harness.runs.loaded import Run, check_complete, load_run
 
 
 def run_to_judge(path: Path, plan: EarlyPlan | None, baseline: Arm) -> Run:
@@ -17,7 +17,7 @@ def run_to_judge(path: Path, plan: EarlyPlan | None, baseline: Arm) -> Run:
     rule: by another its error rate is not kept. Raises :class:`NotComparableError` otherwise, and for unfinished runs.
     """
     run = load_run(path)
-    rule = early_rule(run.manifest)
+    rule = run.early_rule
     if rule is None:
         check_complete(run)
         return run
@@ -38,7 +38,7 @@ def run_to_judge(path: Path, plan: EarlyPlan | None, baseline: Arm) -> Run:
         )
     if plan is not None and not is_finished(run, plan, baseline):
         raise NotComparableError(
-            f"run {path} holds {_evaluated(run)} of {len(run.manifest['identity']['items'])} items and is not decided",
+            f"run {path} holds {_evaluated(run)} of {len(run.asked.items)} items and is not decided",
             "an unfinished run is no evidence",
             "resume it: give harness gate the checkpoint and this --out",
         )
@@ -48,25 +48,24 @@ def run_to_judge(path: Path, plan: EarlyPlan | None, baseline: Arm) -> Run:
 def is_finished(run: Run, plan: EarlyPlan, baseline: Arm) -> bool:
     """Return whether an evaluation by ``plan`` has nothing left to do in ``run``: it looks after each block, as that
     does."""
-    identity = run.manifest["identity"]
-    if identity["positive_control"] and run.arm.certificate.control is None:
+    asked = run.asked
+    if asked.positive_control and run.arm.certificate.control is None:
         return False
     if not run.arm.certificate.replayed:
         return False
     seen: list[str] = []
-    for block in plan.blocks(identity["items"]):
+    for block in plan.blocks(asked.items):
         if not all(_measured(run.arm.outcomes, level, seeds, block) for level, seeds in _draws(run)):
             return False
         seen += block
-        if plan.look(run.arm.outcomes, baseline.outcomes, seen, len(identity["items"])).decided:
+        if plan.look(run.arm.outcomes, baseline.outcomes, seen, len(asked.items)).decided:
             return True
     return True
 
 
 def _draws(run: Run) -> list[tuple[float, int]]:
     """(level, noise seeds) of everything asked for."""
-    identity = run.manifest["identity"]
-    return [(level, int(identity["noise_seeds"]) if level else 1) for level in identity["levels"]]
+    return [(level, run.asked.seeds_at(level)) for level in run.asked.levels]
 
 
 def _measured(outcomes: Outcomes, level: float, seeds: int, items: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ from harness.exceptions import StoreError
 from harness.gates.arms import Replicate, ReplicatedArm
 from harness.gates.compare import ArmComparison, compare_arms
 from harness.runs.loaded import complete_run
+from harness.runs.manifest import EvaluationManifest
 from harness.training_record import TrainingRecord
 
 ALPHA = 0.025
@@ -29,7 +30,8 @@ def compare(arms: Mapping[str, Sequence[Path | str]], factor: str | None = None,
 
 def _replicate(path: Path) -> Replicate:
     run = complete_run(path)
-    training = run.manifest.get("training")
+    manifest = run.manifest if isinstance(run.manifest, EvaluationManifest) else None
+    training = None if manifest is None else manifest.training
     where = f"run {path}: its training record"
     record = None if training is None else TrainingRecord.from_json(training, where, StoreError)
-    return Replicate(run.arm, str(run.manifest["identity"].get("weights", f"none: {path}")), record)
+    return Replicate(run.arm, f"none: {path}" if manifest is None else manifest.identity.weights, record)

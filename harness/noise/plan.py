@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.noise.paths import adapter_parts, matching
 from harness.noise.selection import left_out
@@ -83,21 +82,3 @@ class InjectionPlan:
     uncovered: Mapping[str, str]
     functions: FunctionChoice | None = None
     probe: Probe | None = field(default=None, compare=False, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary for manifests and reports."""
-        return {
-            "noise": str(self.spec),
-            "sites": [
-                {
-                    "name": site.name,
-                    "op": site.op,
-                    "columns": site.columns,
-                    "last_token_only": site.last_token_only,
-                    "grows": site.grows,
-                }
-                for site in self.sites
-            ],
-            "excluded": dict(self.excluded),
-            "uncovered": dict(self.uncovered),
-        }

@@ -155,11 +155,11 @@ def private_folder(folder: Path) -> Path:
 
 def restricted(arm: Arm, run: Run) -> Arm:
     """Return ``arm`` without the levels, items and seeds that ``run`` was not asked for: choosing fewer is no gap."""
-    identity = run.manifest["identity"]
-    items, levels = set(identity["items"]), set(identity["levels"])
+    asked = run.asked
+    items, levels = set(asked.items), set(asked.levels)
     kept = {
         level: {
-            item: {seed: outcome for seed, outcome in row.items() if level == 0 or seed < identity["noise_seeds"]}
+            item: {seed: outcome for seed, outcome in row.items() if level == 0 or seed < asked.noise_seeds}
             for item, row in cells.items()
             if item in items
         }

@@ -19,6 +19,7 @@ from harness.record import RIGHT, WRONG, ItemResult, SiteCount
 from harness.reports.markdown import markdown
 from harness.runs.folder import guarded, write_atomically
 from harness.runs.loaded import Run
+from harness.runs.manifest import EvaluationManifest
 from harness.stats import Interval
 from harness.thresholds import FLOOR
 
@@ -31,23 +32,27 @@ def run_report(run: Run, gate: GateResult | None = None, attempts: str = "") -> 
 
     ``attempts`` says how often the run was gated.
     """
+    evaluation = run.manifest if isinstance(run.manifest, EvaluationManifest) else None
     levels = sorted({result.level for result in run.results})
     return {
         "run": str(run.path),
-        "kind": run.manifest["kind"],
+        "kind": run.manifest.kind,
         "notes": [*(run.arm.certificate.notes if gate is None else gate.notes), *([attempts] if attempts else [])],
         "code": list(run.arm.origin.code),
-        "checkpoint": run.manifest.get("checkpoint"),
-        "measurement_key": run.manifest["measurement_key"],
-        "environment": run.manifest["environment"],
+        "checkpoint": None if evaluation is None else evaluation.checkpoint,
+        "measurement_key": run.manifest.measurement_key,
+        "environment": run.manifest.environment,
         "levels": [_level(run, level) for level in levels],
         "missing_records": run.missing,
         "certificate": run.arm.certificate.to_json(),
         "ledger": ledger_report(run.counts),
-        "plan": {name: run.manifest.get("plan", {}).get(name, {}) for name in ("excluded", "uncovered")},
+        "plan": {
+            "excluded": {} if evaluation is None else evaluation.plan.excluded,
+            "uncovered": {} if evaluation is None else evaluation.plan.uncovered,
+        },
         "quantization": [
-            {"text": part["text"], "sites": len(part["sites"]), "excluded": part["excluded"]}
-            for part in run.manifest.get("quantization", ())
+            {"text": part.text, "sites": len(part.sites), "excluded": part.excluded}
+            for part in (() if evaluation is None else evaluation.quantization)
         ],
         "gate": None if gate is None else gate.to_json(),
         "flips": [] if gate is None else _flips(run, gate),

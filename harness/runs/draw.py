@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.exceptions import HarnessError, StoreError
-from harness.runs.loaded import EXTERNAL_KIND, Run
+from harness.runs.loaded import Run
+from harness.runs.manifest import ExternalManifest
 from harness.spec import EvalSpec
 
 MOST_NAMED = 3
@@ -27,12 +28,12 @@ def find_draw(run: Run, item: str, level: float, seed: int = 0) -> Draw:
 
     Raises :class:`HarnessError` naming what the run has instead.
     """
-    if run.manifest["kind"] == EXTERNAL_KIND:
+    if isinstance(run.manifest, ExternalManifest):
         raise HarnessError(
             f"run {run.path}", "its completions were produced elsewhere", "replay a run of harness eval or harness gate"
         )
-    key = _item(run.manifest["identity"]["items"], item)
-    spec = EvalSpec.from_json(run.manifest["spec"])
+    key = _item(run.asked.items, item)
+    spec = EvalSpec.from_json(dict(run.evaluation.spec))
     if level not in spec.levels:
         known = ", ".join(f"{found:g}" for found in spec.levels)
         raise HarnessError(f"--level {level:g}", f"the run has the levels {known}", "choose one of them")

@@ -20,6 +20,7 @@ from harness.record import (
     SiteCount,
 )
 from harness.runs.audited import audit_problems
+from harness.runs.manifest import PlannedSite
 from harness.runs.store import Audit
 from harness.text import named
 from harness.thresholds import EFFECT_MIN_ELEMENTS, effect_bounds
@@ -50,16 +51,10 @@ class Fed:
 
 
 @dataclass(frozen=True)
-class ExpectedSite:
-    """One site of the plan: ``columns`` output elements per row; ``last_token_only`` for the head; ``grows`` for QK,
-    whose elements per row are ``columns`` (heads) times the keys a query sees; ``least_changed`` is the least share
-    of non-zero elements that noise must change (fraction)."""
+class ExpectedSite(PlannedSite):
+    """A planned site and what must be seen of it; ``least_changed`` is the least share of non-zero elements that noise
+    must change (fraction)."""
 
-    name: str
-    op: str
-    columns: int
-    last_token_only: bool
-    grows: bool
     least_changed: float = 0.0
 
     def rows(self, fed: Fed) -> int:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.exceptions import StoreError
-from harness.record import SCHEMA_VERSION
+from harness.runs.manifest import READABLE, Manifest, parse_manifest
+from harness.runs.typed import to_plain
 
 MANIFEST, DATABASE, LOCK = "manifest.json", "records.sqlite", ".lock"
-_FIELDS = {"kind": str, "identity": dict, "measurement_key": dict, "environment": dict}
 _SHOWN = 40
-READABLE = (2, SCHEMA_VERSION)
-"""Schema versions of run folders that are read; only the last one is written."""
+M = TypeVar("M", bound=Manifest)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -38,46 +37,40 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the run folder ``path``; :class:`StoreError` where there is none or it is unreadable."""
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest of the run folder ``path``; :class:`StoreError` where there is none or it is unreadable."""
     if not (path / MANIFEST).is_file():
         raise StoreError(f"run {path}", f"no run folder: there is no {MANIFEST}", "give the --out of an evaluation")
     way_out = "evaluate again into another folder"
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        version = manifest["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = error if isinstance(error, OSError | ValueError) else "it has no schema_version"
+        data = json.loads((path / MANIFEST).read_text())
+        version = data["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = "it has no schema_version" if isinstance(error, KeyError | TypeError) else error
         raise StoreError(f"run {path}", f"its {MANIFEST} is unreadable ({why})", way_out) from None
     if version not in READABLE:
         known = " and ".join(map(str, READABLE))
         raise StoreError(f"run {path}", f"schema version {version}, this harness reads {known}", way_out)
-    for name, kind in _FIELDS.items():
-        if not isinstance(manifest.get(name), kind):
-            raise StoreError(f"run {path}", f"its {MANIFEST} is damaged: {name} is missing or no {kind}", way_out)
-    if manifest.pop("sha256", None) != checksum(manifest):
-        raise StoreError(f"run {path}", f"the checksum of its {MANIFEST} does not fit: edited or damaged", way_out)
-    return dict(manifest)
+    try:
+        return parse_manifest(data)
+    except ValueError as error:
+        raise StoreError(f"run {path}", f"its {MANIFEST} is damaged: {error}", way_out) from None
 
 
-def checksum(data: Mapping[str, Any]) -> str:
-    """SHA-256 (64 hex digits) of the content without its ``sha256`` field, as canonical JSON."""
-    content = {name: value for name, value in data.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def establish(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest in force: the one there, if it is of the same run, else the new one, written."""
+def establish(path: Path, manifest: M) -> M:
+    """Return the manifest in force: the one there, if it is of the same run, else the new one, written."""
     if not (path / MANIFEST).exists():
         check_empty(path)
-        signed = {**manifest, "sha256": checksum(manifest)}
-        write_atomically(path / MANIFEST, json.dumps(signed, indent=2, sort_keys=True) + "\n")
-        return manifest
+        new = replace(manifest, sha256=None)
+        write_atomically(path / MANIFEST, json.dumps(new.to_json(), indent=2, sort_keys=True) + "\n")
+        return new
     stored = read_manifest(path)
-    differing = differences(stored["identity"], manifest["identity"])
-    if stored["schema_version"] != manifest["schema_version"]:
-        differing.insert(0, f"schema version {stored['schema_version']} there, {manifest['schema_version']} now")
-    if differing:
+    differing = differences(to_plain(stored.identity), to_plain(manifest.identity))
+    if stored.schema_version != manifest.schema_version:
+        differing.insert(0, f"schema version {stored.schema_version} there, {manifest.schema_version} now")
+    if stored.kind != manifest.kind:
+        differing.insert(0, f"kind ({stored.kind} there, {manifest.kind} now)")
+    if differing or not isinstance(stored, type(manifest)):
         raise StoreError(
             f"run {path}", f"it belongs to another evaluation: {', '.join(differing)}", "use another --out"
         )

@@ -9,25 +9,26 @@ from typing import Any
 
 from harness.coverage import Coverage, coverage_digest
 from harness.exceptions import StoreError
-from harness.record import EXTERNAL, INVALID_EVIDENCE, SCHEMA_VERSION, Certificate
+from harness.record import INVALID_EVIDENCE, Certificate
 from harness.runs.folder import MANIFEST
+from harness.runs.manifest import EvaluationManifest, RunManifest
 from harness.thresholds import LEAST_SHARE
 
 AGAIN = "evaluate again into another folder"
 
 
 def with_identity(
-    certificate: Certificate, path: Path, manifest: Mapping[str, Any], codes: Sequence[Mapping[str, Any]]
+    certificate: Certificate, path: Path, manifest: RunManifest, codes: Sequence[Mapping[str, Any]]
 ) -> Certificate:
     """``certificate`` with the coverage of its run, and what older versions, mixed code and a small share say.
 
     Raises :class:`StoreError` where the manifest's coverage is not that of its plan.
     """
     notes = (*certificate.notes, *mixed_code_notes(codes))
-    if manifest["schema_version"] != SCHEMA_VERSION:
-        words = f"the run is of schema version {manifest['schema_version']}: without checksums of its tables, coverage"
+    if not manifest.current:
+        words = f"the run is of schema version {manifest.schema_version}: without checksums of its tables, coverage"
         certificate = objected(certificate, (f"{words} and code identity; {AGAIN}",))
-    elif certificate.status != EXTERNAL:
+    elif isinstance(manifest, EvaluationManifest):
         coverage = _coverage(path, manifest)
         if coverage is None:
             certificate = objected(certificate, ("the run does not say how much of the model it perturbed",))
@@ -43,9 +44,9 @@ def objected(certificate: Certificate, problems: Sequence[str]) -> Certificate:
     return replace(certificate, status=INVALID_EVIDENCE, problems=(*certificate.problems, *problems))
 
 
-def not_recomputed(manifest: Mapping[str, Any], unknown: int) -> tuple[str, ...]:
+def not_recomputed(manifest: RunManifest, unknown: int) -> tuple[str, ...]:
     """What speaks against a run of which the scores of ``unknown`` items cannot be recomputed."""
-    if not unknown or manifest["schema_version"] != SCHEMA_VERSION:  # older ones are objected to as a whole
+    if not unknown or not manifest.current:  # older ones are objected to as a whole
         return ()
     return (f"the scores of {unknown} items cannot be recomputed: their right answers are not stored; {AGAIN}",)
 
@@ -70,16 +71,13 @@ def mixed_code_notes(codes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return (f"mixed code: {len(codes)} versions of the code made these records, which differ in {shown}",)
 
 
-def _coverage(path: Path, manifest: Mapping[str, Any]) -> Coverage | None:
-    if "coverage" not in manifest:
+def _coverage(path: Path, manifest: EvaluationManifest) -> Coverage | None:
+    coverage = manifest.coverage
+    if coverage is None:
         return None
-    sites = [site["name"] for site in manifest["plan"]["sites"]]
-    try:
-        coverage = Coverage.from_json(manifest["coverage"])
-    except TypeError as error:
-        raise StoreError(f"run {path}", f"its {MANIFEST} is damaged ({error})", AGAIN) from None
+    sites = [site.name for site in manifest.plan.sites]
     if coverage.digest != coverage_digest(sites, coverage.left_out) or coverage.sites != len(sites):
         raise StoreError(f"run {path}", f"the coverage in its {MANIFEST} is not that of its plan", AGAIN)
-    if manifest["measurement_key"].get("coverage") != coverage.text:
+    if manifest.measurement_key.get("coverage") != coverage.text:
         raise StoreError(f"run {path}", f"the coverage in its {MANIFEST} is not that of its measurement key", AGAIN)
     return coverage

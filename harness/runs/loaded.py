@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from harness.runs.evidence import ExpectedSite, certify
 from harness.runs.folder import MANIFEST, read_manifest
 from harness.runs.identity import not_recomputed, objected, with_identity
 from harness.runs.lengths import with_lengths
-from harness.runs.quantized import QuantizedPart, is_quantized, with_quantization
+from harness.runs.manifest import (
+    EvaluationManifest,
+    ExternalManifest,
+    Identity,
+    Manifest,
+    QuantizedPart,
+    RunManifest,
+)
+from harness.runs.quantized import is_quantized, with_quantization
 from harness.runs.replay_evidence import with_replays
 from harness.runs.rescoring import check_scores
 from harness.runs.store import Audit, Store
@@ -24,10 +32,7 @@ from harness.spec import ErrorModel, parse_noise
 from harness.text import named
 from harness.thresholds import LEAST_CHANGED
 
-EVALUATION_KIND, EXTERNAL_KIND = "evaluation", "external"
 NEITHER = "answers made elsewhere, neither audited nor replayed by a second implementation"
-EARLY_STOP = "early_stop"
-"""Field of a manifest's identity: the rule by which the evaluation may stop before all items are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +40,42 @@ class Run:
     """A stored run, read in full."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: RunManifest
     results: Sequence[ItemResult]
     counts: Sequence[SiteCount]
     arm: Arm
 
     @property
+    def evaluation(self) -> EvaluationManifest:
+        """The manifest of an evaluation. Raises :class:`NotComparableError` for answers made elsewhere."""
+        if isinstance(self.manifest, EvaluationManifest):
+            return self.manifest
+        raise NotComparableError(
+            f"run {self.path}", "its completions were produced elsewhere", "give the --out of harness eval"
+        )
+
+    @property
+    def asked(self) -> Identity:
+        """What was asked of the evaluation: items, levels, seeds."""
+        return self.evaluation.identity
+
+    @property
+    def early_rule(self) -> dict[str, Any] | None:
+        """The rule by which the evaluation was meant to stop early, None where it was not."""
+        rule = self.asked.early_stop if isinstance(self.manifest, EvaluationManifest) else None
+        return None if rule is None else dict(rule)
+
+    @property
     def missing(self) -> int:
         """Records that the specification asks for and the store lacks."""
-        if self.manifest["kind"] == EXTERNAL_KIND:
+        if isinstance(self.manifest, ExternalManifest):
             return 0
         return len(_Asked.of(self.path, self.manifest).records) - len(self.results)
 
     @property
     def complete(self) -> bool:
         """Every record asked for is there, the positive control where one was asked for, and every replay."""
-        if self.manifest["kind"] == EXTERNAL_KIND:
+        if isinstance(self.manifest, ExternalManifest):
             return True
         controlled = self.arm.certificate.control is not None or not _Asked.of(self.path, self.manifest).control
         return not self.missing and controlled and self.arm.certificate.replayed
@@ -70,24 +95,27 @@ class _Asked:
     items: tuple[str, ...]
 
     @classmethod
-    def of(cls, path: Path, manifest: dict[str, Any]) -> _Asked:
+    def of(cls, path: Path, manifest: EvaluationManifest) -> _Asked:
+        identity, key = manifest.identity, manifest.measurement_key
         try:
-            identity = manifest["identity"]
-            levels = tuple(float(level) for level in identity["levels"])
-            draws = [(level, seed) for level in levels for seed in range(int(identity["noise_seeds"]) if level else 1)]
-            records = frozenset((str(item), level, seed) for item in identity["items"] for level, seed in draws)
-            least = LEAST_CHANGED.get(manifest["measurement_key"].get("dtype", ""), 0.0)
-            sites = tuple(replace(ExpectedSite(**site), least_changed=least) for site in manifest["plan"]["sites"])
-            noise = parse_noise(manifest["plan"]["noise"])
-            quantized = tuple(QuantizedPart.from_json(part) for part in manifest.get("quantization", ()))
-            control, limit = bool(identity["positive_control"]), manifest["measurement_key"].get("max_new_tokens")
-            items = tuple(str(item) for item in identity["items"])
-            whole = None if limit is None else int(limit)
-            return cls(sites, levels, records, control, noise.error, quantized, whole, items)
-        except (KeyError, TypeError, ValueError, NoiseSpecError) as error:
+            error = parse_noise(manifest.plan.noise).error
+            limit = None if key.get("max_new_tokens") is None else int(key["max_new_tokens"])
+        except (ValueError, NoiseSpecError) as problem:
             raise StoreError(
-                f"run {path}", f"its {MANIFEST} is damaged ({error!r})", "evaluate again into another folder"
+                f"run {path}", f"its {MANIFEST} is damaged ({problem!r})", "evaluate again into another folder"
             ) from None
+        draws = [(level, seed) for level in identity.levels for seed in range(identity.seeds_at(level))]
+        least = LEAST_CHANGED.get(key.get("dtype", ""), 0.0)
+        return cls(
+            sites=tuple(ExpectedSite(**vars(site), least_changed=least) for site in manifest.plan.sites),
+            levels=identity.levels,
+            records=frozenset((item, level, seed) for item in identity.items for level, seed in draws),
+            control=identity.positive_control,
+            error=error,
+            quantized=manifest.quantization,
+            limit=limit,
+            items=identity.items,
+        )
 
 
 def is_run(path: Path) -> bool:
@@ -97,42 +125,40 @@ def is_run(path: Path) -> bool:
 
 def load_run(path: Path) -> Run:
     """The run at ``path`` with its certificate. Raises :class:`harness.exceptions.StoreError` if it is unsound."""
-    _check_kind(path)
+    _of_run(path, read_manifest(path))  # a scan has no records: say so before they are looked for
     with Store.read(path) as store:
-        manifest = store.manifest
+        manifest = _of_run(path, store.manifest)
         results, counts = store.results(), store.counts()
         references = store.references()
-        check_scores(path, manifest["measurement_key"].get("scorer", ""), results, references)
+        check_scores(path, manifest.measurement_key.get("scorer", ""), results, references)
         unknown = {result.item for result in results} - references.keys()
         certificate = with_identity(_certificate(manifest, store, results, counts), path, manifest, store.codes())
         certificate = objected(certificate, not_recomputed(manifest, len(unknown)))
         questions = store.questions()
-        origin = Origin(
-            weights=manifest["identity"].get("weights", ""),
-            settings=manifest["identity"].get("settings", ""),
-            code=store.codes(),
-            answers=answers(results) if manifest["kind"] == EVALUATION_KIND else {},
-        )
+        origin = Origin(code=store.codes())
+        if isinstance(manifest, EvaluationManifest):
+            identity = manifest.identity
+            origin = Origin(identity.weights, identity.settings or "", store.codes(), answers(results))
     arm = Arm(
         label=str(path),
-        key=manifest["measurement_key"],
+        key=manifest.measurement_key,
         outcomes=outcomes(results),
         certificate=certificate,
         questions=questions,
         origin=origin,
-        clusters=dict(manifest.get("clusters", {})),
+        clusters=dict((manifest.clusters if isinstance(manifest, EvaluationManifest) else None) or {}),
     )
     return Run(path, manifest, results, counts, arm)
 
 
-def _check_kind(path: Path) -> None:
-    kind = read_manifest(path)["kind"]
-    if kind not in (EVALUATION_KIND, EXTERNAL_KIND):
-        raise StoreError(
-            f"{path} is the folder of a {kind}",
-            "it holds no answers to items, so there is nothing to judge",
-            f"give the --out of harness eval, not of harness {kind}",
-        )
+def _of_run(path: Path, manifest: Manifest) -> RunManifest:
+    if isinstance(manifest, EvaluationManifest | ExternalManifest):
+        return manifest
+    raise StoreError(
+        f"{path} is the folder of a {manifest.kind}",
+        "it holds no answers to items, so there is nothing to judge",
+        f"give the --out of harness eval, not of harness {manifest.kind}",
+    )
 
 
 def complete_run(path: Path) -> Run:
@@ -146,15 +172,15 @@ def check_complete(run: Run) -> None:
     """Raises :class:`NotComparableError` where ``run`` is unfinished, or was stopped early."""
     if run.complete:
         return
-    rule = early_rule(run.manifest)
+    rule = run.early_rule
     if rule is not None:
-        asked, found = run.manifest["identity"]["items"], {result.item for result in run.results}
+        everything, found = run.asked.items, {result.item for result in run.results}
         raise NotComparableError(
-            f"run {run.path} was evaluated to stop early and holds {len(found)} of {len(asked)} items",
+            f"run {run.path} was evaluated to stop early and holds {len(found)} of {len(everything)} items",
             "it is evidence for a gate by its own rule only",
             f"use harness gate --early-stop {rule['share']:g} with its baseline, or evaluate again into another --out",
         )
-    asked = _Asked.of(run.path, run.manifest).records if run.missing else frozenset()
+    asked = _Asked.of(run.path, run.evaluation).records if run.missing else frozenset()
     items = {item for item, _, _ in asked - {(result.item, result.level, result.seed) for result in run.results}}
     which = f" (of {len(items)} items: {named(items)})" if items else ""
     raise NotComparableError(
@@ -162,12 +188,6 @@ def check_complete(run: Run) -> None:
         "an unfinished run is no evidence",
         "resume it with harness eval",
     )
-
-
-def early_rule(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The rule by which an evaluation was meant to stop early, ``None`` where it was not."""
-    rule = manifest["identity"].get(EARLY_STOP)
-    return dict(rule) if isinstance(rule, dict) else None
 
 
 def outcomes(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, Outcome]]]:
@@ -196,9 +216,9 @@ def answers(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, st
 
 
 def _certificate(
-    manifest: dict[str, Any], store: Store, results: Sequence[ItemResult], counts: Sequence[SiteCount]
+    manifest: RunManifest, store: Store, results: Sequence[ItemResult], counts: Sequence[SiteCount]
 ) -> Certificate:
-    if manifest["kind"] == EXTERNAL_KIND:
+    if isinstance(manifest, ExternalManifest):
         return Certificate(EXTERNAL, notes=(f"{EXTERNAL}: {NEITHER}",))
     asked = _Asked.of(store.path, manifest)
     strangers = sorted({(result.item, result.level, result.seed) for result in results} - asked.records)

@@ -1,73 +1,192 @@
-"""What a number depends on (the measurement key), where it came from, and what makes two runs the same run."""
+"""The manifest of a run folder: what its numbers depend on, where they came from, what makes two runs the same run.
+
+:meth:`Manifest.to_json` is the only writer and :func:`parse_manifest` the only reader of its content;
+:mod:`harness.runs.folder` keeps it in a file. Fields that are None by default are left out of the file where they are
+None: runs of older versions have none of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
-import subprocess
+import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
 
+from harness.coverage import Coverage
 from harness.record import SCHEMA_VERSION
-from harness.revision import code_identity, version
+from harness.runs.typed import WRITTEN, from_plain, to_plain
 
-PACKAGES = ("robustness-harness", "torch", "transformers", "tokenizers", "numpy", "scipy", "statsmodels", "datasets")
+EVALUATION_KIND, EXTERNAL_KIND, SCAN_KIND = "evaluation", "external", "scan"
+READABLE = (2, SCHEMA_VERSION)
+"""Schema versions of run folders that are read; only the last one is written."""
 
 
 def digest(text: str) -> str:
-    """16 hex digits of SHA-256."""
+    """Return 16 hex digits of SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def build_manifest(
-    kind: str,
-    identity: Mapping[str, Any],
-    key: Mapping[str, str],
-    details: Mapping[str, Any],
-    code: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The manifest of a run.
+def checksum(data: Mapping[str, Any]) -> str:
+    """Return SHA-256 (64 hex digits) of the content without its ``sha256`` field, as canonical JSON."""
+    content = {name: value for name, value in data.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-    ``kind`` is ``evaluation`` or ``external``; ``identity`` is what must agree for a run to be resumed; ``key``
-    the measurement key; ``details`` anything else worth keeping (plan, seeds, checkpoint path); ``code`` the identity
-    of the code that makes its records (:func:`harness.revision.code_identity`).
+
+@dataclass(frozen=True)
+class PlannedSite:
+    """One site of the plan: ``columns`` output elements per row; ``last_token_only`` for the head; ``grows`` for QK,
+    whose elements per row are ``columns`` (heads) times the keys a query sees."""
+
+    name: str
+    op: str
+    columns: int
+    last_token_only: bool
+    grows: bool
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """What an injection plan leaves in a manifest: the line of the noise, its sites, and what it leaves alone with the
+    reason."""
+
+    noise: str
+    sites: tuple[PlannedSite, ...]
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    uncovered: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QuantizedSite:
+    """``columns`` is the width of an input, or all elements of a weight; a head is fed the last token only."""
+
+    name: str
+    columns: int
+    last_token_only: bool = False
+
+
+@dataclass(frozen=True)
+class QuantizedPart:
+    """The sites of one specification of a quantizer; ``text`` is its line, ``excluded`` what it leaves alone."""
+
+    text: str
+    point: str
+    sites: tuple[QuantizedSite, ...]
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must agree for an evaluation to be resumed. ``early_stop`` is the rule by which it may stop before all
+    items are evaluated (:meth:`harness.gates.early.EarlyPlan.to_json`)."""
+
+    weights: str
+    measurement_key: Mapping[str, str]
+    items: tuple[str, ...]
+    levels: tuple[float, ...]
+    noise_seeds: int
+    positive_control: bool
+    settings: str | None = None
+    early_stop: Mapping[str, Any] | None = None
+
+    def seeds_at(self, level: float) -> int:
+        """Return how many noise seeds ``level`` has: without noise there is one draw only."""
+        return self.noise_seeds if level else 1
+
+
+@dataclass(frozen=True)
+class ExternalIdentity:
+    """What must agree for the same completions: SHA-256 of their file, and the measurement key."""
+
+    completions: str
+    measurement_key: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What the folders of every kind say. ``code`` identifies the code that makes the records (None: not known).
+
+    ``sha256`` is that of the file it was read from, over the JSON without it.
     """
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": kind,
-        "identity": dict(identity),
-        "measurement_key": dict(key),
-        **details,
-        "code": code_identity() if code is None else dict(code),
-        "environment": environment(),
-    }
+
+    kind: ClassVar[str]
+    identity: Any
+    measurement_key: Mapping[str, str]
+    environment: Mapping[str, Any]
+    code: Mapping[str, Any] | None = None
+    schema_version: int = SCHEMA_VERSION
+    sha256: str | None = field(default=None, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types with the checksum: of what was read, the very content that was read."""
+        content = {**to_plain(self), "kind": self.kind}
+        return {**content, "sha256": self.sha256 or checksum(content)}
+
+    @property
+    def digest(self) -> str:
+        """The checksum by which records know their manifest (64 hex digits)."""
+        return str(self.to_json()["sha256"])
+
+    @property
+    def current(self) -> bool:
+        """True where the folder has the present schema, with checksums of its tables, coverage and code identity."""
+        return self.schema_version == SCHEMA_VERSION
 
 
-def environment() -> dict[str, Any]:
-    """Versions, hardware and the git commit of the working directory (None outside a repository)."""
-    return {
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "git_commit": _git_commit(),
-    }
+@dataclass(frozen=True, kw_only=True)
+class EvaluationManifest(Manifest):
+    """Of an evaluation. ``checkpoint`` is :meth:`harness.checkpoints.source.Source.to_json`, ``spec`` that of
+    :class:`harness.spec.EvalSpec`, ``replay`` the version of the rule that chooses what is replayed, ``floor`` the
+    accuracy (fraction) below which the task measures nothing, ``clusters`` item -> name of its cluster."""
+
+    kind: ClassVar[str] = EVALUATION_KIND
+    identity: Identity
+    checkpoint: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    plan: StoredPlan
+    device: str = ""
+    training: Mapping[str, Any] | None = field(default=None, metadata=WRITTEN)
+    quantization: tuple[QuantizedPart, ...] = ()
+    replay: int | None = None
+    coverage: Coverage | None = None
+    floor: float | None = None
+    clusters: Mapping[str, str] | None = None
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+@dataclass(frozen=True, kw_only=True)
+class ExternalManifest(Manifest):
+    """Of answers made elsewhere, read from the file ``completions``."""
+
+    kind: ClassVar[str] = EXTERNAL_KIND
+    identity: ExternalIdentity
+    completions: str
+    floor: float | None = None
 
 
-def _git_commit() -> str | None:
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+@dataclass(frozen=True, kw_only=True)
+class ScanManifest(Manifest):
+    """Of a scan; ``identity`` is what must agree for it to be resumed."""
+
+    kind: ClassVar[str] = SCAN_KIND
+    identity: Mapping[str, Any]
+
+
+RunManifest: TypeAlias = EvaluationManifest | ExternalManifest
+_KINDS: Mapping[str, type[Manifest]] = {
+    kind.kind: kind for kind in (EvaluationManifest, ExternalManifest, ScanManifest)
+}
+
+
+def parse_manifest(data: Mapping[str, Any]) -> Manifest:
+    """Return the manifest that ``data`` (JSON types, of a readable schema version) holds.
+
+    Raises ValueError naming what is unknown, missing, of another type, or edited.
+    """
+    content = dict(data)
+    kind = content.pop("kind", None)
+    if kind not in _KINDS:
+        raise ValueError(f"kind is {'missing' if kind is None else repr(kind)}, known are {', '.join(_KINDS)}")
+    found = from_plain(_KINDS[kind], content)
+    if found.sha256 != checksum(data):
+        raise ValueError("its checksum does not fit: edited, or copied in part")
+    return found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from harness.ledger import merge
 from harness.quant_error import sqnr_db
 from harness.record import CERTIFIED, INVALID_EVIDENCE, Certificate, ItemResult, LevelCertificate, SiteCount
 from harness.runs.evidence import Fed
+from harness.runs.manifest import QuantizedPart, QuantizedSite
 
 WEIGHT, INPUT = "weight", "input"
 
@@ -24,33 +24,11 @@ def is_quantized(count: SiteCount) -> bool:
     return count.op.endswith((f":{WEIGHT}", f":{INPUT}"))
 
 
-@dataclass(frozen=True)
-class QuantizedSite:
-    """``columns`` is the width of an input, or all elements of a weight; a head is fed the last token only."""
-
-    name: str
-    columns: int
-    last_token_only: bool = False
-
-
-@dataclass(frozen=True)
-class QuantizedPart:
-    """The sites of one specification; ``text`` is its line."""
-
-    text: str
-    point: str
-    sites: tuple[QuantizedSite, ...]
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> QuantizedPart:
-        """Of a manifest. Raises KeyError and TypeError for what is damaged."""
-        return cls(data["text"], data["point"], tuple(QuantizedSite(**site) for site in data["sites"]))
-
-    def wanted(self, site: QuantizedSite, fed: Fed, forwards: int) -> int:
-        """Elements that ``site`` must have quantized: its weight in every forward, or every row that was fed."""
-        if self.point == WEIGHT:
-            return forwards * site.columns
-        return (fed.steps if site.last_token_only else fed.tokens) * site.columns
+def elements_wanted(part: QuantizedPart, site: QuantizedSite, fed: Fed, forwards: int) -> int:
+    """Return the elements that ``site`` must have quantized: its weight in every forward, or every row that was fed."""
+    if part.point == WEIGHT:
+        return forwards * site.columns
+    return (fed.steps if site.last_token_only else fed.tokens) * site.columns
 
 
 def with_quantization(
@@ -104,7 +82,7 @@ def _wrong_counts(part: QuantizedPart, fed: Fed, forwards: int, seen: Mapping[st
     wrong = []
     for site in part.sites:
         found = seen[site.name].elements if site.name in seen else 0
-        wanted = part.wanted(site, fed, forwards)
+        wanted = elements_wanted(part, site, fed, forwards)
         if found != wanted:
             wrong.append(f"{site.name} quantized {found} elements, expected {wanted}")
     more = f", and {len(wrong) - 1} more sites" if len(wrong) > 1 else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.record import (
     CERTIFIED,
@@ -16,8 +15,8 @@ from harness.record import (
     LevelReplay,
     Repetition,
 )
+from harness.runs.manifest import EvaluationManifest
 from harness.runs.replayed import (
-    FIELD,
     IMPLEMENTATION,
     REPEATED,
     REPLAYED,
@@ -47,12 +46,11 @@ class _Asked:
     rough_inputs: bool
 
     @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> _Asked:
-        plan = manifest["plan"]
-        error = parse_noise(plan["noise"]).error
-        sites = [str(site["name"]) for site in plan["sites"]]
-        rough = any(part["point"] == "input" for part in manifest.get("quantization", ()))
-        dtype = str(manifest["measurement_key"].get("dtype", ""))
+    def of(cls, manifest: EvaluationManifest) -> _Asked:
+        error = parse_noise(manifest.plan.noise).error
+        sites = [site.name for site in manifest.plan.sites]
+        rough = any(part.point == "input" for part in manifest.quantization)
+        dtype = manifest.measurement_key.get("dtype", "")
         return cls(dtype, error, unknown(error, sites), rough)
 
     def bounds(self, level: float) -> Bounds:
@@ -62,10 +60,10 @@ class _Asked:
 
 
 def with_replays(
-    certificate: Certificate, manifest: Mapping[str, Any], store: Store, results: Sequence[ItemResult]
+    certificate: Certificate, manifest: EvaluationManifest, store: Store, results: Sequence[ItemResult]
 ) -> Certificate:
     """Return ``certificate`` with what was replayed, and with every replay that is missing or differs as a problem."""
-    if manifest.get(FIELD) != VERSION:
+    if manifest.replay != VERSION:
         return replace(
             certificate,
             status=INVALID_EVIDENCE,

@@ -18,9 +18,8 @@ from harness.spec.error_base import ErrorModel
 from harness.thresholds import REPLAY_BOUNDS, REPLAY_LEAST, REPLAY_ROUGH, REPLAY_SHARE
 
 VERSION = 1
-"""Of the rule; a manifest names the one in force (field :data:`FIELD`), those of older runs name none."""
+"""Of the rule; a manifest names the one in force (its field ``replay``), those of older runs name none."""
 
-FIELD = "replay"
 IMPLEMENTATION = "harness.noise.replay"
 REPLAYED, REPEATED = "replay", "repeat"
 """Kinds of a second answer: by the second implementation, by the engine itself (clean, twice)."""

@@ -21,10 +21,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.exceptions import NotComparableError, StoreError
-from harness.record import IDENTITY_FIELDS, SCHEMA_VERSION, ControlResult, ItemResult, SiteCount
+from harness.record import IDENTITY_FIELDS, ControlResult, ItemResult, SiteCount
 from harness.runs import sums
 from harness.runs.choice import Choice, Trail, Walk
-from harness.runs.folder import DATABASE, LOCK, check_empty, checksum, differences, establish, guarded, read_manifest
+from harness.runs.folder import DATABASE, LOCK, check_empty, differences, establish, guarded, read_manifest
+from harness.runs.manifest import Manifest
 from harness.runs.replayed import Replay, Stored, sealed
 from harness.runs.snapshot import snapshot
 
@@ -81,7 +82,7 @@ class Store:
     def __init__(
         self,
         path: Path,
-        manifest: dict[str, Any],
+        manifest: Manifest,
         connection: sqlite3.Connection,
         code: Mapping[str, Any] | None = None,
     ) -> None:
@@ -93,11 +94,11 @@ class Store:
 
     @classmethod
     @contextlib.contextmanager
-    def create(cls, path: Path, manifest: dict[str, Any], mixed_code: bool = False) -> Iterator[Store]:
+    def create(cls, path: Path, manifest: Manifest, mixed_code: bool = False) -> Iterator[Store]:
         """Opens ``path`` for one writer, new or to be resumed.
 
-        ``manifest["identity"]`` is compared with the one already there: another checkpoint or specification
-        raises :class:`StoreError` naming the fields, and nothing is touched. Where other code (``manifest["code"]``)
+        ``manifest.identity`` is compared with the one already there: another checkpoint or specification
+        raises :class:`StoreError` naming the fields, and nothing is touched. Where other code (``manifest.code``)
         has written before, :class:`NotComparableError` is raised before anything is added, unless ``mixed_code``
         allows and records it: see :meth:`check_code`.
         """
@@ -111,13 +112,13 @@ class Store:
                     _remove(path)
                 raise
             with _connected(path / DATABASE) as connection:
-                store = cls(path, stored, connection, None if mixed_code else manifest.get("code", {}))
+                store = cls(path, stored, connection, None if mixed_code else manifest.code or {})
                 with guarded(path), store._decoding():
                     if sums.table_columns(connection):
                         sums.check(connection, whole=False)
                     connection.executescript(f"BEGIN; {_SCHEMA} {sums.SCHEMA} COMMIT;")
                     sums.prepare(connection)
-                store._sign(manifest.get("code", {}), mixed_code)
+                store._sign(manifest.code or {}, mixed_code)
                 yield store
 
     @classmethod
@@ -129,7 +130,7 @@ class Store:
             raise StoreError(f"run {path}", f"it has no {DATABASE}", "run the evaluation again: it resumes")
         with snapshot(path) as connection:
             store = cls(path, manifest, connection)
-            if manifest["schema_version"] == SCHEMA_VERSION:
+            if manifest.current:
                 with guarded(path), store._decoding():
                     sums.check(connection)
                 store._check_manifest()
@@ -142,11 +143,11 @@ class Store:
             if not mixed_code:
                 return
         with guarded(self.path), self._connection:
-            row = checksum(self.manifest), json.dumps(code, sort_keys=True)
+            row = self.manifest.digest, json.dumps(code, sort_keys=True)
             self._connection.execute("INSERT OR IGNORE INTO writers VALUES (?, ?)", row)
 
     def _check_manifest(self) -> None:
-        if {row[0] for row in self._rows("SELECT manifest FROM writers")} != {checksum(self.manifest)}:
+        if {row[0] for row in self._rows("SELECT manifest FROM writers")} != {self.manifest.digest}:
             raise StoreError(
                 f"run {self.path}",
                 "its records were written under another manifest: one of the two files is a copy from elsewhere",
@@ -266,7 +267,7 @@ class Store:
         was checked on opening, the rows need no second look.
         """
         items: dict[str, str] = {}
-        vouched = self.manifest["schema_version"] == SCHEMA_VERSION
+        vouched = self.manifest.current
         with guarded(self.path), self._decoding():
             rows = self._connection.execute("SELECT * FROM records ORDER BY level, seed, item")
             return [_result(row, items, vouched) for row in rows]

@@ -14,7 +14,7 @@ from harness.cli.main import main
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.exceptions import HarnessError
-from harness.runs.folder import checksum
+from harness.runs.manifest import checksum
 from harness.spec import EvalSpec
 from suites.sabotage.editing import leaves, other, with_leaf
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from harness.record import (
     ItemResult,
     SiteCount,
 )
+from harness.revision import code_identity
 from harness.runs.choice import Choice
 from harness.runs.evidence import ExpectedSite, Fed
-from harness.runs.loaded import EVALUATION_KIND
-from harness.runs.manifest import build_manifest
-from harness.runs.replayed import FIELD, REPEATED, REPLAYED, VERSION, Replay, chosen, chosen_twice
+from harness.runs.machine import environment
+from harness.runs.manifest import EvaluationManifest, Identity, PlannedSite, StoredPlan
+from harness.runs.replayed import REPEATED, REPLAYED, VERSION, Replay, chosen, chosen_twice
 from harness.runs.store import Audit, Store
 from harness.spec import EvalSpec
 from harness.testing import tiny_checkpoint
@@ -118,28 +119,31 @@ class RunMaker:
     make_result: Callable[..., ItemResult]
     make_counts: Callable[..., list[SiteCount]]
 
-    def manifest(self, items: Sequence[str], levels: Sequence[float], seeds: int, /, **changes: Any) -> dict[str, Any]:
-        identity = {
+    def manifest(
+        self, items: Sequence[str], levels: Sequence[float], seeds: int, /, **changes: Any
+    ) -> EvaluationManifest:
+        """``changes`` go into the identity."""
+        asked: dict[str, Any] = {
             "weights": "w1",
             "measurement_key": KEY,
-            "items": list(items),
-            "levels": list(levels),
+            "items": tuple(items),
+            "levels": tuple(levels),
             "noise_seeds": seeds,
             "positive_control": True,
         }
-        spec = EvalSpec("arith", items=len(items), levels=tuple(levels), noise_seeds=seeds)
-        details = {
-            "checkpoint": {"path": "ckpt", "weights": "w1"},
-            "spec": spec.to_json(),
-            "plan": {
-                "noise": NOISE,
-                "sites": [vars(site) for site in SITES],
-                "excluded": {"rotary": "on purpose"},
-                "uncovered": {},
-            },
-            "coverage": COVERAGE.to_json(),
-        }
-        return build_manifest(EVALUATION_KIND, identity | changes, KEY, {**details, FIELD: VERSION})
+        identity = Identity(**{**asked, **changes})
+        sites = tuple(PlannedSite(*(vars(site)[f.name] for f in fields(PlannedSite))) for site in SITES)
+        return EvaluationManifest(
+            identity=identity,
+            measurement_key=KEY,
+            environment=environment(),
+            code=code_identity(),
+            checkpoint={"path": "ckpt", "weights": identity.weights},
+            spec=EvalSpec("arith", items=len(items), levels=tuple(levels), noise_seeds=seeds).to_json(),
+            plan=StoredPlan(NOISE, sites, {"rotary": "on purpose"}),
+            replay=VERSION,
+            coverage=COVERAGE,
+        )
 
     @staticmethod
     def audits(store: Store, level: float) -> list[Audit]:
@@ -150,7 +154,7 @@ class RunMaker:
     @staticmethod
     def controlled(store: Store) -> ControlResult:
         """The positive control that the stored clean answers lead to, with everything lost."""
-        items = store.manifest["identity"]["items"][:CONTROL_ITEMS]
+        items = store.manifest.identity.items[:CONTROL_ITEMS]
         clean = [result for result in store.results() if result.level == 0 and result.item in items]
         return replace(CONTROL, items=len(items), clean_right=sum(result.score == 1 for result in clean))
 

@@ -41,8 +41,8 @@ def test_an_accepted_run_comes_back_with_its_provenance(run: Path, folder: Path)
     assert (found.name, found.reason) == ("arith/tiny-1.0", "the first one")
     assert found.accepted == datetime.datetime.now(datetime.UTC).date().isoformat()
     assert found.provenance == {
-        "checkpoint": stored.manifest["checkpoint"],
-        "environment": stored.manifest["environment"],
+        "checkpoint": stored.evaluation.checkpoint,
+        "environment": stored.manifest.environment,
     }
     assert found.spec is not None
     assert EvalSpec.from_json(dict(found.spec)) == EvalSpec("arith", items=3, levels=(0.0, 0.05), noise_seeds=2)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.baselines.file import Baseline, checksum, dump, load
+from harness.baselines.file import Baseline, dump, load
 from harness.exceptions import HarnessError
 from harness.record import CERTIFIED, ERROR, EXTERNAL, RIGHT, TRUNCATED, UNPARSED, WRONG, Arm, Certificate, Outcome
 from harness.runs.loaded import load_run
+from harness.runs.manifest import checksum
 from harness.spec import EvalSpec
 
 pytestmark = pytest.mark.unit
@@ -31,7 +32,7 @@ ROWS = {
 def baseline(tmp_path_factory: pytest.TempPathFactory, make_run: Any) -> Baseline:
     run = load_run(make_run(tmp_path_factory.mktemp("baseline") / "run", ROWS))
     arm = replace(run.arm, label="baseline a/b", questions={})
-    return Baseline("a/b", "it is \u201cgood\u201d", "2026-11-22", {"checkpoint": None}, run.manifest["spec"], arm)
+    return Baseline("a/b", "it is \u201cgood\u201d", "2026-11-22", {"checkpoint": None}, run.manifest.spec, arm)
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ def stored(tmp_path: Path, make_run: Any) -> Callable[..., Path]:
     def write(name: str, right: tuple[int, ...], weights: str = "", first: int = 0, **ledger: Any) -> Path:
         items = [f"i{index + first}" for index in range(ITEMS)]
         levels = [0.0, 0.05, 0.1][: len(right)]
-        manifest = make_run.manifest(items, levels, 1)
-        manifest["checkpoint"]["weights"] = weights or name
+        manifest = make_run.manifest(items, levels, 1, weights=weights or name)
         with Store.create(tmp_path / name, manifest) as store:
             store.add_questions({item: f"question {item}?" for item in items}, dict.fromkeys(items, "5"))
             for level, count in zip(levels, right, strict=True):

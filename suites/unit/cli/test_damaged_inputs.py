@@ -81,7 +81,7 @@ def test_a_damaged_file_gives_no_other_number(
             assert str(folder) in said.line
             continue
         if changes_weights:
-            assert load_run(out).manifest["identity"]["weights"] != identity(sound)["weights"] if verb == "eval" else 1
+            assert load_run(out).asked.weights != identity(sound)["weights"] if verb == "eval" else 1
             assert said.code == (4 if verb == "replay" else said.code)
             continue
         assert said.code == 0 or verb in ("eval", "replay"), (verb, said)
@@ -94,7 +94,7 @@ def item_of(sound: dict[str, Any]) -> str:
 
 
 def identity(sound: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = load_run(sound["run"]).manifest["identity"]
+    found: dict[str, Any] = vars(load_run(sound["run"]).asked)
     return found
 
 

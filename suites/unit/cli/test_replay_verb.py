@@ -173,7 +173,7 @@ def test_a_checkpoint_that_moved_is_named_and_held_against_the_run(
     assert said.code == 4 and "cannot be repeated here; what its numbers depend on differs: settings (" in said.line
     said = replayed(cli, run, item, 0, "--checkpoint", tiny)
     assert (said.code, said.out) == (4, "")
-    weights = run.manifest["identity"]["weights"]
+    weights = run.asked.weights
     assert f"checkpoint {tiny}; its weights are " in said.line and f"those of the run {weights[:16]}..." in said.line
     said = replayed(cli, run, item, 0, "--checkpoint", tmp_path / "nowhere")
     assert said.code == 2 and "no such folder" in said.line

@@ -84,11 +84,11 @@ def test_a_large_drop_stops_after_the_first_block(
 ) -> None:
     plant(monkeypatch, few)
     run = stopped(prepared, reference, tmp_path / "run")
-    block = set(PLAN.blocks(run.manifest["identity"]["items"])[0])
+    block = set(PLAN.blocks(run.asked.items)[0])
     assert {(r.item, r.level, r.seed) for r in run.results} == {
         (item, level, seed) for item in block for level, seeds in ((0.0, 1), (0.05, 2)) for seed in range(seeds)
     }
-    assert run.manifest["identity"]["items"] == list(PLAN.order({item.key for item in prepared.items}))
+    assert run.asked.items == PLAN.order({item.key for item in prepared.items})
     assert run.arm.certificate.status == CERTIFIED, run.arm.certificate
     for level in run.arm.certificate.levels:
         assert level.expected_rows == level.counted_rows > 0

@@ -42,7 +42,7 @@ def test_gold_solutions_are_all_right(run: Run) -> None:
     assert {r.item: r.answer for r in run.results} == {item.key: item.reference for item in ITEMS}
     assert {r.item: r.text for r in run.results} == {item.key: item.solution for item in ITEMS}
     assert run.arm.questions == {item.key: item.question for item in ITEMS}
-    assert run.manifest["kind"] == "external"
+    assert run.manifest.kind == "external"
 
 
 def test_every_real_gold_solution_of_gsm8k_is_right(tmp_path: Path) -> None:

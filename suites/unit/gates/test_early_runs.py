@@ -13,7 +13,7 @@ from harness.exceptions import NotComparableError
 from harness.gates.early import BLOCK, EarlyPlan
 from harness.gates.early_runs import is_finished, run_to_judge
 from harness.record import CERTIFIED, RIGHT, Arm, Certificate, Outcome
-from harness.runs.loaded import complete_run, early_rule, load_run
+from harness.runs.loaded import complete_run, load_run
 from harness.runs.store import Store
 
 pytestmark = pytest.mark.unit
@@ -58,7 +58,7 @@ def early_run(make_run: Any, make_result: Any, make_counts: Any, tmp_path: Path)
 
 def test_a_stopped_run_is_whole_for_its_own_rule(early_run: Callable[..., Path]) -> None:
     run = run_to_judge(early_run(BLOCK), PLAN, BASELINE)
-    assert early_rule(run.manifest) == PLAN.to_json()
+    assert run.early_rule == PLAN.to_json()
     assert run.arm.certificate.status == CERTIFIED
     assert set(run.arm.outcomes[0.0]) == set(PLAN.blocks(ITEMS)[0])
     assert run.missing == 3 * 3 * BLOCK and not run.complete
@@ -118,4 +118,4 @@ def test_a_run_that_went_to_the_end_is_finished(early_run: Callable[..., Path]) 
 def test_a_run_without_a_rule_may_be_judged_by_any(make_run: Any, tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", {0.0: [[1], [0]], 0.05: [[1, 0], [0, 0]]})
     assert run_to_judge(path, PLAN, BASELINE).complete
-    assert early_rule(run_to_judge(path, None, BASELINE).manifest) is None
+    assert run_to_judge(path, None, BASELINE).early_rule is None

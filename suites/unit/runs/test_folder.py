@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from harness.exceptions import StoreError
 from harness.runs.folder import read_manifest, write_atomically
+from harness.runs.manifest import EvaluationManifest
 from harness.runs.store import Store
 
 pytestmark = pytest.mark.unit
@@ -19,26 +21,26 @@ pytestmark = pytest.mark.unit
 Refusal = Callable[..., str]
 CHANGES = {
     "weights": ("w2", "weights (w1 there, w2 now)"),
-    "levels": ([0.0, 0.1], "levels ([0.0, 0.05] there, [0.0, 0.1] now)"),
+    "levels": ((0.0, 0.1), "levels ([0.0, 0.05] there, [0.0, 0.1] now)"),
     "noise_seeds": (3, "noise_seeds (2 there, 3 now)"),
-    "items": (["i0"], "items (2 there, 1 now)"),
+    "items": (("i0",), "items (2 there, 1 now)"),
     "positive_control": (False, "positive_control (True there, False now)"),
 }
 
 
-def create(path: Path, manifest: dict[str, Any]) -> None:
+def create(path: Path, manifest: EvaluationManifest) -> None:
     with Store.create(path, manifest):
         pass
 
 
 @pytest.fixture
-def manifest(make_run: Any) -> dict[str, Any]:
+def manifest(make_run: Any) -> EvaluationManifest:
     return make_run.manifest(["i0", "i1"], [0.0, 0.05], 2)
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_another_evaluation_is_refused_by_the_name_of_what_differs(
-    tmp_path: Path, manifest: dict[str, Any], make_run: Any, refusal: Refusal, field: str
+    tmp_path: Path, manifest: EvaluationManifest, make_run: Any, refusal: Refusal, field: str
 ) -> None:
     path = tmp_path / "run"
     create(path, manifest)
@@ -51,19 +53,19 @@ def test_another_evaluation_is_refused_by_the_name_of_what_differs(
 
 
 def test_a_differing_field_of_the_measurement_key_is_named_itself(
-    tmp_path: Path, manifest: dict[str, Any], make_run: Any, refusal: Refusal
+    tmp_path: Path, manifest: EvaluationManifest, make_run: Any, refusal: Refusal
 ) -> None:
     create(tmp_path, manifest)
-    key = manifest["identity"]["measurement_key"] | {"template": "t2", "dtype": "bfloat16"}
+    key = dict(manifest.identity.measurement_key) | {"template": "t2", "dtype": "bfloat16"}
     other = make_run.manifest(["i0", "i9"], [0.0, 0.05], 2, measurement_key=key)
     text = refusal(create, tmp_path, other, kind=StoreError)
     assert "dtype (None there, bfloat16 now), template (t1 there, t2 now)" in text
     assert "items (2 there, 2 others now)" in text
 
 
-def test_the_same_evaluation_keeps_its_first_manifest(tmp_path: Path, manifest: dict[str, Any]) -> None:
+def test_the_same_evaluation_keeps_its_first_manifest(tmp_path: Path, manifest: EvaluationManifest) -> None:
     create(tmp_path / "run", manifest)
-    with Store.create(tmp_path / "run", manifest | {"environment": {"python": "later"}}) as store:
+    with Store.create(tmp_path / "run", replace(manifest, environment={"python": "later"})) as store:
         assert store.manifest == manifest
 
 
@@ -82,7 +84,7 @@ def test_the_same_evaluation_keeps_its_first_manifest(tmp_path: Path, manifest: 
     ],
 )
 def test_an_unreadable_manifest_is_refused_everywhere(
-    tmp_path: Path, manifest: dict[str, Any], refusal: Refusal, content: str, words: str
+    tmp_path: Path, manifest: EvaluationManifest, refusal: Refusal, content: str, words: str
 ) -> None:
     path = tmp_path / "run"
     create(path, manifest)
@@ -93,9 +95,10 @@ def test_an_unreadable_manifest_is_refused_everywhere(
 
 @pytest.mark.parametrize("field", ["kind", "identity", "measurement_key", "environment"])
 def test_a_manifest_without_one_of_its_parts_is_damaged(
-    tmp_path: Path, manifest: dict[str, Any], refusal: Refusal, field: str
+    tmp_path: Path, manifest: EvaluationManifest, refusal: Refusal, field: str
 ) -> None:
-    for broken in ({name: value for name, value in manifest.items() if name != field}, manifest | {field: 5}):
+    sound = manifest.to_json()
+    for broken in ({name: value for name, value in sound.items() if name != field}, sound | {field: 5}):
         (tmp_path / "manifest.json").write_text(json.dumps(broken))
         assert f"damaged: {field}" in refusal(read_manifest, tmp_path, kind=StoreError)
 
@@ -105,13 +108,15 @@ def test_a_folder_without_manifest_is_no_run(tmp_path: Path, refusal: Refusal) -
         assert "there is no manifest.json" in refusal(read_manifest, path, kind=StoreError)
 
 
-def test_a_folder_of_someone_elses_is_left_as_it_is(tmp_path: Path, manifest: dict[str, Any], refusal: Refusal) -> None:
+def test_a_folder_of_someone_elses_is_left_as_it_is(
+    tmp_path: Path, manifest: EvaluationManifest, refusal: Refusal
+) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert "holds other files (notes.txt)" in refusal(create, tmp_path, manifest, kind=StoreError)
     assert os.listdir(tmp_path) == ["notes.txt"]
 
 
-def test_an_empty_folder_and_one_left_by_a_killed_start_are_taken(tmp_path: Path, manifest: dict[str, Any]) -> None:
+def test_an_empty_folder_and_one_left_by_a_killed_start_are_taken(tmp_path: Path, manifest: EvaluationManifest) -> None:
     create(tmp_path, manifest)
     killed = tmp_path / "killed"
     killed.mkdir()
@@ -123,7 +128,7 @@ def test_an_empty_folder_and_one_left_by_a_killed_start_are_taken(tmp_path: Path
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/run", "/dev/null"])
 def test_where_nothing_can_be_written_is_one_line(
-    tmp_path: Path, manifest: dict[str, Any], refusal: Refusal, place: str
+    tmp_path: Path, manifest: EvaluationManifest, refusal: Refusal, place: str
 ) -> None:
     (tmp_path / "file").write_text("mine")
     path = tmp_path / place

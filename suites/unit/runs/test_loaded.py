@@ -15,8 +15,8 @@ from harness.diagnostics.scan_store import ScanStore
 from harness.exceptions import NotComparableError, StoreError
 from harness.record import CERTIFIED, INVALID_EVIDENCE, Outcome
 from harness.runs import sums
-from harness.runs.folder import checksum
 from harness.runs.loaded import complete_run, is_run, load_run
+from harness.runs.manifest import checksum
 from harness.runs.store import Store
 
 pytestmark = pytest.mark.unit
@@ -46,7 +46,7 @@ def test_a_run_comes_back_as_an_arm(tmp_path: Path, make_run: Any) -> None:
         },
     }
     assert run.arm.label == str(path)
-    assert run.arm.key == run.manifest["measurement_key"]
+    assert run.arm.key == run.manifest.measurement_key
     assert run.arm.questions == {"i0": "question i0?", "i1": "question i1?"}
     assert run.arm.certificate.status == CERTIFIED
     assert (run.missing, run.complete, len(run.results), len(run.counts)) == (0, True, 6, 4)

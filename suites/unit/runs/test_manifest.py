@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
+from collections.abc import Callable
+from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.runs import manifest as module
-from harness.runs.manifest import build_manifest, digest, environment
+from harness.exceptions import StoreError
+from harness.runs import machine as module
+from harness.runs.folder import read_manifest
+from harness.runs.machine import environment
+from harness.runs.manifest import (
+    EvaluationManifest,
+    ExternalIdentity,
+    ExternalManifest,
+    Manifest,
+    QuantizedPart,
+    QuantizedSite,
+    ScanManifest,
+    checksum,
+    digest,
+    parse_manifest,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -20,15 +38,83 @@ def test_a_digest_is_the_beginning_of_sha256() -> None:
     assert digest("caf\u00e9") == hashlib.sha256("caf\u00e9".encode()).hexdigest()[:16]
 
 
-def test_a_manifest_keeps_what_it_is_given_apart() -> None:
-    identity, key = {"weights": "w", "items": ["a"]}, {"task": "arith"}
-    found = build_manifest("evaluation", identity, key, {"plan": {"sites": []}, "checkpoint": None})
-    assert found["schema_version"] == 3
-    assert (found["kind"], found["identity"], found["measurement_key"]) == ("evaluation", identity, key)
-    assert (found["plan"], found["checkpoint"]) == ({"sites": []}, None)
-    assert set(found["environment"]) == {"python", "packages", "machine", "processor", "cores", "git_commit"}
-    key["task"] = "changed later"
-    assert found["measurement_key"] == {"task": "arith"}
+@pytest.fixture
+def manifest(make_run: Any) -> EvaluationManifest:
+    """One with every field that may be there."""
+    plain = make_run.manifest(["i0", "i1"], [0.0, 0.05], 2, settings="s1", early_stop={"share": 0.2})
+    part = QuantizedPart("fake_quant @ at:weight", "weight", (QuantizedSite("up", 12),), {"lm_head": "kept"})
+    return replace(
+        plain, device="cpu", training={"seed": 3}, quantization=(part,), floor=0.1, clusters={"i0": "a", "i1": "a"}
+    )
+
+
+def written(manifest: Manifest, **changes: Any) -> dict[str, Any]:
+    """Its JSON with ``changes`` (None: without the field) and a checksum that fits."""
+    data = json.loads(json.dumps({**manifest.to_json(), **changes}))
+    kept = {name: value for name, value in data.items() if name not in changes or value is not None}
+    return kept | {"sha256": checksum(kept)}
+
+
+def test_what_is_written_comes_back(manifest: EvaluationManifest) -> None:
+    data = json.loads(json.dumps(manifest.to_json()))
+    assert set(data) == {f.name for f in fields(manifest)} | {"kind"}
+    assert data["schema_version"] == 3 and data["kind"] == "evaluation"
+    found = parse_manifest(data)
+    assert found == manifest and found.digest == data["sha256"] == checksum(data)
+    assert found.to_json() == data
+
+
+def test_other_kinds_come_back(manifest: EvaluationManifest) -> None:
+    key, here = {"task": "arith"}, {"python": "3"}
+    external = ExternalManifest(
+        identity=ExternalIdentity("c1", key), measurement_key=key, environment=here, completions="a.jsonl"
+    )
+    scan = ScanManifest(identity={"settings": {"formats": ["mxfp4"]}}, measurement_key={}, environment=here)
+    for each in (external, scan):
+        assert parse_manifest(written(each)) == each
+
+
+def test_runs_of_older_versions_are_read(manifest: EvaluationManifest) -> None:
+    """They have no code, coverage, floor, replays, and before that no device, training and quantization."""
+    younger = ("code", "coverage", "floor", "replay", "clusters", "device", "training", "quantization")
+    data = written(manifest, **dict.fromkeys(younger), schema_version=2)
+    del data["identity"]["settings"], data["identity"]["early_stop"]
+    data["sha256"] = checksum(data)
+    found = parse_manifest(data)
+    assert isinstance(found, EvaluationManifest) and not found.current and found.digest == data["sha256"]
+    assert (found.code, found.coverage, found.replay, found.floor, found.quantization) == (None, None, None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data.update(kind="eval"), "kind is 'eval', known are evaluation, external, scan"),
+        (lambda data: data.pop("kind"), "kind is missing"),
+        (lambda data: data.update(devise="cpu"), "devise is no field of it (nearest: device)"),
+        (lambda data: data.pop("plan"), "plan is missing"),
+        (lambda data: data["plan"]["sites"][1].pop("columns"), "plan.sites[1].columns is missing"),
+        (lambda data: data["plan"]["sites"][0].update(columns="40"), "plan.sites[0].columns is '40', not a whole"),
+        (lambda data: data["plan"].update(sites={}), "plan.sites is {}, not a list"),
+        (lambda data: data["identity"].update(noise_seeds=True), "identity.noise_seeds is True, not a whole number"),
+        (lambda data: data["identity"].update(levels=[0, "0.1"]), "identity.levels[1] is '0.1', not a number"),
+        (lambda data: data["identity"].update(positive_control=1), "identity.positive_control is 1, not true or"),
+        (lambda data: data["identity"].update(seeds=3), "identity.seeds is no field of it"),
+        (lambda data: data["measurement_key"].update(task=None), "measurement_key.task is None, not a text"),
+        (lambda data: data.update(coverage=[]), "coverage is [], not an object"),
+        (lambda data: data["quantization"][0]["sites"][0].update(name=7), "quantization[0].sites[0].name is 7"),
+        (lambda data: data["spec"].update(items=9), "checksum does not fit"),
+    ],
+)
+def test_what_is_unknown_missing_or_of_another_type_is_named(
+    manifest: EvaluationManifest, tmp_path: Path, refusal: Callable[..., str], change: Any, words: str
+) -> None:
+    data = written(manifest)
+    change(data)
+    if "checksum" not in words:
+        data["sha256"] = checksum(data)
+    (tmp_path / "manifest.json").write_text(json.dumps(data))
+    text = refusal(read_manifest, tmp_path, kind=StoreError)
+    assert words in text and "its manifest.json is damaged" in text and str(tmp_path) in text
 
 
 def test_the_environment_names_versions_and_hardware() -> None:

@@ -13,7 +13,6 @@ from harness.record import CERTIFIED, ERROR, INVALID_EVIDENCE, NOT_REPLAYED, Cer
 from harness.runs.loaded import load_run
 from harness.runs.replay_evidence import NO_ANSWER, with_replays
 from harness.runs.replayed import (
-    FIELD,
     REPEATED,
     REPLAYED,
     Bounds,
@@ -172,7 +171,7 @@ def test_runs_without_replays_say_so_first(make_run: Any, tmp_path: Path, monkey
         unfinished = load_run(make_run(tmp_path / "unfinished", ROWS))
     assert any("in full at level 0 % and 5 %: 0 of 8, 0 of 8" in note for note in unfinished.arm.certificate.notes)
     with Store.read(unfinished.path) as store:
-        manifest = {name: value for name, value in store.manifest.items() if name != FIELD}
+        manifest = replace(store.manifest, replay=None)
         old = with_replays(Certificate(CERTIFIED), manifest, store, unfinished.results)
     assert (old.status, old.notes) == (INVALID_EVIDENCE, (f"not replayed: {NOT_REPLAYED}",))
 

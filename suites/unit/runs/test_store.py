@@ -18,6 +18,7 @@ import pytest
 
 from harness.exceptions import StoreError
 from harness.record import ControlResult, SiteCount
+from harness.runs.manifest import EvaluationManifest
 from harness.runs.store import Audit, Store
 
 pytestmark = pytest.mark.unit
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.unit
 Refusal = Callable[..., str]
 
 
-def create(path: Path, manifest: dict[str, Any]) -> None:
+def create(path: Path, manifest: EvaluationManifest) -> None:
     with Store.create(path, manifest):
         pass
 
@@ -43,7 +44,7 @@ COUNT = SiteCount(
 
 
 @pytest.fixture
-def manifest(make_run: Any) -> dict[str, Any]:
+def manifest(make_run: Any) -> EvaluationManifest:
     return make_run.manifest(["i0", "i1"], [0.0, 0.05], 2)
 
 
@@ -52,7 +53,7 @@ def run(tmp_path: Path, make_run: Any) -> Path:
     return make_run(tmp_path / "run", {0.0: [[1], [0]], 0.05: [[1, 0], [0, 0]]})
 
 
-def test_everything_that_goes_in_comes_out(tmp_path: Path, manifest: dict[str, Any], make_result: Any) -> None:
+def test_everything_that_goes_in_comes_out(tmp_path: Path, manifest: EvaluationManifest, make_result: Any) -> None:
     results = [
         make_result("i0", 0.0, text="\u00e9\n\t\x00'\"", tokens=(), answer=None, strict=None, truncated=True),
         make_result("i1", 0.05, 2**63 - 1, "error", prompt_tokens=0),
@@ -73,7 +74,7 @@ def test_everything_that_goes_in_comes_out(tmp_path: Path, manifest: dict[str, A
     assert found[2:] == ([Audit(0.0, 3, ()), Audit(0.05, 12, ("a", "b"))], control, {"i0": "q\u00e9?"})
 
 
-def test_ledgers_of_batches_are_added_and_overflow_is_kept(tmp_path: Path, manifest: dict[str, Any]) -> None:
+def test_ledgers_of_batches_are_added_and_overflow_is_kept(tmp_path: Path, manifest: EvaluationManifest) -> None:
     with Store.create(tmp_path / "run", manifest) as store:
         store.add_batch([], [COUNT])
         store.add_batch([], [COUNT])
@@ -98,7 +99,7 @@ def test_ledgers_of_batches_are_added_and_overflow_is_kept(tmp_path: Path, manif
     ],
 )
 def test_counts_of_something_else_are_kept_apart(
-    tmp_path: Path, manifest: dict[str, Any], field: str, value: Any
+    tmp_path: Path, manifest: EvaluationManifest, field: str, value: Any
 ) -> None:
     """Another process above all: a run that was killed and resumed has a ledger of each."""
     other = replace(COUNT, **{field: value}, calls=10)
@@ -110,7 +111,7 @@ def test_counts_of_something_else_are_kept_apart(
 
 
 def test_a_failing_record_takes_its_whole_batch_with_it(
-    tmp_path: Path, manifest: dict[str, Any], make_result: Any
+    tmp_path: Path, manifest: EvaluationManifest, make_result: Any
 ) -> None:
     with Store.create(tmp_path / "run", manifest) as store:
         store.add_batch([make_result("i0")], [SiteCount("a", "linear", 0.0, calls=1)], (Audit(0.0, 1, ()),))
@@ -126,7 +127,7 @@ def test_a_failing_record_takes_its_whole_batch_with_it(
 
 @pytest.mark.parametrize("part", ["ledger", "audit"])
 def test_a_failing_ledger_or_audit_takes_the_records_with_it(
-    tmp_path: Path, manifest: dict[str, Any], make_result: Any, part: str
+    tmp_path: Path, manifest: EvaluationManifest, make_result: Any, part: str
 ) -> None:
     counts = [SiteCount("a", "linear", 0.0), SiteCount(None if part == "ledger" else "b", "linear", 0.0)]  # type: ignore[arg-type]
     audit = Audit(None if part == "audit" else 0.0, 1, ())  # type: ignore[arg-type]
@@ -136,7 +137,7 @@ def test_a_failing_ledger_or_audit_takes_the_records_with_it(
 
 
 def test_interrupted_work_keeps_finished_batches_and_frees_the_lock(
-    tmp_path: Path, manifest: dict[str, Any], make_result: Any
+    tmp_path: Path, manifest: EvaluationManifest, make_result: Any
 ) -> None:
     path = tmp_path / "run"
 
@@ -151,13 +152,15 @@ def test_interrupted_work_keeps_finished_batches_and_frees_the_lock(
         assert store.done() == {("i0", 0.0, 0)}
 
 
-def test_errors_of_the_caller_are_not_taken_for_errors_of_the_store(tmp_path: Path, manifest: dict[str, Any]) -> None:
+def test_errors_of_the_caller_are_not_taken_for_errors_of_the_store(
+    tmp_path: Path, manifest: EvaluationManifest
+) -> None:
     with pytest.raises(FileNotFoundError, match="mine"), Store.create(tmp_path / "run", manifest):
         raise FileNotFoundError("mine")
 
 
 def test_a_second_writer_is_refused_and_the_first_goes_on(
-    tmp_path: Path, manifest: dict[str, Any], make_result: Any, refusal: Refusal
+    tmp_path: Path, manifest: EvaluationManifest, make_result: Any, refusal: Refusal
 ) -> None:
     path = tmp_path / "run"
     with Store.create(path, manifest) as store:
@@ -194,7 +197,9 @@ def test_a_damaged_database_is_refused_for_reading_and_writing(run: Path, how: s
     assert (run / "records.sqlite").read_bytes() == content
 
 
-def test_an_empty_database_is_no_run_but_can_be_filled(run: Path, manifest: dict[str, Any], refusal: Refusal) -> None:
+def test_an_empty_database_is_no_run_but_can_be_filled(
+    run: Path, manifest: EvaluationManifest, refusal: Refusal
+) -> None:
     (run / "records.sqlite").write_bytes(b"")
     assert "no such table" in refusal(read, run, kind=StoreError)
     create(run, manifest)
@@ -227,9 +232,10 @@ from pathlib import Path
 from harness.exceptions import StoreError
 from harness.record import ItemResult
 from harness.runs.store import Store
+from harness.runs.manifest import parse_manifest
 import json
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-path, manifest, limit = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+path, manifest, limit = Path(sys.argv[1]), parse_manifest(json.loads(sys.argv[2])), int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
     with Store.create(path, manifest) as store:
@@ -243,10 +249,10 @@ except StoreError as error:
 
 
 def test_a_full_disk_is_one_line_and_the_run_resumes(
-    tmp_path: Path, manifest: dict[str, Any], make_result: Any
+    tmp_path: Path, manifest: EvaluationManifest, make_result: Any
 ) -> None:
     path = tmp_path / "run"
-    command = [sys.executable, "-c", FULL, str(path), json.dumps(manifest), "300000"]
+    command = [sys.executable, "-c", FULL, str(path), json.dumps(manifest.to_json()), "300000"]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert (found.returncode, found.stderr) == (2, "")
     assert found.stdout.count("\n") == 1
@@ -259,9 +265,9 @@ def test_a_full_disk_is_one_line_and_the_run_resumes(
         assert len(store.done()) == len(kept) + 1
 
 
-def test_no_room_for_the_manifest_leaves_nothing_behind(tmp_path: Path, manifest: dict[str, Any]) -> None:
+def test_no_room_for_the_manifest_leaves_nothing_behind(tmp_path: Path, manifest: EvaluationManifest) -> None:
     path = tmp_path / "run"
-    command = [sys.executable, "-c", FULL, str(path), json.dumps(manifest), "100"]
+    command = [sys.executable, "-c", FULL, str(path), json.dumps(manifest.to_json()), "100"]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert (found.returncode, found.stdout.count("\n")) == (2, 1), found
     assert "free space" in found.stdout
@@ -269,7 +275,7 @@ def test_no_room_for_the_manifest_leaves_nothing_behind(tmp_path: Path, manifest
 
 
 def test_sqlites_word_for_a_full_disk_gets_the_same_way_out(
-    tmp_path: Path, manifest: dict[str, Any], make_result: Any, refusal: Refusal
+    tmp_path: Path, manifest: EvaluationManifest, make_result: Any, refusal: Refusal
 ) -> None:
     class Full:
         def __enter__(self) -> Full:

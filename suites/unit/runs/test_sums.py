@@ -18,6 +18,7 @@ from harness.record import INVALID_EVIDENCE
 from harness.runs import sums
 from harness.runs.folder import DATABASE
 from harness.runs.loaded import load_run
+from harness.runs.manifest import Manifest
 from harness.runs.snapshot import snapshot
 from harness.runs.store import _SCHEMA, Audit, Store
 
@@ -93,7 +94,7 @@ def resumed(path: Path) -> None:
         pass
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> Manifest:
     from harness.runs.folder import read_manifest
 
     return read_manifest(path)
@@ -199,7 +200,7 @@ def test_a_reader_beside_a_writer_sees_whole_batches(run: Path) -> None:
 
 
 def test_other_code_is_refused_before_anything_is_written(run: Path, make_result: Any, refusal: Refusal) -> None:
-    other = _manifest(run) | {"code": {"harness": "9.9", "sources": "0" * 16}}
+    other = replace(_manifest(run), code={"harness": "9.9", "sources": "0" * 16})
     with Store.create(run, other) as store:
         assert len(store.done()) == 6, "a finished run is read as it is"
         text = refusal(store.add_batch, [make_result("i2", 0.1)], kind=NotComparableError, code=4)
@@ -208,7 +209,7 @@ def test_other_code_is_refused_before_anything_is_written(run: Path, make_result
 
 
 def test_mixed_code_is_recorded_and_said(run: Path) -> None:
-    other = _manifest(run) | {"code": {"harness": "9.9", "sources": "0" * 16}}
+    other = replace(_manifest(run), code={"harness": "9.9", "sources": "0" * 16})
     with Store.create(run, other, mixed_code=True) as store:
         store.add_batch([], (), ())
     found = load_run(run).arm
