@@ -23,7 +23,6 @@ FOLDER = Path(__file__).resolve().parent / "recipes"
 GPU, TINY = "gpu", "tiny"
 PROFILES = (GPU, TINY)
 SUFFIX = ".toml"
-_ALIASES = "aliases"
 _OWN = ("name", "profile")
 """Keys of a recipe that its file cannot say."""
 
@@ -36,7 +35,7 @@ def recipe_names() -> tuple[str, ...]:
 @cache
 def aliases() -> Mapping[str, str]:
     """Return alias -> name: ids that the sources used more than once, and which recipe the plain one means."""
-    return {name: str(value) for name, value in read_toml(FOLDER / "bases" / f"{_ALIASES}{SUFFIX}").items()}
+    return {name: str(value) for name, value in read_toml(FOLDER / "tables" / f"aliases{SUFFIX}").items()}
 
 
 def load_recipe(name: str, profile: str = TINY, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -98,7 +97,7 @@ def _laid(file: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str
 
 def _base_file(base: str, file: Path) -> Path:
     fragment = FOLDER / "bases" / f"{base}{SUFFIX}"
-    if fragment.is_file() and base != _ALIASES:
+    if fragment.is_file():
         return fragment
     if base.endswith(SUFFIX):
         return file.parent / base

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.training.book import resolved
 from harness.training.layers import ACTOR, MODEL, ROLLOUT, SETTINGS, Setting
 from harness.training.recipe import Recipe, epochs_drawn
 from harness.training.sections import CPU, DAPO, LORA, MEGATRON
@@ -48,9 +49,10 @@ def render(recipe: Recipe, place: Place, plugin: Mapping[str, Setting] | None = 
 
 def _model(recipe: Recipe, place: Place) -> dict[str, Setting]:
     model, tuning = recipe.model, recipe.tuning
+    there = resolved(model.path)
     found: dict[str, Setting] = {
         ENGINE: "megatron" if model.engine == MEGATRON else "dp",
-        f"{MODEL}.path": model.path,
+        f"{MODEL}.path": model.path if there is None else str(there.resolve()),
         f"{MODEL}.enable_gradient_checkpointing": model.gradient_checkpointing,
     }
     if recipe.optimizer.dropout:
