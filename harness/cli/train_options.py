@@ -17,15 +17,18 @@ profile_option = click.option(
     show_default=True,
     help=f"{TINY}: the shipped checkpoint on a CPU; {GPU}: the published model and data.",
 )
-recipe_options = options.apply(
-    profile_option,
+place_options = options.apply(
     click.option("--model", metavar="FOLDER", help="The model to train, instead of the recipe's."),
     click.option("--train-data", metavar="FILE", help="Training data in verl's Parquet layout."),
     click.option("--validation-data", metavar="FILE", help="Validation data in verl's Parquet layout."),
-    click.option("--seed", type=click.IntRange(0), help="Training seed.  [default: the recipe's]"),
     click.option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster instead of starting one."),
     click.option("--nodes", type=click.IntRange(1), help="Nodes of the cluster.  [default: the recipe's]"),
     click.option("--devices", type=click.IntRange(1), help="Devices of each node.  [default: the recipe's]"),
+)
+recipe_options = options.apply(
+    profile_option,
+    place_options,
+    click.option("--seed", type=click.IntRange(0), help="Training seed.  [default: the recipe's]"),
 )
 _PLACES = {
     "model": ("model", "path"),
@@ -41,8 +44,13 @@ _PLACES = {
 
 def recipe_of(name: str, given: dict[str, Any]) -> Recipe:
     """Return the recipe ``name`` with the values of :data:`recipe_options`. Raises :class:`HarnessError`."""
+    return load_recipe(name, given["profile"], changes_of(given))
+
+
+def changes_of(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what the options change, as tables of a recipe."""
     changes: dict[str, dict[str, Any]] = {}
     for option, (section, key) in _PLACES.items():
-        if given[option] is not None:
+        if given.get(option) is not None:
             changes.setdefault(section, {})[key] = given[option]
-    return load_recipe(name, given["profile"], changes)
+    return changes

@@ -48,6 +48,8 @@ def fill(
 
 def _value(hint: Any, own: Table, key: str, value: Any) -> Any:
     """``value`` as the annotation ``hint`` asks for it."""
+    if hint is Any:  # for its owner to read
+        return value
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return _one_of_several(inner, own, key, value)

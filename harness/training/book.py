@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.installed import PACKAGE
-from harness.strict import fill, read_toml
+from harness.strict import fill, read_object, read_toml
 from harness.text import nearest
 from harness.training.recipe import Recipe
 from harness.training.tables import merged
@@ -22,7 +22,7 @@ from harness.training.tables import merged
 FOLDER = Path(__file__).resolve().parent / "recipes"
 GPU, TINY = "gpu", "tiny"
 PROFILES = (GPU, TINY)
-SUFFIX = ".toml"
+SUFFIX, RESOLVED = ".toml", ".json"
 _OWN = ("name", "profile")
 """Keys of a recipe that its file cannot say."""
 
@@ -41,10 +41,13 @@ def aliases() -> Mapping[str, str]:
 def load_recipe(name: str, profile: str = TINY, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Return the recipe called ``name``, or that of the file ``name``, in ``profile``.
 
-    ``changes`` is laid over it last, tables as in the file. Raises :class:`HarnessError`.
+    A JSON file, as each run keeps one, is a recipe with base and profile laid in; its own profile stands. ``changes``
+    is laid over it last, tables as in the file. Raises :class:`HarnessError`.
     """
     if profile not in PROFILES:
         raise HarnessError(f"profile {profile!r}", f"it is {' or '.join(PROFILES)}", nearest(profile, PROFILES))
+    if name.endswith(RESOLVED):
+        return _resolved_recipe(Path(name), changes or {})
     file = find_recipe(name)
     table, overlays = _laid(file, ())
     table = merged(table, read_toml(FOLDER / "profiles" / f"{profile}{SUFFIX}", "profile"))
@@ -65,6 +68,13 @@ def find_recipe(name: str) -> Path:
     if found is None:
         raise HarnessError(f"recipe {name!r}", "there is none of this name", nearest(name, known.values()))
     return FOLDER / f"{aliases().get(found, found)}{SUFFIX}"
+
+
+def _resolved_recipe(file: Path, changes: Mapping[str, Any]) -> Recipe:
+    try:
+        return Recipe.from_json(merged(read_object(file), changes))
+    except HarnessError as error:
+        raise HarnessError(f"recipe {file}: {error}") from None
 
 
 def resolved(path: str) -> Path | None:

@@ -1,0 +1,73 @@
+"""``harness train matrix``: arms times training seeds, planned and refused before anything runs, then carried out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.exits import Ended
+from harness.cli.options import json_option
+from harness.cli.train_options import changes_of, place_options
+from harness.progress import Silent
+from harness.training.check import check_recipe
+from harness.training.matrix import Matrix, load_matrix
+from harness.training.matrix_run import Layout, run_matrix, steps_of
+from harness.training.preflight import refuse
+
+
+@click.command("matrix")
+@click.argument("file", type=click.Path(path_type=Path))
+@place_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the matrix.  [default: runs/matrix/FILE]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of an evaluation.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and run nothing.")
+@json_option
+def command(file: Path, out: Path | None, workers: int, only_plan: bool, as_json: bool, **given: Any) -> None:
+    """Train every arm of FILE at every seed, evaluate every last checkpoint, and compare the arms.
+
+    Arms that act the same, or differ in more than one factor, are refused before anything runs. What is finished is not
+    done again. Exit codes: 0 a difference is established, 3 none is, 2 bad arguments or a step that failed, 4 INVALID.
+    """
+    matrix = load_matrix(file, changes_of(given))
+    layout = Layout(Path("runs") / "matrix" / file.stem if out is None else out)
+    if as_json:
+        steps = [{"kind": s.kind, "name": s.name, "done": s.done} for s in steps_of(matrix, layout, workers)]
+        click.echo(json.dumps(matrix.to_json() | {"folder": str(layout.folder), "steps": steps}, indent=2))
+    else:
+        _show(matrix, layout, workers)
+    if only_plan:
+        return
+    for arm in matrix.arms:
+        checked = check_recipe(arm.recipe, layout.folder / "runs" / f"{arm.name}-preflight")
+        refuse(arm.recipe, checked.findings, starting=True)
+    raise Ended(run_matrix(matrix, layout, _run, _Lines(), workers))
+
+
+def _run(step: Sequence[str]) -> int:
+    """Run the command ``step`` with the terminal that this program has."""
+    return subprocess.run(step, check=False).returncode
+
+
+class _Lines(Silent):
+    """Says which step begins; the steps show bars of their own."""
+
+    def cost(self, line: str) -> None:
+        """Print ``line`` to standard error."""
+        click.echo(f"harness: {line}", err=True)
+
+
+def _show(matrix: Matrix, layout: Layout, workers: int) -> None:
+    click.echo(f"{matrix.title}: the arms differ in {matrix.factor}")
+    for arm in matrix.arms:
+        click.echo(f"  {arm.name}: {arm.recipe.name}, {matrix.factor} = {arm.effective[matrix.factor]}")
+    click.echo("data order by seed, the same in every arm")
+    for seed, order in {cell.seed: cell.order for cell in matrix.cells}.items():
+        click.echo(f"  seed {seed}: {order}")
+    click.echo(f"steps, in {layout.folder}")
+    for step in steps_of(matrix, layout, workers):
+        click.echo(f"  {step.kind:<8} {step.name}{' (done)' if step.done else ''}")
