@@ -31,7 +31,7 @@ def abilities(findings: Sequence[Finding], stack: Stack, accelerator: bool | Non
     heavy = base or whys[VERL] or whys[VLLM]
     device = base or NO_DEVICE[accelerator]
     markers = {
-        **dict.fromkeys(("unit", "contract", "thorough"), base),
+        **dict.fromkeys(("unit", "long", "contract", "thorough"), base),
         "slow": heavy,
         **dict.fromkeys(("gpu", "gpu_long"), device),
         "bench": base or _lacking((BENCH,), stack),

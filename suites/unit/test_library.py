@@ -31,7 +31,7 @@ def test_the_package_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
 
 
-@pytest.mark.contract
+@pytest.mark.long
 def test_the_script_of_the_docs_evaluates_and_gates_as_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

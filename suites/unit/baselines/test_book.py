@@ -16,7 +16,7 @@ from harness.runs.loaded import load_run
 from harness.runs.store import Store
 from harness.spec import EvalSpec
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 Refusal = Callable[..., str]
 ROWS = {0.0: [[1], [1], [0]], 0.05: [[1, 0], [1, 1], ["unparsed", 0]]}

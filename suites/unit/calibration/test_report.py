@@ -23,7 +23,7 @@ from harness.reports.calibration_tables import (
     summary_rows,
 )
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 Verb = Callable[..., Any]
 
 

@@ -13,7 +13,7 @@ from harness.claims.theory_runs import parse_theory_arms, stored_arms
 from harness.exceptions import NotComparableError
 from harness.runs.store import Store
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 ITEMS = 20
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 Verb = Callable[..., Any]
 PUBLISHED = Path(__file__).resolve().parents[3] / "baselines" / "published"

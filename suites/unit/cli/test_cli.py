@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 EVAL = ("eval", "nowhere", "--out", "run")
 GATE = ("gate", "nowhere", "--baseline", "base")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 Verb = Callable[..., Any]
 TINY = (
     *("--items", "2", "--noise-levels", "0,0.05", "--noise-seeds", "1"),

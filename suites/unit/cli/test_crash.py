@@ -15,7 +15,7 @@ import pytest
 from harness.cli import crash
 from harness.cli import main as main_module
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -15,7 +15,7 @@ import pytest
 
 from harness.runs.loaded import load_run
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 Verb = Callable[..., Any]
 EVAL = ("--items", 2, "--max-new-tokens", 2, "--noise-levels", "0,0.05", "--noise-seeds", 1, "--device", "cpu")

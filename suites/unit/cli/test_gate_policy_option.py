@@ -11,7 +11,7 @@ import pytest
 
 from harness.evaluate.tasks import load_task
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 Verb = Callable[..., Any]
 ITEMS = load_task("arith").items()[:200]
 

@@ -18,7 +18,7 @@ from harness.reports.layout import WIDE, print_lines, print_table, stdout_consol
 from harness.reports.run_report import ledger_report
 from harness.reports.tables import LEDGER_HEADER, SEEN_HEADER, ledger_rows, seen_rows, share_text
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 HEADER = ("site", "way in", "elements of 16 tokens", "reason")
 LONG = "a reason in so many words that it must be folded where the terminal is not wide enough for it"

@@ -21,7 +21,7 @@ from harness.reports.plan_tables import grouped_rows, left_out_rows, pattern, pl
 from harness.spec import RelativeGaussian, parse_noise, parse_noises
 from harness.thresholds import LEAST_RELATIVE
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 Verb = Callable[..., Any]
 QWEN = Path(__file__).parents[3] / "fixtures" / "configs" / "qwen2.5-1.5b.json"

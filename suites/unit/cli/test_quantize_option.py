@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 Verb = Callable[..., Any]
 TINY = (
     *("--items", "2", "--noise-levels", "0,0.05", "--noise-seeds", "1"),

@@ -19,7 +19,7 @@ from harness.reports.replay_view import printable
 from harness.runs.loaded import Run, load_run
 from harness.spec import EvalSpec
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 Verb = Callable[..., Any]
 SPEC = EvalSpec("arith", items=3, levels=(0.0, 0.1), noise_seeds=2, positive_control=False)

@@ -19,7 +19,7 @@ import harness.diagnostics.weights as weights_module
 from harness.diagnostics.scan_store import LINES
 from harness.reports import progress
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 Verb = Callable[..., Any]
 TASK = ("--task", "arith", "--items", 3, "--max-new-tokens", 4, "--device", "cpu")

@@ -13,7 +13,7 @@ import pytest
 from harness.evaluate.tasks import load_task
 from harness.runs.loaded import load_run
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 Verb = Callable[..., Any]
 ITEMS = load_task("arith").items()[:200]

@@ -20,7 +20,7 @@ from harness.numerics import fake_quantize
 from harness.numerics.quant_measure import measure_quantization
 from suites.unit.diagnostics.scan_models import build
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 MXFP4 = parse_recipes("mxfp4", "floor")[0]
 TASK = TaskChoice("arith", items=5, max_new_tokens=6)

@@ -14,7 +14,7 @@ from harness.diagnostics.scan_result import Metrics
 from harness.diagnostics.scan_spec import parse_recipes
 from harness.numerics.quant_measure import measure_quantization
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 KNOWN = {"mxfp4": (18.79, 0.0881, 0.0234), "nvfp4": (20.44, 0.0681, None), "mxfp8": (30.65, 0.0, 0.0086)}
 

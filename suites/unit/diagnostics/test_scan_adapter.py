@@ -25,7 +25,7 @@ from harness.diagnostics.weights import open_source
 from harness.exceptions import CheckpointError, HarnessError, NotComparableError
 from suites.unit.diagnostics.scan_models import build, save
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 TARGETS = {"qwen2": ["q_proj", "down_proj"], "gpt2": ["c_attn", "c_fc"]}
 KINDS: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ from harness.exceptions import CheckpointError, HarnessError
 from harness.numerics.quant_measure import measure_quantization
 from suites.unit.diagnostics.scan_models import build, save
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 RECIPES = parse_recipes("mxfp4", "floor")
 LINEARS = {"qwen2": 14, "gpt2": 8, "bert": 13, "t5": 32, "vit": 13, "mixtral": 8 + 12, "gpt_oss": 8 + 4}

@@ -16,7 +16,7 @@ from harness.doctor.examining import Diagnosis
 from harness.doctor.findings import BROKEN, EVERYTHING, MISSING, VERL, VLLM, WORKS, Finding
 from harness.doctor.stack import SETUP, SETUP_FULL, Stack
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 Verb = Callable[..., Any]
 TESTS = Stack({"pytest": "9", "hypothesis": "6", "pytest-benchmark": "5"})
 NUMPY = Finding("numpy", WORKS, "2", needed=True, concerns=EVERYTHING)

@@ -65,7 +65,7 @@ def test_the_full_stack_fits_and_runs() -> None:
 
 def test_without_vllm_one_command_adds_it() -> None:
     found = can_run(stack(BASE))
-    assert found["transformers"] == found["unit"] == found["contract"] == found["thorough"] == ""
+    assert found["transformers"] == found["unit"] == found["long"] == found["contract"] == found["thorough"] == ""
     assert found["vllm"] == "vllm is missing"
     assert found["slow"].startswith("vllm is missing")
     assert repair(stack_findings(stack(BASE))) == Repair(SETUP_FULL, adds=True)

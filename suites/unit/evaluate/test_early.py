@@ -21,7 +21,7 @@ from harness.runs.loaded import Run, load_run
 from harness.spec import EvalSpec
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 SPEC = EvalSpec("arith", items=3 * BLOCK, levels=(0.0, 0.05), noise_seeds=2, max_new_tokens=3)
 MARGINS = tuple((level, 0.1) for level in SPEC.levels)

@@ -16,7 +16,7 @@ from harness.runs.evidence import judge_control
 from harness.runs.loaded import complete_run
 from harness.spec import EvalSpec
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 Refusal = Callable[..., str]
 SPEC = EvalSpec("arith", items=12, levels=(0.0, 0.05), noise_seeds=1, max_new_tokens=2)

@@ -24,7 +24,7 @@ from harness.spec import EvalSpec, parse_noise
 from harness.spec.errors import Deadzone, RelativeBias
 from suites.agreeing import apart
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 SPEC = EvalSpec("arith", items=3, levels=(0.0, 0.05), noise_seeds=2, max_new_tokens=4)
 RECORDS = 3 + 3 * 2

@@ -13,7 +13,7 @@ from harness.gates.forecast import POWER, LevelForecast, forecast
 from harness.record import CERTIFIED, Arm, Certificate, LevelCertificate, Outcome
 from harness.stats.odds import verdict_odds, verdict_odds_mean
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 RIGHT, WRONG = Outcome(1.0, "right"), Outcome(0.0, "wrong")
 
 

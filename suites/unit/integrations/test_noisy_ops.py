@@ -11,7 +11,7 @@ from harness.integrations import noisy_ops
 from harness.integrations.noisy_state import NoisyOps
 from suites.unit.integrations.noisy_totals import IDS, PRODUCTS, differs, totals
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 
 def train(model):

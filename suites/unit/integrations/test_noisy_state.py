@@ -16,7 +16,7 @@ from harness.integrations.noisy_state import NoisyOps
 from harness.noise.phases import current_phase
 from suites.unit.integrations.noisy_totals import IDS, PRODUCTS, differs, totals
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 PHASES = ("rollout", "actor_forward", "actor_backward", "unknown")
 
 

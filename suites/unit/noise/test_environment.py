@@ -15,7 +15,7 @@ import pytest
 from harness.exceptions import HarnessError, NoiseSpecError
 from harness.noise import environment
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 CHILD = Path(__file__).with_name("environment_child.py")
 SPEC = "relative_gaussian(0.05) @ op:linear when:both; relative_gaussian(0.2) @ op:embedding"
 PRODUCTS = 7 * 2 + 1

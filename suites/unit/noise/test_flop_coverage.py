@@ -14,7 +14,7 @@ from harness.noise.planner import build_plan
 from harness.runs.identity import coverage_problems
 from harness.spec import parse_noise
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 
 def coverage(path: Path, noise: str, attention: str = "sdpa", device: str = "cpu", longest: int = 1) -> Any:

@@ -10,7 +10,7 @@ from harness.integrations.noisy_state import NoisyOps
 from harness.noise import noisy
 from harness.record import BACKWARD, FORWARD
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 SCALE = 0.05
 IDS = torch.arange(12).view(2, 6)
 SIGMAS = 4.5

@@ -14,7 +14,7 @@ from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.spec import parse_noise
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 IDS = torch.tensor([[1, 2, 3, 4]])
 LINEAR, MATMUL = "relative_gaussian @ op:linear", "relative_gaussian @ profile:matmul"
 

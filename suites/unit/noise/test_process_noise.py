@@ -15,7 +15,7 @@ from harness.noise.environment import parse
 from harness.noise.process_noise import ProcessNoise, _compile_after
 from harness.spec import parse_noise
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 IDS = torch.arange(6)[None]
 LINEAR = "relative_gaussian(0.05) @ op:linear"
 

@@ -26,7 +26,7 @@ from harness.noise.meta import fused_linears, load_config, meta_model
 from harness.noise.selection import ROUTER_REASON, select_modules
 from harness.spec import parse_noise
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 
 QWEN = {
     "model_type": "qwen2",

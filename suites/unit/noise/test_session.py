@@ -10,7 +10,7 @@ from harness.noise.ways.attention import EAGER
 from harness.spec import parse_noise
 from harness.spec.errors import RelativeBias
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, MLP, VOCAB = 2, 4, 2, 8, 32, 48, 64
 LENGTHS = (9, 5, 7)
 ITEMS, SEEDS = ("a", "b", "c"), (0, 1, 0)

@@ -38,7 +38,7 @@ from suites.unit.numerics.perturbing import (
     same_bits,
 )
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 WITH_REFERENCE = [
     model for model in MODELS if not isinstance(model, BitFlip) and getattr(model, "format", "bf16") in FORMAT_SHAPES
 ]

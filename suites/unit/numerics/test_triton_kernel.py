@@ -14,7 +14,7 @@ from harness.numerics import triton_kernel
 from harness.numerics.keyed_random import Keys
 from suites.unit.numerics.triton_cases import CPU, arguments, bits, check
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="no triton")
 ROOT = Path(__file__).parents[3]
 

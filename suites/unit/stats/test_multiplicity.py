@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 
 from harness.stats import FAMILIES, ScoreError, judge_family
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.long
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 

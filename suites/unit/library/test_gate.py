@@ -1,0 +1,27 @@
+"""One call from a run to a verdict: kept beside the run, counted, and the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import GatePolicy, accept_baseline, gate
+from harness.library.gate import attempt_of
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_verdict_is_kept_counted_and_repeated(tmp_path: Path, make_run: Any) -> None:
+    run = make_run(tmp_path / "run", {0.0: [[1]] * 60, 0.05: [[1]] * 60})
+    accept_baseline(run, tmp_path / "baselines", "mine", "for a test", False)
+    first = gate(run, "mine", GatePolicy(margin=0.1), baselines_dir=tmp_path / "baselines")
+    assert (first.verdict, first.exit_code, first.repeated) == ("PASS", 0, False)
+    assert list((run / "verdicts").glob("*.json"))
+    again = gate(run, "mine", GatePolicy(margin=0.1), baselines_dir=tmp_path / "baselines")
+    assert again.repeated and again.to_json()["verdict"] == "PASS"
+    narrow = gate(run, "mine", GatePolicy(margin=0.01), baselines_dir=tmp_path / "baselines")
+    assert narrow.verdict == "INCONCLUSIVE"
+    limits = [attempt_of(first.baseline, GatePolicy(margin=m), first.result) for m in (0.1, 0.01)]
+    assert limits[0] != limits[1]
