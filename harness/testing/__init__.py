@@ -7,17 +7,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.testing.arms import make_arm, make_certificate
     from harness.testing.model import tiny_checkpoint, tiny_config, tiny_model
+    from harness.testing.runs import RunMaker, make_result, write_run
     from harness.testing.tokenizer import build_tokenizer
 
 _HOMES = {
+    "RunMaker": "harness.testing.runs",
     "build_tokenizer": "harness.testing.tokenizer",
+    "make_arm": "harness.testing.arms",
+    "make_certificate": "harness.testing.arms",
+    "make_result": "harness.testing.runs",
     "tiny_checkpoint": "harness.testing.model",
     "tiny_config": "harness.testing.model",
     "tiny_model": "harness.testing.model",
+    "write_run": "harness.testing.runs",
 }
 
-__all__ = ["build_tokenizer", "tiny_checkpoint", "tiny_config", "tiny_model"]
+__all__ = [
+    "RunMaker",
+    "build_tokenizer",
+    "make_arm",
+    "make_certificate",
+    "make_result",
+    "tiny_checkpoint",
+    "tiny_config",
+    "tiny_model",
+    "write_run",
+]
 
 
 def __getattr__(name: str) -> Any:

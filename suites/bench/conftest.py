@@ -1,5 +1,5 @@
 """Synthetic runs of the unit tests, for benchmarks of what reads them."""
 
-from suites.unit.conftest import make_counts, make_result, make_run
+from suites.unit.conftest import make_counts_, make_result_, make_run
 
-__all__ = ["make_counts", "make_result", "make_run"]
+__all__ = ["make_counts_", "make_result_", "make_run"]

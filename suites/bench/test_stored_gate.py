@@ -18,7 +18,7 @@ import pytest
 
 from harness.baselines.book import accept
 from harness.runs.store import DATABASE
-from suites.unit.conftest import RunMaker
+from harness.testing import RunMaker
 
 pytestmark = pytest.mark.bench
 LEVELS, SEEDS = (0.0, 0.05, 0.10), 5

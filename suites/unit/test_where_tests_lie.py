@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE, TESTS = ROOT / "harness", ROOT / "suites" / "unit"
 
 REASONS: Mapping[str, tuple[str, ...]] = {
+    "numbers alone: every test that reaches a limit uses them": ("thresholds.py",),
     "arguments and printing: the tests of suites/unit/cli run it through the command line": ("cli/",),
     "rendered by suites/unit/reports/test_reports.py and by the verbs of suites/unit/cli": ("reports/",),
     "judged through harness.gates.gate by every test of suites/unit/gates": (

@@ -2,55 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from harness.record import CERTIFIED, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
-
-KEY = {"engine": "transformers", "dataset": "d1", "template": "t1", "scorer": "strict"}
-
-
-def outcome(value: Any) -> Outcome:
-    """1 and 0 are right and wrong, "error", "unparsed" and "truncated" outcomes without a score."""
-    if isinstance(value, str):
-        return Outcome(None, value)
-    return Outcome(float(value), RIGHT if value else WRONG)
-
-
-def certificate(levels: Sequence[float], problems: Mapping[float, str] | None = None) -> Certificate:
-    """A certificate that vouches for ``levels``, with one problem at each level named in ``problems``."""
-    problems = problems or {}
-    entries = tuple(
-        LevelCertificate(level, 4, 100, 100, 1000, 900, level, level, 4, tuple(filter(None, [problems.get(level)])))
-        for level in levels
-    )
-    return Certificate(CERTIFIED, entries)
-
-
-def make_arm(
-    levels: Mapping[float, Sequence[Any]],
-    label: str = "arm",
-    key: Mapping[str, str] | None = None,
-    evidence: Certificate | None = None,
-    seeds: Sequence[int] | None = None,
-) -> Arm:
-    """An arm of items ``i0000``, ``i0001``...
-
-    Each level lists one entry per item: a value for :func:`outcome`, ``None`` for a missing item, or a list of
-    such values, one per seed.
-    """
-    outcomes: dict[float, dict[str, dict[int, Outcome]]] = {}
-    for level, rows in levels.items():
-        outcomes[level] = {}
-        for position, row in enumerate(rows):
-            cells = row if isinstance(row, list | tuple) else [row]
-            names = seeds or range(len(cells))
-            filled = {seed: outcome(cell) for seed, cell in zip(names, cells, strict=True) if cell is not None}
-            if filled:
-                outcomes[level][f"i{position:04d}"] = filled
-    return Arm(label, KEY if key is None else key, outcomes, evidence or certificate(list(levels)))
+from harness.record import Arm, Certificate
+from harness.testing.arms import make_arm, make_certificate
 
 
 @pytest.fixture
@@ -61,5 +18,5 @@ def arm() -> Callable[..., Arm]:
 
 @pytest.fixture
 def evidence() -> Callable[..., Certificate]:
-    """The builder :func:`certificate`."""
-    return certificate
+    """The builder :func:`make_certificate`."""
+    return make_certificate

@@ -13,7 +13,8 @@ from harness.exceptions import HarnessError
 from harness.gates import FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, gate
 from harness.gates.policy import ALL_MUST_PASS
 from harness.gates.policy_file import PER_LEVEL, load_policy, policy_of
-from harness.record import CERTIFIED, Arm, Certificate, LevelCertificate, Outcome
+from harness.record import Arm
+from harness.testing import make_arm as arm
 
 pytestmark = pytest.mark.unit
 FULL = """
@@ -46,21 +47,6 @@ def file(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
-
-
-def arm(rows: dict[float, list[tuple[int, ...]]], label: str = "arm") -> Arm:
-    """``rows[level]`` holds one tuple of 0 and 1 per item, one entry per seed."""
-    outcomes = {
-        level: {
-            f"i{index:03}": {
-                seed: Outcome(float(right), "right" if right else "wrong") for seed, right in enumerate(row)
-            }
-            for index, row in enumerate(items)
-        }
-        for level, items in rows.items()
-    }
-    levels = tuple(LevelCertificate(level, 1, 1, 1, 1, 1, level, level, 3) for level in rows)
-    return Arm(label, {"task": "t"}, outcomes, Certificate(CERTIFIED, levels))
 
 
 def items(right: int, count: int, seeds: int = 1) -> list[tuple[int, ...]]:
@@ -202,7 +188,7 @@ def test_flips_are_listed_by_item_and_seed() -> None:
     baseline = arm({0.0: [(1,), (0,), (1,)]})
     ours = arm({0.0: [(0,), (1,), (1,)]})
     (level,) = gate(ours, baseline, GatePolicy(bootstrap_resamples=0)).levels
-    assert level.flipped == (("i000", 0, False), ("i001", 0, True))
+    assert level.flipped == (("i0000", 0, False), ("i0001", 0, True))
     assert level.to_json()["flipped"][0] == {"item": "i000", "seed": 0, "gained": False}
 
 

@@ -58,7 +58,7 @@ def test_a_checkpoint_can_be_evaluated(tmp_path: Path) -> None:
 def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, harness.testing; print('torch' in sys.modules, sorted(harness.testing.__all__)[0])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.startswith(
-        "False build_tokenizer"
+        "False RunMaker"
     )
     with pytest.raises(AttributeError, match="tiny_modle"):
         __import__("harness.testing").testing.tiny_modle  # noqa: B018
