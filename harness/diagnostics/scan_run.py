@@ -19,8 +19,8 @@ from harness.diagnostics.scan_result import LayerEffect, ModuleScan, ScanResult
 from harness.diagnostics.scan_spec import ACTIVATIONS, WEIGHTS, ScanSpec
 from harness.diagnostics.scan_store import ScanStore
 from harness.diagnostics.weights import Source, open_source, scan_weights
-from harness.evaluate.device import device_name, out_of_memory_as
-from harness.evaluate.generation import Decoding, Prompt, greedy
+from harness.engines.device import device_name, out_of_memory_as
+from harness.engines.generation import Decoding, Prompt, greedy
 from harness.exceptions import StoreError
 from harness.noise import environment
 from harness.numerics.quant_measure import measure_quantization

@@ -143,7 +143,7 @@ def _quantizer_kernel() -> Finding:
 def _accelerator() -> Finding:
     import torch
 
-    from harness.evaluate.device import best_device, device_name
+    from harness.engines.device import best_device, device_name
 
     name = best_device()
     if name == "cpu":

@@ -8,9 +8,10 @@ from pathlib import Path
 from harness.checkpoints.source import AnyCheckpoint
 from harness.evaluate.cost import cost_line
 from harness.evaluate.early import EarlyStopping
+from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import Prepared, prepare
-from harness.evaluate.run import engine_of, whole
 from harness.evaluate.run import evaluate as run_prepared
+from harness.evaluate.run import whole
 from harness.noise import environment
 from harness.progress import Silent, Watcher
 from harness.runs.loaded import Run, load_run

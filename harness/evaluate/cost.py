@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from harness.engines.registry import engine_kind
 from harness.evaluate.prepared import Prepared
-from harness.evaluate.run import probe_seconds
 from harness.gates.forecast import ASSUMED_DISCORDANCE
 from harness.noise.estimate.speed import measure_speed
 from harness.progress import duration
-from harness.spec import TRANSFORMERS, EngineOptions
+from harness.spec import EngineOptions
 from harness.stats import minimum_detectable_effect
 
 SECONDS_PER_FORWARD = 0.02
@@ -35,9 +35,10 @@ def cost_line(prepared: Prepared, left: int, options: EngineOptions) -> str:
 
 def _seconds(prepared: Prepared, left: int, options: EngineOptions) -> tuple[float, str, str]:
     """Seconds on one worker if every answer were as long as allowed, whether that is a bound, and how it was found."""
-    if prepared.spec.engine == TRANSFORMERS and prepared.loaded:
+    probe = engine_kind(prepared.spec.engine).probe
+    if probe is not None and prepared.loaded:
         batches = -(-left // options.batch_size)
-        return probe_seconds(prepared, options.batch_size) * batches, "at most", "measured on a probe batch"
+        return probe(prepared, options.batch_size) * batches, "at most", "measured on a probe batch"
     speed = measure_speed([prepared.plan.spec.error], prepared.spec.dtype, "cpu")
     products = 2 * sum(weight.numel() for weight in prepared.checkpoint.model.parameters()) / speed.gflops
     noise = sum(site.columns for site in prepared.plan.sites) * max(speed.nanoseconds.values())

@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.checkpoints.checking import check_config
 from harness.checkpoints.source import CheckpointRef
+from harness.engines.device import best_device, check_device, out_of_memory_as
 from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import load_checkpoint
-from harness.evaluate.device import best_device, check_device, out_of_memory_as
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.noise.estimate.expected import Expected, Width, expected_counts
 from harness.noise.estimate.speed import BATCH, Speed, measure_speed

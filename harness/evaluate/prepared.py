@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from harness.aqn.beside import OFF, state_of
-from harness.checkpoints.source import AnyCheckpoint, as_source, path_of
+from harness.checkpoints.source import AnyCheckpoint, path_of
 from harness.coverage import Coverage
-from harness.evaluate import vllm_limits
+from harness.engines.device import best_device, check_device, device_name, out_of_memory_as
+from harness.engines.generation import Completion, Decoding, Prompt
+from harness.engines.registry import engine_kind
+from harness.engines.sessions import Sessions, open_sessions
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
-from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
-from harness.evaluate.generation import Completion, Decoding, Prompt
-from harness.evaluate.layered import Layered, layered
 from harness.evaluate.rendering import check_distinct, render_items
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import Item, Task, load_task, select
@@ -44,7 +44,7 @@ from harness.runs.manifest import (
 )
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
-from harness.spec import TRANSFORMERS, EvalSpec, quantization_text
+from harness.spec import EvalSpec, quantization_text
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
 
@@ -67,9 +67,9 @@ class Prepared:
     early: EarlyPlan | None = None
     aqn: str = OFF
 
-    def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Layered]:
-        """Opens the noise and the quantization on the model."""
-        return layered(self.checkpoint.model, self.plan, self.quantizers, in_place=in_place)
+    def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Sessions]:
+        """Open the noise and the quantization on the model."""
+        return open_sessions(self.checkpoint.model, self.plan, self.quantizers, in_place=in_place)
 
     @property
     def loaded(self) -> bool:
@@ -117,11 +117,12 @@ class Prepared:
             positive_control=self.spec.positive_control,
             early_stop=None if self.early is None else self.early.to_json(),
         )
+        kind = engine_kind(self.spec.engine)
         return EvaluationManifest(
             identity=identity,
             measurement_key=self.key,
             environment=environment(),
-            code=code_identity(self.spec.engine, torch.backends.cpu.get_cpu_capability()),
+            code=code_identity(self.spec.engine, torch.backends.cpu.get_cpu_capability(), kind.distributions),
             checkpoint=self.checkpoint.source.to_json(),
             training=None if self.training is None else self.training.to_json(),
             device=self.device,
@@ -190,7 +191,7 @@ def attention_for(spec: EvalSpec) -> str:
 
 
 def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, outline: bool = False) -> Prepared:
-    """Loads task and checkpoint and makes the plan. Raises :class:`HarnessError` for every kind of bad input.
+    """Load task and checkpoint, and make the plan. Raises :class:`HarnessError` for every kind of bad input.
 
     With ``outline``, and for engines that load it themselves, the model has no weights.
     """
@@ -210,8 +211,7 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     plan = build_plan(checkpoint.model, spec.noise)
     quantizers = tuple(build_plan(checkpoint.model, each) for each in spec.quantization)
     check_apart((plan, *quantizers))
-    if spec.engine != TRANSFORMERS:
-        vllm_limits.check_plans((plan, *quantizers))
+    engine_kind(spec.engine).check_plans((plan, *quantizers))
     training = load_training_record(path)
     _check_rows(spec, plan)
     limit = spec.max_new_tokens or task.max_new_tokens
@@ -241,23 +241,17 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:
     """The checkpoint; its outline for engines that load it in processes of their own."""
-    if spec.engine != TRANSFORMERS:
-        if device is not None:
-            raise HarnessError(f"--device {device}", f"engine {spec.engine} chooses its device itself", "drop --device")
-        vllm_limits.check_installed()
-        source = as_source(named)
-        if source.adapter is not None:
-            vllm_limits.check_adapter(source.adapter)
-        vllm_limits.check_files(source.folder)
-        vllm_limits.check_noise(spec)
-        checkpoint = load_checkpoint(source, spec.dtype, FUSED, OUTLINE)
-        vllm_limits.check_model(source.path, checkpoint.model.config)
-        return checkpoint
-    if outline:
-        return load_checkpoint(named, spec.dtype, attention_for(spec), OUTLINE)
-    place = check_device(device or best_device())
-    with out_of_memory_as(f"checkpoint {path_of(named)} on {place}", "free memory, or give a --device that has more"):
-        return load_checkpoint(named, spec.dtype, attention_for(spec), place)
+    kind = engine_kind(spec.engine)
+    kind.check(spec, device)
+    attention = attention_for(spec) if kind.loads else FUSED
+    if outline or not kind.loads:
+        checkpoint = load_checkpoint(named, spec.dtype, attention, OUTLINE)
+    else:
+        place, way_out = check_device(device or best_device()), "free memory, or give a --device that has more"
+        with out_of_memory_as(f"checkpoint {path_of(named)} on {place}", way_out):
+            checkpoint = load_checkpoint(named, spec.dtype, attention, place)
+    kind.check_checkpoint(checkpoint)
+    return checkpoint
 
 
 def check_carried(spec: EvalSpec) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoints.source import resolve_again
-from harness.evaluate.device import out_of_memory_as
-from harness.evaluate.engine import Batch
-from harness.evaluate.generation import Prompt
+from harness.engines.device import out_of_memory_as
+from harness.engines.generation import Prompt
+from harness.engines.protocol import Batch
+from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import Prepared, prepare
 from harness.evaluate.rendering import render
-from harness.evaluate.run import engine_of
 from harness.exceptions import CheckpointError, NotComparableError
 from harness.record import ItemResult, SiteCount
 from harness.runs.draw import Draw, find_draw

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from harness.engines.device import best_device
+from harness.engines.generation import Prompt
+from harness.engines.protocol import Batch, Engine
 from harness.evaluate.checkpoint import load_checkpoint
-from harness.evaluate.device import best_device
-from harness.evaluate.engine import Batch, Engine
-from harness.evaluate.generation import Prompt
 from harness.evaluate.prepared import Prepared
 from harness.noise.replay.forcing import Answer, Replayed, replay
 from harness.noise.replay.places import Layer

@@ -10,25 +10,23 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from dataclasses import replace
 from pathlib import Path
 
-from harness.evaluate.auditing import Watch
-from harness.evaluate.device import out_of_memory_as
-from harness.evaluate.engine import Batch, Engine, EngineContext, Ran
-from harness.evaluate.generation import Prompt, greedy, nobody
-from harness.evaluate.layered import Layered
+from harness.engines.device import out_of_memory_as
+from harness.engines.generation import Prompt
+from harness.engines.protocol import Batch, Engine, EngineContext, Ran
+from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.replaying import repeat_clean, replay_records
 from harness.exceptions import EvidenceError
 from harness.record import ERROR, ControlResult, ItemResult
 from harness.runs.choice import Chooser
 from harness.runs.evidence import judge_control
-from harness.runs.store import Audit, Store
-from harness.spec import DEFAULT_BATCH, TRANSFORMERS, EngineOptions, RelativeGaussian
+from harness.runs.store import Store
+from harness.spec import DEFAULT_BATCH, EngineOptions, RelativeGaussian
 from harness.stats import wilson
 from harness.text import named
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
 log = logging.getLogger(__name__)
-_PROBE_STEPS = 8
 
 
 def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) -> Iterator[Batch]:
@@ -118,7 +116,7 @@ class _Lazy:
         self._open: Engine | None = None
 
     def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
-        """As :meth:`harness.evaluate.engine.Engine.stream`."""
+        """As :meth:`harness.engines.protocol.Engine.stream`."""
         if self._open is None:
             self._store.check_code()
             self._open = self._stack.enter_context(self._engine)
@@ -152,74 +150,6 @@ def _check_whole(items: Collection[str], records: int) -> None:
             f"the engine gave back no answer to {records} of its prompts",
             "the same command asks for them again; if they stay away, use another --engine",
         )
-
-
-def engine_of(prepared: Prepared, options: EngineOptions, device: str | None = None) -> EngineContext:
-    """The engine that the specification names, not yet started; ``device`` is for workers that load it themselves."""
-    if options.workers > 1:
-        from harness.evaluate.scale_out import Workers
-
-        return Workers(prepared, options, engine_of, device)
-    if prepared.spec.engine == TRANSFORMERS:
-        return TransformersEngine(prepared)
-    from harness.evaluate.vllm_engine import VllmEngine
-
-    return VllmEngine(prepared, options)
-
-
-class TransformersEngine:
-    """The loaded model, batch by batch, in this process."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
-        self._exit = contextlib.ExitStack()
-
-    def __enter__(self) -> TransformersEngine:
-        self._session = self._exit.enter_context(self._prepared.session(in_place=True))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._exit.close()
-
-    def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
-        """One batch after the other."""
-        for batch in batches:
-            results, audits = run_batch(self._prepared, self._session, batch)
-            yield Ran(results, self._session.drain(batch.level), audits)
-
-
-def run_batch(prepared: Prepared, session: Layered, batch: Batch) -> tuple[list[ItemResult], tuple[Audit, ...]]:
-    """Generates and scores one batch; the ledger of ``session`` holds its counts afterwards."""
-    error = batch.error or prepared.plan.spec.error
-    watch = None if batch.audited is None else Watch(prepared, session, batch, batch.audited)
-    items = [prompt.item for prompt in batch.prompts]
-    seeds = [prompt.seed for prompt in batch.prompts]
-    with session.batch(items, seeds, batch.level, error):
-        looking = nobody if watch is None else watch.at
-        completions = greedy(prepared.checkpoint.model, batch.prompts, prepared.decoding, session, looking)
-    results = [
-        prepared.result(prompt, completion, batch.level)
-        for prompt, completion in zip(batch.prompts, completions, strict=True)
-    ]
-    return results, () if watch is None else watch.audits(max(completion.steps for completion in completions))
-
-
-def probe_seconds(prepared: Prepared, batch_size: int) -> float:
-    """Seconds one full batch would take if every answer were as long as allowed: a noisy batch of the longest
-    prompts for a few tokens, extrapolated. An upper estimate; nothing is stored."""
-    longest = sorted(prepared.prompts.items(), key=lambda entry: -len(entry[1]))[:batch_size]
-    prompts = [Prompt(item, 0, tokens) for item, tokens in longest]
-    steps = min(_PROBE_STEPS, prepared.decoding.max_new_tokens)
-    short = replace(prepared.decoding, max_new_tokens=steps, stop=())
-    items = [prompt.item for prompt in prompts]
-    with (
-        prepared.session() as session,
-        session.batch(items, [0] * len(items), CONTROL_SCALE, RelativeGaussian()),
-    ):
-        begun = time.monotonic()
-        greedy(prepared.checkpoint.model, prompts, short, session)
-        elapsed = time.monotonic() - begun
-    return elapsed / steps * prepared.decoding.max_new_tokens * batch_size / len(prompts)
 
 
 def _control(prepared: Prepared, engine: Engine, store: Store) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness import extensions
 from harness.exceptions import HarnessError, NoiseSpecError
 from harness.spec.errors import ErrorModel
 from harness.spec.noise import NoiseSpec
@@ -17,9 +18,10 @@ from harness.text import nearest
 SCORERS = ("strict", "flexible")
 ATTENTIONS = ("auto", "eager", "sdpa")
 DTYPES = ("float32", "bfloat16", "float16")
-TRANSFORMERS, VLLM, VLLM_COMPILED = "transformers", "vllm", "vllm-compiled"
-ENGINES = (TRANSFORMERS, VLLM, VLLM_COMPILED)
-"""What runs the model. Compiled code is another engine: its products differ in the last bits."""
+ENGINES = ("transformers", "vllm", "vllm-compiled")
+"""Names of what runs the model, in the package: the rows of ``harness.engines.registry``, which imports torch."""
+ENGINE_GROUP = "robustness_harness.engines"
+"""The group of entry points by which other distributions add engines."""
 
 DEFAULT_BATCH = 64
 """Sequences decoded together; no result depends on it."""
@@ -52,7 +54,7 @@ class EvalSpec:
     max_new_tokens: int | None = None
     attention: str = "auto"
     dtype: str = "float32"
-    engine: str = TRANSFORMERS
+    engine: str = ENGINES[0]
     positive_control: bool = True
     quantization: tuple[NoiseSpec, ...] = ()
 
@@ -67,7 +69,7 @@ class EvalSpec:
             ("--scorer", self.scorer, SCORERS),
             ("--attention", self.attention, ATTENTIONS),
             ("--dtype", self.dtype, DTYPES),
-            ("--engine", self.engine, ENGINES),
+            ("--engine", self.engine, ENGINES if self.engine in ENGINES else engine_names()),
         ):
             if value is not None and value not in known:
                 raise HarnessError(f"{option} {value}", nearest(value, known))
@@ -111,6 +113,11 @@ class EvalSpec:
         quantization = tuple(parse_noise(line) for line in data.get("quantization", ()))
         read = {"noise": parse_noise(data["noise"]), "levels": tuple(data["levels"]), "quantization": quantization}
         return cls(**{**data, **read})
+
+
+def engine_names() -> tuple[str, ...]:
+    """Return the names of all engines: the package's own first, then those of other distributions."""
+    return tuple(dict.fromkeys((*ENGINES, *extensions.names(ENGINE_GROUP))))
 
 
 def default_levels(error: ErrorModel) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from harness.evaluate.generation import Decoding, Prompt
+from harness.engines.generation import Decoding, Prompt
 from harness.testing import tiny_model
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "arith-qwen2"

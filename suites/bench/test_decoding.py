@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.evaluate.generation import greedy
+from harness.engines.generation import greedy
 from harness.noise import NoiseSession, build_plan
 from harness.spec import parse_noise
 from suites.bench.models import NEVER_STOP, fixture_model, middle_model, prompts

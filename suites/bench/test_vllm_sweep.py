@@ -12,14 +12,16 @@ import time
 import pytest
 import torch
 
-from harness.evaluate.engine import Batch
+from harness.engines.protocol import Batch
+from harness.engines.transformers import TransformersEngine
 from harness.evaluate.prepared import prepare
-from harness.evaluate.run import TransformersEngine, batches
-from harness.spec import TRANSFORMERS, VLLM, EngineOptions, EvalSpec
+from harness.evaluate.run import batches
+from harness.spec import EngineOptions, EvalSpec
 from suites.bench.models import FIXTURE, middle_model
 from suites.bench.test_sweep import LEVELS, ancestors_way
 
 pytestmark = pytest.mark.bench
+TRANSFORMERS, VLLM = "transformers", "vllm"
 ROUNDS, ANCESTOR_ITEMS = 2, 2
 SIZES = {"fixture": (64, 2, None), "hidden 512 x 10 layers": (32, 1, 48)}
 """Items, noise seeds, longest answer."""
@@ -56,7 +58,7 @@ def rate(engine, prepared, size):
 @pytest.mark.parametrize("name", list(SIZES))
 def test_sweep_of_vllm_and_transformers(benchmark, monkeypatch, name, request):
     pytest.importorskip("vllm", reason="vLLM is not installed: make setup-full")
-    from harness.evaluate.vllm_engine import VllmEngine
+    from harness.engines.vllm.engine import VllmEngine
 
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     torch.set_num_threads(1)

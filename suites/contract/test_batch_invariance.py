@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.evaluate.engine import Batch
-from harness.evaluate.generation import Prompt, greedy
+from harness.engines.generation import Prompt, greedy
+from harness.engines.protocol import Batch
+from harness.engines.transformers import run_batch
 from harness.evaluate.prepared import prepare
-from harness.evaluate.run import run_batch
 from harness.noise import frames, injector
 from harness.noise import session as session_module
 from harness.noise.kernel import Kernel

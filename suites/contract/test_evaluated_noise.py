@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.engines.protocol import Batch
 from harness.evaluate import run
-from harness.evaluate.engine import Batch
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.record import CERTIFIED

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers.models.qwen2 import modeling_qwen2
 
-from harness.evaluate import generation, prepared
+from harness.engines import generation, transformers
+from harness.evaluate import prepared
 from harness.evaluate import run as run_module
 from harness.noise.custom_ops import SESSIONS
 from suites.sabotage.planting import LETHAL, Whereabouts
@@ -48,7 +49,7 @@ class _Lookup:
             return found
 
         monkeypatch.setattr(generation, "_forward", forward)
-        monkeypatch.setattr(run_module, "greedy", greedy)
+        monkeypatch.setattr(transformers, "greedy", greedy)
 
     def _answer(self, chosen: Tensor) -> Tensor:
         tokens = [self._known[item][self._step] for item, _ in self._rows]
@@ -81,7 +82,7 @@ def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(model: Any, prompts: Any, decoding: Any, *rest: Any, **more: Any) -> Any:
         return honest(model, prompts, dataclasses.replace(decoding, max_new_tokens=4), *rest, **more)
 
-    monkeypatch.setattr(run_module, "greedy", greedy)
+    monkeypatch.setattr(transformers, "greedy", greedy)
 
 
 def _open(level: float | None = None) -> bool:
@@ -142,13 +143,13 @@ def a_fixed_error_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def text_of_another_item(monkeypatch: pytest.MonkeyPatch) -> None:
     """The records of two items change places: every token was generated, for somebody else."""
-    honest = run_module.greedy
+    honest = transformers.greedy
 
     def greedy(*given: Any, **more: Any) -> Any:
         found = list(honest(*given, **more))
         return [*found[1:], found[0]]
 
-    monkeypatch.setattr(run_module, "greedy", greedy)
+    monkeypatch.setattr(transformers, "greedy", greedy)
 
 
 def a_replay_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,12 +158,12 @@ def a_replay_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def no_logits_beside_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers without what a replay is held against."""
-    honest = run_module.greedy
+    honest = transformers.greedy
 
     def greedy(*given: Any, **more: Any) -> Any:
         return [dataclasses.replace(completion, logits=()) for completion in honest(*given, **more)]
 
-    monkeypatch.setattr(run_module, "greedy", greedy)
+    monkeypatch.setattr(transformers, "greedy", greedy)
 
 
 def texts_of_the_solution(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +180,7 @@ def texts_of_the_solution(monkeypatch: pytest.MonkeyPatch) -> None:
 def weights_changed_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second noisy batch on one projection is 2 % larger, in memory only, as after an adapter was dropped."""
     here = Whereabouts(monkeypatch)
-    honest = run_module.greedy
+    honest = transformers.greedy
 
     def greedy(model: Any, *given: Any, **more: Any) -> Any:
         place = here.place
@@ -189,7 +190,7 @@ def weights_changed_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(projection._parameters, "weight", larger)
         return honest(model, *given, **more)
 
-    monkeypatch.setattr(run_module, "greedy", greedy)
+    monkeypatch.setattr(transformers, "greedy", greedy)
 
 
 ANSWERS = {

@@ -6,12 +6,12 @@ import contextlib
 
 import pytest
 
-from harness.evaluate.engine import Batch
-from harness.evaluate.generation import Prompt
+from harness.engines.generation import Prompt
+from harness.engines.protocol import Batch
+from harness.engines.transformers import TransformersEngine
 from harness.evaluate.prepared import prepare
-from harness.evaluate.run import TransformersEngine
 from harness.runs.choice import Choice, Trail
-from harness.spec import TRANSFORMERS, VLLM, EngineOptions, EvalSpec, parse_noise, parse_quantization
+from harness.spec import EngineOptions, EvalSpec, parse_noise, parse_quantization
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def in_process(vllm_here, monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
-def spec_of(engine=VLLM, noise=None, quantize=None, items=8, **more):
+def spec_of(engine="vllm", noise=None, quantize=None, items=8, **more):
     """An evaluation of the shipped checkpoint."""
     given = {"noise": parse_noise(noise)} if noise else {}
     if quantize:
@@ -37,13 +37,15 @@ def spec_of(engine=VLLM, noise=None, quantize=None, items=8, **more):
 @contextlib.contextmanager
 def running(path, spec, batch_size=64, overrides=None):
     """(prepared, open engine)."""
-    from harness.evaluate.vllm_engine import VllmEngine
+    from harness.engines.vllm.engine import VllmEngine
 
     prepared = prepare(path, spec)
     made = (
         TransformersEngine(prepared)
-        if spec.engine == TRANSFORMERS
-        else VllmEngine(prepared, EngineOptions(batch_size, timeout=300), overrides)
+        if spec.engine == "transformers"
+        else VllmEngine(
+            prepared, EngineOptions(batch_size, timeout=300), overrides, compiled=spec.engine == "vllm-compiled"
+        )
     )
     with made as engine:
         yield prepared, engine

@@ -14,13 +14,14 @@ import psutil
 import pytest
 
 from harness.evaluate import scale_out
+from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import prepare
-from harness.evaluate.run import engine_of, evaluate
+from harness.evaluate.run import evaluate
 from harness.exceptions import CheckpointError, HarnessError
 from harness.ledger import merge
 from harness.runs.loaded import load_run
 from harness.runs.store import DATABASE, Store
-from harness.spec import VLLM, EngineOptions
+from harness.spec import EngineOptions
 from harness.thresholds import CONTROL_ITEMS
 from suites.agreeing import apart
 from suites.slow.conftest import spec_of
@@ -195,7 +196,7 @@ def recorded(out):
 def test_two_vllm_workers_store_what_one_stores(shipped, tmp_path, monkeypatch):
     pytest.importorskip("vllm", reason="vLLM is not installed: make setup-full")
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    spec = spec_of(VLLM, items=8, levels=(0.0, 0.1), max_new_tokens=32, positive_control=False)
+    spec = spec_of("vllm", items=8, levels=(0.0, 0.1), max_new_tokens=32, positive_control=False)
     runs = []
     for workers in (2, 1):
         prepared, out = prepare(shipped, spec, outline=workers > 1), tmp_path / f"{workers}"

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from harness.engines.vllm.engine import VllmEngine
 from harness.evaluate.prepared import prepare
-from harness.evaluate.vllm_engine import VllmEngine
 from harness.exceptions import EvidenceError, HarnessError
 from harness.record import INVALID_EVIDENCE
 from harness.runs.loaded import load_run

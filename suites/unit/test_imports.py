@@ -30,7 +30,7 @@ ORDER = (
         "record",
     ),
     *("answers", "ledger", "quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines"),
-    *("calibration", "numerics", "noise", "checkpoints", "aqn", "training", "integrations", "evaluate"),
+    *("calibration", "numerics", "noise", "checkpoints", "aqn", "training", "integrations", "engines", "evaluate"),
     *("diagnostics", "claims", "doctor", "reports", "library", "testing", "cli", "pytest_plugin", "suites"),
 )
 """From the bottom to the top: a part imports itself and what stands before it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.engines.vllm.kind import EAGER as VLLM
 from harness.integrations.vllm_plugin import payload
 from harness.revision import FILES, INJECTING, MEASURING, code_identity, revision
 
@@ -51,7 +52,7 @@ def test_any_change_of_a_source_changes_the_hash(tmp_path: Path, monkeypatch: py
 
 
 def test_the_identity_names_versions_of_what_generates() -> None:
-    scored, generated = code_identity(), code_identity("vllm", "AVX512")
+    scored, generated = code_identity(), code_identity("vllm", "AVX512", VLLM.distributions)
     assert set(scored) == {"harness", "sources"}
     assert set(generated) == {*scored, "torch", "transformers", "tokenizers", "peft", "cpu_capability", "vllm"}
     assert generated["cpu_capability"] == "AVX512" and generated["torch"]

@@ -201,7 +201,7 @@ def test_out_of_memory_is_one_line(cli: Verb, tiny: Path, tmp_path: Path, monkey
     def fail(*arguments: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nmore")
 
-    monkeypatch.setattr("harness.evaluate.run.greedy", fail)
+    monkeypatch.setattr("harness.engines.transformers.greedy", fail)
     said = cli("eval", tiny, "--out", tmp_path / "run", *TINY, "--batch-size", "32")
     assert said.code == 2
     assert "--batch-size 32; out of memory" in said.line

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import harness.evaluate.run as run_module
+from harness.engines import transformers
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.exceptions import EvidenceError, NotComparableError
@@ -29,18 +29,18 @@ def test_items_that_an_engine_loses_are_named(
     """At level 1 it is the positive control that loses them."""
     prepared = prepare(tiny, SPEC, "cpu")
     lost = sorted(item.key for item in prepared.items)[:10]
-    whole = run_module.run_batch
+    whole = transformers.run_batch
 
     def losing(prepared: Any, session: Any, batch: Any) -> Any:
         results, audit = whole(prepared, session, batch)
         return [result for result in results if batch.level != level or result.item not in lost], audit
 
-    monkeypatch.setattr(run_module, "run_batch", losing)
+    monkeypatch.setattr(transformers, "run_batch", losing)
     out = tmp_path / "run"
     line = refusal(evaluate, prepared, out, 6, kind=EvidenceError, code=4)
     assert f"10 items missing from the run ({', '.join(lost[:3])} and 7 more)" in line
     assert "records (of 1" in refusal(complete_run, out, kind=NotComparableError, code=4)
-    monkeypatch.setattr(run_module, "run_batch", whole)
+    monkeypatch.setattr(transformers, "run_batch", whole)
     evaluate(prepared, out, 6)
     assert complete_run(out).complete
 

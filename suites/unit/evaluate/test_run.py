@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from harness.engines.generation import Prompt
+from harness.engines.protocol import Batch
+from harness.engines.transformers import probe_seconds, run_batch
 from harness.evaluate.checkpoint import fingerprint_weights
-from harness.evaluate.engine import Batch
-from harness.evaluate.generation import Prompt
 from harness.evaluate.prepared import Prepared, attention_for, prepare
-from harness.evaluate.run import evaluate, probe_seconds, run_batch
+from harness.evaluate.run import evaluate
 from harness.exceptions import CheckpointError, HarnessError, StoreError
 from harness.record import CERTIFIED, ItemResult
 from harness.runs.choice import Choice, Trail
@@ -100,7 +101,7 @@ def test_the_manifest_says_what_the_numbers_depend_on(tiny: Path, prepared: Prep
 def test_a_finished_run_resumes_to_nothing(prepared: Prepared, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {entry.name: entry.read_bytes() for entry in finished.iterdir()}
     stamp = (finished / "records.sqlite").stat().st_mtime_ns
-    monkeypatch.setattr("harness.evaluate.run.greedy", lambda *_: pytest.fail("something was generated"))
+    monkeypatch.setattr("harness.engines.transformers.greedy", lambda *_: pytest.fail("something was generated"))
     told: list[int] = []
     evaluate(prepared, finished, 64, told.append)
     assert told == [RECORDS]
@@ -136,7 +137,7 @@ def test_an_interrupted_run_resumes_to_the_same_records(
 def test_an_interruption_within_a_batch_loses_that_batch_only(
     prepared: Prepared, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.evaluate import run as module
+    from harness.engines import transformers as module
 
     real, calls = module.greedy, []
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
+from harness.engines.vllm.audit import Asked, check_engine_audit, merge_reports
 from harness.exceptions import EvidenceError
 from harness.integrations.vllm_plugin.payload import Payload, site_number
 from harness.integrations.vllm_plugin.rows import Bases, Request, Scheduled, build_step, request_of

@@ -10,8 +10,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from harness.evaluate.generation import Decoding, Prompt, greedy
-from harness.evaluate.layered import layered
+from harness.engines.generation import Decoding, Prompt, greedy
+from harness.engines.sessions import layered
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.noise.replay.errors import FORMULAS

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.checkpoints.lora import Update
-from harness.evaluate import vllm_limits
+from harness.engines.vllm import limits
 from harness.evaluate.prepared import check_carried
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.noise.planner import build_plan
@@ -25,54 +25,54 @@ def spec_of(noise, **more):
 @pytest.mark.parametrize("operators", ["qk", "pv", "softmax", "rotary", "linear,qk"])
 def test_operators_inside_fused_kernels_are_refused_with_the_way_out(operators):
     with pytest.raises(NoiseSpecError, match=r"fused kernels hide them.*--attention eager"):
-        vllm_limits.check_noise(spec_of(f"relative_gaussian @ op:{operators}"))
+        limits.check_noise(spec_of(f"relative_gaussian @ op:{operators}"))
 
 
 @pytest.mark.parametrize(
     "noise", ["relative_gaussian @ op:linear,rms_norm,silu,sdpa", "relative_gaussian @ profile:linear"]
 )
 def test_layers_of_their_own_are_not(noise):
-    vllm_limits.check_noise(spec_of(noise))
+    limits.check_noise(spec_of(noise))
 
 
 def test_sites_without_a_layer_of_their_kind_are_refused(toy):
     with pytest.raises(NoiseSpecError, match=r"model\.embed_tokens .*no layer of it can be told"):
-        vllm_limits.check_plans([build_plan(toy(), parse_noise("relative_gaussian @ op:embedding"))])
-    vllm_limits.check_plans([build_plan(toy(), parse_noise("fake_quant(mxfp4) @ op:linear at:input"))])
+        limits.check_plans([build_plan(toy(), parse_noise("relative_gaussian @ op:embedding"))])
+    limits.check_plans([build_plan(toy(), parse_noise("fake_quant(mxfp4) @ op:linear at:input"))])
 
 
 def adapter_of(monkeypatch, *updates):
     """An adapter with (rank, scaling) for each module."""
     found = {f"m{n}": Update(torch.zeros(r, 4), torch.zeros(4, r), s) for n, (r, s) in enumerate(updates)}
-    monkeypatch.setattr(vllm_limits, "read_config", lambda path: {})
-    monkeypatch.setattr(vllm_limits, "read_updates", lambda path, config: found)
+    monkeypatch.setattr(limits, "read_config", lambda path: {})
+    monkeypatch.setattr(limits, "read_updates", lambda path, config: found)
     return Path("adapter")
 
 
 def test_vllm_makes_room_for_the_largest_rank_of_an_adapter(monkeypatch):
-    assert vllm_limits.check_adapter(adapter_of(monkeypatch, (4, 2.0), (9, 2.0))) == 16
+    assert limits.check_adapter(adapter_of(monkeypatch, (4, 2.0), (9, 2.0))) == 16
 
 
 @pytest.mark.parametrize("updates", [((513, 1.0),), ((4, 1.0), (4, 2.0))])
 def test_adapters_that_vllm_would_run_otherwise_are_refused(monkeypatch, updates):
     with pytest.raises(CheckpointError, match=r"one scaling for all modules, .* use --adapter merged"):
-        vllm_limits.check_adapter(adapter_of(monkeypatch, *updates))
+        limits.check_adapter(adapter_of(monkeypatch, *updates))
 
 
 def test_a_quantized_checkpoint_is_refused():
     config = SimpleNamespace(quantization_config={"quant_method": "awq"}, get_text_config=lambda: None)
     with pytest.raises(CheckpointError, match="quantized already"):
-        vllm_limits.check_model(Path("folder"), config)
+        limits.check_model(Path("folder"), config)
 
 
 def test_head_sizes_that_vllm_lacks_are_refused(monkeypatch):
-    monkeypatch.setattr(vllm_limits, "_head_sizes", lambda: (32, 64))
+    monkeypatch.setattr(limits, "_head_sizes", lambda: (32, 64))
     text = SimpleNamespace(hidden_size=64, num_attention_heads=4)
     config = SimpleNamespace(get_text_config=lambda: text)
     with pytest.raises(CheckpointError, match=r"head size 16; .*has 32, 64; use --engine transformers"):
-        vllm_limits.check_model(Path("folder"), config)
+        limits.check_model(Path("folder"), config)
     text.head_dim = 32
-    vllm_limits.check_model(Path("folder"), config)
+    limits.check_model(Path("folder"), config)
 
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm"])

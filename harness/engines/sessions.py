@@ -20,7 +20,7 @@ ON = 1.0
 
 
 class Injecting(Protocol):
-    """What generation and its callers need of a session: a single one, or :class:`Layered`."""
+    """What generation and its callers need of a session: a single one, or :class:`Sessions`."""
 
     def batch(
         self, items: Sequence[str], seeds: Sequence[int], scale: float, error: ErrorModel | None = None
@@ -32,7 +32,7 @@ class Injecting(Protocol):
 
 
 @dataclass(frozen=True)
-class Layered:
+class Sessions:
     """Open sessions on one model. The quantizers act at every level, also where the noise has strength 0."""
 
     noise: NoiseSession
@@ -67,10 +67,10 @@ class Layered:
 
 
 @contextlib.contextmanager
-def layered(
+def open_sessions(
     model: object, plan: InjectionPlan, quantizers: Sequence[InjectionPlan], *, in_place: bool = False
-) -> Iterator[Layered]:
+) -> Iterator[Sessions]:
     """Opens the sessions: quantization first, so that the noise falls on what a quantized model computes."""
     with contextlib.ExitStack() as stack:
         opened = tuple(stack.enter_context(NoiseSession(model, each)) for each in quantizers)  # type: ignore[arg-type]
-        yield Layered(stack.enter_context(NoiseSession(model, plan, in_place=in_place)), opened)  # type: ignore[arg-type]
+        yield Sessions(stack.enter_context(NoiseSession(model, plan, in_place=in_place)), opened)  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.engines.generation import Completion, Decoding, Prompt, greedy, left_pad
 from harness.evaluate.checkpoint import Checkpoint, load_checkpoint
-from harness.evaluate.generation import Completion, Decoding, Prompt, greedy, left_pad
 from harness.evaluate.prepared import Prepared, prepare
 from harness.spec import EvalSpec
 

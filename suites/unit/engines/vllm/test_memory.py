@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from harness.evaluate import vllm_memory
+from harness.engines.vllm import memory
+from harness.engines.vllm.memory import GIB, OVERHEAD, cache_bytes, cache_of, check_memory
 from harness.evaluate.prepared import prepare
-from harness.evaluate.vllm_memory import GIB, OVERHEAD, cache_bytes, cache_of, check_memory
 from harness.spec import EngineOptions, EvalSpec
 
 pytestmark = pytest.mark.unit
@@ -59,7 +59,7 @@ def test_bytes_of_the_cache():
 
 def test_cache_and_weights_come_from_the_outline_in_the_dtype_of_the_run(tiny, monkeypatch):
     asked = []
-    monkeypatch.setattr(vllm_memory, "check_memory", lambda *given: asked.append(given))
+    monkeypatch.setattr(memory, "check_memory", lambda *given: asked.append(given))
     for dtype in ("float32", "bfloat16"):
         prepared = prepare(tiny, EvalSpec("arith", items=4, dtype=dtype), outline=True)
         assert not prepared.loaded
@@ -70,7 +70,7 @@ def test_cache_and_weights_come_from_the_outline_in_the_dtype_of_the_run(tiny, m
         size = {"float32": 4, "bfloat16": 2}[dtype]
         exact = cache_bytes(prepared.checkpoint.model.config, size, 2**20, longest)
         assert exact <= cache_of(prepared, huge) <= exact * (1 + 128 / longest)
-        vllm_memory.check_room(prepared, options)
+        memory.check_room(prepared, options)
     (path, full, cache, workers), (_, half, _, _) = asked
     assert (path, cache, workers) == (tiny, GIB, 3)
     assert full == 2 * half == 4 * sum(weight.numel() for weight in prepared.checkpoint.model.parameters())

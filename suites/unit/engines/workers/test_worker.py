@@ -10,13 +10,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.evaluate.engine import Batch
-from harness.evaluate.generation import Prompt
+from harness.engines.generation import Prompt
+from harness.engines.protocol import Batch
+from harness.engines.transformers import KIND, TransformersEngine
+from harness.engines.vllm.kind import EAGER as VLLM
+from harness.engines.workers.pool import portions
+from harness.engines.workers.ray_session import check_ray, check_room
+from harness.engines.workers.worker import Worker, job_of
+from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import prepare
-from harness.evaluate.ray_session import check_ray, check_room
-from harness.evaluate.run import TransformersEngine, engine_of
-from harness.evaluate.scale_out import portions
-from harness.evaluate.worker import Worker, job_of
 from harness.exceptions import EvidenceError
 from harness.runs.choice import Choice, Trail
 from harness.spec import EngineOptions, EvalSpec
@@ -64,7 +66,7 @@ def test_every_batch_is_given_once_and_audited_ones_alone(together, workers, siz
 
 def test_a_worker_gives_what_the_engine_gives(tiny, outline, job):
     work = (batch(outline, 0.1, audited=CHOICE),)
-    worker = Worker(1, job, engine_of)
+    worker = Worker(1, job, prepare)
     first, second = worker.run(work), worker.run((batch(outline, 0.0),))
     with TransformersEngine(prepare(tiny, SPEC, "cpu")) as engine:
         (expected,) = engine.stream(iter(work))
@@ -73,12 +75,18 @@ def test_a_worker_gives_what_the_engine_gives(tiny, outline, job):
     assert ran.audits and all(count.level == 0.1 for count in ran.counts)
     assert all(count.level == 0.0 for count in second.ran[0].counts), "the counts of a batch leave with it"
     assert (first.worker, first.process) == (1, os.getpid())
-    assert os.getcwd() == str(job.folder) and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert os.getcwd() == str(job.folder)
+
+
+def test_a_worker_sets_what_its_engine_wants_in_the_environment(tiny, outline, job, monkeypatch):
+    monkeypatch.setattr("harness.engines.workers.worker.engine_kind", lambda name: replace(VLLM, open=KIND.open))
+    Worker(1, job, prepare).run((batch(outline, 0.0),))
+    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0", "a killed worker would leave vLLM's processes behind"
 
 
 def test_a_worker_that_measures_something_else_is_refused(outline, job, refusal):
     other = replace(job, shared={**job.shared, "revision": "another", "dtype": "bfloat16"})
-    line = refusal(Worker(2, other, engine_of).run, (batch(outline, 0.0),), kind=EvidenceError, code=4)
+    line = refusal(Worker(2, other, prepare).run, (batch(outline, 0.0),), kind=EvidenceError, code=4)
     assert line.startswith("worker 2 of 2 has another dtype, revision;")
 
 
@@ -86,8 +94,8 @@ def test_a_worker_without_memory_gives_one_line(outline, job, refusal, monkeypat
     def greedy(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
 
-    monkeypatch.setattr("harness.evaluate.run.greedy", greedy)
-    line = refusal(Worker(1, job, engine_of).run, (batch(outline, 0.0),))
+    monkeypatch.setattr("harness.engines.transformers.greedy", greedy)
+    line = refusal(Worker(1, job, prepare).run, (batch(outline, 0.0),))
     assert line.startswith("worker 1 of 2 with --batch-size 2; out of memory (CUDA out of memory.")
     assert line.endswith("fewer --workers or a smaller --batch-size: the same command resumes")
 
@@ -129,5 +137,5 @@ def test_a_broken_ray_is_named(monkeypatch, refusal):
     def broken(name):
         raise OSError("libray.so is not there")
 
-    monkeypatch.setattr("harness.evaluate.ray_session.importlib", SimpleNamespace(import_module=broken))
+    monkeypatch.setattr("harness.engines.workers.ray_session.importlib", SimpleNamespace(import_module=broken))
     assert "OSError: libray.so is not there" in refusal(check_ray, 3)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.evaluate import run as run_module
-from harness.evaluate.device import best_device, check_device, device_name, out_of_memory_as
+from harness.engines import transformers
+from harness.engines.device import best_device, check_device, device_name, out_of_memory_as
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.exceptions import HarnessError
@@ -74,7 +74,7 @@ def test_an_evaluation_out_of_memory_stops_and_resumes(
 ) -> None:
     prepared = prepare(tiny, EvalSpec("arith", items=2, levels=(0.0,), max_new_tokens=2, positive_control=False))
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "greedy", raising(error))
+        patch.setattr(transformers, "greedy", raising(error))
         text = refusal(evaluate, prepared, tmp_path / "run", 2)
     assert "--batch-size 2; out of memory" in text and "smaller --batch-size: the same command resumes" in text
     assert load_run(tmp_path / "run").missing == 2

@@ -12,19 +12,18 @@ from typing import Any
 import torch
 
 from harness.checkpoints.source import Source
-from harness.evaluate.device import out_of_memory_as
-from harness.evaluate.engine import Batch, Engine, EngineContext, Ran
-from harness.evaluate.prepared import Prepared, prepare
-from harness.evaluate.vllm_engine import payload_of
-from harness.evaluate.vllm_limits import MULTIPROCESSING
+from harness.engines.device import out_of_memory_as
+from harness.engines.protocol import Batch, Engine, Evaluation, Ran
+from harness.engines.registry import engine_kind
 from harness.exceptions import EvidenceError
+from harness.integrations.vllm_plugin.payload import Payload
 from harness.noise import environment
 from harness.spec import EngineOptions, EvalSpec
 
 THREADS = "OMP_NUM_THREADS"
 
-Opener = Callable[[Prepared, EngineOptions], EngineContext]
-"""Gives the engine of an evaluation, not yet started: :func:`harness.evaluate.run.engine_of`."""
+Preparer = Callable[[Source, EvalSpec, str | None], Evaluation]
+"""Loads an evaluation (checkpoint, specification, device): :func:`harness.evaluate.prepared.prepare`."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +52,37 @@ class Done:
     ran: tuple[Ran, ...]
 
 
-def job_of(prepared: Prepared, options: EngineOptions, device: str | None) -> Job:
-    """The job of the workers of ``prepared``; threads are the user's, else each worker gets its share of the cores."""
+def job_of(evaluation: Evaluation, options: EngineOptions, device: str | None) -> Job:
+    """Return the job of the workers of ``evaluation``; threads are the user's, else its share of the cores."""
     asked = os.environ.get(THREADS, "")
     share = max(1, len(os.sched_getaffinity(0)) // options.workers)
     threads = int(asked) if asked.isdecimal() and int(asked) else share
-    return Job(prepared.checkpoint.source, prepared.spec, device, options, Path.cwd(), threads, shared_by(prepared))
+    return Job(
+        evaluation.checkpoint.source, evaluation.spec, device, options, Path.cwd(), threads, shared_by(evaluation)
+    )
 
 
-def shared_by(prepared: Prepared) -> dict[str, Any]:
-    """What must be equal in all processes of a run, as JSON: what is measured, and what is injected by which code."""
-    return {**prepared.key, **payload_of(prepared).to_json()}
+def shared_by(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what must be equal in all processes of a run, for JSON: what is measured and injected, by what code."""
+    payload = Payload.of(evaluation.checkpoint.model, evaluation.plan, evaluation.quantizers)
+    return {**evaluation.key, **payload.to_json()}
 
 
 class Worker:
-    """Loads the checkpoint itself, opens its engine with ``opener`` at the first batches, and keeps both.
+    """Loads the checkpoint itself with ``prepare``, opens its engine at the first batches, and keeps both.
 
     Counts leave it with the results of the same batches: those of a worker that dies are lost together.
     """
 
-    def __init__(self, number: int, job: Job, opener: Opener) -> None:
-        self._number, self._job, self._opener = number, job, opener
+    def __init__(self, number: int, job: Job, prepare: Preparer) -> None:
+        self._number, self._job, self._prepare = number, job, prepare
         self._engine: Engine | None = None
 
     def run(self, batches: tuple[Batch, ...]) -> Done:
-        """What the engine makes of ``batches``. Raises :class:`harness.exceptions.HarnessError`, also for memory."""
+        """Return what the engine makes of ``batches``.
+
+        Raises :class:`harness.exceptions.HarnessError`, also for memory.
+        """
         options = self._job.options
         with out_of_memory_as(
             f"worker {self._number} of {options.workers} with --batch-size {options.batch_size}",
@@ -93,12 +98,13 @@ class Worker:
         environment.refuse("an evaluation")
         with contextlib.suppress(OSError):  # another machine need not have it, if the paths are absolute
             os.chdir(job.folder)
-        os.environ[MULTIPROCESSING] = "0"  # a killed worker would leave vLLM's own processes behind
+        kind = engine_kind(job.spec.engine)
+        os.environ.update(kind.environment)
         os.environ[THREADS] = str(job.threads)
         torch.set_num_threads(job.threads)
-        prepared = prepare(job.source, job.spec, job.device)
-        self._check(shared_by(prepared))
-        return self._opener(prepared, replace(job.options, workers=1)).__enter__()
+        evaluation = self._prepare(job.source, job.spec, job.device)
+        self._check(shared_by(evaluation))
+        return kind.open(evaluation, replace(job.options, workers=1)).__enter__()
 
     def _check(self, found: Mapping[str, Any]) -> None:
         """Processes that would measure different things may not share a run."""

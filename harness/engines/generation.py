@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from harness.evaluate.layered import Injecting
+from harness.engines.sessions import Injecting
 
 Looking = Callable[[int, Sequence[int]], contextlib.AbstractContextManager[object]]
 """What wraps a forward: gets its number in the batch (0 is the prefill) and the prompts (by index) of its rows."""

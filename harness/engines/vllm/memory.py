@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.evaluate.prepared import Prepared
+from harness.engines.protocol import Evaluation
 from harness.exceptions import HarnessError
 from harness.spec import EngineOptions
 
@@ -24,17 +24,17 @@ def cache_bytes(config: Any, dtype_bytes: int, sequences: int, tokens: int) -> i
     return int(2 * text.num_hidden_layers * heads * size * dtype_bytes * sequences * tokens)
 
 
-def cache_of(prepared: Prepared, options: EngineOptions) -> int:
+def cache_of(evaluation: Evaluation, options: EngineOptions) -> int:
     """Bytes of keys and values that one engine needs to run a whole batch of the longest answers; at least 1 GiB."""
-    rounded = -(-prepared.longest // BLOCK) * BLOCK
-    size = next(prepared.checkpoint.model.parameters()).element_size()
-    return max(GIB, cache_bytes(prepared.checkpoint.model.config, size, options.batch_size, rounded))
+    rounded = -(-evaluation.longest // BLOCK) * BLOCK
+    size = next(evaluation.checkpoint.model.parameters()).element_size()
+    return max(GIB, cache_bytes(evaluation.checkpoint.model.config, size, options.batch_size, rounded))
 
 
-def check_room(prepared: Prepared, options: EngineOptions) -> None:
+def check_room(evaluation: Evaluation, options: EngineOptions) -> None:
     """:func:`check_memory` for all engines of an evaluation, from the outline of its model."""
-    weights = sum(weight.numel() * weight.element_size() for weight in prepared.checkpoint.model.parameters())
-    check_memory(prepared.checkpoint.path, weights, cache_of(prepared, options), options.workers)
+    weights = sum(weight.numel() * weight.element_size() for weight in evaluation.checkpoint.model.parameters())
+    check_memory(evaluation.checkpoint.path, weights, cache_of(evaluation, options), options.workers)
 
 
 def check_memory(path: Path, weights: int, cache: int, workers: int) -> None:

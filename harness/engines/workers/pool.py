@@ -17,13 +17,12 @@ from typing import Any
 
 import torch
 
-from harness.evaluate import vllm_memory
-from harness.evaluate.engine import Batch, Ran
-from harness.evaluate.prepared import Prepared
-from harness.evaluate.ray_session import check_ray, connected
-from harness.evaluate.worker import Done, Opener, Worker, job_of
+from harness.engines.protocol import Batch, Evaluation, Ran
+from harness.engines.registry import engine_kind
+from harness.engines.workers.ray_session import check_ray, connected
+from harness.engines.workers.worker import Done, Preparer, Worker, job_of
 from harness.exceptions import HarnessError
-from harness.spec import TRANSFORMERS, EngineOptions
+from harness.spec import EngineOptions
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +35,18 @@ _RESUMES = "what is stored is kept: the same command resumes"
 class Workers:
     """An engine for :func:`harness.evaluate.run.evaluate`: ``options.workers`` engines in processes of their own.
 
-    ``prepared`` may be an outline; each worker loads the checkpoint itself, on
-    ``device``, and opens its engine with ``opener``. One batch at a time is with
-    each worker. Raises :class:`HarnessError` where Ray is not installed, has too few places, where a worker dies twice
-    or none answers in ``options.timeout`` seconds, and every one that is raised in a worker, as it is there.
+    ``evaluation`` may be an outline; each worker loads the checkpoint itself, on ``device``, with ``prepare``, and
+    opens its engine. One batch at a time is with each worker. Raises :class:`HarnessError` where Ray is not installed
+    or has too few places, where a worker dies twice or none answers in ``options.timeout`` seconds, and every one that
+    is raised in a worker, as it is there.
     """
 
-    def __init__(self, prepared: Prepared, options: EngineOptions, opener: Opener, device: str | None = None) -> None:
+    def __init__(
+        self, evaluation: Evaluation, options: EngineOptions, prepare: Preparer, device: str | None = None
+    ) -> None:
         check_ray(options.workers)
-        self._prepared, self._options, self._opener, self._device = prepared, options, opener, device
+        self._evaluation, self._options, self._device = evaluation, options, device
+        self._prepare, self._kind = prepare, engine_kind(evaluation.spec.engine)
         self._exit = contextlib.ExitStack()
         self._actors: list[Any] = []
         self._processes: dict[int, int] = {}
@@ -52,8 +54,7 @@ class Workers:
     def __enter__(self) -> Workers:
         options = self._options
         with contextlib.ExitStack() as stack:
-            if self._prepared.spec.engine != TRANSFORMERS:
-                vllm_memory.check_room(self._prepared, options)
+            self._kind.together(self._evaluation, options)
             needs = {"CPU": 1.0} | ({"GPU": 1.0} if self._on_cuda() else {})
             stack.enter_context(connected(options.workers, needs, log.isEnabledFor(logging.DEBUG)))
             stack.callback(self._kill)
@@ -72,7 +73,7 @@ class Workers:
     def _start(self, needs: dict[str, float]) -> None:
         import ray
 
-        job = job_of(self._prepared, self._options, self._device)
+        job = job_of(self._evaluation, self._options, self._device)
         remote = ray.remote(
             num_cpus=needs["CPU"],
             num_gpus=needs.get("GPU", 0.0),
@@ -80,7 +81,7 @@ class Workers:
             max_task_retries=RESTARTS,
         )(Worker)
         for number in range(1, self._options.workers + 1):
-            self._actors.append(remote.remote(number, job, self._opener))
+            self._actors.append(remote.remote(number, job, self._prepare))
 
     def _kill(self) -> None:
         """At once: what they run now is not stored in any case."""
@@ -92,7 +93,7 @@ class Workers:
         self._actors.clear()
 
     def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
-        """Every batch, from whichever worker is free; closed, at most the running ones are lost.
+        """Yield every batch, from whichever worker is free; closed, at most the running ones are lost.
 
         Batches are taken when a worker has nothing to do, so that the choice of audited ones follows from what came
         back before.
@@ -100,7 +101,7 @@ class Workers:
         from ray.util import ActorPool
 
         pool = ActorPool(list(self._actors))
-        works = portions(batches, self._together(), self._options.workers)
+        works = portions(batches, self._kind.takes, self._options.workers)
         for work in itertools.islice(works, len(self._actors)):
             pool.submit(_run, work)
         while pool.has_next():
@@ -109,14 +110,6 @@ class Workers:
             yield from done.ran  # stored before the next one is chosen
             for work in itertools.islice(works, 1):
                 pool.submit(_run, work)
-
-    def _together(self) -> int:
-        """Batches that one engine takes together."""
-        if self._prepared.spec.engine == TRANSFORMERS:
-            return 1
-        from harness.evaluate.vllm_engine import CHUNK_BATCHES
-
-        return CHUNK_BATCHES
 
     def _next(self, pool: Any) -> Done:
         """What comes back first."""

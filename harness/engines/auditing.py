@@ -16,18 +16,17 @@ from harness.runs.choice import Choice
 from harness.runs.store import Audit
 
 if TYPE_CHECKING:
-    from harness.evaluate.engine import Batch
-    from harness.evaluate.layered import Layered
-    from harness.evaluate.prepared import Prepared
+    from harness.engines.protocol import Batch, Evaluation
+    from harness.engines.sessions import Sessions
 
 
 class Watch:
     """The auditors of one batch. The injector is not told: an audited forward runs the code of every other one."""
 
-    def __init__(self, prepared: Prepared, session: Layered, batch: Batch, choice: Choice) -> None:
+    def __init__(self, evaluation: Evaluation, session: Sessions, batch: Batch, choice: Choice) -> None:
         self._batch, self._choice, self._ledger = batch, choice, session.noise.ledger
         self._lengths = [len(prompt.tokens) for prompt in batch.prompts]
-        self._phases = {phase: _Phase(prepared, batch, choice) for phase in (PREFILL, DECODE)}
+        self._phases = {phase: _Phase(evaluation, batch, choice) for phase in (PREFILL, DECODE)}
 
     @contextlib.contextmanager
     def at(self, step: int, rows: Sequence[int]) -> Iterator[None]:
@@ -57,16 +56,16 @@ def _phase_of(step: int) -> str:
 class _Phase:
     """What the audited forwards of one phase of a batch show."""
 
-    def __init__(self, prepared: Prepared, batch: Batch, choice: Choice) -> None:
-        model, self._plan = prepared.checkpoint.model, prepared.plan
+    def __init__(self, evaluation: Evaluation, batch: Batch, choice: Choice) -> None:
+        model, self._plan = evaluation.checkpoint.model, evaluation.plan
         self._level, self._choice = batch.level, choice
-        self._error = batch.error or prepared.plan.spec.error
+        self._error = batch.error or evaluation.plan.spec.error
         self._owners = [(prompt.item, prompt.seed) for prompt in batch.prompts]
         lot = choice.trail.number("rows", choice.level, choice.place)
         sites = [site.name for site in self._plan.sites]
         self._draws = Draws(self._error, batch.level, sites, self._plan.spec.key == "shared", lot)
         self._auditor = Auditor(model, formula_of(self._error, batch.level), self._draws)
-        self._operands = OperandAuditor(model, prepared.quantizers) if prepared.quantizers else None
+        self._operands = OperandAuditor(model, evaluation.quantizers) if evaluation.quantizers else None
         self._forwards = 0
         self._booked: dict[str, Booked] = {}
 

@@ -17,17 +17,16 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
-from harness.evaluate.engine import Batch, Ran
-from harness.evaluate.generation import Completion, Prompt, completed
-from harness.evaluate.prepared import Prepared, stored_plan
-from harness.evaluate.vllm_audit import Asked, check_engine_audit, merge_reports
-from harness.evaluate.vllm_limits import (
+from harness.engines.generation import Completion, Prompt, completed
+from harness.engines.protocol import Batch, Evaluation, Ran
+from harness.engines.vllm.audit import Asked, check_engine_audit, merge_reports
+from harness.engines.vllm.limits import (
     MULTIPROCESSING,
     check_adapter,
     set_environment,
     starting_environment,
 )
-from harness.evaluate.vllm_memory import cache_of, check_room
+from harness.engines.vllm.memory import cache_of, check_room
 from harness.exceptions import EvidenceError, HarnessError
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole, revision
 from harness.integrations.vllm_plugin.rows import Request
@@ -36,7 +35,7 @@ from harness.record import ItemResult, SiteCount
 from harness.runs.evidence import ExpectedSite, Fed, count_problems
 from harness.runs.quantized import is_quantized
 from harness.runs.store import Audit
-from harness.spec import VLLM_COMPILED, EngineOptions, ErrorModel
+from harness.spec import EngineOptions, ErrorModel
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,9 +58,9 @@ def within_this_process() -> bool:
     return os.environ.get(MULTIPROCESSING) == "0"
 
 
-def payload_of(prepared: Prepared) -> Payload:
+def payload_of(evaluation: Evaluation) -> Payload:
     """What the engine's processes are told."""
-    return Payload.of(prepared.checkpoint.model, prepared.plan, prepared.quantizers)
+    return Payload.of(evaluation.checkpoint.model, evaluation.plan, evaluation.quantizers)
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,25 @@ class _Work:
 class VllmEngine:
     """An engine for :func:`harness.evaluate.run.evaluate`; a context manager that starts and stops vLLM.
 
-    ``overrides`` replace arguments of ``vllm.LLM``. Raises :class:`EvidenceError` where a process of vLLM cannot show
-    that it perturbs, :class:`HarnessError` where vLLM does not start or dies twice.
+    ``overrides`` replace arguments of ``vllm.LLM``; ``compiled`` says whether it compiles the model. Raises
+    :class:`EvidenceError` where a process of vLLM cannot show that it perturbs, :class:`HarnessError` where vLLM does
+    not start or dies twice.
     """
 
-    def __init__(self, prepared: Prepared, options: EngineOptions, overrides: Mapping[str, Any] | None = None) -> None:
-        self._prepared = prepared
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        options: EngineOptions,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self._evaluation = evaluation
         self._options = options
+        self._compiled = compiled
         self._overrides = dict(overrides or {})
         self._llm: Any = None
-        self._expected = expected_sites(prepared)
+        self._expected = expected_sites(evaluation)
         self._reports: list[dict[str, Any]] = []
 
     def __enter__(self) -> VllmEngine:
@@ -113,41 +121,40 @@ class VllmEngine:
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of ``vllm.LLM``."""
-        prepared = self._prepared
-        compiled = prepared.spec.engine == VLLM_COMPILED
+        evaluation = self._evaluation
         from vllm.platforms import current_platform
 
         return {
-            "model": str(prepared.checkpoint.source.folder),
-            "dtype": prepared.spec.dtype,
+            "model": str(evaluation.checkpoint.source.folder),
+            "dtype": evaluation.spec.dtype,
             "quantization": METHOD,
-            "additional_config": {KEY: payload_of(prepared).to_json()},
+            "additional_config": {KEY: payload_of(evaluation).to_json()},
             "worker_extension_cls": QUALIFIED_NAME,
             "enable_prefix_caching": False,
             "async_scheduling": False,
-            "enforce_eager": not compiled,
-            "compilation_config": {"cudagraph_mode": "NONE"} if compiled else None,
-            "max_model_len": prepared.longest,
+            "enforce_eager": not self._compiled,
+            "compilation_config": {"cudagraph_mode": "NONE"} if self._compiled else None,
+            "max_model_len": evaluation.longest,
             "max_num_seqs": self._options.batch_size,
-            "max_num_batched_tokens": max(2048, prepared.longest),
+            "max_num_batched_tokens": max(2048, evaluation.longest),
             "generation_config": "vllm",
             "skip_tokenizer_init": True,
             "logprobs_mode": "raw_logits",
-            "kv_cache_memory_bytes": cache_of(prepared, self._options) if current_platform.is_cpu() else None,
+            "kv_cache_memory_bytes": cache_of(evaluation, self._options) if current_platform.is_cpu() else None,
             "seed": 0,
             **self._adapter_arguments(),
         } | self._overrides
 
     def _adapter_arguments(self) -> dict[str, Any]:
         """What lets vLLM run an adapter beside its base: noise falls on the base's products, the update is exact."""
-        adapter = self._prepared.checkpoint.source.adapter
+        adapter = self._evaluation.checkpoint.source.adapter
         if adapter is None:
             return {}
         return {"enable_lora": True, "max_loras": 1, "max_lora_rank": check_adapter(adapter)}
 
     def _lora_request(self) -> Any:
         """The adapter of every request, None where there is none."""
-        adapter = self._prepared.checkpoint.source.adapter
+        adapter = self._evaluation.checkpoint.source.adapter
         if adapter is None:
             return None
         from vllm.lora.request import LoRARequest
@@ -157,7 +164,7 @@ class VllmEngine:
     def _start(self) -> None:
         check_whole(self._overrides.get("tensor_parallel_size", 1) * self._overrides.get("pipeline_parallel_size", 1))
         set_environment()
-        check_room(self._prepared, self._options)
+        check_room(self._evaluation, self._options)
         from harness.integrations import vllm_plugin
 
         vllm_plugin.register()  # this process builds the configuration that the others are sent
@@ -234,9 +241,10 @@ class VllmEngine:
         asked = [_Work(prompt, batch.level, batch.error) for batch in batches for prompt in batch.prompts]
         levels = sorted({work.level for work in asked})
         works, seen, drained = self._in_time(lambda: self._exchange(asked, levels, looked))
-        stop = self._prepared.decoding.stop
+        stop = self._evaluation.decoding.stop
         results = [
-            self._prepared.result(work.prompt, _completion(work.output.outputs[0], stop), work.level) for work in works
+            self._evaluation.result(work.prompt, _completion(work.output.outputs[0], stop), work.level)
+            for work in works
         ]
         counts = [count for report in drained for count in counts_of(report["counts"])]
         problems = self._problems(works, results, counts, drained)
@@ -247,14 +255,14 @@ class VllmEngine:
         return Ran(results, counts, audits, dict.fromkeys(levels, 1))
 
     def _asked(self, batch: Batch) -> Asked:
-        error = batch.error or self._prepared.plan.spec.error
+        error = batch.error or self._evaluation.plan.spec.error
         assert batch.audited is not None
         return Asked(batch.audited, error.expected_relative_rms(batch.level) if batch.level else None)
 
     def _looked(self, batch: Batch) -> tuple[Any, ...]:
         """What the auditor of ``batch`` is told: level, error model and the seed of its own choices."""
         assert batch.audited is not None
-        error = batch.error or self._prepared.plan.spec.error
+        error = batch.error or self._evaluation.plan.spec.error
         lot = batch.audited.trail.number("rows", batch.level, batch.audited.place)
         return batch.level, str(error.without_level), lot
 
@@ -295,7 +303,7 @@ class VllmEngine:
     def _generate(self, llm: Any, works: Sequence[_Work]) -> list[_Work]:
         from vllm import SamplingParams
 
-        decoding = self._prepared.decoding
+        decoding = self._evaluation.decoding
         prompts = [{"prompt_token_ids": list(work.prompt.tokens)} for work in works]
         parameters = [
             SamplingParams(
@@ -355,9 +363,12 @@ def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:
         answer.set_exception(error)
 
 
-def expected_sites(prepared: Prepared) -> tuple[ExpectedSite, ...]:
+def expected_sites(evaluation: Evaluation) -> tuple[ExpectedSite, ...]:
     """What the plan, made on the checkpoint's configuration, leads to expect of every site."""
-    return tuple(ExpectedSite(**vars(site)) for site in stored_plan(prepared.plan).sites)
+    return tuple(
+        ExpectedSite(site.name, site.op, site.columns, site.last_token_only, site.grows)
+        for site in evaluation.plan.sites
+    )
 
 
 def _report_problems(report: Mapping[str, Any]) -> list[str]:

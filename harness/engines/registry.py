@@ -1,0 +1,41 @@
+"""The engines by name: those of the package, and those of other distributions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from harness import extensions
+from harness.engines import transformers
+from harness.engines.protocol import EngineKind
+from harness.engines.vllm import kind as vllm
+from harness.exceptions import HarnessError
+from harness.spec import ENGINE_GROUP, engine_names
+
+ENGINES: Mapping[str, EngineKind] = MappingProxyType(
+    {kind.name: kind for kind in (transformers.KIND, vllm.EAGER, vllm.COMPILED)}
+)
+"""Name -> row. A new one is a file beside this one, a row here and its name in ``harness.spec.evaluation``."""
+
+
+def engine_kind(name: str) -> EngineKind:
+    """Return the row of the engine called ``name``.
+
+    Raises :class:`HarnessError` for an unknown name, and, naming the distribution, for an engine of another
+    distribution that cannot be loaded, has a name that is taken, or is no :class:`EngineKind` of that name.
+    """
+    outside = extensions.load(ENGINE_GROUP, "engine", name, ENGINES)
+    if name in ENGINES:
+        return ENGINES[name]
+    if outside is None:
+        known = engine_names()
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        way_out = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+        raise HarnessError(f"unknown engine {name!r}", f"the engines are {', '.join(known)}", way_out)
+    where = extensions.origin_of(ENGINE_GROUP, name)
+    if not isinstance(outside, EngineKind):
+        raise extensions.broken("engine", name, where, f"it is a {type(outside).__name__}, not an EngineKind")
+    if outside.name != name:
+        raise extensions.broken("engine", name, where, f"it calls itself {outside.name!r}")
+    return outside

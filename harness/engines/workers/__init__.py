@@ -1,0 +1,1 @@
+"""Several engines that share one evaluation, in processes of their own, over Ray."""
