@@ -11,7 +11,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from harness.engines.generation import Decoding, Prompt, greedy
-from harness.engines.sessions import layered
+from harness.engines.sessions import open_sessions
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.noise.replay.errors import FORMULAS
@@ -59,7 +59,7 @@ def distance(model: Any, noise: str, level: float, quantize: tuple[str, ...] = (
     quantizers = tuple(build_plan(model, parse_noise(line)) for line in quantize)
     decoding = Decoding(STEPS, (), 0)
     items, seeds = [prompt.item for prompt in PROMPTS], [prompt.seed for prompt in PROMPTS]
-    with layered(model, plan, quantizers) as session, session.batch(items, seeds, level):
+    with open_sessions(model, plan, quantizers) as session, session.batch(items, seeds, level):
         made = greedy(model, PROMPTS, decoding, session)
     answers = [
         Answer(prompt.item, prompt.seed, prompt.tokens, done.tokens, False)
