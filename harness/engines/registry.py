@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -12,6 +11,7 @@ from harness.engines.protocol import EngineKind
 from harness.engines.vllm import kind as vllm
 from harness.exceptions import HarnessError
 from harness.spec import ENGINE_GROUP, engine_names
+from harness.text import nearest
 
 ENGINES: Mapping[str, EngineKind] = MappingProxyType(
     {kind.name: kind for kind in (transformers.KIND, vllm.EAGER, vllm.COMPILED)}
@@ -29,10 +29,7 @@ def engine_kind(name: str) -> EngineKind:
     if name in ENGINES:
         return ENGINES[name]
     if outside is None:
-        known = engine_names()
-        near = difflib.get_close_matches(name.lower(), known, n=1)
-        way_out = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
-        raise HarnessError(f"unknown engine {name!r}", f"the engines are {', '.join(known)}", way_out)
+        raise HarnessError(f"unknown engine {name!r}", nearest(name, engine_names()))
     where = extensions.origin_of(ENGINE_GROUP, name)
     if not isinstance(outside, EngineKind):
         raise extensions.broken("engine", name, where, f"it is a {type(outside).__name__}, not an EngineKind")

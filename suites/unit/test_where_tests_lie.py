@@ -46,10 +46,9 @@ REASONS: Mapping[str, tuple[str, ...]] = {
         *("integrations/noisy_counts.py", "integrations/noisy_settings.py"),
     ),
     "runs only inside vLLM or verl: suites/slow": (
-        *("integrations/vllm_plugin/", "integrations/verl_plugin/", "engines/", "evaluate/vllm_audit.py"),
-        "evaluate/vllm_engine.py",
+        *("integrations/vllm_plugin/", "integrations/verl_plugin/", "engines/vllm/"),
     ),
-    "one evaluation from end to end: test_run.py, suites/contract and suites/sabotage": ("evaluate/",),
+    "one evaluation from end to end: test_run.py, suites/contract and suites/sabotage": ("evaluate/", "engines/"),
     "runs inside a pytest of its own: suites/contract/test_plugin_*.py": ("pytest_plugin/", "suites/"),
     "the laws of suites/contract/test_aqn_laws.py run over every kind of layer": ("aqn/",),
     "held against verl's own sources and configuration by suites/unit/training and suites/slow": ("training/",),
