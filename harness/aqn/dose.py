@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness.exceptions import EvidenceError, HarnessError
@@ -99,12 +98,6 @@ class LayerDose:
 def ratio_bound(elements: int) -> float:
     """Return how far achieved / asked may be from 1: the deviation of ``elements`` draws has error 1 / sqrt(2 n)."""
     return CLOSE if elements >= MANY else max(CLOSE, Z / math.sqrt(2 * elements))
-
-
-def measure(before: Tensor, after: Tensor) -> tuple[int, float, float]:
-    """Return (changed elements, sum of dw, sum of its squares)."""
-    change = after.double() - before.double() if before.dtype == torch.float64 else after.float() - before.float()
-    return int((change != 0).sum()), float(change.sum(dtype=torch.float64)), float(change.double().square().sum())
 
 
 def spread_of(tensor: Tensor, kind_is_norm: bool) -> float:

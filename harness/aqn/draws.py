@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from harness.numerics import native
-from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key, normals
-
-CHUNK = 1 << 18
-"""Elements drawn at once."""
-
-_UNIT = 2.0**40
-"""A strength beside which the 1 of a perturbed 1 is lost to rounding, so that the draw itself is left."""
+from harness.numerics import native_weights
+from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key
 
 
 @dataclass(frozen=True)
@@ -43,29 +36,21 @@ class Region:
             found = (found[:, None] * whole + here).reshape(-1)
         return found
 
-    def columns(self, device: torch.device) -> Tensor:
-        """Return the column of the whole weight for each column here, int64."""
-        return torch.arange(self.offset[-1], self.offset[-1] + self.shape[-1], dtype=torch.int64, device=device)
+
+def draw_keys(seed: int, step: int, name: str, region: Region, device: torch.device) -> DrawKey:
+    """Return the keys of the draws that cover ``region`` of the weight ``name``: rows (n, 1), columns (1, m)."""
+    row_key, column_key = derive_key("aqn", seed, step, name), derive_key("aqn columns", seed, step, name)
+    if len(region.shape) <= 2:
+        count, first = (region.shape[0], region.offset[0]) if len(region.shape) == 2 else (1, 0)
+        rows = _counters(row_key, first, count, device)
+    else:
+        rows = Keys.of(counter_keys(row_key, region.rows(device)))
+    columns = _counters(column_key, region.offset[-1], region.shape[-1], device)
+    return DrawKey(rows.view(-1, 1), columns.view(1, -1))
 
 
-def draws(seed: int, step: int, name: str, region: Region, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (rows, standard normal draws float32 (rows, columns)) that cover ``region`` of the weight ``name``."""
-    key = derive_key("aqn", seed, step, name)
-    rows = Keys.of(counter_keys(key, region.rows(device)))
-    columns = Keys.of(counter_keys(derive_key("aqn columns", seed, step, name), region.columns(device))).view(1, -1)
-    count, width = rows.low.numel(), region.shape[-1]
-    step_rows = max(1, CHUNK // max(1, width))
-    for start in range(0, count, step_rows):
-        part = slice(start, min(count, start + step_rows))
-        yield part, _normals(Keys(rows.low[part, None], rows.high[part, None]), columns)
-
-
-def _normals(rows: Keys, columns: Keys) -> Tensor:
-    """The draws of all pairs: of the compiled kernel where there is one, which gives the same bits."""
-    shape = (rows.low.shape[0], columns.low.shape[1])
-    if rows.low.device.type != "cpu" or not native.available(torch.float32):
-        return normals(rows, columns)
-    real = torch.ones(shape[0], 1, dtype=torch.bool)
-    ones = torch.ones(shape, dtype=torch.float32)
-    drawn, _ = native.perturb(ones, DrawKey(rows, columns), _UNIT, real, in_place=True)
-    return drawn.sub_(1).mul_(1 / _UNIT)
+def _counters(key: int, first: int, count: int, device: torch.device) -> Keys:
+    found = native_weights.counters(key, first, count) if device.type == "cpu" else None
+    if found is None:
+        found = Keys.of(counter_keys(key, torch.arange(first, first + count, dtype=torch.int64, device=device)))
+    return found

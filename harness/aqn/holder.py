@@ -6,12 +6,13 @@ of it, its shard, or its rows of a fused matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from harness.aqn.config import AqnConfig
 from harness.aqn.draws import Region
 from harness.aqn.fused import parts_of
 from harness.aqn.targets import NORMS, RMSNORM, Targets, canonical, has_experts, kind_of, layer_of, nothing_matched
@@ -24,7 +25,8 @@ WEIGHT = "weight"
 class Piece:
     """A weight, or this process' part of it. ``data`` gives the tensor to read and to write in place, whenever asked;
     ``gathered`` all of the weight, for statistics that must be the same on every rank. ``tied`` are the other modules
-    that use it. ``widen`` puts a float32 copy in its place and returns (tensor to write, undo); None where it cannot.
+    that use it. ``owner`` gives the object that stays the same while the weight is that one (None: nothing does).
+    ``widen`` puts a float32 copy in its place and returns (tensor to write, undo); None where it cannot.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Piece:
     region: Region
     data: Callable[[], Tensor]
     gathered: Callable[[], Tensor]
+    owner: Callable[[], Any]
     tied: tuple[str, ...] = ()
     widen: Callable[[], tuple[Tensor, Callable[[], None]]] | None = None
 
@@ -40,6 +43,11 @@ class Piece:
     def is_norm(self) -> bool:
         """Return whether it is the gain of a norm."""
         return self.kind in NORMS
+
+
+def settings_hash(config: AqnConfig, pieces: Sequence[Piece]) -> str:
+    """Return :meth:`AqnConfig.effective_hash` of ``config`` on ``pieces``."""
+    return config.effective_hash([(piece.name, piece.kind, piece.layer) for piece in pieces])
 
 
 class WeightHolder(Protocol):
@@ -129,7 +137,7 @@ def _piece(module: nn.Module, kind: str, name: str, rows: slice | None) -> Piece
     ours = type(module).__module__.partition(".")[0] != "vllm"  # its kernels take one dtype only
     if kind == RMSNORM and rows is None and ours and not hasattr(parameter(), "full_tensor"):
         widen = _widening(module)
-    return Piece(name, kind, layer_of(name), _region(module, parameter(), data()), data, gathered, (), widen)
+    return Piece(name, kind, layer_of(name), _region(module, parameter(), data()), data, gathered, parameter, (), widen)
 
 
 def _local(parameter: Any) -> Tensor:

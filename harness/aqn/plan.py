@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.aqn.config import RELATIVE, AqnConfig
 from harness.aqn.dose import LARGEST_RATIO, check_relative, spread_of
-from harness.aqn.holder import Piece, WeightHolder
+from harness.aqn.holder import Piece, WeightHolder, settings_hash
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Plan:
 def plan_of(holder: WeightHolder, config: AqnConfig) -> Plan:
     """Return what ``config`` would do to ``holder``. Raises :class:`harness.exceptions.HarnessError` for no-ops."""
     pieces = holder.pieces(config.targets)
-    effective = config.effective_hash([(piece.name, piece.kind, piece.layer) for piece in pieces])
+    effective = settings_hash(config, pieces)
     sigmas = config.schedule.values
     step = sigmas.index(max(sigmas))
     targets = tuple(_planned(piece, config, sigmas[step], step) for piece in pieces)

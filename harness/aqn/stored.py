@@ -66,7 +66,14 @@ class StoredHolder:
                 self.read[name] = self._tensors.read(name).clone()
             return self.read[name]
 
-        return replace(piece, data=data, gathered=data, region=Region(shape, shape, (0,) * len(shape)), widen=None)
+        return replace(
+            piece,
+            data=data,
+            gathered=data,
+            owner=lambda: None,
+            region=Region(shape, shape, (0,) * len(shape)),
+            widen=None,
+        )
 
     def stored_name(self, piece: Piece) -> str:
         """Return the name of the tensor in the files: the module's, with or without the prefix of the base model."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--mode", default="absolute", show_default=True, help="absolute or relative.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the first draw.")
 @click.option("--batch-size", default=64, show_default=True, help="Prompts in a batch.")
+@click.option("--prefix", metavar="TEXT", help="With --task pairs: text before every sentence.  [default: BOS]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of what is measured; an unfinished one resumes.")
 @click.option("--plot", type=click.Path(path_type=Path), help="SVG of KL against sigma, with the prediction.")
 @options.model_options
@@ -34,8 +35,12 @@ if TYPE_CHECKING:
 def command(checkpoint: Path, out: Path | None, plot: Path | None, as_json: bool, **given: Any) -> None:
     """Measure what each sigma does to the answers of CHECKPOINT, for norms and for linears.
 
-    KL is of the clean from the noisy model, in nats per token of the clean answer. This is what chooses a sigma before
-    a run. Sigmas beyond half of the spread of the weights are measured too; the table shows how large they are.
+    With --task pairs and --data FILE.jsonl an item is a pair of sentences (sentence_good, sentence_bad) of which the
+    good one has to be likelier, for models that answer no questions.
+
+    KL is of the clean from the noisy model, in nats per token of the clean answer (of the good sentence). This is what
+    chooses a sigma before a run. Sigmas beyond half of the spread of the weights are measured too; the table shows how
+    large they are.
     """
     options.set_up_logging(False)
     if given["task"] is None:
@@ -55,6 +60,7 @@ def command(checkpoint: Path, out: Path | None, plot: Path | None, as_json: bool
         given["mode"],
         given["seed"],
         given["batch_size"],
+        given["prefix"],
     )
     with shown() as watcher:
         response = respond(spec, out, watcher)

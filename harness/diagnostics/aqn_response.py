@@ -7,18 +7,22 @@ a draw, so that intervals span both items and draws.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.aqn.beside import OFF, state_of
 from harness.aqn.config import AqnConfig, constant
 from harness.aqn.holder import ModuleHolder
 from harness.aqn.session import Aqn
 from harness.aqn.targets import KINDS, LINEAR, NORMS, Targets, kind_of
 from harness.diagnostics.aqn_fit import Fit, fit_kl
-from harness.diagnostics.effect import CleanAnswers
+from harness.diagnostics.aqn_pairs import TASK as PAIRS
+from harness.diagnostics.aqn_pairs import PairProbe, load_pairs
+from harness.diagnostics.aqn_probe import AnswerProbe, Probe
 from harness.diagnostics.scan_store import ScanStore
-from harness.evaluate.prepared import Prepared, prepare
+from harness.evaluate.checkpoint import load_checkpoint
+from harness.evaluate.prepared import prepare
 from harness.exceptions import HarnessError
 from harness.noise import environment
 from harness.progress import Silent, Watcher
@@ -41,6 +45,7 @@ class ResponseSpec:
     mode: str = "absolute"
     seed: int = 0
     batch_size: int = 64
+    prefix: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.sigmas) < 2 or list(self.sigmas) != sorted(set(self.sigmas)):
@@ -49,6 +54,8 @@ class ResponseSpec:
             raise HarnessError(f"--draws {self.draws}", "each sigma needs one at least", "give 5")
         for sigma in self.sigmas:
             constant(sigma)
+        if self.prefix is not None and self.evaluation.task != PAIRS:
+            raise HarnessError(f"--prefix with --task {self.evaluation.task}", f"it is for {PAIRS}", "drop it")
 
     def to_json(self) -> dict[str, Any]:
         """Return what the numbers depend on."""
@@ -115,14 +122,30 @@ def respond(spec: ResponseSpec, out: Path | None = None, watcher: Watcher | None
     """
     environment.refuse("a dose response")
     watcher = watcher or Silent()
-    prepared = prepare(spec.checkpoint, spec.evaluation)
-    if prepared.aqn != "off":
-        raise HarnessError(f"checkpoint {spec.checkpoint}", "it is a perturbed copy", "give the clean one")
-    identity = {"aqn response": spec.to_json(), "key": prepared.key, "weights": prepared.checkpoint.fingerprint}
-    identity["items"] = [item.key for item in prepared.items]
+    probe, model, identity = _prepared(spec)
+    identity |= {"aqn response": spec.to_json(), "items": probe.keys}
     with ScanStore.open(out, identity) as store:
-        _measure(spec, prepared, store, watcher)
-        return _judged(spec, prepared, store)
+        _measure(spec, probe, model, store, watcher)
+        return _judged(spec, store)
+
+
+def _prepared(spec: ResponseSpec) -> tuple[Probe, Any, dict[str, Any]]:
+    """The items, the model, and what identifies both."""
+    evaluation = spec.evaluation
+    if evaluation.task == PAIRS:
+        pairs, dataset = load_pairs(evaluation.data, evaluation.items, evaluation.item_seed)
+        checkpoint = load_checkpoint(spec.checkpoint, evaluation.dtype)
+        state = state_of(checkpoint.source)
+        pair_probe = PairProbe(checkpoint, pairs, spec.prefix, spec.batch_size)
+        key = {"task": PAIRS, "dataset": dataset, "dtype": evaluation.dtype, "prefix": pair_probe.prefix}
+        probe: Probe = pair_probe
+    else:
+        prepared = prepare(spec.checkpoint, evaluation)
+        checkpoint, state, key = prepared.checkpoint, prepared.aqn, prepared.key
+        probe = AnswerProbe(prepared, spec.batch_size)
+    if state != OFF:
+        raise HarnessError(f"checkpoint {spec.checkpoint}", "it is a perturbed copy", "give the clean one")
+    return probe, checkpoint.model, {"key": key, "weights": checkpoint.fingerprint}
 
 
 def _cases(spec: ResponseSpec) -> list[tuple[str, float, int]]:
@@ -133,39 +156,24 @@ def _key(case: tuple[str, float, int]) -> tuple[str, ...]:
     return (DRAW, *map(str, case))
 
 
-def _measure(spec: ResponseSpec, prepared: Prepared, store: ScanStore, watcher: Watcher) -> None:
+def _measure(spec: ResponseSpec, probe: Probe, model: Any, store: ScanStore, watcher: Watcher) -> None:
     cases = _cases(spec)
     left = [case for case in cases if store.get(*_key(case)) is None]
     if not left and store.get(CLEAN) is not None:
         return
-    items = len(prepared.items)
+    items = len(probe.keys)
     watcher.cost(f"{len(left)} of {len(cases)} draws to measure, each over {items} items")
     watcher.stage(CLEAN, items)
-    answers = CleanAnswers(prepared, spec.batch_size, watcher.advance)
-    entropies = answers.entropy()
-    keys = [item.key for item in prepared.items]
-    clean = {
-        "right": [int(answer.right) for answer in answers.clean],
-        "entropy": [entropies[key] for key in keys],
-        "tokens": answers.positions,
-    }
-    store.add(clean, CLEAN)
+    store.add(asdict(probe.clean(watcher.advance)), CLEAN)
     watcher.stage("draws", len(cases) * items, (len(cases) - len(left)) * items)
-    model = prepared.checkpoint.model
     for group, sigma, draw in left:
         config = AqnConfig(constant(sigma), _targets(group, model), mode=spec.mode, seed=spec.seed + draw, force=True)
         aqn = Aqn(ModuleHolder(model), config)
         with aqn.applied(0) as dose:
             layers = dose.layers
-        found = answers.under(lambda aqn=aqn: aqn.applied(0), watcher.advance)  # type: ignore[misc]
-        value = {
-            "right": [int(answer.right) for answer in found.answers],
-            "kl": [found.kl[key] for key in keys],
-            "entropy": [found.entropy[key] for key in keys],
-            "layers": len(layers),
-            "relative": max(layer.relative for layer in layers),
-        }
-        store.add(value, *_key((group, sigma, draw)))
+        found = probe.under(lambda aqn=aqn: aqn.applied(0), watcher.advance)  # type: ignore[misc]
+        largest = max(layer.relative for layer in layers)
+        store.add(asdict(found) | {"layers": len(layers), "relative": largest}, *_key((group, sigma, draw)))
 
 
 def _targets(group: str, model: Any) -> Targets:
@@ -177,7 +185,7 @@ def _targets(group: str, model: Any) -> Targets:
     return Targets(tuple(kind for kind in NORMS if kind in there) or NORMS)
 
 
-def _judged(spec: ResponseSpec, prepared: Prepared, store: ScanStore) -> Response:
+def _judged(spec: ResponseSpec, store: ScanStore) -> Response:
     clean = store.get(CLEAN)
     cells = []
     for group in spec.groups:

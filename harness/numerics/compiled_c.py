@@ -34,7 +34,7 @@ FLAGS = (
 PARALLEL_FROM = 1 << 19
 """Elements from which a call is split over torch's number of threads (starting one costs about 50 us)."""
 
-WORDS = {"perturb": "kernel", "quantize": "quantizer"}
+WORDS = {"perturb": "kernel", "quantize": "quantizer", "weights": "noise on weights"}
 """What a library is called in messages."""
 
 RowFunction = Callable[..., None]

@@ -1,4 +1,4 @@
-/* What the kernels share: the keyed hash of keyed_random.bits, and conversions between the floating formats. Must be
+/* What the kernels share: the keyed hash and the normal draws of keyed_random, and conversions between the floating formats. Must be
    compiled without contraction of products and sums (-ffp-contract=off). */
 
 #include <stdint.h>
@@ -11,6 +11,18 @@ static inline uint32_t keyed_bits(uint32_t row_low, uint32_t row_high, uint32_t 
     x = x + (row_high ^ column_high);
     x = (x ^ (x >> 15)) * 0x846CA68Bu;
     return x ^ (x >> 16);
+}
+
+#define CUBIC 1112070.0f
+#define UNIT 5.773953759558026e-09f
+#define MEAN_SUM 510
+
+static inline float normal(uint32_t row_low, uint32_t row_high, uint32_t column_low, uint32_t column_high)
+{
+    uint32_t x = keyed_bits(row_low, row_high, column_low, column_high);
+    uint32_t pairs = (x & 0x00FF00FFu) + ((x >> 8) & 0x00FF00FFu);
+    float total = (float)((int32_t)((pairs & 0xFFFFu) + (pairs >> 16)) - MEAN_SUM);
+    return (total * (total * total + CUBIC)) * UNIT;
 }
 
 static inline uint32_t bits_of(float x)

@@ -6,18 +6,6 @@
 
 #include "keyed.h"
 
-#define CUBIC 1112070.0f
-#define UNIT 5.773953759558026e-09f
-#define MEAN_SUM 510
-
-static inline float normal(uint32_t row_low, uint32_t row_high, uint32_t column_low, uint32_t column_high)
-{
-    uint32_t x = keyed_bits(row_low, row_high, column_low, column_high);
-    uint32_t pairs = (x & 0x00FF00FFu) + ((x >> 8) & 0x00FF00FFu);
-    float total = (float)((int32_t)((pairs & 0xFFFFu) + (pairs >> 16)) - MEAN_SUM);
-    return (total * (total * total + CUBIC)) * UNIT;
-}
-
 typedef struct {
     const int32_t *row_low, *row_high, *column_low, *column_high;
     const uint8_t *real; /* one per row, or one per element of a row with masked != 0 */

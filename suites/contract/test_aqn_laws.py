@@ -67,31 +67,35 @@ def _restoring_over_an_update(self):
     return session.Restored(tuple(each.piece.name for each in kept), ())
 
 
-def _noise_twice(piece, clean, target, asked, key):
-    session_add(piece, clean, target, asked, key)
-    session_add(piece, target.clone(), target, asked, key)
+def _noise_twice(work, first, last, key, asked):
+    session_add(work, first, last, key, asked)
+    target, clean = work._target, work._clean
+    noise = target.view(-1, target.shape[-1])[first:last] - clean.view(-1, target.shape[-1])[first:last]
+    target.view(-1, target.shape[-1])[first:last] += noise
 
 
-def _same_step(piece, clean, target, asked, key):
-    session_add(piece, clean, target, asked, (key[0], 0))
+def _same_step(seed, step, name, region, device):
+    return session_keys(seed, 0, name, region, device)
 
 
 def _same_layer(seed, step, name, region, device):
-    return session_draws(seed, step, "layer", region, device)
+    return session_keys(seed, step, "layer", region, device)
 
 
-def _accumulating(piece, clean, target, asked, key):
-    stale = LEFT.setdefault(piece.name, torch.zeros_like(clean))
-    session_add(piece, clean + stale, target, asked, key)
-    stale += target - clean
+def _accumulating(work, first, last, key, asked):
+    session_add(work, first, last, key, asked)
+    target, clean = (each.view(-1, each.shape[-1])[first:last] for each in (work._target, work._clean))
+    place = (*target.shape, work._target.data_ptr(), first)
+    target += LEFT.get(place, 0)
+    LEFT[place] = target - clean
 
 
 def _every_kind(self, kind, name, experts):
     return True
 
 
-session_add, session_draws, schedule_sigma = session.add_noise, session.draws, Schedule.sigma
-LEFT: dict[str, torch.Tensor] = {}
+session_add, session_keys, schedule_sigma = session.add_noise, session.draw_keys, Schedule.sigma
+LEFT: dict[tuple[int, ...], torch.Tensor] = {}
 MUTANTS = {
     "schedule stuck": _patched(Schedule, "sigma", lambda self, step: 0.0),
     "off by one stage": _patched(Schedule, "sigma", lambda self, step: schedule_sigma(self, max(0, step - 3))),
@@ -100,8 +104,8 @@ MUTANTS = {
     "wrong class matched": _patched(targets.Targets, "takes", _every_kind),
     "multiplier ignored": _patched(AqnConfig, "multiplier", lambda self, layer, step: 1.0),
     "noise added twice": _patched(session, "add_noise", _noise_twice),
-    "same draw every step": _patched(session, "add_noise", _same_step),
-    "same draw in every layer": _patched(session, "draws", _same_layer),
+    "same draw every step": _patched(session, "draw_keys", _same_step),
+    "same draw in every layer": _patched(session, "draw_keys", _same_layer),
     "accumulation": _patched(session, "add_noise", _accumulating),
 }
 
