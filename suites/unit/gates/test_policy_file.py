@@ -189,7 +189,7 @@ def test_flips_are_listed_by_item_and_seed() -> None:
     ours = arm({0.0: [(0,), (1,), (1,)]})
     (level,) = gate(ours, baseline, GatePolicy(bootstrap_resamples=0)).levels
     assert level.flipped == (("i0000", 0, False), ("i0001", 0, True))
-    assert level.to_json()["flipped"][0] == {"item": "i000", "seed": 0, "gained": False}
+    assert level.to_json()["flipped"][0] == {"item": "i0000", "seed": 0, "gained": False}
 
 
 def test_what_lets_nearly_everything_pass_must_be_forced(file: Callable[[str], Path]) -> None:
