@@ -258,14 +258,14 @@ class Certificate:
         return repeated and all(entry.records >= entry.wanted for entry in self.replays)
 
     def checked(self) -> Certificate:
-        """This certificate, invalid where a level was not replayed: made before that was required, or cut."""
+        """Return this certificate, invalid where a level was not replayed: made before that was required, or cut."""
         lacking = {entry.level for entry in self.levels} - {entry.level for entry in self.replays}
         if self.status != CERTIFIED or not lacking:
             return self
         return replace(self, status=INVALID_EVIDENCE, problems=(*self.problems, NOT_REPLAYED))
 
     def problems_at(self, level: float) -> tuple[str, ...]:
-        """Everything that speaks against ``level``: problems of the whole run and of the level itself."""
+        """Return everything that speaks against ``level``: problems of the whole run and of the level itself."""
         if self.status == EXTERNAL:
             if level == 0:
                 return ()
@@ -277,8 +277,8 @@ class Certificate:
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for JSON; levels at which nothing is quantized say nothing of it, nor do ordinary replays
-        of the memory that they had."""
+        """Return a plain dictionary for JSON; levels at which nothing is quantized say nothing of it, nor do ordinary
+        replays of the memory that they had."""
         found = asdict(self)
         del found["uncontrolled"]  # the missing control says it
         for name in ("coverage", "notes"):
@@ -294,7 +294,7 @@ class Certificate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Certificate:
-        """The inverse of :meth:`to_json`."""
+        """Return the inverse of :meth:`to_json`."""
         control = data.get("control")
         levels = tuple(
             LevelCertificate(**{**entry, **{name: tuple(entry.get(name, ())) for name in ("problems", "quantization")}})
@@ -332,8 +332,8 @@ class Origin:
 
 
 def answer_digest(result: ItemResult) -> str:
-    """12 bits, as two characters, over the tokens of a record and how it ended: enough to count records that differ,
-    small enough for a baseline file."""
+    """Return 12 bits, as two characters, over the tokens of a record and how it ended: enough to count records that
+    differ, small enough for a baseline file."""
     digest = hashlib.sha256(repr((result.tokens, result.truncated)).encode()).digest()
     return base64.urlsafe_b64encode(digest[:3]).decode()[:2]
 

@@ -23,4 +23,4 @@ class _SubVerbs(click.Group):
 
 @click.group("aqn", cls=_SubVerbs)
 def command() -> None:
-    """Noise on the weights that generate rollouts: its schedule, its targets, its dose, its effect."""
+    """Put noise on the weights that generate rollouts: its schedule, its targets, its dose, its effect."""

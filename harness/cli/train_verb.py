@@ -23,4 +23,4 @@ class _SubVerbs(click.Group):
 
 @click.group("train", cls=_SubVerbs)
 def command() -> None:
-    """Training experiments on verl: recipes, what they will do, whether they may start."""
+    """Run training experiments on verl: recipes, what they will do, whether they may start."""

@@ -30,7 +30,7 @@ class Watch:
 
     @contextlib.contextmanager
     def at(self, step: int, rows: Sequence[int]) -> Iterator[None]:
-        """Audits forward number ``step`` over the prompts ``rows``, where it was chosen."""
+        """Audit forward number ``step`` over the prompts ``rows``, where it was chosen."""
         if not self._choice.audits(step):
             yield
             return
@@ -42,7 +42,7 @@ class Watch:
         phase.book(before, self._ledger.counts(self._batch.level))
 
     def audits(self, steps: int) -> tuple[Audit, ...]:
-        """What the audits of a batch of ``steps`` forwards found, one for each phase."""
+        """Return what the audits of a batch of ``steps`` forwards found, one for each phase."""
         chosen = [step for step in range(steps) if self._choice.audits(step)]
         return tuple(
             phase.audit(name, sum(_phase_of(step) == name for step in chosen)) for name, phase in self._phases.items()

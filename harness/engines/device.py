@@ -14,13 +14,13 @@ _WORDS = re.compile("out of memory|can't allocate memory|not enough memory|alloc
 
 
 def best_device() -> str:
-    """The accelerator, where there is one, else ``cpu``."""
+    """Return the accelerator, where there is one, else ``cpu``."""
     found = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if found is None else str(found)
 
 
 def check_device(name: str) -> str:
-    """``name``, a device that can hold tensors here; :class:`HarnessError` for any other."""
+    """Return ``name``, a device that can hold tensors here; :class:`HarnessError` for any other."""
     try:
         torch.empty(1, device=name).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -30,13 +30,13 @@ def check_device(name: str) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """``cpu``, or the accelerator's kind and its own name."""
+    """Return ``cpu``, or the accelerator's kind and its own name."""
     return f"{device.type}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
 
 
 @contextlib.contextmanager
 def out_of_memory_as(value: str, way_out: str) -> Iterator[None]:
-    """Raises :class:`HarnessError` with ``value`` and ``way_out`` where the block runs out of memory.
+    """Raise :class:`HarnessError` with ``value`` and ``way_out`` where the block runs out of memory.
 
     On the CPU torch says so with a plain ``RuntimeError``; every other error goes through unchanged.
     """

@@ -58,7 +58,7 @@ class Decoding:
 
 
 def left_pad(prompts: Sequence[Prompt], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(ids, mask), both int64 (batch, longest); the mask is 0 at padding, which stands on the left."""
+    """Return (ids, mask), both int64 (batch, longest); the mask is 0 at padding, which stands on the left."""
     longest = max(len(prompt.tokens) for prompt in prompts)
     ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -76,8 +76,8 @@ def greedy(
     session: Injecting | None = None,
     looking: Looking = nobody,
 ) -> list[Completion]:
-    """Completes ``prompts`` in one batch; ``session`` must be inside its ``batch``, if given; ``looking`` wraps every
-    forward.
+    """Complete ``prompts`` in one batch; ``session`` must be inside its ``batch``, if given; ``looking`` wraps
+    every forward.
 
     Ties of the largest logit go to the smallest token id, as in ``torch.argmax``.
     """
@@ -129,6 +129,6 @@ def _forward(
 
 
 def completed(tokens: Sequence[int], stop: tuple[int, ...], logits: Sequence[float] = ()) -> Completion:
-    """The completion of the generated ``tokens``, at least one, ended by any of ``stop`` or cut."""
+    """Return the completion of the generated ``tokens``, at least one, ended by any of ``stop`` or cut."""
     ended = tokens[-1] in stop
     return Completion(tuple(tokens[:-1] if ended else tokens), len(tokens), not ended, tuple(logits))

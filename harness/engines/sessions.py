@@ -25,10 +25,10 @@ class Injecting(Protocol):
     def batch(
         self, items: Sequence[str], seeds: Sequence[int], scale: float, error: ErrorModel | None = None
     ) -> contextlib.AbstractContextManager[object]:
-        """Names the sequences of a batch: :meth:`NoiseSession.batch`."""
+        """Name the sequences of a batch: :meth:`NoiseSession.batch`."""
 
     def select(self, kept: Tensor) -> None:
-        """Keeps some of them: :meth:`NoiseSession.select`."""
+        """Keep some of them: :meth:`NoiseSession.select`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Sessions:
     def batch(
         self, items: Sequence[str], seeds: Sequence[int], scale: float, error: ErrorModel | None = None
     ) -> Iterator[None]:
-        """As :meth:`NoiseSession.batch`; a quantizer that draws has one seed, so that its weights are one chip's."""
+        """Do as :meth:`NoiseSession.batch`; a quantizer that draws has one seed, so that its weights are one chip's."""
         with contextlib.ExitStack() as stack:
             for session in self.quantizers:
                 stack.enter_context(session.batch(items, [0] * len(items), ON))
@@ -50,12 +50,12 @@ class Sessions:
             yield
 
     def select(self, kept: Tensor) -> None:
-        """As :meth:`NoiseSession.select`."""
+        """Do as :meth:`NoiseSession.select`."""
         for session in (*self.quantizers, self.noise):
             session.select(kept)
 
     def drain(self, level: float) -> list[SiteCount]:
-        """Everything counted since the last call, all of it booked under the noise level ``level``."""
+        """Return everything counted since the last call, all of it booked under the noise level ``level``."""
         counts = list(self.noise.ledger.drain(level).values())
         for session in self.quantizers:
             point = session.plan.spec.at
@@ -70,7 +70,7 @@ class Sessions:
 def open_sessions(
     model: object, plan: InjectionPlan, quantizers: Sequence[InjectionPlan], *, in_place: bool = False
 ) -> Iterator[Sessions]:
-    """Opens the sessions: quantization first, so that the noise falls on what a quantized model computes."""
+    """Open the sessions: quantization first, so that the noise falls on what a quantized model computes."""
     with contextlib.ExitStack() as stack:
         opened = tuple(stack.enter_context(NoiseSession(model, each)) for each in quantizers)  # type: ignore[arg-type]
         yield Sessions(stack.enter_context(NoiseSession(model, plan, in_place=in_place)), opened)  # type: ignore[arg-type]

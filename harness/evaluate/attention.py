@@ -11,7 +11,7 @@ _INSIDE = frozenset({"qk", "pv", "softmax"})
 
 
 def choose_attention(asked: str, noises: Iterable[NoiseSpec]) -> str:
-    """``asked``, where ``auto`` is eager if one of ``noises`` asks for QK, PV or softmax, else SDPA."""
+    """Return ``asked``, where ``auto`` is eager if one of ``noises`` asks for QK, PV or softmax, else SDPA."""
     if asked != AUTO:
         return asked
     return EAGER if any(_INSIDE & noise.operators for noise in noises) else FUSED

@@ -53,7 +53,7 @@ class Checkpoint:
 def load_checkpoint(
     checkpoint: AnyCheckpoint, dtype: str = "float32", attention: str = "sdpa", device: str = "cpu"
 ) -> Checkpoint:
-    """Loads model and tokenizer; ``dtype`` and ``attention`` are torch's and transformers' names.
+    """Load model and tokenizer; ``dtype`` and ``attention`` are torch's and transformers' names.
 
     On the device :data:`OUTLINE` the model has names and shapes but no weights, for engines that load it themselves.
     Raises :class:`harness.exceptions.CheckpointError` for every kind of folder that is not a complete, finite causal

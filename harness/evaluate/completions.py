@@ -30,7 +30,7 @@ class Completion:
 
 
 def read_completions(path: Path, task: Task) -> tuple[Completion, ...]:
-    """All completions of the file, in file order.
+    """Return all completions of the file, in file order.
 
     A :class:`HarnessError` that names file, line, value, rule and way out for a file that is missing, empty,
     truncated or not UTF-8 JSONL, for an unknown or contradictory item, an unknown or ill-typed field, and

@@ -24,12 +24,12 @@ class EarlyStopping:
     baseline: Arm
 
     def ordered(self, prepared: Prepared) -> Prepared:
-        """``prepared`` with its items in the order in which they are evaluated; its manifest names the rule."""
+        """Return ``prepared`` with its items in the order in which they are evaluated; its manifest names the rule."""
         items = {item.key: item for item in prepared.items}
         return replace(prepared, items=tuple(items[key] for key in self.plan.order(set(items))), early=self.plan)
 
     def parts(self, prepared: Prepared, store: Store) -> Iterator[Prepared]:
-        """Block after block of the items, each at all levels and seeds, until every judged level is decided.
+        """Yield block after block of the items, each at all levels and seeds, until every judged level is decided.
 
         What is decided is computed from the stored records after each block, so that a resumed evaluation stops where
         an uninterrupted one does.
@@ -45,5 +45,5 @@ class EarlyStopping:
                 return
 
     def finished(self, run: Run) -> bool:
-        """Whether ``run`` was evaluated by this rule up to its end."""
+        """Return whether ``run`` was evaluated by this rule up to its end."""
         return is_finished(run, self.plan, self.baseline)

@@ -20,7 +20,7 @@ ENGINE = "external"
 
 
 def score_completions(task_name: str, data: str | None, scorer: str | None, completions: Path, out: Path) -> None:
-    """Scores the JSONL file ``completions`` into the run folder ``out``; the same call again changes nothing.
+    """Score the JSONL file ``completions`` into the run folder ``out``; the same call again changes nothing.
 
     ``scorer`` None means the task's own. What is not known of an external run is ``unknown`` in its
     measurement key. Raises :class:`HarnessError` for every fault of the file.

@@ -37,7 +37,7 @@ class Source:
 
 
 def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
-    """The checkpoint at ``path``, loaded as an evaluation would. Raises :class:`HarnessError`."""
+    """Return the checkpoint at ``path``, loaded as an evaluation would. Raises :class:`HarnessError`."""
     place = check_device(given["device"] or best_device())
     attention = choose_attention(given["attention"], noises)
     named = CheckpointRef(path, given["base"], given["adapter"])
@@ -47,7 +47,7 @@ def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str,
 
 
 def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
-    """The model of the configuration at ``path`` (a file or a folder), without weights."""
+    """Return the model of the configuration at ``path`` (a file or a folder), without weights."""
     place = check_device(given["device"] or best_device())
     config = load_config(path)
     check_config(path / CONFIG_FILE if path.is_dir() else path)
@@ -57,7 +57,7 @@ def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any
 
 
 def plan_report(source: Source, noises: Sequence[NoiseSpec], tokens: int) -> dict[str, Any]:
-    """Everything that the tables show, as JSON types, with one entry of ``plans`` for each of ``noises``."""
+    """Return everything that the tables show, as JSON types, with one entry of ``plans`` for each of ``noises``."""
     plans = [_plan(source, noise) for noise in noises]
     counts = [expected_counts(plan, source.model) for plan in plans]
     speed = measure_speed(dict.fromkeys(noise.error for noise in noises), source.dtype, source.device)

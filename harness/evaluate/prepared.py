@@ -145,7 +145,7 @@ class Prepared:
         return {item.key: item for item in self.items}
 
     def result(self, prompt: Prompt, completion: Completion, level: float) -> ItemResult:
-        """The record of ``completion``, what an engine made of ``prompt`` at ``level``."""
+        """Return the record of ``completion``, what an engine made of ``prompt`` at ``level``."""
         return scored_result(
             self._items[prompt.item],
             self.checkpoint.tokenizer.decode(completion.tokens, skip_special_tokens=True),
@@ -186,7 +186,7 @@ def _quantized_part(model: nn.Module, plan: InjectionPlan) -> QuantizedPart:
 
 
 def attention_for(spec: EvalSpec) -> str:
-    """The attention implementation to load for ``spec``: :func:`harness.evaluate.attention.choose_attention`."""
+    """Return the attention implementation to load for ``spec``: :func:`harness.evaluate.attention.choose_attention`."""
     return choose_attention(spec.attention, (spec.noise,))
 
 
@@ -255,7 +255,7 @@ def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: boo
 
 
 def check_carried(spec: EvalSpec) -> None:
-    """Raises :class:`HarnessError` for a level that the dtype cannot carry: rounding would swallow the noise."""
+    """Raise :class:`HarnessError` for a level that the dtype cannot carry: rounding would swallow the noise."""
     least = LEAST_RELATIVE.get(spec.dtype, 0.0)
     for level in spec.levels:
         relative = spec.noise.error.expected_relative_rms(level) if level else None

@@ -24,7 +24,7 @@ _SHOWN = 40
 
 
 def prepared_again(run: Run, checkpoint: Path | None, data: str | None, device: str | None) -> Prepared:
-    """The evaluation of ``run``, loaded again from its manifest; ``checkpoint`` and ``data`` override its paths.
+    """Return the evaluation of ``run``, loaded again from its manifest; ``checkpoint`` and ``data`` override its paths.
 
     Raises :class:`NotComparableError` where weights, settings, or anything that the measurement depends on is not
     what it was.

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) -> Iterator[Batch]:
-    """What is left to do, level by level (clean first), longest prompts first."""
+    """Yield what is left to do, level by level (clean first), longest prompts first."""
     for level in prepared.spec.levels:
         left = [
             Prompt(item.key, seed, prepared.prompts[item.key])
@@ -62,7 +62,7 @@ class Handed:
 
 
 def whole(prepared: Prepared, store: Store) -> Iterator[Prepared]:
-    """All of it at once: the parts of an evaluation that does not stop early."""
+    """Yield all of it at once: the parts of an evaluation that does not stop early."""
     yield prepared
 
 
@@ -75,7 +75,7 @@ def evaluate(
     engine: EngineContext | None = None,
     mixed_code: bool = False,
 ) -> None:
-    """Runs what is missing of ``prepared`` into the run folder ``out``; ``advance(n)`` is told of every n records.
+    """Run what is missing of ``prepared`` into the run folder ``out``; ``advance(n)`` is told of every n records.
 
     ``parts`` says what is evaluated after what, and may stop after looking at what is stored. ``engine`` is the one of
     :func:`engine_of`, unless another is given; it is started only where something is left to do.

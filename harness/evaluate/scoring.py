@@ -10,7 +10,7 @@ from harness.record import ItemResult
 
 
 def scored_result(item: Item, text: str, scorer: str, **fields: Any) -> ItemResult:
-    """An :class:`ItemResult` of ``text`` under ``scorer``; ``fields`` are the remaining ones of the record."""
+    """Return an :class:`ItemResult` of ``text`` under ``scorer``; ``fields`` are the remaining ones of the record."""
     scored = score_text(text, item.reference)
     score, reason, answer = judge(scored, scorer, fields["truncated"], text)
     return ItemResult(

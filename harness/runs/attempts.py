@@ -30,13 +30,14 @@ class Attempt:
     session: str = ""
 
     def same(self, other: dict[str, Any]) -> bool:
-        """True where the same session asked the same before."""
+        """Return True where the same session asked the same before."""
         names = ("baseline", "policy", "session")
         return bool(self.session) and all(other.get(name) == getattr(self, name) for name in names)
 
 
 def count_attempt(run: Path, attempt: Attempt) -> str:
-    """Numbers ``attempt`` in ``verdicts/`` of the folder ``run``, and says how many there were, in words for reports.
+    """Number ``attempt`` in ``verdicts/`` of the folder ``run``, and say how many there were, in words for
+    reports.
 
     Concurrent attempts get different numbers. A folder that cannot be written is said to be so.
     """

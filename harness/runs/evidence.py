@@ -41,7 +41,7 @@ class Fed:
 
     @classmethod
     def of(cls, results: Iterable[ItemResult]) -> Fed:
-        """The sums over ``results``."""
+        """Return the sums over ``results``."""
         lengths = [(result.fed, result.steps) for result in results]
         return cls(
             sum(fed for fed, _ in lengths),
@@ -58,11 +58,11 @@ class ExpectedSite(PlannedSite):
     least_changed: float = 0.0
 
     def rows(self, fed: Fed) -> int:
-        """Token rows this site must have seen."""
+        """Return token rows this site must have seen."""
         return fed.steps if self.last_token_only else fed.tokens
 
     def elements(self, fed: Fed) -> int:
-        """Output elements this site must have perturbed."""
+        """Return output elements this site must have perturbed."""
         return (fed.seen if self.grows else self.rows(fed)) * self.columns
 
 
@@ -76,7 +76,7 @@ def certify(
     levels: Mapping[float, float | None],
     control_wanted: bool,
 ) -> Certificate:
-    """The certificate of a run. Each level needs exact counts and an effective (at 0: no) perturbation.
+    """Return the certificate of a run. Each level needs exact counts and an effective (at 0: no) perturbation.
 
     ``levels`` maps each level to the relative error (RMS) it must show, None where that depends on the data. Counts of
     several processes are added up; each site must have the expected total.
@@ -143,7 +143,7 @@ def _certify_level(
 
 
 def count_problems(expected: Sequence[ExpectedSite], fed: Fed, seen: Mapping[str, SiteCount]) -> list[str]:
-    """Where the counts ``seen`` (by site, of one level) are not those that ``fed`` leads to expect, in words."""
+    """Return where the counts ``seen`` (by site, of one level) are not those that ``fed`` leads to expect, in words."""
     wrong = []
     for site in expected:
         count = seen.get(site.name)
@@ -195,7 +195,7 @@ def _named(wrong: Sequence[str], kind: str) -> list[str]:
 def judge_control(
     clean: Sequence[ItemResult], noisy: Sequence[ItemResult], scale: float, at_floor: bool
 ) -> ControlResult:
-    """The positive control: a lethal scale must lose at least half of the clean accuracy on the same items.
+    """Return the positive control: a lethal scale must lose at least half of the clean accuracy on the same items.
 
     Where the clean score is at the floor there is nothing to lose: then every output must change.
     """

@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Manifest)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes ``text`` to ``path`` so that readers see the old file or the new one, never half of it."""
+    """Write ``text`` to ``path`` so that readers see the old file or the new one, never half of it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:
@@ -78,7 +78,7 @@ def establish(path: Path, manifest: M) -> M:
 
 
 def check_empty(path: Path) -> None:
-    """Raises :class:`StoreError` where the folder ``path`` exists, is no run and holds files of someone else's.
+    """Raise :class:`StoreError` where the folder ``path`` exists, is no run and holds files of someone else's.
 
     A manifest that was being written when its process was killed is not someone else's.
     """
@@ -93,7 +93,7 @@ def check_empty(path: Path) -> None:
 
 @contextlib.contextmanager
 def guarded(path: Path) -> Iterator[None]:
-    """Turns errors of the file system and of SQLite (full disk, corrupt file) into one clear line."""
+    """Turn errors of the file system and of SQLite (full disk, corrupt file) into one clear line."""
     try:
         yield
     except sqlite3.Error as error:
@@ -107,7 +107,8 @@ def guarded(path: Path) -> Iterator[None]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """``name (value there, value now)`` of every field that differs; those of a nested object by their own names."""
+    """Return ``name (value there, value now)`` of every field that differs; those of a nested object by their own
+    names."""
     found = []
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)

@@ -20,7 +20,7 @@ AGAIN = "evaluate again into another folder"
 def with_identity(
     certificate: Certificate, path: Path, manifest: RunManifest, codes: Sequence[Mapping[str, Any]]
 ) -> Certificate:
-    """``certificate`` with the coverage of its run, and what older versions, mixed code and a small share say.
+    """Return ``certificate`` with the coverage of its run, and what older versions, mixed code and a small share say.
 
     Raises :class:`StoreError` where the manifest's coverage is not that of its plan.
     """
@@ -38,21 +38,21 @@ def with_identity(
 
 
 def objected(certificate: Certificate, problems: Sequence[str]) -> Certificate:
-    """``certificate`` with ``problems`` of the whole run: with any, it is invalid."""
+    """Return ``certificate`` with ``problems`` of the whole run: with any, it is invalid."""
     if not problems:
         return certificate
     return replace(certificate, status=INVALID_EVIDENCE, problems=(*certificate.problems, *problems))
 
 
 def not_recomputed(manifest: RunManifest, unknown: int) -> tuple[str, ...]:
-    """What speaks against a run of which the scores of ``unknown`` items cannot be recomputed."""
+    """Return what speaks against a run of which the scores of ``unknown`` items cannot be recomputed."""
     if not unknown or not manifest.current:  # older ones are objected to as a whole
         return ()
     return (f"the scores of {unknown} items cannot be recomputed: their right answers are not stored; {AGAIN}",)
 
 
 def coverage_problems(coverage: Coverage) -> tuple[str, ...]:
-    """What speaks against a share that is small although the specification leaves nothing out by name."""
+    """Return what speaks against a share that is small although the specification leaves nothing out by name."""
     if coverage.named or coverage.share >= LEAST_SHARE:
         return ()
     return (
@@ -63,7 +63,7 @@ def coverage_problems(coverage: Coverage) -> tuple[str, ...]:
 
 
 def mixed_code_notes(codes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """What every report says first of records that several versions of the code made."""
+    """Return what every report says first of records that several versions of the code made."""
     if len(codes) < 2:
         return ()
     names = sorted({name for code in codes for name in code if len({str(each.get(name)) for each in codes}) > 1})

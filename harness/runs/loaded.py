@@ -119,12 +119,13 @@ class _Asked:
 
 
 def is_run(path: Path) -> bool:
-    """True where ``path`` is a run folder (not a checkpoint)."""
+    """Return True where ``path`` is a run folder (not a checkpoint)."""
     return (path / MANIFEST).is_file()
 
 
 def load_run(path: Path) -> Run:
-    """The run at ``path`` with its certificate. Raises :class:`harness.exceptions.StoreError` if it is unsound."""
+    """Return the run at ``path`` with its certificate. Raises :class:`harness.exceptions.StoreError` if it is
+    unsound."""
     _of_run(path, read_manifest(path))  # a scan has no records: say so before they are looked for
     with Store.read(path) as store:
         manifest = _of_run(path, store.manifest)
@@ -162,14 +163,14 @@ def _of_run(path: Path, manifest: Manifest) -> RunManifest:
 
 
 def complete_run(path: Path) -> Run:
-    """As :func:`load_run`; an unfinished run may not be judged, so it raises :class:`NotComparableError`."""
+    """Do as :func:`load_run`; an unfinished run may not be judged, so it raises :class:`NotComparableError`."""
     run = load_run(path)
     check_complete(run)
     return run
 
 
 def check_complete(run: Run) -> None:
-    """Raises :class:`NotComparableError` where ``run`` is unfinished, or was stopped early."""
+    """Raise :class:`NotComparableError` where ``run`` is unfinished, or was stopped early."""
     if run.complete:
         return
     rule = run.early_rule
@@ -191,7 +192,7 @@ def check_complete(run: Run) -> None:
 
 
 def outcomes(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, Outcome]]]:
-    """level -> item -> seed -> outcome; equal outcomes are one object."""
+    """Return level -> item -> seed -> outcome; equal outcomes are one object."""
     found: dict[float, dict[str, dict[int, Outcome]]] = {}
     shared: dict[tuple[float | None, str], Outcome] = {}
     for result in results:
@@ -207,7 +208,7 @@ def _audits(store: Store) -> list[Audit]:
 
 
 def answers(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, str]]]:
-    """level -> item -> seed -> digest of what was generated."""
+    """Return level -> item -> seed -> digest of what was generated."""
     found: dict[float, dict[str, dict[int, str]]] = {}
     for result in results:
         digest = sys.intern(answer_digest(result))  # there are 4096 of them

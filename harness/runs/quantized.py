@@ -15,12 +15,12 @@ WEIGHT, INPUT = "weight", "input"
 
 
 def quantized_op(op: str, point: str) -> str:
-    """What a count of a quantizer is booked under: ``linear:weight``."""
+    """Return what a count of a quantizer is booked under: ``linear:weight``."""
     return f"{op}:{point}"
 
 
 def is_quantized(count: SiteCount) -> bool:
-    """True for a count of a quantizer, False for one of the noise."""
+    """Return True for a count of a quantizer, False for one of the noise."""
     return count.op.endswith((f":{WEIGHT}", f":{INPUT}"))
 
 
@@ -38,7 +38,7 @@ def with_quantization(
     forwards: Mapping[float, int],
     counts: Iterable[SiteCount],
 ) -> Certificate:
-    """``certificate`` with what the ledger says of the quantization at each of its levels.
+    """Return ``certificate`` with what the ledger says of the quantization at each of its levels.
 
     ``counts`` are those of the quantizers; ``forwards`` how many forward passes the stored batches of each level took,
     known from the lengths of their records. A site that changed nothing is no error, its values may lie on the grid

@@ -11,7 +11,7 @@ from harness.record import ERROR, ItemResult
 
 
 def check_scores(path: Path, scorer: str, results: Iterable[ItemResult], references: Mapping[str, str]) -> None:
-    """Raises :class:`StoreError` for the first of ``results`` whose score, reason or answer its text does not give.
+    """Raise :class:`StoreError` for the first of ``results`` whose score, reason or answer its text does not give.
 
     ``references`` maps items to right answers; an item without one cannot be recomputed and is passed over, as are
     records of a failed measurement, which have no score at all.

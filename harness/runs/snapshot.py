@@ -22,7 +22,7 @@ TRIES, PAUSE = 50, 0.1
 
 @contextlib.contextmanager
 def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to the sound database of the run folder ``path``, as it was last committed.
+    """Open a connection to the sound database of the run folder ``path``, as it was last committed.
 
     A database at rest is opened as immutable: SQLite then makes no file beside it. One with a journal has rows that
     are not in the database itself yet (its writer is at work, or was killed): both are copied to a temporary folder

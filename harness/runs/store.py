@@ -95,7 +95,7 @@ class Store:
     @classmethod
     @contextlib.contextmanager
     def create(cls, path: Path, manifest: Manifest, mixed_code: bool = False) -> Iterator[Store]:
-        """Opens ``path`` for one writer, new or to be resumed.
+        """Open ``path`` for one writer, new or to be resumed.
 
         ``manifest.identity`` is compared with the one already there: another checkpoint or specification
         raises :class:`StoreError` naming the fields, and nothing is touched. Where other code (``manifest.code``)
@@ -124,7 +124,7 @@ class Store:
     @classmethod
     @contextlib.contextmanager
     def read(cls, path: Path) -> Iterator[Store]:
-        """Opens the run at ``path`` for reading. Raises :class:`StoreError` for what is not a sound run folder."""
+        """Open the run at ``path`` for reading. Raises :class:`StoreError` for what is not a sound run folder."""
         manifest = read_manifest(path)
         if not (path / DATABASE).is_file():
             raise StoreError(f"run {path}", f"it has no {DATABASE}", "run the evaluation again: it resumes")
@@ -155,14 +155,14 @@ class Store:
             )
 
     def codes(self) -> tuple[dict[str, Any], ...]:
-        """Every version of the code that has written here; empty in runs of older versions."""
+        """Return every version of the code that has written here; empty in runs of older versions."""
         if "writers" not in sums.table_columns(self._connection):
             return ()
         with self._decoding():
             return tuple(json.loads(row[0]) for row in self._rows("SELECT code FROM writers ORDER BY code"))
 
     def check_code(self) -> None:
-        """Raises :class:`NotComparableError` where code that differs from this one has written here before."""
+        """Raise :class:`NotComparableError` where code that differs from this one has written here before."""
         if self._code is None:
             return
         for other in self.codes():
@@ -202,7 +202,7 @@ class Store:
         audits: Iterable[Audit] = (),
         passes: Mapping[float, int] | None = None,
     ) -> None:
-        """Records, ledger counts (added to those there) and audits of one batch, in one transaction.
+        """Store records, ledger counts (added to those there) and audits of one batch, in one transaction.
 
         ``passes`` says by level how often quantized weights were booked; by default a batch is decoded together, so
         that it takes as many forward passes as its longest record has steps.
@@ -240,7 +240,7 @@ class Store:
             )
 
     def add_questions(self, questions: Mapping[str, str], references: Mapping[str, str] | None = None) -> None:
-        """The text of every item and its right answer, once: flips are shown and scores recomputed without the
+        """Store the text of every item and its right answer, once: flips are shown and scores recomputed without the
         task's data."""
         there, right = self.questions(), references or {}
         rows = [(item, text, right.get(item)) for item, text in questions.items() if item not in there]
@@ -250,18 +250,18 @@ class Store:
             transaction.executemany("INSERT INTO questions VALUES (?, ?, ?)", rows)
 
     def set_control(self, result: ControlResult) -> None:
-        """The outcome of the positive control, once per run."""
+        """Store the outcome of the positive control, once per run."""
         with self._transaction() as transaction:
             transaction.execute("DELETE FROM control")
             row = (json.dumps(astuple(result)),)
             transaction.execute("INSERT INTO control VALUES (?, ?)", (*row, _row_digest(row)))
 
     def done(self) -> set[tuple[str, float, int]]:
-        """(item, level, seed) of every record there."""
+        """Return (item, level, seed) of every record there."""
         return {(item, level, seed) for item, level, seed in self._rows("SELECT item, level, seed FROM records")}
 
     def results(self) -> Sequence[ItemResult]:
-        """Every record, ordered by level, seed and item.
+        """Return every record, ordered by level, seed and item.
 
         Row by row, with one string for all records of an item: a run may hold a million. Where the sum of the table
         was checked on opening, the rows need no second look.
@@ -273,19 +273,19 @@ class Store:
             return [_result(row, items, vouched) for row in rows]
 
     def counts(self) -> Sequence[SiteCount]:
-        """The ledger, ordered by level and site, an entry for each process that wrote."""
+        """Return the ledger, ordered by level and site, an entry for each process that wrote."""
         rows = self._rows(f"SELECT * FROM ledger ORDER BY {_LEDGER_KEY}")
         with self._decoding():
             return [_count(row) for row in rows]
 
     def audits(self) -> Sequence[Audit]:
-        """Every audit, in order of level."""
+        """Return every audit, in order of level."""
         rows = self._rows("SELECT * FROM audits ORDER BY level")
         with self._decoding():
             return [_audit(*row) for row in rows]
 
     def trail(self) -> Trail:
-        """The trail of all records in the order they were stored; what it took of earlier ones is kept."""
+        """Return the trail of all records in the order they were stored; what it took of earlier ones is kept."""
         rows = self._rows(f"SELECT rowid, sha256 FROM records WHERE rowid > {self._last:d} ORDER BY rowid")
         for number, digest in rows:
             self._walk.add(digest)
@@ -293,7 +293,7 @@ class Store:
         return self._walk.trail
 
     def trails(self, numbers: Iterable[int]) -> dict[int, Trail]:
-        """The trail of the first n records for each n of ``numbers``; of all there are where they are fewer."""
+        """Return the trail of the first n records for each n of ``numbers``; of all there are where they are fewer."""
         walk, found = Walk(), {}
         rows = iter(self._rows("SELECT sha256 FROM records ORDER BY rowid") if numbers else ())
         for number in sorted(set(numbers)):
@@ -303,11 +303,11 @@ class Store:
         return found
 
     def forwards(self) -> dict[float, int]:
-        """Forward passes of the stored batches, by level; those of runs that quantize nothing are not needed."""
+        """Return forward passes of the stored batches, by level; those of runs that quantize nothing are not needed."""
         return dict(self._rows("SELECT level, passes FROM forwards"))
 
     def control(self) -> ControlResult | None:
-        """The outcome of the positive control, or None where it has not run."""
+        """Return the outcome of the positive control, or None where it has not run."""
         rows = self._rows("SELECT result, sha256 FROM control")
         if not rows:
             return None
@@ -318,7 +318,7 @@ class Store:
             return ControlResult(scale, items, clean, noisy, changed, tuple(problems))
 
     def stored(self) -> Stored:
-        """What the choice of the replayed records follows from."""
+        """Return what the choice of the replayed records follows from."""
         beside = (
             "SELECT r.sha256, e.batch, e.row, e.logits FROM records r LEFT JOIN evidence e USING (level, seed, item) "
             "ORDER BY level, seed, item"
@@ -329,13 +329,13 @@ class Store:
             return Stored(seal, {(item, level, seed): (batch, place) for item, level, seed, batch, place in rows})
 
     def logits(self, level: float) -> dict[tuple[str, float, int], tuple[float | None, ...]]:
-        """The logits of the tokens of every record of ``level``, as its engine left them (None: not finite)."""
+        """Return the logits of the tokens of every record of ``level``, as its engine left them (None: not finite)."""
         rows = self._rows(f"SELECT item, level, seed, logits FROM evidence WHERE level = {float(level)!r}")
         with self._decoding():
             return {tuple(row[:3]): tuple(json.loads(row[3])) for row in rows}
 
     def add_replays(self, kind: str, replays: Mapping[tuple[str, float, int], Replay]) -> None:
-        """Second answers to stored records, by (item, level, seed); each once."""
+        """Store second answers to stored records, by (item, level, seed); each once."""
         with self._transaction() as transaction:
             transaction.executemany(
                 "INSERT INTO replays VALUES (?, ?, ?, ?, ?)",
@@ -343,7 +343,7 @@ class Store:
             )
 
     def replays(self, kind: str) -> dict[tuple[str, float, int], Replay]:
-        """The second answers of ``kind``, by (item, level, seed)."""
+        """Return the second answers of ``kind``, by (item, level, seed)."""
         if not self._has("replays"):
             return {}
         rows = self._rows(f"SELECT item, level, seed, result FROM replays WHERE kind = '{kind}'")
@@ -354,11 +354,11 @@ class Store:
         return bool(self._rows(f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{table}'"))
 
     def questions(self) -> dict[str, str]:
-        """Item hash -> question text."""
+        """Return item hash -> question text."""
         return dict(self._rows("SELECT item, question FROM questions"))
 
     def references(self) -> dict[str, str]:
-        """Item hash -> right answer, of the items whose answer was stored."""
+        """Return item hash -> right answer, of the items whose answer was stored."""
         if "reference" not in sums.table_columns(self._connection).get("questions", ()):
             return {}
         return dict(self._rows("SELECT item, reference FROM questions WHERE reference IS NOT NULL"))
@@ -393,7 +393,7 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to the sound database ``path``; errors of opening, checking and closing it are one line."""
+    """Open a connection to the sound database ``path``; errors of opening, checking and closing it are one line."""
     with guarded(path.parent):
         connection = sqlite3.connect(path)
     try:

@@ -19,7 +19,7 @@ _MODULUS = 1 << 256
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """From now on every row that ``connection`` adds, changes or removes, in any table, changes that table's sum too.
+    """Have every row that ``connection`` adds, changes or removes from now on, in any table, change that table's sum.
 
     Tables without a sum get one; they must be empty (:func:`check`).
     """
@@ -39,7 +39,7 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 
 def check(connection: sqlite3.Connection, whole: bool = True) -> None:
-    """Raises :class:`ValueError` naming the first table whose rows are not those that were stored.
+    """Raise :class:`ValueError` naming the first table whose rows are not those that were stored.
 
     With ``whole`` every table must have a sum; without, only those that hold rows (a folder that was just begun).
     """
@@ -69,7 +69,7 @@ def table_columns(connection: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
 
 
 def row_digest(label: str, *values: Any) -> str:
-    """64 hex digits of SHA-256 over the ``values`` of a row; ``label`` names the table and its columns."""
+    """Return 64 hex digits of SHA-256 over the ``values`` of a row; ``label`` names the table and its columns."""
     return hashlib.sha256(repr((label, values)).encode()).hexdigest()
 
 

@@ -15,24 +15,24 @@ FOLDER = "verdicts"
 
 
 def verdict_text(verdict: Mapping[str, Any]) -> str:
-    """The bytes of a verdict: sorted keys, so that equal verdicts are equal files."""
+    """Return the bytes of a verdict: sorted keys, so that equal verdicts are equal files."""
     return json.dumps(verdict, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def verdict_file(run: Path, baseline: str, policy: str) -> Path:
-    """Where the verdict of ``run`` against a baseline (its checksum) under a policy (its text) is kept."""
+    """Return where the verdict of ``run`` against a baseline (its checksum) under a policy (its text) is kept."""
     return run / FOLDER / f"{digest(f'{baseline}|{policy}')}.json"
 
 
 def keep_verdict(file: Path, verdict: Mapping[str, Any]) -> None:
-    """Writes the verdict atomically. Raises :class:`harness.exceptions.StoreError` where that is not possible."""
+    """Write the verdict atomically. Raises :class:`harness.exceptions.StoreError` where that is not possible."""
     with guarded(file.parent.parent):
         file.parent.mkdir(exist_ok=True)
         write_atomically(file, verdict_text(verdict))
 
 
 def check_verdict(file: Path, verdict: Mapping[str, Any]) -> bool:
-    """True where ``verdict`` is the stored one byte for byte, False where none is stored.
+    """Return True where ``verdict`` is the stored one byte for byte, False where none is stored.
 
     Raises :class:`NotComparableError` where they differ: records, baseline or code are not what they were.
     """

@@ -76,7 +76,8 @@ def steps_of(matrix: Matrix, layout: Layout, workers: int = 1) -> Iterator[Step]
 
 
 def run_matrix(matrix: Matrix, layout: Layout, runner: Runner, watcher: Watcher, workers: int = 1) -> int:
-    """Carry out what is not done yet of ``matrix`` and return the exit code of its comparisons, the worst of several.
+    """Carry out what is not done yet of ``matrix`` and return the exit code of its comparisons, the worst of
+    several.
 
     ``runner`` takes a command and returns its exit code. Raises :class:`HarnessError` at the first training or
     evaluation that fails; the same call goes on from there.

@@ -28,7 +28,7 @@ class Asked:
 
 
 def merge_reports(seen: Sequence[Mapping[str, Numbers]]) -> dict[str, dict[str, Any]]:
-    """The numbers of several processes added up, phase by phase, and what each says of its draws."""
+    """Return the numbers of several processes added up, phase by phase, and what each says of its draws."""
     return {
         phase: {name: _merged([report[phase][name] for report in seen]) for name in seen[0][phase]} for phase in seen[0]
     }
@@ -47,7 +47,7 @@ def check_engine_audit(
     work: Mapping[str, int],
     asked: Asked,
 ) -> tuple[Audit, ...]:
-    """The audits of a batch that ran alone, at one level: one for each phase.
+    """Return the audits of a batch that ran alone, at one level: one for each phase.
 
     ``seen`` is the auditor's count, ``reports`` what the processes said when they were attached, ``counts`` their
     ledger of the batch, ``work`` how many forwards it took and the rows in them that do not count. Every linear layer

@@ -54,12 +54,12 @@ class EngineDied(Exception):
 
 
 def within_this_process() -> bool:
-    """True where vLLM runs in this process, so that nobody can be given up."""
+    """Return True where vLLM runs in this process, so that nobody can be given up."""
     return os.environ.get(MULTIPROCESSING) == "0"
 
 
 def payload_of(evaluation: Evaluation) -> Payload:
-    """What the engine's processes are told."""
+    """Return what the engine's processes are told."""
     return Payload.of(evaluation.checkpoint.model, evaluation.plan, evaluation.quantizers)
 
 
@@ -107,7 +107,7 @@ class VllmEngine:
         self.close()
 
     def close(self) -> None:
-        """Stops vLLM; its processes end. Nothing is asked of them, because they may never answer."""
+        """Stop vLLM; its processes end. Nothing is asked of them, because they may never answer."""
         llm, self._llm = self._llm, None
         if llm is None:
             return
@@ -120,7 +120,7 @@ class VllmEngine:
                 llm.llm_engine.engine_core.shutdown()
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of ``vllm.LLM``."""
+        """Return the arguments of ``vllm.LLM``."""
         evaluation = self._evaluation
         from vllm.platforms import current_platform
 
@@ -204,7 +204,7 @@ class VllmEngine:
             )
 
     def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
-        """Audited batches alone, all others mixed :data:`CHUNK_BATCHES` at a time."""
+        """Yield audited batches alone, all others mixed :data:`CHUNK_BATCHES` at a time."""
         waiting: list[Batch] = []
         for batch in batches:
             if batch.audited:
@@ -364,7 +364,7 @@ def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:
 
 
 def expected_sites(evaluation: Evaluation) -> tuple[ExpectedSite, ...]:
-    """What the plan, made on the checkpoint's configuration, leads to expect of every site."""
+    """Return what the plan, made on the checkpoint's configuration, leads to expect of every site."""
     return tuple(
         ExpectedSite(site.name, site.op, site.columns, site.last_token_only, site.grows)
         for site in evaluation.plan.sites

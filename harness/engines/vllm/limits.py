@@ -30,7 +30,7 @@ _TO_TRANSFORMERS = "use --engine transformers (with --attention eager for QK, PV
 
 
 def check_installed() -> None:
-    """Raises :class:`HarnessError` where vLLM cannot be imported."""
+    """Raise :class:`HarnessError` where vLLM cannot be imported."""
     set_environment()
     try:
         importlib.import_module("vllm")
@@ -43,7 +43,7 @@ def check_installed() -> None:
 
 
 def check_adapter(adapter: Path) -> int:
-    """The least rank that vLLM must make room for to run ``adapter`` beside its base.
+    """Return the least rank that vLLM must make room for to run ``adapter`` beside its base.
 
     Raises :class:`CheckpointError` for what vLLM would run otherwise than peft: ranks above its largest, and scalings
     that differ from module to module (vLLM knows one).
@@ -61,7 +61,7 @@ def check_adapter(adapter: Path) -> int:
 
 
 def check_files(folder: Path) -> None:
-    """Raises :class:`CheckpointError` for safetensors files that transformers leaves alone: vLLM may load them too."""
+    """Raise :class:`CheckpointError` for safetensors files that transformers leaves alone: vLLM may load them too."""
     others = unread_weights(folder)
     if others:
         raise CheckpointError(
@@ -72,14 +72,14 @@ def check_files(folder: Path) -> None:
 
 
 def check_noise(spec: EvalSpec) -> None:
-    """Raises :class:`NoiseSpecError` for operators that vLLM's kernels hide."""
+    """Raise :class:`NoiseSpecError` for operators that vLLM's kernels hide."""
     hidden = sorted(spec.noise.operators - set(REACHED)) if spec.noise.asked_ops else []
     if hidden:
         raise NoiseSpecError(f"op:{','.join(hidden)} in vLLM", "its fused kernels hide them", _TO_TRANSFORMERS)
 
 
 def check_plans(plans: Sequence[InjectionPlan]) -> None:
-    """Raises :class:`NoiseSpecError` for sites that vLLM does not have as a layer of the same kind."""
+    """Raise :class:`NoiseSpecError` for sites that vLLM does not have as a layer of the same kind."""
     for plan in plans:
         for site in plan.sites:
             if site.op not in REACHED or (site.point != "output" and site.op != LINEAR):
@@ -87,7 +87,7 @@ def check_plans(plans: Sequence[InjectionPlan]) -> None:
 
 
 def check_model(path: Path, config: Any) -> None:
-    """Raises :class:`CheckpointError` for head sizes that vLLM's attention does not have here, and for checkpoints
+    """Raise :class:`CheckpointError` for head sizes that vLLM's attention does not have here, and for checkpoints
     that are quantized already."""
     text = config.get_text_config()
     if getattr(config, "quantization_config", None) is not None:
@@ -118,7 +118,7 @@ def _head_sizes() -> Sequence[int]:
 
 
 def set_environment() -> None:
-    """What vLLM reads from the environment, where the user has not set it already.
+    """Set what vLLM reads from the environment, where the user has not set it already.
 
     Needed before vLLM is imported: no network, no binding of threads to cores, the model runner that says which rows
     belong to which request.
@@ -135,7 +135,8 @@ def set_environment() -> None:
 
 @contextlib.contextmanager
 def starting_environment(timeout: float) -> Iterator[None]:
-    """What the processes of an engine inherit and no other child of this one may: threads, and vLLM's own time limit.
+    """Set what the processes of an engine inherit and no other child of this one may: threads, and vLLM's own time
+    limit.
 
     One thread for two logical cores, unless the user says otherwise: more of them spin against each other.
     """

@@ -17,7 +17,7 @@ BLOCK = 128
 
 
 def cache_bytes(config: Any, dtype_bytes: int, sequences: int, tokens: int) -> int:
-    """Bytes of keys and values of ``sequences`` sequences of ``tokens`` tokens."""
+    """Return bytes of keys and values of ``sequences`` sequences of ``tokens`` tokens."""
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -25,20 +25,21 @@ def cache_bytes(config: Any, dtype_bytes: int, sequences: int, tokens: int) -> i
 
 
 def cache_of(evaluation: Evaluation, options: EngineOptions) -> int:
-    """Bytes of keys and values that one engine needs to run a whole batch of the longest answers; at least 1 GiB."""
+    """Return bytes of keys and values that one engine needs to run a whole batch of the longest answers; at least 1
+    GiB."""
     rounded = -(-evaluation.longest // BLOCK) * BLOCK
     size = next(evaluation.checkpoint.model.parameters()).element_size()
     return max(GIB, cache_bytes(evaluation.checkpoint.model.config, size, options.batch_size, rounded))
 
 
 def check_room(evaluation: Evaluation, options: EngineOptions) -> None:
-    """:func:`check_memory` for all engines of an evaluation, from the outline of its model."""
+    """Do :func:`check_memory` for all engines of an evaluation, from the outline of its model."""
     weights = sum(weight.numel() * weight.element_size() for weight in evaluation.checkpoint.model.parameters())
     check_memory(evaluation.checkpoint.path, weights, cache_of(evaluation, options), options.workers)
 
 
 def check_memory(path: Path, weights: int, cache: int, workers: int) -> None:
-    """Raises :class:`HarnessError` where weights, cache and overhead of all workers exceed the free memory.
+    """Raise :class:`HarnessError` where weights, cache and overhead of all workers exceed the free memory.
 
     On a machine with an accelerator vLLM measures its memory itself and says so.
     """

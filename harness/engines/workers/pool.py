@@ -139,8 +139,8 @@ def _run(actor: Any, work: tuple[Batch, ...]) -> Any:
 
 
 def portions(batches: Iterable[Batch], together: int, workers: int) -> Iterator[tuple[Batch, ...]]:
-    """What workers are given at a time: audited batches alone, of the others at most ``together`` in their order, and
-    fewer where some worker would get nothing."""
+    """Yield what workers are given at a time: audited batches alone, of the others at most ``together`` in their order,
+    and fewer where some worker would get nothing."""
     size = max(1, min(together, -(-operator.length_hint(batches) // workers)))
     waiting: list[Batch] = []
     for batch in batches:
@@ -156,7 +156,8 @@ def portions(batches: Iterable[Batch], together: int, workers: int) -> Iterator[
 
 
 def error_of(error: Exception) -> Exception:
-    """What a user is told of an error of Ray's: the error raised in a worker as it was, or that a worker died."""
+    """Return what a user is told of an error of Ray's: the error raised in a worker as it was, or that a worker
+    died."""
     from ray.exceptions import RayTaskError
 
     if isinstance(error, RayTaskError):

@@ -26,7 +26,7 @@ _QUIET = {
 
 
 def check_ray(workers: int) -> None:
-    """Raises :class:`HarnessError` where Ray cannot be imported."""
+    """Raise :class:`HarnessError` where Ray cannot be imported."""
     try:
         importlib.import_module("ray")
     except Exception as error:  # a broken installation raises anything
@@ -39,7 +39,7 @@ def check_ray(workers: int) -> None:
 
 @contextlib.contextmanager
 def connected(workers: int, needs: Mapping[str, float], verbose: bool = False) -> Iterator[None]:
-    """Ray, with room for ``workers`` actors that need ``needs`` (Ray's resource names) each.
+    """Have Ray, with room for ``workers`` actors that need ``needs`` (Ray's resource names) each.
 
     One that this process is connected to already is used and left as it is; else the cluster at ``RAY_ADDRESS``;
     else one is started here and stopped at the end. Raises :class:`HarnessError` where it does not start or is too
@@ -119,7 +119,7 @@ def _start(given: Mapping[str, Any], what: str) -> None:
 
 
 def check_room(workers: int, needs: Mapping[str, float], resources: Mapping[str, float]) -> None:
-    """Raises :class:`HarnessError` where Ray would wait for ever for a place for one of the workers."""
+    """Raise :class:`HarnessError` where Ray would wait for ever for a place for one of the workers."""
     for name, each in needs.items():
         have = resources.get(name, 0.0)
         if have < workers * each:

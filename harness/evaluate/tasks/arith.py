@@ -42,7 +42,7 @@ class Problem:
 
 
 def generate(seed: int, split: str, index: int, steps: tuple[int, int] = STEPS) -> Problem:
-    """The problem number ``index`` of ``split`` (``"train"`` or ``"test"``) under ``seed``.
+    """Return the problem number ``index`` of ``split`` (``"train"`` or ``"test"``) under ``seed``.
 
     ``steps`` are the fewest and the most calculations; intermediate values stay within 0 and 999.
     """
@@ -89,15 +89,15 @@ class ArithTask:
     max_new_tokens: ClassVar[int] = 96
 
     def items(self) -> tuple[Item, ...]:
-        """All 2,000 items in the order of their index."""
+        """Return all 2,000 items in the order of their index."""
         return _held_out()
 
     def dataset_hash(self) -> str:
-        """The hash of the whole split, 16 hex digits."""
+        """Return the hash of the whole split, 16 hex digits."""
         return hash_items(_held_out())
 
     def messages(self, item: Item) -> list[dict[str, str]]:
-        """One user message with the bare question."""
+        """Return one user message with the bare question."""
         return [{"role": "user", "content": item.question}]
 
 

@@ -56,17 +56,17 @@ class Task(Protocol):
         """The longest answer, in tokens, where the user does not say."""
 
     def items(self) -> tuple[Item, ...]:
-        """All items of the split, in file order, keys unique."""
+        """Return all items of the split, in file order, keys unique."""
 
     def dataset_hash(self) -> str:
-        """:func:`hash_items` of the full split."""
+        """Return :func:`hash_items` of the full split."""
 
     def messages(self, item: Item) -> list[dict[str, str]]:
-        """The chat messages (``role``, ``content``) that ask ``item``."""
+        """Return the chat messages (``role``, ``content``) that ask ``item``."""
 
 
 def item_key(task: str, question: str, reference: str) -> str:
-    """The content hash of an item: 16 hex digits of SHA-256 over the three texts as a JSON array.
+    """Return the content hash of an item: 16 hex digits of SHA-256 over the three texts as a JSON array.
 
     Canonical means ASCII with escapes and no spaces, so that the hash is a matter of the texts alone.
     """
@@ -74,12 +74,12 @@ def item_key(task: str, question: str, reference: str) -> str:
 
 
 def hash_items(items: Iterable[Item]) -> str:
-    """The hash of a whole split: 16 hex digits of SHA-256 over its item keys, in order, one per line."""
+    """Return the hash of a whole split: 16 hex digits of SHA-256 over its item keys, in order, one per line."""
     return _digest("\n".join(item.key for item in items))
 
 
 def unique_items(items: Sequence[Item], source: str) -> tuple[Item, ...]:
-    """``items`` with repeated questions (space at the ends aside) dropped, the first kept, with one warning.
+    """Return ``items`` with repeated questions (space at the ends aside) dropped, the first kept, with one warning.
 
     The same question with two references is a :class:`HarnessError`; ``source`` names the data in both.
     """
@@ -99,7 +99,7 @@ def unique_items(items: Sequence[Item], source: str) -> tuple[Item, ...]:
 
 
 def select(items: Sequence[Item], n: int, seed: int) -> tuple[Item, ...]:
-    """The first ``n`` items in the order of SHA-256 of ``"{seed}/{key}"``.
+    """Return the first ``n`` items in the order of SHA-256 of ``"{seed}/{key}"``.
 
     The choice depends on keys only, not on file order, and a larger ``n`` extends a smaller one. A
     :class:`HarnessError` where ``n`` is not within 1 and ``len(items)``.
@@ -114,7 +114,7 @@ def select(items: Sequence[Item], n: int, seed: int) -> tuple[Item, ...]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a data file; missing, a directory, unreadable or empty is a :class:`HarnessError`."""
+    """Return the content of a data file; missing, a directory, unreadable or empty is a :class:`HarnessError`."""
     if path.is_dir():
         raise HarnessError(f"{path} is a directory", "a data file is needed", "name the file in it")
     try:
@@ -129,7 +129,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) for every line of a UTF-8 JSONL file that is not blank.
+    """Yield (line number from 1, object) for every line of a UTF-8 JSONL file that is not blank.
 
     A line that is not one JSON object, has a name twice, or is not Unicode text is a :class:`HarnessError`
     that names file and line; so is everything that :func:`read_bytes` refuses.
@@ -165,7 +165,8 @@ def _digest(text: str) -> str:
 
 
 def clusters_of(items: Sequence[Item], prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """item key -> cluster, of the items that share one with another: as the task says, or the same rendered prompt.
+    """Return item key -> cluster, of the items that share one with another: as the task says, or the same rendered
+    prompt.
 
     Items without a cluster of their own whose ``prompts`` (tokens by item key) are equal are one cluster: the model
     gives them one answer.

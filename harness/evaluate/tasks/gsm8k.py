@@ -48,15 +48,15 @@ class Gsm8kTask:
     data: Path | None = None
 
     def items(self) -> tuple[Item, ...]:
-        """All items in file order, repeated questions dropped."""
+        """Return all items in file order, repeated questions dropped."""
         return self._items
 
     def dataset_hash(self) -> str:
-        """The hash of the whole split, 16 hex digits; the same for both layouts and both file kinds."""
+        """Return the hash of the whole split, 16 hex digits; the same for both layouts and both file kinds."""
         return hash_items(self._items)
 
     def messages(self, item: Item) -> list[dict[str, str]]:
-        """The messages of the file where it has them, else the question with verl's instruction behind it."""
+        """Return the messages of the file where it has them, else the question with verl's instruction behind it."""
         if item.prompt:
             return [{"role": role, "content": content} for role, content in item.prompt]
         return [{"role": "user", "content": f"{item.question} {INSTRUCTION}"}]
