@@ -34,7 +34,8 @@ class _Call(ctypes.Structure):
 
 
 def available(weight: Tensor) -> bool:
-    """Return True where the passes can be used on ``weight``: contiguous, on a CPU, of a dtype that the kernel knows here."""
+    """Return True where the passes can be used on ``weight``: contiguous, on a CPU, of a dtype that the kernel knows
+    here."""
     return weight.device.type == "cpu" and weight.is_contiguous() and weight.dtype in _noises()
 
 
