@@ -50,6 +50,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     ),
     "one evaluation from end to end: test_run.py, suites/contract and suites/sabotage": ("evaluate/", "engines/"),
     "runs inside a pytest of its own: suites/contract/test_plugin_*.py": ("pytest_plugin/", "suites/"),
+    "the dose response as a whole: test_aqn_response.py": ("diagnostics/aqn_pairs.py", "diagnostics/aqn_probe.py"),
     "the laws of suites/contract/test_aqn_laws.py run over every kind of layer": ("aqn/",),
     "held against verl's own sources and configuration by suites/unit/training and suites/slow": ("training/",),
     "read back with every run: test_loaded.py and test_folder.py": ("runs/identity.py", "runs/typed.py"),
