@@ -48,6 +48,8 @@ class NoisePart:
             )
         if found.level is None:
             raise HarnessError(f"noise.spec {self.spec!r}", "a training run has one level", "write it in the brackets")
+        if found.level == 0:
+            raise HarnessError(f"noise.spec {self.spec!r}", "a level of 0 perturbs nothing", "take [noise] out")
         if self.draws not in DRAWS:
             raise HarnessError(f"noise.draws {self.draws!r}", "it is one of a list", nearest(self.draws, DRAWS))
         if not self.passes:
@@ -131,7 +133,7 @@ class QuantizationPart:
         The output head comes as specifications of its own; what is in :data:`BY_ITSELF` is in no exclude.
         """
         found = []
-        exclude = tuple(pattern for pattern in self.exclude if pattern not in BY_ITSELF)
+        exclude = tuple(sorted(pattern for pattern in self.exclude if pattern not in BY_ITSELF))
         for part, fmt in (("weights", self.weights), ("activations", self.activations)):
             if fmt:
                 spec = quantization(part, fmt)
@@ -169,7 +171,7 @@ class AqnPart:
         """
         stages, parts = (self.stages_per_epoch, epochs) if self.epoch_aware else (self.num_stages, 1)
         schedule = Schedule(self.sigma_start, self.sigma_end, steps, stages, parts)
-        targets = Targets(self.layer_types, self.include, self.exclude)
+        targets = Targets(*(tuple(sorted(set(each))) for each in (self.layer_types, self.include, self.exclude)))
         factors = parse_multipliers(self.multipliers, layers)
         return AqnConfig(schedule, targets, factors, self.mode, seed, self.norm_dtype, self.force)
 

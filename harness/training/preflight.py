@@ -14,11 +14,11 @@ from pathlib import Path
 from harness.exceptions import HarnessError
 from harness.training.book import resolved
 from harness.training.estimate import memory_gib, saved_steps, validated_steps
-from harness.training.injection import ROLLOUT, VALIDATION
+from harness.training.injection import ACTOR, ROLLOUT, VALIDATION
 from harness.training.machine import MachineState
 from harness.training.recipe import Recipe
 from harness.training.render import Place
-from harness.training.sections import CPU, CUDA, LORA
+from harness.training.sections import CPU, CUDA, LORA, MEGATRON
 from harness.training.sizes import Sizes
 
 PASSED, REFUSED, OPEN = "ok", "refused", "not checked"
@@ -105,8 +105,9 @@ def results_overwritten(flight: Flight) -> str:
 def model_missing(flight: Flight) -> str:
     """Refuse a model that is not there."""
     path = flight.recipe.model.path
-    if resolved(path) is not None:
-        return ""
+    found = resolved(path)
+    if found is not None:
+        return "" if (found / "config.json").is_file() else f"model {path} holds no config.json; give a whole model"
     if flight.recipe.machine.platform == CUDA and "/" in path and not path.startswith((".", "/", "~")):
         raise NotChecked(f"{path} is a name of the hub; --model says where it lies here")
     return f"model {path} is not here; give --model FOLDER"
@@ -201,6 +202,16 @@ def noise_not_reached_in_rollout(flight: Flight) -> str:
     return f"op:{hidden[0]} in the rollout: vLLM runs it inside fused kernels; take op:linear" if hidden else ""
 
 
+def actor_stays_clean(flight: Flight) -> str:
+    """Refuse noise or quantization in an actor on Megatron: the plugin has its hands in FSDP's engine alone."""
+    recipe = flight.recipe
+    noisy = recipe.noise is not None and recipe.noise.in_actor
+    noisy |= recipe.quantization is not None and ACTOR in recipe.quantization.sides
+    if noisy and recipe.model.engine == MEGATRON:
+        return "model.engine megatron: the plugin perturbs actors on FSDP alone, so this one would stay clean"
+    return ""
+
+
 def graphs_hide_noise(flight: Flight) -> str:
     """Refuse noise or quantization in rollouts under graphs, which replay what they captured."""
     recipe = flight.recipe
@@ -290,6 +301,7 @@ CHECKS: tuple[Check, ...] = (
     batch_not_divisible,
     adapter_rank_not_supported,
     noise_not_reached_in_rollout,
+    actor_stays_clean,
     graphs_hide_noise,
     exclude_means_nothing,
     bypass_hides_metrics,

@@ -19,6 +19,7 @@ from harness.exceptions import HarnessError
 from harness.strict import fill, read_object
 from harness.training.injection import AqnPart, NoisePart, QuantizationPart
 from harness.training.sections import (
+    CORRECTION_OFF,
     AlgorithmPart,
     DataPart,
     MachinePart,
@@ -126,7 +127,7 @@ class Recipe:
             "noise": OFF if self.noise is None else _text(self.noise),
             "quantization": OFF if self.quantization is None else _quantization_text(self.quantization),
             "aqn": self._aqn_text(layers),
-            "algorithm.correction": _text(dict(algorithm.correction)) if algorithm.correction else OFF,
+            "algorithm.correction": self._correction_text(),
             "algorithm.filter_groups": algorithm.filter_metric if algorithm.filter_groups else OFF,
             "algorithm.kl_loss": f"{algorithm.kl_type} {algorithm.kl_coef:g}" if algorithm.kl_loss else OFF,
             "algorithm.overlong": (
@@ -140,6 +141,10 @@ class Recipe:
         for each in fields(optimizer):
             found[f"optimizer.{each.name}"] = getattr(optimizer, each.name)
         return dict(sorted(found.items()))
+
+    def _correction_text(self) -> str:
+        given = self.algorithm.correction
+        return _text({key: value for key, value in given.items() if CORRECTION_OFF.get(key) != value}) or OFF
 
     def _aqn_text(self, layers: int) -> str:
         config = self.aqn_config(layers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from harness.exceptions import HarnessError
 from harness.text import nearest
@@ -37,6 +38,11 @@ CORRECTION_KEYS = (
     "rollout_is_batch_normalize",
 )
 """verl's own names under ``algorithm.rollout_correction``."""
+
+CORRECTION_OFF: Mapping[str, Value] = MappingProxyType(
+    {"bypass_mode": False, "rollout_is_batch_normalize": False, "loss_type": "ppo_clip"}
+)
+"""Values of verl that change nothing when they are written down."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,7 @@ class TuningPart:
             )
         if not self.targets:
             raise HarnessError("no tuning.targets", "an adapter sits somewhere", "write all-linear")
+        object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ PLANTED: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("batch_not_divisible", {"machine": {"devices": 3}}, "cannot be spread over 3"),
     ("adapter_rank_not_supported", {"tuning": {"kind": "lora", "rank": 12}}, "vLLM has 1, 8, 16"),
     ("noise_not_reached_in_rollout", {"noise": {"spec": "relative_gaussian(0.05) @ op:matmul"}}, "fused kernels"),
+    ("actor_stays_clean", {"model": {"engine": "megatron"}}, "would stay clean"),
     ("graphs_hide_noise", {"model": {"enforce_eager": False}}, "replay what they captured"),
     ("exclude_means_nothing", {"quantization": {"weights": "mxfp4", "exclude": ["layers.27"]}}, "layers 0 to 3"),
     ("bypass_hides_metrics", {"algorithm": {"correction": {"bypass_mode": True}}}, "skips rollout_corr"),
@@ -164,6 +165,11 @@ def test_what_this_machine_cannot_tell_stops_a_start_and_no_check(flight: Callab
         "data_without_columns",
         "accelerators_missing",
     }
+
+
+def test_a_folder_that_is_no_model(flight: Callable[..., Flight], tmp_path: Path) -> None:
+    finding = found(flight({"model": {"path": str(tmp_path)}}))["model_missing"]
+    assert finding.state == REFUSED and "config.json" in finding.words
 
 
 def test_every_check_was_planted() -> None:

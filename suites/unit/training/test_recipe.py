@@ -98,6 +98,32 @@ def test_a_setting_that_acts_changes_one_factor_at_least(changed: dict[str, Any]
     assert [name for name in before if before[name] != after[name]]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            {"quantization": QuantizationPart("mxfp4", exclude=("layers.1", "layers.0", "lm_head"))},
+            {"quantization": QuantizationPart("mxfp4", exclude=("embed_tokens", "layers.0", "layers.1"))},
+        ),
+        (
+            {"tuning": TuningPart("lora", 8, targets=("q_proj", "k_proj"))},
+            {"tuning": TuningPart("lora", 8, targets=("k_proj", "q_proj"))},
+        ),
+        (
+            {"aqn": AqnPart(0.01, 0.001, layer_types=("rmsnorm", "linear"))},
+            {"aqn": AqnPart(0.01, 0.001, layer_types=("linear", "rmsnorm"))},
+        ),
+        ({"algorithm": AlgorithmPart("grpo", 4, correction={"bypass_mode": False})}, {}),
+        (
+            {"noise": NoisePart("relative_gaussian(0.05)", ("rollout", "backward"))},
+            {"noise": NoisePart("relative_gaussian(0.050) @ op:linear", ("backward", "rollout"))},
+        ),
+    ],
+)
+def test_the_same_settings_in_other_words_have_one_hash(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert recipe(**one).effective_hash(4) == recipe(**other).effective_hash(4)
+
+
 def test_what_is_off_does_not_count() -> None:
     one = recipe(algorithm=AlgorithmPart("grpo", 4, kl_coef=0.5, filter_metric="score", overlong_penalty=1.0))
     assert one.effective_hash(4) == recipe().effective_hash(4)
@@ -120,6 +146,7 @@ def test_the_training_pass_and_its_gradient_are_one_specification() -> None:
         (lambda: NoisePart(NOISE, ("rolout",)), "did you mean 'rollout'"),
         (lambda: NoisePart(NOISE, ("rollout",), "same"), "only one side is noisy"),
         (lambda: NoisePart(NOISE, ("rollout", "backward"), "one_side"), "both sides are noisy"),
+        (lambda: NoisePart("relative_gaussian(0) @ op:linear", ("rollout",), "one_side"), "perturbs nothing"),
         (lambda: NoisePart(NOISE, ()), "nothing would be perturbed"),
         (QuantizationPart, "name one"),
         (lambda: QuantizationPart("mxfp44"), "unknown format"),
