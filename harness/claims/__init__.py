@@ -4,8 +4,8 @@
 """
 
 from harness.claims.judge import judge, judge_all
+from harness.claims.judgements import VERDICTS, Judgement
 from harness.claims.load import load_registry
 from harness.claims.model import Registry
-from harness.claims.verdicts import VERDICTS, Judgement
 
 __all__ = ["VERDICTS", "Judgement", "Registry", "judge", "judge_all", "load_registry"]

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from harness.claims import effective, numbers
+from harness.claims.judgements import (
+    CONFOUNDED,
+    FALSE,
+    NOT_ESTABLISHED,
+    READINGS,
+    SINGLE_SEED,
+    SUPPORTED,
+    VOID,
+    Judged,
+    Numbers,
+    Reading,
+    first_of,
+)
 from harness.claims.kinds import judge_formula, judge_identical, judge_prediction, judge_rate
 from harness.claims.model import (
     ABSENT,
@@ -29,20 +43,6 @@ from harness.claims.model import (
     Value,
 )
 from harness.claims.numbers import Bounds, Context
-from harness.claims.verdicts import (
-    CONFOUNDED,
-    FALSE,
-    NOT_ESTABLISHED,
-    READINGS,
-    SINGLE_SEED,
-    SUPPORTED,
-    VOID,
-    ArmView,
-    Judged,
-    Numbers,
-    Reading,
-    first_of,
-)
 
 QUOTED = 0.1
 """Sources quote to a tenth of a point: a recomputed value that is further off than this is another value."""
@@ -81,21 +81,25 @@ def judge_comparison(context: Context, claim: Claim, comparison: Comparison) -> 
     return Judged(comparison, verdict, reason + _depends(readings), arms, tuple(readings))
 
 
-def arm_view(context: Context, place: Place) -> ArmView:
-    """Return what is registered at ``place``."""
-    values = tuple(
-        {
-            "value": value.value,
-            "n": value.n,
-            "seeds": value.seeds,
-            "sources": list(value.sources),
-            "noise_at_evaluation": value.measured.get("noise", "C"),
-        }
-        for value in context.registry.values_at(place)
-    )
+def arm_view(context: Context, place: Place) -> dict[str, Any]:
+    """Return as JSON types what is registered at ``place``, and the runs that are its replicates."""
     others = effective.replicates_of(context.registry, context.hashes, place)
-    replicates = {name: value.value for name, value in others.items()}
-    return ArmView(place.experiment, str(place), values, context.hashes[place.experiment], replicates)
+    return {
+        "experiment": place.experiment,
+        "place": str(place),
+        "values": [
+            {
+                "value": value.value,
+                "n": value.n,
+                "seeds": value.seeds,
+                "sources": list(value.sources),
+                "noise_at_evaluation": value.measured.get("noise", "C"),
+            }
+            for value in context.registry.values_at(place)
+        ],
+        "effective_configuration": context.hashes[place.experiment],
+        "replicates": {name: value.value for name, value in others.items()},
+    }
 
 
 def _depends(readings: list[Reading]) -> str:

@@ -28,6 +28,18 @@ from __future__ import annotations
 
 from harness.claims.compare import EQUIVALENT, judge_comparison
 from harness.claims.effective import Spread
+from harness.claims.judgements import (
+    CONFOUNDED,
+    FALSE,
+    NOT_ESTABLISHED,
+    PARTS,
+    SINGLE_SEED,
+    SUPPORTED,
+    VOID,
+    Judged,
+    Judgement,
+    first_of,
+)
 from harness.claims.model import (
     ACCURACY,
     CAUTION,
@@ -43,18 +55,6 @@ from harness.claims.model import (
     Registry,
 )
 from harness.claims.numbers import Context, items_for_interaction, items_needed, seeds_to_settle
-from harness.claims.verdicts import (
-    CONFOUNDED,
-    FALSE,
-    NOT_ESTABLISHED,
-    PARTS,
-    SINGLE_SEED,
-    SUPPORTED,
-    VOID,
-    Judged,
-    Judgement,
-    first_of,
-)
 from harness.stats.replicates import PooledSpread, seeds_for_equivalence
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from harness.claims import formulas
+from harness.claims.judgements import FALSE, NOT_ESTABLISHED, SINGLE_SEED, SUPPORTED, Numbers, Reading
 from harness.claims.model import Comparison, Value
 from harness.claims.numbers import ALPHA, Context, counts, value_bounds
-from harness.claims.verdicts import FALSE, NOT_ESTABLISHED, SINGLE_SEED, SUPPORTED, Numbers, Reading
 from harness.stats.proportion import wilson
 
 RATE_MARGIN = 5.0

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import special, stats
 
 from harness.claims.effective import Spread, effective_hashes, find_spread, replicates_of
+from harness.claims.judgements import Numbers
 from harness.claims.model import ACCURACY, PERCENT_METRICS, Place, Registry, Value
-from harness.claims.verdicts import Numbers
 from harness.stats.replicates import attainable_p, seeds_needed, welch, welch_from_summary
 
 Bounds = tuple[float, float]
@@ -97,19 +97,11 @@ def interaction_numbers(context: Context, values: tuple[Value, ...], claimed: Bo
         half = float(stats.norm.isf(ALPHA / 2)) * error
         interval = difference - half, difference + half
         p = float(2 * stats.norm.sf(abs(difference) / error)) if error else None
+    found = Numbers(difference, claimed, interval, p, (1, 1), tuple(value.n for value in values), difference)
     half = context.spread.pooled.half_width(1, 1, ALPHA / 2)
-    runs = None if math.isinf(half) or a.metric != ACCURACY else (difference - half, difference + half)
-    return Numbers(
-        difference,
-        claimed,
-        interval,
-        p,
-        (1, 1),
-        tuple(value.n for value in values),
-        difference,
-        runs,
-        run_method=POOLED if runs else "",
-    )
+    if math.isinf(half) or a.metric != ACCURACY:
+        return found
+    return replace(found, run_interval=(difference - half, difference + half), run_method=POOLED)
 
 
 def value_bounds(context: Context, value: Value) -> tuple[Bounds, ...]:
@@ -198,9 +190,8 @@ def _with_runs(
     base: Numbers, runs: tuple[int, int], estimate: float, bounds: Bounds | None, p: float | None, method: str
 ) -> Numbers:
     least = attainable_p(*runs) if min(runs) > 1 else None
-    return Numbers(
-        base.difference, base.claimed, base.interval, base.p, runs, base.n, estimate, bounds, p, method, least
-    )
+    found = replace(base, runs=runs, run_difference=estimate, run_interval=bounds, run_p=p)
+    return replace(found, run_method=method, attainable_p=least)
 
 
 def pooled_bounds(context: Context, numbers: Numbers) -> Bounds | None:

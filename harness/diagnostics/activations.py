@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.diagnostics.gaussian import Yardstick
-from harness.diagnostics.loaded import FUSED_INPUT, Loaded
 from harness.diagnostics.measuring import Measurement
 from harness.diagnostics.scan_result import ModuleScan
 from harness.diagnostics.scan_spec import ACTIVATIONS
+from harness.diagnostics.scanned_model import FUSED_INPUT, Loaded
 from harness.diagnostics.weight_roles import Place
 from harness.spec.formats import Recipe
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.diagnostics.loaded import Loaded, quantized_places
 from harness.diagnostics.scan_result import LayerEffect
 from harness.diagnostics.scan_spec import ScanSpec
+from harness.diagnostics.scanned_model import Loaded, quantized_places
 from harness.engines.generation import Completion, Prompt, greedy, left_pad
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.scoring import scored_result

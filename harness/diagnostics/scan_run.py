@@ -14,10 +14,10 @@ from harness.checkpoints.tensors import Fingerprint
 from harness.diagnostics.activations import scan_activations
 from harness.diagnostics.effect import Effects
 from harness.diagnostics.gaussian import Yardstick, gaussian
-from harness.diagnostics.loaded import Loaded, load
 from harness.diagnostics.scan_result import LayerEffect, ModuleScan, ScanResult
 from harness.diagnostics.scan_spec import ACTIVATIONS, WEIGHTS, ScanSpec
 from harness.diagnostics.scan_store import ScanStore
+from harness.diagnostics.scanned_model import Loaded, load
 from harness.diagnostics.weights import Source, open_source, scan_weights
 from harness.engines.device import device_name, out_of_memory_as
 from harness.engines.generation import Decoding, Prompt, greedy

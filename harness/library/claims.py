@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.claims.judge import judge_all
+from harness.claims.judgements import VERDICTS
 from harness.claims.load import load_registry
 from harness.claims.numbers import Context
 from harness.claims.theory import judge_theory
 from harness.claims.theory_runs import published_arms, stored_arms
-from harness.claims.verdicts import VERDICTS
 from harness.exceptions import HarnessError
 from harness.reports.claims_report import claims_report
 from harness.spec import nearest

@@ -27,9 +27,9 @@ from harness.library.for_gate import (
 )
 from harness.progress import Watcher
 from harness.runs.attempts import Attempt, count_attempt
+from harness.runs.kept_verdicts import check_verdict, keep_verdict, verdict_file
 from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import digest
-from harness.runs.verdicts import check_verdict, keep_verdict, verdict_file
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.claims.effective import Spread
-from harness.claims.verdicts import VERDICTS, Judgement
+from harness.claims.judgements import VERDICTS, Judgement
 from harness.reports.claims_tables import (
     ARM_HEADER,
     CLAIM_HEADER,

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness.runs.verdicts import FOLDER
+from harness.runs.kept_verdicts import FOLDER
 
 FILE, LOCK = "attempts.jsonl", ".attempts.lock"
 NOT_COUNTED = "attempts on this run cannot be counted: its folder cannot be written"

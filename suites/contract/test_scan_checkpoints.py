@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from harness.checkpoints.modes import UNMERGED
 from harness.diagnostics.effect import Effects
-from harness.diagnostics.loaded import load, quantized_places
 from harness.diagnostics.policies import judge
 from harness.diagnostics.scan_result import ScanResult
 from harness.diagnostics.scan_run import scan
 from harness.diagnostics.scan_spec import CALIBRATED, SOURCES, ScanSpec, TaskChoice, parse_recipes
+from harness.diagnostics.scanned_model import load, quantized_places
 from harness.diagnostics.weights import open_source
 from harness.evaluate.checkpoint import fingerprint_weights, load_checkpoint
 from harness.noise import noisy

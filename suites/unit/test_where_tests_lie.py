@@ -25,7 +25,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     ),
     "read and judged whole: test_load.py, test_judge.py and the published verdicts": (
         *("claims/compare.py", "claims/kinds.py", "claims/parse_claims.py", "claims/parse_experiments.py"),
-        *("claims/verdicts.py", "claims/feeds.py"),
+        *("claims/judgements.py", "claims/feeds.py"),
     ),
     "simulations: suites/contract/test_calibration_*.py": (
         *("calibration/losses.py", "calibration/naive.py", "calibration/seeds.py"),

@@ -11,9 +11,9 @@ import torch
 from harness.diagnostics.activations import prompt_batches, scan_activations
 from harness.diagnostics.effect import Effects, divergence
 from harness.diagnostics.gaussian import Yardstick
-from harness.diagnostics.loaded import load, quantized_places, quantized_weight
 from harness.diagnostics.scan_result import OUTSIDE
 from harness.diagnostics.scan_spec import ScanSpec, TaskChoice, parse_recipes
+from harness.diagnostics.scanned_model import load, quantized_places, quantized_weight
 from harness.diagnostics.weight_roles import find_places
 from harness.diagnostics.weights import open_source
 from harness.numerics import fake_quantize

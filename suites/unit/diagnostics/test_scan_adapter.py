@@ -17,8 +17,8 @@ from harness.checkpoints.base_record import BASE_FIELD, record_base
 from harness.checkpoints.lora import WEIGHT_FILE
 from harness.checkpoints.modes import UNMERGED
 from harness.checkpoints.unmerged import attach
-from harness.diagnostics.loaded import quantized_places
 from harness.diagnostics.scan_spec import parse_recipes
+from harness.diagnostics.scanned_model import quantized_places
 from harness.diagnostics.stored import tensor_digest
 from harness.diagnostics.weight_roles import find_places
 from harness.diagnostics.weights import open_source

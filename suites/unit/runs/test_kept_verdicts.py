@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.exceptions import NotComparableError
-from harness.runs.verdicts import check_verdict, keep_verdict, verdict_file, verdict_text
+from harness.runs.kept_verdicts import check_verdict, keep_verdict, verdict_file, verdict_text
 
 pytestmark = pytest.mark.unit
 

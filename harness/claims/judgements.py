@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.claims.model import RESTS_ON, Claim, Comparison
@@ -61,27 +61,6 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class ArmView:
-    """One side of a comparison as registered: where, the values there, and the runs that are its replicates."""
-
-    name: str
-    place: str
-    values: tuple[dict[str, Any], ...]
-    effective: str
-    replicates: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary for JSON."""
-        return {
-            "experiment": self.name,
-            "place": self.place,
-            "values": list(self.values),
-            "effective_configuration": self.effective,
-            "replicates": self.replicates,
-        }
-
-
-@dataclass(frozen=True)
 class Reading:
     """One comparison judged with one choice among contradictory values (one per place)."""
 
@@ -108,7 +87,7 @@ class Judged:
     comparison: Comparison
     verdict: str
     reason: str
-    arms: tuple[ArmView, ...]
+    arms: tuple[dict[str, Any], ...]
     readings: tuple[Reading, ...]
 
     @property
@@ -128,7 +107,7 @@ class Judged:
             "role": self.comparison.role,
             "verdict": self.verdict,
             "reason": self.reason,
-            "arms": [arm.to_json() for arm in self.arms],
+            "arms": list(self.arms),
             "numbers": self.numbers.to_json(),
             "readings": [reading.to_json() for reading in self.readings] if len(self.readings) > 1 else [],
         }
