@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from harness.aqn.layer_errors import errors_of
 from harness.exceptions import HarnessError
 
 HIGH, MEDIUM = 1.5, 1.2
@@ -132,41 +135,89 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+FORMS = (
+    "uniform, depth, targeted:L, variable:HIGH/MEDIUM, zones:EDGES/MIDDLE[/BOUNDARY/EARLY/LATE], "
+    "layers:[default=D,]0=1.5,..., proportional:FILE, inverse:FILE, or ceiling: before one of them"
+)
+
+
 def parse_multipliers(text: str, layers: int) -> Multipliers:
     """Return the multipliers of a one-line ``text`` for a model of ``layers`` layers. Raises :class:`HarnessError`.
 
     ``uniform``; ``depth``; ``targeted:14-17``; ``variable:14-17/10-13,18-21`` (high / medium);
-    ``zones:0-5,23-27/6-22`` (edges / middle); ``layers:0=1.5,1=0.5`` (others 1).
+    ``zones:0-5,23-27/6-22`` (edges / middle), with ``/0.5/1/0.5`` the boundary and the factors before and after it;
+    ``layers:0=1.5,1=0.5`` (others 1, or ``default=``); ``proportional:scan.json`` and ``inverse:scan.json`` of
+    :func:`harness.aqn.layer_errors.errors_of`; ``ceiling:`` before any of them.
     """
     kind, _, rest = text.partition(":")
-    parts = [parse_layers(part) for part in rest.split("/")] if rest and kind != "layers" else []
-    if kind == "uniform" and not rest:
-        found = Multipliers()
-    elif kind == "depth" and not rest:
-        found = depth_heuristic(layers)
-    elif kind == "targeted" and len(parts) == 1:
-        found = targeted(parts[0])
-    elif kind == "variable" and len(parts) == 2:
-        found = variable(parts[0], parts[1])
-    elif kind == "zones" and len(parts) == 2:
-        found = zone_schedule(parts[0], parts[1])
-    elif kind == "layers" and rest:
-        found = Multipliers(1.0, dict(_pair(part) for part in rest.split(",")))
-    else:
-        raise HarnessError(
-            f"--multipliers {text!r}",
-            "it is uniform, depth, targeted:L, variable:HIGH/MEDIUM, zones:EDGES/MIDDLE or layers:0=1.5,...",
-            "write layers as 14-17,20",
-        )
+    if kind == "ceiling" and rest:
+        return ceiling(parse_multipliers(rest, layers))
+    maker = _MAKERS.get(kind)
+    found = maker(rest, layers) if maker is not None else None
+    if found is None:
+        raise HarnessError(f"--multipliers {text!r}", f"it is {FORMS}", "write layers as 14-17,20")
     beyond = [layer for layer in (*found.layers, *found.late) if layer >= layers]
     if beyond:
         raise HarnessError(f"layer {max(beyond)} of --multipliers {text!r}", f"the model has {layers}", "correct it")
     return found
 
 
-def _pair(text: str) -> tuple[int, float]:
-    layer, _, value = text.partition("=")
+def _zones(rest: str, layers: int) -> Multipliers | None:
+    edges, _, more = rest.partition("/")
+    middle, *numbers = more.split("/")
+    if not middle or len(numbers) not in (0, 3):
+        return None
+    return zone_schedule(parse_layers(edges), parse_layers(middle), *(_number(text) for text in numbers))
+
+
+def _variable(rest: str, layers: int) -> Multipliers | None:
+    high, slash, medium = rest.partition("/")
+    return variable(parse_layers(high), parse_layers(medium)) if slash else None
+
+
+def _named(rest: str, layers: int) -> Multipliers | None:
+    if not rest:
+        return None
+    pairs = [part.partition("=")[::2] for part in rest.split(",")]
+    default = [_number(value) for name, value in pairs if name.strip() == "default"]
+    if len(default) > 1:
+        raise HarnessError(f"layers:{rest}", "it has one default", "drop the others")
+    factors: dict[int, float] = {}
+    for name, value in pairs:
+        if name.strip() == "default":
+            continue
+        if not name.strip().isdecimal():
+            raise HarnessError(f"multiplier {name + '=' + value!r}", "it is layer=factor", "write 3=1.5")
+        if int(name) in factors:
+            raise HarnessError(f"layer {int(name)} of layers:{rest}", "it has two factors", "drop one")
+        factors[int(name)] = _number(value)
+    return Multipliers(default[0] if default else 1.0, factors)
+
+
+def _number(text: str) -> float:
     try:
-        return int(layer), float(value)
+        return float(text)
     except ValueError:
-        raise HarnessError(f"multiplier {text!r}", "it is layer=factor", "write 3=1.5") from None
+        raise HarnessError(f"multiplier {text!r}", "it is a number", "write 1.5") from None
+
+
+def _plain(found: Callable[[int], Multipliers]) -> Callable[[str, int], Multipliers | None]:
+    return lambda rest, layers: None if rest else found(layers)
+
+
+def _from_file(found: Callable[[Mapping[int, float]], Multipliers]) -> Callable[[str, int], Multipliers | None]:
+    return lambda rest, layers: found(errors_of(Path(rest))) if rest else None
+
+
+_MAKERS: Mapping[str, Callable[[str, int], Multipliers | None]] = MappingProxyType(
+    {
+        "uniform": _plain(lambda layers: Multipliers()),
+        "depth": _plain(depth_heuristic),
+        "targeted": lambda rest, layers: targeted(parse_layers(rest)) if rest else None,
+        "variable": _variable,
+        "zones": _zones,
+        "layers": _named,
+        "proportional": _from_file(proportional),
+        "inverse": _from_file(inverse),
+    }
+)

@@ -52,14 +52,14 @@ class Schedule:
             )
         if self.num_stages <= 2 and self.sigma_end != self.sigma_start:
             raise HarnessError(
-                f"{self.num_stages} stages{' in each epoch' if self.epochs > 1 else ''} from sigma "
+                f"{_stages(self.num_stages)}{' in each epoch' if self.epochs > 1 else ''} from sigma "
                 f"{self.sigma_start:g} to {self.sigma_end:g}",
                 "one stage is a constant sigma and two are a warm-up and a constant one",
                 "give equal sigmas, or 3 stages and more",
             )
         if self.steps < self.num_stages * self.epochs:
             raise HarnessError(
-                f"{self.steps} steps for {self.num_stages * self.epochs} stages",
+                f"{self.steps} step{'' if self.steps == 1 else 's'} for {_stages(self.num_stages * self.epochs)}",
                 "every stage takes a step at least",
                 "give more steps or fewer stages",
             )
@@ -121,6 +121,10 @@ class Schedule:
             "sigma": list(self.values),
             "clean_steps": [list(each) for each in self.clean],
         }
+
+
+def _stages(count: int) -> str:
+    return f"{count} stage{'' if count == 1 else 's'}"
 
 
 def between(start: float, end: float, at: int, of: int) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from harness.aqn.multipliers import FORMS
 from harness.aqn.schedule import NUM_STAGES, STAGES_PER_EPOCH, Schedule, resolve_stages
 from harness.cli import options
 from harness.exceptions import HarnessError
@@ -28,10 +29,9 @@ dose_options = options.apply(
     ),
     click.option("--include", multiple=True, metavar="PATH", help="Only these: components of a path, as layers.3.mlp."),
     click.option("--exclude", multiple=True, metavar="PATH", help="Not these."),
-    click.option(
-        "--multipliers", default="uniform", show_default=True, help="depth, targeted:14-17, layers:0=1.5, ..."
-    ),
+    click.option("--multipliers", default="uniform", show_default=True, help=f"Factors of layers: {FORMS}."),
     click.option("--mode", default="absolute", show_default=True, help="absolute (in units of w) or relative (to it)."),
+    click.option("--norm-dtype", default="weights", show_default=True, help="weights, or float32 for norms."),
     click.option("--seed", default=0, show_default=True, help="Seed of the draws."),
     click.option("--force", is_flag=True, help="Allow a sigma above half of the spread of the weights."),
 )
@@ -67,5 +67,5 @@ def config_of(given: dict[str, Any], layers: int) -> Any:
     kinds = tuple(kind.strip() for kind in given["layer_types"].split(","))
     targets = Targets(kinds, tuple(given["include"]), tuple(given["exclude"]))
     factors = parse_multipliers(given["multipliers"], layers)
-    rest = {name: given[name] for name in ("mode", "seed", "force")}
+    rest = {name: given[name] for name in ("mode", "seed", "norm_dtype", "force")}
     return AqnConfig(schedule, targets, factors, **rest)

@@ -112,3 +112,10 @@ def test_stages_are_resolved_or_refused():
     for wrong in ((None, None, 5), (9, 2, None), (10, 3, 5), (10, 0, 5)):
         with pytest.raises(HarnessError):
             resolve_stages(*wrong)
+
+
+def test_one_stage_is_called_so():
+    with pytest.raises(HarnessError, match=r"^1 stage from sigma"):
+        Schedule(0.05, 0.0005, 29, 1)
+    with pytest.raises(HarnessError, match=r"^1 step for 3 stages"):
+        Schedule(0.05, 0.0005, 1, 3)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -244,3 +247,64 @@ def test_more_than_half_of_the_spread_is_refused_unless_forced():
     with pytest.raises(HarnessError, match="of the spread of its weights"):
         Aqn(ModuleHolder(model), config).apply(0)
     assert noise(model, sigma=0.05).layers[0].relative > 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("uniform", Multipliers()),
+        ("depth", depth_heuristic(28)),
+        ("targeted:14-17", targeted(range(14, 18))),
+        ("variable:14-17/10-13,18-21", variable(range(14, 18), (*range(10, 14), *range(18, 22)))),
+        ("zones:0-5,23-27/6-22", zone_schedule((*range(6), *range(23, 28)), range(6, 23))),
+        ("zones:0/1/0.25/2/0.5", zone_schedule((0,), (1,), 0.25, 2.0, 0.5)),
+        ("layers:3=1.5,4=0.5", Multipliers(1.0, {3: 1.5, 4: 0.5})),
+        ("layers:default=0,3=1.5", Multipliers(0.0, {3: 1.5})),
+        ("ceiling:variable:1/2", ceiling(variable((1,), (2,)))),
+    ],
+)
+def test_every_kind_of_multipliers_has_a_text(text, wanted):
+    assert parse_multipliers(text, 28) == wanted
+
+
+def test_multipliers_come_from_the_errors_of_a_file(tmp_path):
+    table, scan = tmp_path / "errors.json", tmp_path / "scan.json"
+    table.write_text('{"0": 0.1, "1": 0.3}')
+    rows = [{"group": f"model.layers.{n}", "what": "weights", "format": "mxfp4"} for n in (0, 1)]
+    metrics = [{"metrics": {"sqnr_db": 20.0}}, {"metrics": {"sqnr_db": 20 - 20 * math.log10(3)}}]
+    outside = {"group": "outside the layers", "what": "weights", "format": "mxfp4", "metrics": {"sqnr_db": 9.0}}
+    scan.write_text(json.dumps({"layers": [row | m for row, m in zip(rows, metrics, strict=True)] + [outside]}))
+    for file in (table, scan):
+        assert parse_multipliers(f"proportional:{file}", 2).layers == pytest.approx({0: 0.5, 1: 1.5})
+        assert parse_multipliers(f"inverse:{file}", 2).layers == pytest.approx({0: 1.5, 1: 0.5})
+        assert max(parse_multipliers(f"ceiling:inverse:{file}", 2).layers.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"0": 0}',
+        '{"0": true}',
+        '{"a": 1}',
+        "{}",
+        '{"layers": []}',
+        '{"layers": [1]}',
+        '{"layers": [{"what": "weights"}]}',
+        '{"layers": [{"what": "weights", "format": "a", "group": "l.0", "metrics": {"sqnr_db": "NaN"}}]}',
+    ],
+)
+def test_files_without_errors_are_refused(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(HarnessError) as caught:
+        parse_multipliers(f"inverse:{tmp_path / 'x.json'}", 4)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["uniform:1", "targeted:", "variable:1", "zones:0-1", "zones:0/1/0.5", "layers:", "layers:1=2,1=3", "ceiling:",
+     "layers:default=0,default=1", "zones:0/1/x/1/1", "inverse:", "inverse:absent.json"],
+)  # fmt: skip
+def test_texts_that_say_nothing_are_refused(text):
+    with pytest.raises(HarnessError):
+        parse_multipliers(text, 4)
