@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from harness.stats import equivalence_independent, welch_t
 from harness.stats.replicates import attainable_p, welch
 
 ARMS: Mapping[str, str] = {
@@ -183,7 +184,7 @@ def _compare(text: str, ours: Sequence[float], theirs: Sequence[float], threshol
     if found.p is None:
         reason = "the runs of each arm are equal: no spread to judge by"
         return Statement(text, UNDECIDED, reason, estimate, attainable_p=least, runs=runs)
-    p = float(stats.ttest_ind(np.asarray(ours) - threshold, theirs, equal_var=False, alternative="greater").pvalue)
+    p = welch_t(np.asarray(ours) - threshold, theirs, "greater").p_value
     bounds = found.interval.low, found.interval.high
     reason = f"no p below {least:.3f} is attainable with {runs[0]} and {runs[1]} runs" if least > ALPHA else ""
     return Statement(text, UNDECIDED, reason, estimate, *bounds, p, least, runs)
@@ -196,17 +197,7 @@ def _decide(found: Statement, confirmed: bool, falsified: bool, p: float | None 
     outcome = CONFIRMED if confirmed else FALSIFIED if falsified else UNDECIDED
     where = {CONFIRMED: "wholly on the claimed side", FALSIFIED: "wholly on the other side", UNDECIDED: "on both sides"}
     p = found.p if p is None else p
-    return Statement(
-        found.text,
-        outcome,
-        f"the interval lies {where[outcome]}",
-        found.estimate,
-        found.low,
-        found.high,
-        p,
-        found.attainable_p,
-        found.runs,
-    )
+    return replace(found, outcome=outcome, reason=f"the interval lies {where[outcome]}", p=p)
 
 
 def _above(arms: Arms, name: str, other: str, level: float, threshold: float) -> Statement:
@@ -224,13 +215,12 @@ def _below(arms: Arms, name: str, other: str, level: float, threshold: float) ->
 
 
 def _within(arms: Arms, name: str, other: str, level: float, margin: float) -> Statement:
-    """Two one-sided tests: the larger p of both."""
     text = f"{name} - {other} {_at(level)} within {_points(margin)}"
     ours, theirs = _values(arms, name, level), _values(arms, other, level)
-    lower, upper = _compare(text, ours, theirs, -margin), _compare(text, ours, theirs, margin)
-    low, high = _bounds(lower)
-    p = None if lower.p is None or upper.p is None else max(lower.p, 1 - upper.p)
-    return _decide(lower, -margin < low and high < margin, low > margin or high < -margin, p)
+    found = _compare(text, ours, theirs, -margin)
+    low, high = _bounds(found)
+    p = None if found.p is None else equivalence_independent(ours, theirs, margin).p_value
+    return _decide(found, -margin < low and high < margin, low > margin or high < -margin, p)
 
 
 def _retention(arms: Arms) -> Statement:
