@@ -12,6 +12,7 @@ from harness.aqn.multipliers import Multipliers
 from harness.aqn.schedule import Schedule
 from harness.aqn.targets import NORMS, Targets
 from harness.exceptions import HarnessError
+from harness.strict import Table, fill
 
 ABSOLUTE, RELATIVE = "absolute", "relative"
 MODES = (ABSOLUTE, RELATIVE)
@@ -87,17 +88,13 @@ class AqnConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AqnConfig:
         """Return the inverse of :meth:`to_json`. Raises :class:`HarnessError` for a setting that nothing reads."""
-        known = {"schedule", "targets", "multipliers", "mode", "seed", "norm_dtype", "force"}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise HarnessError(f"AQN setting {unknown[0]!r}", "nothing reads it", f"known: {', '.join(sorted(known))}")
-        try:
-            schedule = Schedule(**data["schedule"])
-            targets = Targets.from_json(data["targets"]) if "targets" in data else Targets()
-        except (KeyError, TypeError) as error:
-            raise HarnessError("AQN settings", f"a part is missing or unknown ({error})", "correct them") from None
-        rest = {name: data[name] for name in ("mode", "seed", "norm_dtype", "force") if name in data}
-        return cls(schedule, targets, Multipliers.from_json(data.get("multipliers", {})), **rest)
+        table = Table(data, "AQN settings")
+        parts = {
+            "schedule": fill(Schedule, table.table("schedule")),
+            "targets": Targets.from_json(table.take("targets")) if "targets" in table else Targets(),
+            "multipliers": Multipliers.from_json(table.take("multipliers", {})),
+        }
+        return fill(cls, table, given=parts)
 
 
 def constant(sigma: float) -> Schedule:

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.aqn.layer_errors import errors_of
 from harness.exceptions import HarnessError
+from harness.strict import Table, fill
 
 HIGH, MEDIUM = 1.5, 1.2
 DEPTH_LOW, DEPTH_HIGH = 0.4, 0.6
@@ -56,16 +57,19 @@ class Multipliers:
         return {"default": self.default, "layers": named, "late": late, "boundary": self.boundary}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Multipliers:
+    def from_json(cls, data: object) -> Multipliers:
         """Return the inverse of :meth:`to_json`. Raises :class:`HarnessError` for what it does not know."""
-        unknown = sorted(set(data) - {"default", "layers", "late", "boundary"})
-        if unknown:
-            raise HarnessError(f"multipliers with {unknown[0]!r}", "nothing reads it", "drop it")
-        try:
-            layers, late = ({int(k): v for k, v in data.get(part, {}).items()} for part in ("layers", "late"))
-        except (ValueError, AttributeError):
-            raise HarnessError("multipliers", "layers are numbers with a factor each", "correct them") from None
-        return cls(data.get("default", 1.0), layers, late, data.get("boundary", 1.0))
+        table = Table(data, "AQN settings", path="multipliers")
+        return fill(cls, table, given={part: _by_layer(table.table(part)) for part in ("layers", "late")})
+
+
+def _by_layer(table: Table) -> dict[int, float]:
+    found = {}
+    for layer, value in table.rest().items():
+        if not str(layer).isdecimal():
+            raise table.fail(f"layer {layer!r}", "layers are numbered from 0, with a factor each")
+        found[int(layer)] = table.in_range(str(layer), value)
+    return found
 
 
 def targeted(layers: Iterable[int]) -> Multipliers:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.exceptions import HarnessError
+from harness.strict import Table, fill
 from harness.text import nearest
 
 RMSNORM, LAYERNORM, LINEAR = "rmsnorm", "layernorm", "linear"
@@ -71,9 +72,9 @@ class Targets:
         return {"kinds": list(self.kinds), "include": list(self.include), "exclude": list(self.exclude)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Targets:
-        """Return the inverse of :meth:`to_json`."""
-        return cls(tuple(data["kinds"]), tuple(data["include"]), tuple(data["exclude"]))
+    def from_json(cls, data: object) -> Targets:
+        """Return the inverse of :meth:`to_json`. Raises :class:`HarnessError` for what it does not know."""
+        return fill(cls, Table(data, "AQN settings", path="targets"))
 
 
 def kind_of(cls: type) -> str | None:

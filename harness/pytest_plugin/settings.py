@@ -128,13 +128,12 @@ def _ini_keys(config: pytest.Config) -> list[str]:
 def _table(path: Path) -> dict[str, Any]:
     """``[tool.robustness]`` of the project's ``pyproject.toml``, keys with ``_``; empty where there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except OSError:
         return {}
-    if TABLE not in text:
+    if TABLE.encode() not in content:
         return {}
-    table = read_toml(path).get("tool", {}).get(TABLE, {})
-    own = Table({}, str(path)).inner(table, f"tool.{TABLE}")
+    own = Table(read_toml(path), str(path)).table("tool").table(TABLE)
     found, known = own.rest(), names(in_pytest())
     for key in found:
         if key.replace("-", "_") not in known:

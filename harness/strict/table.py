@@ -119,7 +119,8 @@ class Table:
         value = self.need(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             least = f" of at least {low}" if low != -LARGEST else ""
-            most = f" and at most {high}" if high != LARGEST else ""
+            beyond = isinstance(value, int) and value > high
+            most = f"{' and' if least else ' of'} at most {high}" if beyond or high != LARGEST else ""
             raise self.fail(f"{key} = {shown(value)}", f"it must be a whole number{least}{most}")
         return value
 

@@ -195,6 +195,9 @@ def test_multipliers_of_every_kind():
         lambda: AqnConfig(constant(0.1), seed=-1),
         lambda: AqnConfig.from_json({"schedule": {}, "layer_sigma_config": {}}),
         lambda: AqnConfig.from_json({"schedule": {"sigma_start": 0.1}}),
+        lambda: Targets.from_json({"kinds": ["rmsnorm"], "exlude": ["lm_head"]}),
+        lambda: Multipliers.from_json({"layers": {"-1": 1.0}}),
+        lambda: Multipliers.from_json({"layers": {"0": "1"}}),
     ],
 )
 def test_what_nobody_could_read_or_do_is_an_error(wrong):

@@ -52,7 +52,11 @@ WRONG: dict[str, tuple[Any, Callable[[Table], Any], str]] = {
     "whole": (1.0, lambda t: t.whole("k"), "k = 1.0; it must be a whole number of at least 0"),
     "truth as whole": (True, lambda t: t.whole("k"), "k = True; it must be a whole number"),
     "whole range": (9, lambda t: t.whole("k", 1, 8), "k = 9; it must be a whole number of at least 1 and at most 8"),
-    "too large": (2**63, lambda t: t.whole("k"), "it must be a whole number"),
+    "too large": (
+        2**63,
+        lambda t: t.whole("k"),
+        "it must be a whole number of at least 0 and at most 9223372036854775807",
+    ),
     "flag": (1, lambda t: t.flag("k"), "k = 1; it must be true or false"),
     "texts": ("x", lambda t: t.texts("k"), "k = 'x'; it must be a list of texts"),
     "no texts": ([], lambda t: t.texts("k"), "no k; at least one is needed"),
