@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from harness.evaluate.prepared import prepare
 from harness.spec import EvalSpec
 from harness.testing import tiny_model
+from suites.small import lower_layers
 
 # the machines are shared: how long an example takes says nothing
 settings.register_profile("shared", deadline=None)
@@ -40,6 +41,12 @@ def toy():
 def shipped():
     """The path of the shipped checkpoint."""
     return SHIPPED
+
+
+@pytest.fixture(scope="session")
+def two_layers(tmp_path_factory):
+    """The path of the lower half of the shipped checkpoint: it answers nothing right, in a blink."""
+    return lower_layers(SHIPPED, tmp_path_factory.mktemp("two-layers") / "checkpoint")
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ pytestmark = pytest.mark.contract
 USER_SUITE = """
 import pytest
 
-@pytest.mark.robustness(task="arith", items=60, noise_seeds=1, noise_levels=[0, 0.05])
+@pytest.mark.robustness(task="arith", items=20, noise_seeds=1, noise_levels=[0, 0.05])
 @pytest.mark.parametrize("level", [0.05])
 def test_keeps_accuracy(robustness, level):
-    assert robustness.compare(level, against="clean").drop_at_most(0.30)
+    assert robustness.compare(level, against="clean").drop_at_most(0.45)
     assert robustness.accuracy(0.0).low > 0.5
 
-@pytest.mark.robustness(task="arith", items=60, noise_seeds=1, noise_levels=[0, 0.05])
+@pytest.mark.robustness(task="arith", items=20, noise_seeds=1, noise_levels=[0, 0.05])
 def test_asks_too_much(robustness):
     assert robustness.compare(0.05).drop_at_most(0.0)
 
@@ -74,7 +74,7 @@ def test_a_missing_checkpoint_is_one_clear_line(project):
 
 
 def test_the_gate_suite_gives_one_test_per_level(shipped, tmp_path):
-    options = f"--checkpoint={shipped} --baseline=arith/arith-qwen2 --items 20 --noise-seeds 1 --margin 0.2 -n 2 -v"
+    options = f"--checkpoint={shipped} --baseline=arith/arith-qwen2 --items 12 --noise-seeds 1 --margin 0.25 -n 2 -v"
     kept = f"--robustness-dir={tmp_path}"
     done = run_pytest(REPOSITORY, "-m", "gate", "suites/gate", kept, *options.split())
     assert "3 passed" in done.stdout, done.stdout + done.stderr

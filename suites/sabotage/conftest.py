@@ -20,8 +20,8 @@ def small(shipped):
 
 
 @pytest.fixture
-def evaluated_as(shipped, tmp_path):
-    """Evaluates 8 items at 0 and one level of a noise, and returns the stored run: ``evaluated_as(noise, level)``."""
+def evaluated_as(two_layers, tmp_path):
+    """Evaluates 8 items at 0 and one level of a noise on the lower half of the checkpoint, and returns the stored run: ``evaluated_as(noise, level)``."""
 
     def run(noise, level, noise_seeds=1):
         spec = EvalSpec(
@@ -29,11 +29,11 @@ def evaluated_as(shipped, tmp_path):
             levels=(0.0, level),
             noise_seeds=noise_seeds,
             noise=parse_noise(noise),
-            max_new_tokens=32,
+            max_new_tokens=12,
             positive_control=False,
         )
         out = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
-        evaluate(prepare(shipped, spec, "cpu"), out)
+        evaluate(prepare(two_layers, spec, "cpu"), out)
         return load_run(out)
 
     return run

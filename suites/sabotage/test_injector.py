@@ -155,14 +155,14 @@ def dropped_positions(monkeypatch):
 
 @pytest.mark.parametrize(
     ("sabotage", "sites"),
-    [(dropped_frames, 28), (dropped_items, 2), (dropped_positions, 2)],  # after q, k and v the products differ
+    [(dropped_frames, 14), (dropped_items, 2), (dropped_positions, 2)],  # after q, k and v the products differ
 )
 def test_noise_that_repeats_is_invalid(evaluated_as, monkeypatch, sabotage, sites):
     """Counts and strength are right; only rows with the same product show that their draws are one draw."""
     assert problems(evaluated_as("relative_gaussian @ op:linear", 0.1, noise_seeds=2)) == []
     sabotage(monkeypatch)
     run = evaluated_as("relative_gaussian @ op:linear", 0.1, noise_seeds=2)
-    (problem,) = (words for words in problems(run) if words.startswith("audit: prefill: ") and " gave " in words)
+    (problem,) = (words for words in problems(run) if words.startswith("audit: prefill: ") and "another row" in words)
     assert problem.startswith("audit: prefill: model.layers.0.self_attn.q_proj gave ")
     assert problem.endswith(f"rows the noise of another row, and {sites} more sites")
     (drawn,) = (words for words in problems(run) if words.startswith("audit: decode: ") and "their keys" in words)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from harness.cli.main import main
 from harness.exceptions import StoreError
 from harness.runs.loaded import load_run
 from harness.runs.store import DATABASE, Store
@@ -19,9 +20,20 @@ pytestmark = pytest.mark.contract
 KILLS = 3
 
 
-def command(shipped, out):
-    options = "--items 24 --noise-levels 0,0.1 --noise-seeds 2 --batch-size 4 --max-new-tokens 12 --device cpu"
-    return [sys.executable, "-m", "harness.cli.main", "eval", str(shipped), "--out", str(out), *options.split()]
+def arguments(checkpoint, out):
+    options = "--items 24 --noise-levels 0,0.1 --noise-seeds 2 --batch-size 4 --max-new-tokens 8 --device cpu"
+    return ["eval", str(checkpoint), "--out", str(out), *options.split()]
+
+
+def command(checkpoint, out):
+    return [sys.executable, "-m", "harness.cli.main", *arguments(checkpoint, out)]
+
+
+def here(checkpoint, out):
+    """The same in this process, which has imported everything."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments(checkpoint, out))
+    assert ended.value.code in (0, None)
 
 
 def recorded(out):
@@ -40,24 +52,25 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-def test_records_survive_sigkill(shipped, tmp_path):
+def test_records_survive_sigkill(two_layers, tmp_path, capsys):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(shipped, whole), check=True, capture_output=True)
+    here(two_layers, whole)
     chance = random.Random(20261121)
     for _ in range(KILLS):
         before = recorded(killed)
-        process = subprocess.Popen(command(shipped, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command(two_layers, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wanted = before + chance.randrange(1, 16)
         wait_for(lambda wanted=wanted: recorded(killed) >= wanted, process)
         time.sleep(chance.random() * 0.1)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run ended before it was killed: choose more items"
         assert recorded(killed) >= before
-    subprocess.run(command(shipped, killed), check=True, capture_output=True)
+    subprocess.run(command(two_layers, killed), check=True, capture_output=True)
     expected, found = load_run(whole), load_run(killed)
     assert found.results == expected.results
     assert found.arm.certificate.status == "certified"
     assert len({count.process for count in found.counts}) > 1, "each process has its own entries"
     assert apart(found.counts, expected.counts) == []
-    again = subprocess.run(command(shipped, killed), check=True, capture_output=True, text=True)
-    assert "generations to do" not in again.stderr
+    capsys.readouterr()
+    here(two_layers, killed)
+    assert "generations to do" not in capsys.readouterr().err

@@ -27,7 +27,7 @@ from harness.record import CERTIFIED, INVALID_EVIDENCE
 from harness.runs.loaded import Run, load_run
 from harness.spec import EvalSpec, parse_quantization
 from harness.thresholds import REPLAY_BOUNDS
-from suites.sabotage.small import lower_layers
+from suites.small import lower_layers
 
 pytestmark = pytest.mark.contract
 SPEC = EvalSpec("arith", items=9, levels=(0.0, 0.1), noise_seeds=1, max_new_tokens=6, positive_control=False)

@@ -16,7 +16,7 @@ from harness.runs.folder import DATABASE, MANIFEST
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec
 from suites.sabotage.editing import column_edits, content, edit, leaves, other, row_edits, with_leaf
-from suites.sabotage.small import lower_layers
+from suites.small import lower_layers
 
 pytestmark = pytest.mark.contract
 SPEC = EvalSpec("arith", items=3, levels=(0.0, 0.1), noise_seeds=2, max_new_tokens=4)

@@ -62,15 +62,15 @@ def test_a_spread_between_seeds_widens_it() -> None:
 
 
 def test_coverage() -> None:
-    """A fast count; ``test_calibration_seeds.py`` has the long one. 90 % intervals, 400 draws, 4 standard errors."""
+    """A fast count; ``test_calibration_seeds.py`` has the long one. 90 % intervals, 120 draws, 4 standard errors."""
     truth, covered, conditional = (0.8 * 0.85 + 0.2 * 0.1) / 0.8, 0, 0
-    for seed in range(400):
+    for seed in range(120):
         noisy, clean = scores(n=200, seeds=5, seed_sd=0.04, seed=seed)
         ours, items = two_way_ratio(noisy, clean), mean_ratio(noisy.mean(axis=1), clean)
         covered += ours.low <= truth <= ours.high
         conditional += items.low <= truth <= items.high
-    assert 0.84 <= covered / 400 <= 0.97
-    assert conditional / 400 < 0.8
+    assert covered / 120 >= 0.79
+    assert conditional / 120 < 0.79
 
 
 def test_what_is_undefined_and_what_is_refused() -> None:
