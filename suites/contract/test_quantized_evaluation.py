@@ -1,4 +1,4 @@
-"""W4A16, W16A4 and W4A4 evaluations of the lower half of the shipped checkpoint: certified, exact, and not to be fooled."""
+"""W4A16, W16A4 and W4A4 evaluations of the lower half of the shipped checkpoint: certified, exact, not to be fooled."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ def small(shipped):
 
 @pytest.fixture
 def evaluated_as(two_layers, tmp_path):
-    """Evaluates 8 items at 0 and one level of a noise on the lower half of the checkpoint, and returns the stored run: ``evaluated_as(noise, level)``."""
+    """Evaluates 8 items at 0 and one level of a noise on the lower half of the checkpoint, and returns the stored run:
+    ``evaluated_as(noise, level)``."""
 
     def run(noise, level, noise_seeds=1):
         spec = EvalSpec(
