@@ -13,7 +13,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from harness.evaluate import scale_out
+from harness.engines.workers import pool
 from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
@@ -117,8 +117,8 @@ def test_workers_that_cannot_go_on_give_one_line_and_store_nothing(shipped, tmp_
 
     def refused(worker, kind=HarnessError, timeout=300.0):
         with monkeypatch.context() as patched:
-            patched.setattr(scale_out, "Worker", worker)
-            patched.setattr(scale_out, "job_of", lambda *_: None)
+            patched.setattr(pool, "Worker", worker)
+            patched.setattr(pool, "job_of", lambda *_: None)
             with pytest.raises(kind) as caught:
                 evaluate(prepared, out, BATCH, engine=engine_of(prepared, replace(TWO, timeout=timeout), "cpu"))
         assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
