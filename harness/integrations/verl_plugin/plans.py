@@ -1,0 +1,76 @@
+"""Which sites a recipe perturbs in which pass: made on the model's outline, alike in every process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from harness.checkpoints.outline import build_outline
+from harness.exceptions import HarnessError
+from harness.noise.plan import InjectionPlan
+from harness.noise.planner import build_plan
+from harness.spec import NoiseSpec, parse_noise
+from harness.training.injection import ACTOR, OLD_LOG_PROB, REFERENCE, ROLLOUT, TRAINING_FORWARD, VALIDATION
+from harness.training.recipe import Recipe, current_recipe
+
+SILENT = "relative_gaussian(0) @ op:linear"
+"""The noise of a pass that is only quantized: everything is counted, nothing is changed."""
+
+ACTOR_PASSES = (OLD_LOG_PROB, REFERENCE, TRAINING_FORWARD)
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """What acts in one pass: the noise with its level, and the quantizers."""
+
+    noise: InjectionPlan
+    quantizers: tuple[InjectionPlan, ...]
+    level: float
+
+
+def recipe_here() -> Recipe:
+    """Return the recipe of this process. Raises :class:`HarnessError` where the environment names none."""
+    found = current_recipe()
+    if found is None:
+        raise HarnessError("the verl plugin without a recipe", "its processes are told what to do", "use harness train")
+    return found
+
+
+def outline(path: str | Path) -> nn.Module:
+    """Return the model at ``path`` without weights."""
+    return build_outline(Path(path))
+
+
+def actor_plans(recipe: Recipe, path: str | Path) -> dict[str, PassPlan]:
+    """Return what acts in each pass of the actor in which anything does."""
+    noise = recipe.noise
+    specs = {name: None if noise is None else noise.spec_in(name) for name in ACTOR_PASSES}
+    quantized = recipe.quantization is not None and ACTOR in recipe.quantization.sides
+    return _plans(recipe, path, specs, quantized)
+
+
+def rollout_plan(recipe: Recipe, path: str | Path) -> PassPlan | None:
+    """Return what acts in rollouts or in noisy validation; None where neither is perturbed."""
+    noise = recipe.noise
+    spec = None if noise is None else noise.spec_in(ROLLOUT) or noise.spec_in(VALIDATION)
+    quantized = recipe.quantization is not None and ROLLOUT in recipe.quantization.sides
+    return _plans(recipe, path, {ROLLOUT: spec}, quantized).get(ROLLOUT)
+
+
+def _plans(
+    recipe: Recipe, path: str | Path, specs: dict[str, NoiseSpec | None], quantized: bool
+) -> dict[str, PassPlan]:
+    parts = recipe.quantization.specs() if quantized and recipe.quantization is not None else ()
+    wanted = {name: spec for name, spec in specs.items() if spec is not None or parts}
+    if not wanted:
+        return {}
+    model = outline(path)
+    quantizers = tuple(build_plan(model, part) for part in parts)
+    found = {}
+    for name, spec in wanted.items():
+        used = parse_noise(SILENT) if spec is None else spec
+        assert used.level is not None
+        found[name] = PassPlan(build_plan(model, used), quantizers, used.level)
+    return found

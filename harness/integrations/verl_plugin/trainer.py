@@ -1,0 +1,129 @@
+"""verl's synchronous trainer, which sets the noise of every pass and brings back what every process did.
+
+Rollouts of step k run on the weights of step k - 1, and so under AQN's sigma of step k - 1. Validation is clean; where
+the recipe asks for a noisy one too, it runs apart, under metrics that begin with ``noisy-``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from harness.integrations.verl_plugin import LEDGER_VARIABLE, TRAINER
+from harness.integrations.verl_plugin.keys import draw_seed
+from harness.integrations.verl_plugin.ledgers import changed, relative_error
+from harness.integrations.verl_plugin.plans import recipe_here, rollout_plan
+from harness.integrations.verl_plugin.processes import Processes
+from harness.training.injection import ROLLOUT, SAME, VALIDATION
+from harness.training.sizes import sizes_of
+
+OFF = 0.0
+BEGUN, STEP, VALIDATED = "begun", "step", "validated"
+
+
+@register_trainer(TRAINER)
+class RobustTrainer(PPOTrainerSync):  # type: ignore[misc]
+    """The trainer of a run of the harness."""
+
+    def __init__(self, config: Any) -> None:
+        config.trainer.v1.trainer_mode = "sync"  # verl compares the name in many places
+        super().__init__(config)
+        self._recipe = recipe_here()
+        self._aqn = self._recipe.aqn_config(sizes_of(self._recipe).layers)
+        plan = rollout_plan(self._recipe, config.actor_rollout_ref.model.path)
+        self._sites = None if plan is None else [site.name for site in plan.noise.sites]
+        self._level = OFF if plan is None else plan.level
+        self._processes = Processes(self)
+        self._robust: dict[str, float] = {}
+        self._doses: list[dict[str, Any]] = []
+
+    def _note(self, kind: str, **told: Any) -> None:
+        """Append a line to the run's ledger."""
+        with Path(os.environ[LEDGER_VARIABLE]).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": self.global_steps, **told}, allow_nan=False) + "\n")
+
+    def _seed(self, step: int) -> int:
+        draws = SAME if self._recipe.noise is None else self._recipe.noise.draws
+        return draw_seed(self._recipe.run.seed, step, ROLLOUT, draws)
+
+    def on_init_end(self) -> None:
+        """Sync the weights as verl does; then write down what every process says of itself, and put AQN on."""
+        super().on_init_end()
+        effective = self._recipe.effective_hash(sizes_of(self._recipe).layers)
+        self._note(BEGUN, rollout=self._processes.begun(), effective=effective, planned_steps=self.total_training_steps)
+        self._put_aqn_on()
+
+    def _put_aqn_on(self) -> None:
+        if self._aqn is not None:
+            self._doses = self._processes.aqn(self.global_steps)
+
+    def on_step_begin(self) -> None:
+        """Give both sides the seed of the step, and the rollout its level."""
+        super().on_step_begin()
+        noise = self._recipe.noise
+        rollout = noise is not None and noise.in_rollout
+        self._processes.set_step(self.global_steps)
+        self._processes.set_level(self._level if rollout else OFF, self._seed(self.global_steps))
+
+    def on_step_end(self) -> None:
+        """Collect what the step did before the sync, which takes AQN's noise back; then put the next one on."""
+        actor = self._processes.actor_reports()
+        rollout = self._processes.rollout_reports([self._level], self._sites)
+        doses = self._doses
+        super().on_step_end()
+        self._put_aqn_on()
+        self._note(STEP, actor=actor, rollout=rollout, doses=doses)
+        self._robust = metrics_of(actor, rollout, doses)
+
+    def _consume_sync_metrics(self) -> dict[str, Any]:
+        found, self._robust = self._robust, {}
+        return {**super()._consume_sync_metrics(), **found}
+
+    def on_validate_begin(self) -> None:
+        """Switch noise and AQN off."""
+        super().on_validate_begin()
+        self._processes.set_level(OFF, 0)
+        self._processes.aqn(None)
+        self._processes.rollout_reports([OFF], None)
+
+    def on_validate_end(self) -> None:
+        """Write down that the validation was clean, and put AQN back on."""
+        self._note(VALIDATED, rollout=self._processes.rollout_reports([OFF, self._level], None))
+        self._put_aqn_on()
+        super().on_validate_end()
+
+    def _validate(self) -> dict[str, float]:
+        found: dict[str, float] = super()._validate()
+        noise = self._recipe.noise
+        if noise is None or VALIDATION not in noise.passes:
+            return found
+        self._processes.set_level(self._level, self._seed(self.global_steps))
+        noisy: dict[str, float] = super()._validate()
+        self._processes.set_level(OFF, 0)
+        return {**found, **{f"noisy-{name}": value for name, value in noisy.items()}}
+
+
+def metrics_of(
+    actor: list[dict[str, Any]], rollout: list[dict[str, Any]], doses: list[dict[str, Any]]
+) -> dict[str, float]:
+    """Return what the step's reports come to, as metrics of the driver: sums over processes, sigma of the rollout."""
+    found: dict[str, float] = {}
+    for report in actor:
+        for name, done in report["passes"].items():
+            for direction in ("forward", "backward"):
+                key = f"robust/{name}_{direction}_changed"
+                found[key] = found.get(key, 0) + changed(done["counts"], direction)
+            forward = [line for line in done["counts"] if line["direction"] == "forward" and ":" not in line["op"]]
+            found[f"robust/{name}_error"] = relative_error(forward)
+    lines = [line for report in rollout for line in report["counts"]]
+    found["robust/rollout_changed"] = changed(lines)
+    found["robust/rollout_error"] = relative_error([line for line in lines if ":" not in line["op"]])
+    if doses:
+        found["robust/aqn_sigma"] = max(dose["sigma"] for dose in doses)
+        found["robust/aqn_layers"] = sum(layer["asked"] != 0 for dose in doses for layer in dose["layers"])
+    return found

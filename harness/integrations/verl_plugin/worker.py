@@ -1,0 +1,62 @@
+"""The extension of vLLM's workers under verl: noise, AQN and verl's own weight sync in one class.
+
+Imported by vLLM in each worker process before the model is built, which is when weights must be kept loadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+from vllm.platforms import current_platform
+
+from harness.aqn.worker import AqnWorker
+from harness.integrations.verl_plugin import obstacles
+from harness.integrations.vllm_plugin.worker import RobustnessWorker
+from harness.noise.ledger import process_name
+
+QUALIFIED_NAME = "harness.integrations.verl_plugin.worker.VerlWorker"
+
+if current_platform.is_cpu():
+    obstacles.weights_stay_loadable()
+obstacles.mapper_was_renamed()
+
+
+class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):  # type: ignore[misc]
+    """Mixed into vLLM's worker class."""
+
+    _noisy = False
+    _sync: Mapping[str, Any] | None = None
+
+    def verl_begin(self, noisy: bool, aqn: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Open the noise session where the rollout is perturbed, and configure AQN; return what this process says."""
+        self._noisy = noisy
+        report: dict[str, Any] = {"process": process_name(), "problems": []}
+        if noisy:
+            report = self.robustness_attach()
+            self.robustness_set(0.0)
+        report["aqn"] = None if aqn is None else self.aqn_configure(aqn)
+        return report
+
+    def verl_level(self, level: float, seed: int) -> None:
+        """Set the noise of all requests from here on."""
+        if self._noisy:
+            self.robustness_set(level, seed)
+
+    def update_weights_from_ipc(self, *args: Any, **kwargs: Any) -> None:
+        """Take AQN's noise back, then load the actor's weights.
+
+        Under LoRA the base is not sent again: without the restore its noise would add up.
+        """
+        self._sync = self.aqn_restore()
+        super().update_weights_from_ipc(*args, **kwargs)
+
+    def verl_report(self, levels: list[float]) -> dict[str, Any]:
+        """Return the ledger since the last report and what the last sync restored; plain data."""
+        drained: dict[str, Any] = self.robustness_drain(levels) if self._noisy else {"counts": [], "problems": []}
+        return drained | {"process": process_name(), "restored": self._sync}
+
+    def verl_digest(self) -> dict[str, str]:
+        """Return a digest of every parameter in this process."""
+        return self.aqn_digests()
