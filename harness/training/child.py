@@ -1,0 +1,157 @@
+"""One child process with everything that it starts: watched while it lives, and gone with its shared memory afterwards.
+
+Ray, its actors and vLLM's workers leave the process group and may outlive their parent, so that they are known by a mark
+in their environment, which all of them inherit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from harness.exceptions import HarnessError
+
+MARK = "ROBUSTNESS_RUN_MARK"
+SHARED = Path("/dev/shm")
+POLL, GRACE = 1.0, 10.0
+"""Seconds between two looks, and from the polite signal to the other."""
+
+log = logging.getLogger(__name__)
+
+
+class Hung(HarnessError):
+    """Nothing was heard of the child for too long; it has been killed."""
+
+
+class Interrupted(HarnessError):
+    """The run was told to stop (Ctrl-C, SIGTERM); its processes are gone."""
+
+
+@dataclass
+class Family:
+    """All processes with one mark, and the shared-memory files that they were seen to map."""
+
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    segments: set[str] = field(default_factory=set)
+
+    def members(self) -> list[psutil.Process]:
+        """Return the living processes with the mark; zombies and this process are none."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.pid != os.getpid() and process.environ().get(MARK) == self.mark:
+                    found.append(process)
+        return found
+
+    def look(self) -> None:
+        """Remember which segments of shared memory the members map."""
+        for process in self.members():
+            self.segments |= mapped(process.pid)
+
+    def end(self) -> None:
+        """Ask every member to end, kill those that do not, and remove the segments that nobody maps any more."""
+        self.look()
+        for send in ("terminate", "kill"):
+            living = self.members()
+            for process in living:
+                with contextlib.suppress(psutil.Error):
+                    getattr(process, send)()
+            psutil.wait_procs(living, timeout=GRACE)
+        used = {name for process in psutil.process_iter() for name in mapped(process.pid)}
+        for name in self.segments - used:
+            (SHARED / name).unlink(missing_ok=True)
+
+
+def mapped(pid: int) -> set[str]:
+    """Return the names of the files in /dev/shm that the process ``pid`` maps, those already removed left out."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:
+        return set()
+    paths = (line[line.index("/") :] for line in lines if f" {SHARED}/" in line)
+    return {Path(path).name for path in paths if not path.endswith("(deleted)")}
+
+
+@dataclass(frozen=True)
+class Watch:
+    """``files`` are those that grow while the child lives; it is killed after ``silence`` seconds without growth.
+
+    ``said`` is called at every look.
+    """
+
+    files: Callable[[], Sequence[Path]]
+    silence: float
+    said: Callable[[], None] = lambda: None
+
+
+def run_child(command: Sequence[str], environment: Mapping[str, str], output: Path, watch: Watch) -> int:
+    """Run ``command`` in a session of its own until it ends; return its exit status.
+
+    Whatever happens, no process of it is left, and no shared memory. Raises :class:`Hung` and :class:`Interrupted`.
+    """
+    family = Family()
+    with output.open("ab") as sink, _signals() as told:
+        process = subprocess.Popen(
+            list(command),
+            env={**environment, MARK: family.mark},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            cwd=output.parent,
+            start_new_session=True,
+        )
+        try:
+            return _waited(process, family, watch, told)
+        finally:
+            family.end()
+            process.wait()
+
+
+def _waited(process: subprocess.Popen[bytes], family: Family, watch: Watch, told: list[int]) -> int:
+    size, heard = -1, time.monotonic()
+    while process.poll() is None:
+        time.sleep(POLL)
+        if told:
+            raise Interrupted("the run", f"it was stopped by {signal.Signals(told[0]).name}", "harness train resume goes on")
+        family.look()
+        watch.said()
+        now = sum(file.stat().st_size for file in watch.files() if file.exists())
+        if now != size:
+            size, heard = now, time.monotonic()
+        elif time.monotonic() - heard > watch.silence:
+            raise Hung(
+                "the run",
+                f"nothing was heard of it for {watch.silence:g} s, and its processes were killed",
+                "its log says where; harness train resume goes on",
+            )
+    return process.returncode
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; elsewhere than on the main thread there are none."""
+    told: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):
+                before[number] = signal.signal(number, note)
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,125 @@
+"""Launches a checked recipe on real verl, in a folder of its own, and resumes it from verl's last checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.exceptions import HarnessError
+from harness.integrations.verl_plugin import EARLY, LATE, LEDGER_VARIABLE, MAIN, TRAINER, VENDOR
+from harness.training.book import resolved
+from harness.training.check import RECIPE_FILE, place_of
+from harness.training.child import Watch, run_child
+from harness.training.compose import compose
+from harness.training.data import write_data
+from harness.training.layers import ENVIRONMENT, MODEL, Setting
+from harness.training.recipe import VARIABLE, Recipe, write_recipe
+from harness.training.render import Place, render
+
+LOG, LEDGER, DATA = "log.txt", "ledger.jsonl", "data.json"
+SILENCE = 900.0
+"""Seconds without a sign of life after which a run is given up: longer than imports and a first validation take."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A run that ended: its folder, verl's exit status, and how many attempts there were."""
+
+    folder: Path
+    status: int
+    attempts: int
+
+
+def plugin_settings(recipe: Recipe) -> dict[str, Setting]:
+    """Return verl's keys that bring the plugin in; the model's path is that of the machine."""
+    found = resolved(recipe.model.path)
+    return {
+        f"{MODEL}.path": recipe.model.path if found is None else str(found.absolute()),
+        f"{MODEL}.external_lib": LATE,
+        "trainer.v1.trainer_mode": TRAINER,
+        "trainer.logger": ["console", "file"],
+    }
+
+
+def environment_of(recipe: Recipe, place: Place, attempt: int) -> dict[str, str]:
+    """Return the environment of every process of a run."""
+    platform = recipe.machine.platform
+    return {
+        **os.environ,
+        **ENVIRONMENT[platform],
+        VARIABLE: str(place.folder / RECIPE_FILE),
+        LEDGER_VARIABLE: str(place.folder / LEDGER),
+        "VERL_USE_EXTERNAL_MODULES": EARLY,
+        "VERL_ENGINE_VENDOR": VENDOR,
+        "VERL_FILE_LOGGER_PATH": str(metrics_file(place.folder, attempt)),
+        "HYDRA_FULL_ERROR": "1",
+    }
+
+
+def metrics_file(folder: Path, attempt: int) -> Path:
+    """Return verl's file of metrics of one attempt: a resumed run would overwrite its own."""
+    return folder / f"metrics-{attempt}.jsonl"
+
+
+def attempts_in(folder: Path) -> int:
+    """Return how many times the run in ``folder`` was started."""
+    return len(list(folder.glob("metrics-*.jsonl")))
+
+
+def launch(
+    recipe: Recipe, folder: Path, silence: float = SILENCE, said: Callable[[int], None] = lambda step: None
+) -> Launched:
+    """Run ``recipe`` in the new ``folder``, or go on where its last checkpoint is; ``said`` hears of every step done.
+
+    Raises :class:`HarnessError` where the folder holds another recipe, or the run was interrupted or hung.
+    """
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / RECIPE_FILE
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != recipe.to_json():
+        raise HarnessError(f"folder {folder}", "it holds the run of another recipe", "give another folder")
+    write_recipe(recipe, file)
+    ray_folder = Path(tempfile.mkdtemp(prefix="rh-"))
+    place = place_of(recipe, folder, ray_folder)
+    written = write_data(recipe, place)
+    (folder / DATA).write_text(json.dumps(vars(written)) + "\n", encoding="utf-8")
+    composed = compose(render(recipe, place, plugin_settings(recipe)))
+    attempt = attempts_in(folder) + 1
+    metrics = metrics_file(folder, attempt)
+    watch = Watch(lambda: (folder / LOG, metrics, folder / LEDGER), silence, lambda: said(last_step(metrics)))
+    try:
+        status = run_child(
+            (sys.executable, "-u", "-m", MAIN, *composed.overrides),
+            environment_of(recipe, place, attempt),
+            folder / LOG,
+            watch,
+        )
+    finally:
+        shutil.rmtree(ray_folder, ignore_errors=True)
+    return Launched(folder, status, attempt)
+
+
+def last_step(metrics: Path) -> int:
+    """Return the last step of which ``metrics`` tells, 0 where there is none."""
+    return max((step for step, _ in read_metrics(metrics)), default=0)
+
+
+def read_metrics(file: Path) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return (step, metrics) of every whole line; a line that is still being written is left out."""
+    if not file.exists():
+        return []
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            told = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found.append((int(told["step"]), told["data"]))
+    return found
