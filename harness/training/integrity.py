@@ -1,0 +1,280 @@
+"""The checks of a run while it goes on and at its end: one small function each, named after the failure that it finds.
+
+A check returns an empty text, or one sentence that says at which step what was found. A run that fails one is INVALID.
+Source of the levels: FACTS.md section 10 (verl's own examples, NeMo-RL, bitwise runs of other projects).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.training.evidence import BEGUN, STEP, VALIDATED, Evidence, counted
+from harness.training.injection import BACKWARD, ROLLOUT, SAME, TRAINING_FORWARD
+
+K3_KL, GRAD_NORM = "rollout_corr/k3_kl", "actor/grad_norm"
+ON_POLICY_KL, APART_KL = 1e-8, 0.1
+"""Largest k3_kl between rollout and actor: where both compute the same in float32, and anywhere."""
+
+IS_MEAN, IS_STD, LEAST_SIZE = (0.5, 2.0), 1.0, 0.3
+"""Importance weights of the rollout: bounds of their mean, largest deviation, least effective sample size."""
+
+LEVEL_OFF = 0.10
+"""How far the achieved relative error may be from the level that was asked for, as a fraction of it."""
+
+Check = Callable[[Evidence], str]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A check that failed, and what it found."""
+
+    check: str
+    words: str
+
+
+def effective_configuration_differs(evidence: Evidence) -> str:
+    """Find a process that runs under another configuration than the recipe comes to."""
+    wanted = evidence.recipe.effective_hash(evidence.layers)
+    for line in evidence.lines(BEGUN):
+        if line["effective"] != wanted:
+            return f"the driver runs {line['effective']}, the recipe is {wanted}"
+        hashes = {each["aqn"]["effective"] for each in line["rollout"] if each.get("aqn")}
+        if len(hashes) > 1:
+            return f"rollout workers have {len(hashes)} different settings of AQN"
+        if (evidence.recipe.aqn is not None) and not all(each.get("aqn") for each in line["rollout"]):
+            return "a rollout worker has no settings of AQN"
+    return ""
+
+
+def hooked_modules_differ(evidence: Evidence) -> str:
+    """Find a process that perturbed other modules than were planned, by their whole names."""
+    for line in evidence.lines(STEP):
+        for process, name, counts in counted(line):
+            for count in counts:
+                for word in ("missing", "extra"):
+                    if count[word]:
+                        return f"step {line['step']}: {name} of {process}: {word} {count[word][0]}"
+    return ""
+
+
+def noise_missing(evidence: Evidence) -> str:
+    """Find a process in which a pass that should be noisy changed nothing."""
+    for line in evidence.lines(STEP):
+        seen = set()
+        for process, name, counts in counted(line):
+            for part, direction in _asked(evidence, name):
+                seen.add(part)
+                if not _changed(counts, direction):
+                    return f"step {line['step']}: {part} in {process} changed nothing"
+        absent = {part for each in _names(evidence) for part, _ in _asked(evidence, each)} - seen
+        if absent:
+            return f"step {line['step']}: no process reports {sorted(absent)[0]}"
+    return ""
+
+
+def noise_not_asked_for(evidence: Evidence) -> str:
+    """Find noise in a pass, a direction or a validation that should have none."""
+    for line in evidence.lines(STEP):
+        for process, name, counts in counted(line):
+            allowed = {direction for _, direction in _asked(evidence, name)}
+            for direction in ("forward", "backward"):
+                if direction not in allowed and _changed(counts, direction):
+                    return f"step {line['step']}: {name} {direction} in {process} was perturbed"
+    for line in evidence.lines(VALIDATED):
+        for process, _, counts in counted(line):
+            if _changed([count for count in counts if count["level"] == 0], "forward"):
+                return f"step {line['step']}: the clean validation was perturbed in {process}"
+    return ""
+
+
+def noise_level_off(evidence: Evidence) -> str:
+    """Find a pass whose relative error is not the level that was asked for."""
+    noise = evidence.recipe.noise
+    for line in evidence.lines(STEP) if noise is not None else ():
+        for process, name, counts in counted(line):
+            spec = None if noise is None else noise.spec_in(name)
+            if spec is None or not spec.level or "forward" not in {d for _, d in _asked(evidence, name)}:
+                continue
+            wanted = spec.error.expected_relative_rms(spec.level)
+            found = _error(count for count in counts if count["direction"] == "forward" and ":" not in count["op"])
+            if wanted and abs(found / wanted - 1) > LEVEL_OFF:
+                return f"step {line['step']}: {name} in {process} has error {found:.4f}, asked was {wanted:.4f}"
+    return ""
+
+
+def sigma_not_scheduled(evidence: Evidence) -> str:
+    """Find a step whose rollouts ran under another sigma of AQN than its schedule says, or under one unasked."""
+    config = evidence.recipe.aqn_config(evidence.layers)
+    for line in evidence.lines(STEP):
+        step, doses = line["step"], line["doses"]
+        if config is None:
+            if doses:
+                return f"step {step}: AQN without being asked for"
+            continue
+        if not doses:
+            return f"step {step}: no AQN"
+        wanted = config.schedule.sigma(step - 1)
+        for dose in doses:
+            if dose["step"] != step - 1 or not math.isclose(dose["sigma"], wanted, rel_tol=1e-12):
+                return f"step {step}: sigma {dose['sigma']:g} of step {dose['step']}, scheduled was {wanted:g}"
+            for layer in dose["layers"]:
+                asked = wanted * config.multiplier(layer["layer"], step - 1)
+                if config.mode == "absolute" and not math.isclose(layer["asked"], asked, rel_tol=1e-9, abs_tol=0):
+                    return f"step {step}: {layer['name']} got sigma {layer['asked']:g}, asked was {asked:g}"
+    return ""
+
+
+def restore_skipped(evidence: Evidence) -> str:
+    """Find a weight sync before which AQN's noise was not taken back from every weight."""
+    before: Mapping[str, Any] | None = None
+    for line in evidence.lines(STEP):
+        if before is not None and before["step"] == line["step"] - 1 and before["doses"]:
+            wanted = len(before["doses"][0]["layers"])
+            for report in line["rollout"]:
+                done = report["restored"] or {"restored": [], "updated": []}
+                if done["updated"] or len(done["restored"]) != wanted:
+                    return (
+                        f"step {line['step']}: {len(done['restored'])} of {wanted} weights restored in "
+                        f"{report['process']} before the sync, {len(done['updated'])} were written by others"
+                    )
+        before = line
+    return ""
+
+
+def worker_has_problems(evidence: Evidence) -> str:
+    """Find what a process itself says is wrong."""
+    for line in evidence.ledger:
+        for report in line.get("rollout", ()):
+            for problem in report.get("problems", ()):
+                return f"step {line['step']}: {report['process']}: {problem}"
+    return ""
+
+
+def gradient_vanished(evidence: Evidence) -> str:
+    """Find a step without a finite gradient above 0 (a quantizer without straight-through gradients)."""
+    for step in evidence.steps:
+        value = evidence.metrics[step].get(GRAD_NORM)
+        if value is None:
+            return f"step {step}: no {GRAD_NORM}"
+        if not (math.isfinite(value) and value > 0):
+            return f"step {step}: gradient norm {value:g}"
+    return ""
+
+
+def policies_apart(evidence: Evidence) -> str:
+    """Find a step at which rollout and actor are further apart than the recipe allows, by k3_kl and not by a mean.
+
+    Where they should compute the same (float32, no AQN, the same draws or none) that is 1e-8.
+    """
+    limit = ON_POLICY_KL if same_on_both_sides(evidence) else APART_KL
+    for step in evidence.steps:
+        value = evidence.metrics[step].get(K3_KL)
+        if value is None:
+            return f"step {step}: no {K3_KL} (bypass_mode, or no log-probabilities of the rollout)"
+        if not abs(value) <= limit:
+            return f"step {step}: k3_kl {value:.3g}, at most {limit:g}"
+    return ""
+
+
+def importance_weights_wild(evidence: Evidence) -> str:
+    """Find importance weights of the rollout out of bounds, where the recipe has them computed."""
+    for name, low, high in (
+        ("mean", *IS_MEAN),
+        ("std", 0.0, IS_STD),
+        ("eff_sample_size", LEAST_SIZE, math.inf),
+    ):
+        for step, value in evidence.values(f"rollout_corr/rollout_is_{name}"):
+            if not low <= value <= high:
+                return f"step {step}: rollout_is_{name} {value:.3g}, from {low:g} to {high:g}"
+    return ""
+
+
+def steps_missing(evidence: Evidence) -> str:
+    """Find a run that did not do all its steps, or one of them not at all."""
+    planned = evidence.recipe.total_steps
+    last = planned if evidence.status is not None else max(evidence.steps, default=0)
+    gaps = sorted(set(range(1, last + 1)) - set(evidence.steps))
+    if gaps:
+        return f"step {gaps[0]} of {planned} was not done"
+    return f"{len(evidence.steps)} steps done, {planned} planned" if len(evidence.steps) > planned else ""
+
+
+def run_failed(evidence: Evidence) -> str:
+    """Find a run that verl ended with an error."""
+    return f"verl ended with status {evidence.status}" if evidence.status else ""
+
+
+def last_step_not_validated(evidence: Evidence) -> str:
+    """Find a run that ended without a validation of its last weights."""
+    if evidence.status is None:
+        return ""
+    validated = [step for step, _ in evidence.validations()]
+    return "" if evidence.recipe.total_steps in validated else f"validated at {validated}, not at the last step"
+
+
+def last_step_not_saved(evidence: Evidence) -> str:
+    """Find a run whose last weights are lost."""
+    if evidence.status is None or evidence.recipe.total_steps in evidence.saved:
+        return ""
+    return f"checkpoints of steps {list(evidence.saved)}, none of the last"
+
+
+CHECKS: tuple[Check, ...] = (
+    run_failed,
+    effective_configuration_differs,
+    worker_has_problems,
+    hooked_modules_differ,
+    noise_missing,
+    noise_not_asked_for,
+    noise_level_off,
+    sigma_not_scheduled,
+    restore_skipped,
+    gradient_vanished,
+    policies_apart,
+    importance_weights_wild,
+    steps_missing,
+    last_step_not_validated,
+    last_step_not_saved,
+)
+
+
+def judge(evidence: Evidence) -> tuple[Failed, ...]:
+    """Return every check of :data:`CHECKS` that fails, in their order; none: the run is valid so far."""
+    found = ((check.__name__, check(evidence)) for check in CHECKS)
+    return tuple(Failed(name, words) for name, words in found if words)
+
+
+def same_on_both_sides(evidence: Evidence) -> bool:
+    """Return whether rollout and actor should compute the same numbers: float32, no AQN, no noise or the same draws."""
+    recipe = evidence.recipe
+    noise = recipe.noise
+    alike = noise is None or (noise.draws == SAME and {ROLLOUT, "old_log_prob"} <= set(noise.passes))
+    return recipe.model.dtype == "float32" and recipe.aqn is None and recipe.quantization is None and alike
+
+
+def _names(evidence: Evidence) -> tuple[str, ...]:
+    return () if evidence.recipe.noise is None else ("rollout", "old_log_prob", "reference", TRAINING_FORWARD)
+
+
+def _asked(evidence: Evidence, name: str) -> list[tuple[str, str]]:
+    """Return (pass of the recipe, direction) that should be noisy in the pass ``name`` of a ledger."""
+    noise = evidence.recipe.noise
+    if noise is None or (name == "reference" and not evidence.recipe.algorithm.kl_loss):
+        return []
+    if name == TRAINING_FORWARD:
+        pairs = ((TRAINING_FORWARD, "forward"), (BACKWARD, "backward"))
+        return [(part, direction) for part, direction in pairs if part in noise.passes]
+    return [(name, "forward")] if name in noise.passes else []
+
+
+def _changed(counts: Iterable[Mapping[str, Any]], direction: str) -> int:
+    return sum(each["changed"] for each in counts if each["direction"] == direction and ":" not in each["op"])
+
+
+def _error(counts: Iterable[Mapping[str, Any]]) -> float:
+    given = list(counts)
+    signal = sum(count["signal"] for count in given)
+    return float((sum(count["error"] for count in given) / signal) ** 0.5) if signal else 0.0
