@@ -38,7 +38,7 @@ def rows(split: str, count: int, without: Iterable[str] = ()) -> list[dict[str, 
                     "prompt": [{"role": "user", "content": problem.question}],
                     "ability": "math",
                     "reward_model": {"style": "rule", "ground_truth": str(problem.answer)},
-                    "extra_info": {"split": split, "index": index},
+                    "extra_info": {"split": split, "index": len(found)},
                 }
             )
         index += 1

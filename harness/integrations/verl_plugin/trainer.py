@@ -23,6 +23,9 @@ from harness.training.injection import ROLLOUT, SAME, VALIDATION
 from harness.training.sizes import sizes_of
 
 OFF = 0.0
+POLL = 0.05
+"""Seconds between two looks at the replay buffer; verl's own two seconds are the floor of every step."""
+
 BEGUN, STEP, VALIDATED = "begun", "step", "validated"
 
 
@@ -41,6 +44,13 @@ class RobustTrainer(PPOTrainerSync):  # type: ignore[misc]
         self._processes = Processes(self)
         self._robust: dict[str, float] = {}
         self._doses: list[dict[str, Any]] = []
+        self._drawn: list[int] = []
+        self.replay_buffer.poll_interval = POLL
+
+    def _next_train_batch(self, num_prompts: int | None = None) -> Any:
+        batch = super()._next_train_batch(num_prompts)
+        self._drawn += [int(index) for index in batch["index"]]
+        return batch
 
     def _note(self, kind: str, **told: Any) -> None:
         """Append a line to the run's ledger."""
@@ -77,7 +87,8 @@ class RobustTrainer(PPOTrainerSync):  # type: ignore[misc]
         doses = self._doses
         super().on_step_end()
         self._put_aqn_on()
-        self._note(STEP, actor=actor, rollout=rollout, doses=doses)
+        drawn, self._drawn = self._drawn, []
+        self._note(STEP, actor=actor, rollout=rollout, doses=doses, drawn=drawn)
         self._robust = metrics_of(actor, rollout, doses)
 
     def _consume_sync_metrics(self) -> dict[str, Any]:
