@@ -33,7 +33,7 @@ VERBS = {
     "replay": "Run one item of a run again and compare.",
     "scan": "Judge a checkpoint by number formats: weights, activations, answers.",
     "score": "Score completions produced elsewhere.",
-    "train": "Training experiments on verl: list, show, check.",
+    "train": "Training experiments on verl: list, show, check, run, resume, report, matrix.",
 }
 VERBOSE = ("-v", "--verbose")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)

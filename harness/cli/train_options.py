@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
 
 from harness.cli import options
+from harness.cli.exits import INVALID, Ended
 from harness.training.book import GPU, PROFILES, TINY, load_recipe
 from harness.training.recipe import Recipe
 
@@ -54,3 +56,35 @@ def changes_of(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if given.get(option) is not None:
             changes.setdefault(section, {})[key] = given[option]
     return changes
+
+
+silence_option = click.option(
+    "--silence",
+    type=click.FloatRange(1),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Kill a run of which nothing is heard for so long.",
+)
+
+
+def show_trained(trained: Any, as_json: bool) -> None:
+    """Print a run and end with code 4 where a check failed; ``trained`` is harness.library.training's."""
+    found = trained.to_json()
+    if as_json:
+        click.echo(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        click.echo(f"{found['recipe']} ({found['profile']}), seed {found['seed']}: {found['folder']}")
+        ended = "" if found["ended"] else ", not ended"
+        click.echo(f"steps: {found['steps']} of {found['planned']}{ended}; saved at {_list(found['saved'])}")
+        for word in ("rewards", "validations"):
+            click.echo(f"{word}: {', '.join(f'{step}: {value:.3f}' for step, value in found[word]) or 'none'}")
+        for each in found["failed"]:
+            click.echo(f"INVALID  {each['check']}: {each['words']}")
+        click.echo(f"recipe {found['recipe_hash']}, effective configuration {found['effective_hash']}")
+    if found["failed"]:
+        raise Ended(INVALID)
+
+
+def _list(steps: list[int]) -> str:
+    return ", ".join(map(str, steps)) or "no step"

@@ -1,4 +1,4 @@
-"""``harness train``: list, show, check, matrix; each is imported when it is called."""
+"""``harness train``: list, show, check, run, resume, report, matrix; each is imported when it is called."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-SUBVERBS = ("list", "show", "check", "matrix")
+SUBVERBS = ("list", "show", "check", "run", "resume", "report", "matrix")
 
 
 class _SubVerbs(click.Group):

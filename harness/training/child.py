@@ -1,7 +1,7 @@
-"""One child process with everything that it starts: watched while it lives, and gone with its shared memory afterwards.
+"""One child process with everything that it starts: watched while it lives, gone with its shared memory afterwards.
 
-Ray, its actors and vLLM's workers leave the process group and may outlive their parent, so that they are known by a mark
-in their environment, which all of them inherit.
+Ray, its actors and vLLM's workers leave the process group and may outlive their parent, so that they are known by a
+mark in their environment, which all of them inherit.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def _waited(process: subprocess.Popen[bytes], family: Family, watch: Watch, told
     while process.poll() is None:
         time.sleep(POLL)
         if told:
-            raise Interrupted("the run", f"it was stopped by {signal.Signals(told[0]).name}", "harness train resume goes on")
+            raise Interrupted(
+                "the run", f"it was stopped by {signal.Signals(told[0]).name}", "harness train resume goes on"
+            )
         family.look()
         watch.said()
         now = sum(file.stat().st_size for file in watch.files() if file.exists())

@@ -28,7 +28,8 @@ class Written:
 
 def rows(split: str, count: int, without: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Return the first ``count`` problems of ``split`` (train or test) whose questions are not in ``without``."""
-    taken, found, index = set(without), [], 0
+    taken, index = set(without), 0
+    found: list[dict[str, Any]] = []
     while len(found) < count:
         problem = generate(DATA_SEED, split, index)
         if problem.question not in taken:

@@ -77,7 +77,7 @@ def read_evidence(folder: Path, layers: int, status: int | None) -> Evidence:
 
 def saved_in(folder: Path) -> tuple[int, ...]:
     """Return the steps of which the run in ``folder`` has a checkpoint."""
-    found = (path.name.rpartition("_")[2] for path in (folder / CHECKPOINTS).glob("global_step_*/actor"))
+    found = (path.parent.name.rpartition("_")[2] for path in (folder / CHECKPOINTS).glob("global_step_*/actor"))
     return tuple(sorted(int(step) for step in found if step.isdecimal()))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.training.evidence import BEGUN, STEP, VALIDATED, Evidence, counted
 from harness.training.injection import BACKWARD, ROLLOUT, SAME, TRAINING_FORWARD
+from harness.training.order import planned_order
 
 K3_KL, GRAD_NORM = "rollout_corr/k3_kl", "actor/grad_norm"
 ON_POLICY_KL, APART_KL = 1e-8, 0.1
@@ -202,6 +203,22 @@ def steps_missing(evidence: Evidence) -> str:
     return f"{len(evidence.steps)} steps done, {planned} planned" if len(evidence.steps) > planned else ""
 
 
+def data_order_differs(evidence: Evidence) -> str:
+    """Find a run that saw its data in another order than its seed gives, which pairs runs of several arms.
+
+    Dynamic sampling draws as much as it needs; a resumed run goes on in the middle.
+    """
+    lines = evidence.lines(STEP)
+    if evidence.recipe.algorithm.filter_groups or [line["step"] for line in lines] != list(range(1, len(lines) + 1)):
+        return ""
+    planned, number = planned_order(evidence.recipe), evidence.recipe.drawn_prompts
+    for line in lines:
+        wanted = list(planned[(line["step"] - 1) * number : line["step"] * number])
+        if line["drawn"] != wanted:
+            return f"step {line['step']}: rows {line['drawn'][:4]}..., planned were {wanted[:4]}..."
+    return ""
+
+
 def run_failed(evidence: Evidence) -> str:
     """Find a run that verl ended with an error."""
     return f"verl ended with status {evidence.status}" if evidence.status else ""
@@ -236,6 +253,7 @@ CHECKS: tuple[Check, ...] = (
     policies_apart,
     importance_weights_wild,
     steps_missing,
+    data_order_differs,
     last_step_not_validated,
     last_step_not_saved,
 )

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.exceptions import HarnessError
-from harness.integrations.verl_plugin import EARLY, LATE, LEDGER_VARIABLE, MAIN, TRAINER, VENDOR
 from harness.training.book import resolved
 from harness.training.check import RECIPE_FILE, place_of
 from harness.training.child import Watch, run_child
@@ -22,6 +21,7 @@ from harness.training.data import write_data
 from harness.training.layers import ENVIRONMENT, MODEL, Setting
 from harness.training.recipe import VARIABLE, Recipe, write_recipe
 from harness.training.render import Place, render
+from harness.training.verl_plugin import EARLY, LATE, LEDGER_VARIABLE, MAIN, TRAINER, VENDOR
 
 LOG, LEDGER, DATA = "log.txt", "ledger.jsonl", "data.json"
 SILENCE = 900.0

@@ -46,7 +46,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
         *("integrations/noisy_counts.py", "integrations/noisy_settings.py"),
     ),
     "runs only inside vLLM or verl: suites/slow": (
-        *("integrations/vllm_plugin/", "integrations/verl_plugin/", "engines/vllm/"),
+        *("integrations/vllm_plugin/", "training/verl_plugin/", "engines/vllm/"),
     ),
     "one evaluation from end to end: test_run.py, suites/contract and suites/sabotage": ("evaluate/", "engines/"),
     "runs inside a pytest of its own: suites/contract/test_plugin_*.py": ("pytest_plugin/", "suites/"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.integrations.verl_plugin import engine, replica
+from harness.training.verl_plugin import engine, replica
 
 engine.register()
 replica.register()

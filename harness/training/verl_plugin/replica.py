@@ -9,10 +9,10 @@ from verl.workers.rollout.replica import RolloutReplicaRegistry
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 
 from harness.exceptions import EvidenceError
-from harness.integrations.verl_plugin.plans import outline, recipe_here, rollout_plan
-from harness.integrations.verl_plugin.worker import QUALIFIED_NAME
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload
 from harness.training.sizes import sizes_of
+from harness.training.verl_plugin.plans import outline, recipe_here, rollout_plan
+from harness.training.verl_plugin.worker import QUALIFIED_NAME
 
 
 def engine_arguments(path: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def engine_arguments(path: str) -> dict[str, Any]:
     return found
 
 
-class RobustServer(vLLMHttpServer):  # type: ignore[misc]
+class RobustServer(vLLMHttpServer):
     """A server that opens the noise of its workers, and lets the driver set and read it."""
 
     def _preprocess_engine_kwargs(self, engine_kwargs: dict[str, Any]) -> None:
@@ -50,7 +50,9 @@ class RobustServer(vLLMHttpServer):  # type: ignore[misc]
         self.begun = await self.engine.collective_rpc("verl_begin", args=(self._noisy, settings))
         problems = [f"vLLM process {each['process']}: {word}" for each in self.begun for word in each["problems"]]
         if problems:
-            raise EvidenceError("; ".join(problems), "a process that cannot show its noise proves nothing", "correct it")
+            raise EvidenceError(
+                "; ".join(problems), "a process that cannot show its noise proves nothing", "correct it"
+            )
 
     async def robust_level(self, level: float, seed: int) -> None:
         """Set the operator noise of all requests from here on."""
@@ -71,7 +73,7 @@ class RobustServer(vLLMHttpServer):  # type: ignore[misc]
         return list(self.begun)
 
 
-class RobustReplica(vLLMReplica):  # type: ignore[misc]
+class RobustReplica(vLLMReplica):
     """A replica of such servers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -55,7 +55,7 @@ class CpuDevice:
         return found.available, found.total
 
     def manual_seed(self, seed: int) -> None:
-        """Seed torch's generator."""
+        """Set the seed of torch's generator."""
         torch.manual_seed(seed)
 
     manual_seed_all = manual_seed
@@ -72,7 +72,7 @@ class CpuDevice:
 DEVICE = CpuDevice()
 
 
-class CpuPlatform(PlatformBase):  # type: ignore[misc]
+class CpuPlatform(PlatformBase):
     """Gloo for communication, shared memory for weights, and Ray's "GPU" as a merely logical resource."""
 
     device_name = NAME
@@ -102,11 +102,11 @@ class CpuPlatform(PlatformBase):  # type: ignore[misc]
         """Do nothing: operators have ended when they return."""
 
     def manual_seed(self, seed: int) -> None:
-        """Seed torch's generator."""
+        """Set the seed of torch's generator."""
         torch.manual_seed(seed)
 
     def manual_seed_all(self, seed: int) -> None:
-        """Seed torch's generator."""
+        """Set the seed of torch's generator."""
         torch.manual_seed(seed)
 
     def set_allocator_settings(self, settings: str) -> None:

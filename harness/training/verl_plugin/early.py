@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
-    from harness.integrations.verl_plugin import obstacles, platform
+    from harness.training.verl_plugin import obstacles, platform
 
     platform.register()
     obstacles.one_backend_for_one_device()

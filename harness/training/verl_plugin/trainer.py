@@ -14,13 +14,13 @@ from typing import Any
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from harness.integrations.verl_plugin import LEDGER_VARIABLE, TRAINER
-from harness.integrations.verl_plugin.keys import draw_seed
-from harness.integrations.verl_plugin.ledgers import changed, relative_error
-from harness.integrations.verl_plugin.plans import recipe_here, rollout_plan
-from harness.integrations.verl_plugin.processes import Processes
 from harness.training.injection import ROLLOUT, SAME, VALIDATION
 from harness.training.sizes import sizes_of
+from harness.training.verl_plugin import LEDGER_VARIABLE, TRAINER
+from harness.training.verl_plugin.keys import draw_seed
+from harness.training.verl_plugin.ledgers import changed, relative_error
+from harness.training.verl_plugin.plans import recipe_here, rollout_plan
+from harness.training.verl_plugin.processes import Processes
 
 OFF = 0.0
 POLL = 0.05
@@ -30,7 +30,7 @@ BEGUN, STEP, VALIDATED = "begun", "step", "validated"
 
 
 @register_trainer(TRAINER)
-class RobustTrainer(PPOTrainerSync):  # type: ignore[misc]
+class RobustTrainer(PPOTrainerSync):
     """The trainer of a run of the harness."""
 
     def __init__(self, config: Any) -> None:
@@ -62,7 +62,7 @@ class RobustTrainer(PPOTrainerSync):  # type: ignore[misc]
         return draw_seed(self._recipe.run.seed, step, ROLLOUT, draws)
 
     def on_init_end(self) -> None:
-        """Sync the weights as verl does; then write down what every process says of itself, and put AQN on."""
+        """Send the weights as verl does; then write down what every process says of itself, and put AQN on."""
         super().on_init_end()
         effective = self._recipe.effective_hash(sizes_of(self._recipe).layers)
         self._note(BEGUN, rollout=self._processes.begun(), effective=effective, planned_steps=self.total_training_steps)

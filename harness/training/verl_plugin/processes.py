@@ -7,9 +7,9 @@ from typing import Any
 
 import ray
 
-from harness.integrations.verl_plugin.ledgers import summarised
 from harness.integrations.vllm_plugin.worker import counts_of
 from harness.training.injection import ROLLOUT
+from harness.training.verl_plugin.ledgers import summarised
 
 
 def engines_in(worker: Any) -> Iterator[Any]:

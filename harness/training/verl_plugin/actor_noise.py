@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from harness.evaluate.layered import Layered, layered
-from harness.integrations.verl_plugin.keys import draw_seed
-from harness.integrations.verl_plugin.plans import PassPlan
+from harness.engines.sessions import Sessions, open_sessions
 from harness.noise.ledger import process_name
 from harness.training.injection import ACTOR, SAME
 from harness.training.recipe import Recipe
+from harness.training.verl_plugin.keys import draw_seed
+from harness.training.verl_plugin.plans import PassPlan
 
 
 @dataclass
@@ -36,7 +36,7 @@ class ActorNoise:
         self._draws = SAME if recipe.noise is None else recipe.noise.draws
         self._seed = recipe.run.seed
         self._passes: dict[str, Pass] = {}
-        self._open: tuple[PassPlan, Layered] | None = None
+        self._open: tuple[PassPlan, Sessions] | None = None
         self._micro = 0
 
     @contextlib.contextmanager
@@ -48,7 +48,7 @@ class ActorNoise:
         if plan is None:
             yield
             return
-        with layered(self._model, plan.noise, plan.quantizers) as sessions:
+        with open_sessions(self._model, plan.noise, plan.quantizers) as sessions:
             self._open = plan, sessions
             try:
                 yield

@@ -1,5 +1,5 @@
-"""What keys a draw in training, such that actor and rollout know it both: the prompt's tokens, the token's position, and
-a seed of the step.
+"""What keys a draw in training, such that actor and rollout know it both: the prompt's tokens, the token's position,
+and a seed of the step.
 
 The item of a sequence is the digest of its prompt alone, so that the samples of one prompt share their draws at equal
 positions: which sample it is, a rollout engine is not told.
@@ -28,7 +28,7 @@ def draw_seed(seed: int, step: int, side: str, draws: str) -> int:
 
 
 def items_of(sequences: Sequence[Tensor], answers: Sequence[int]) -> list[str]:
-    """Return the item of each sequence, int64 (tokens,) without padding, whose last ``answers`` tokens are no prompt."""
+    """Return the item of each sequence, int64 (tokens,), unpadded, whose last ``answers`` tokens are no prompt."""
     found: dict[tuple[int, ...], str] = {}
     items = []
     for tokens, length in zip(sequences, answers, strict=True):

@@ -1,4 +1,4 @@
-"""``verl.trainer.main_ppo`` with the trainer of the harness: ``python -m harness.integrations.verl_plugin.main``.
+"""``verl.trainer.main_ppo`` with the trainer of the harness: ``python -m harness.training.verl_plugin.main``.
 
 The trainer must be known in the process of verl's task runner before it looks for it by name.
 """
@@ -22,7 +22,7 @@ class RobustTaskRunner(_Runner):  # type: ignore[misc, valid-type]
 
     def run(self, config: Any) -> Any:
         """Register the trainer in this process; then run as verl does."""
-        from harness.integrations.verl_plugin import trainer  # noqa: F401
+        from harness.training.verl_plugin import trainer  # noqa: F401
 
         return super().run(config)
 
@@ -31,9 +31,7 @@ class RobustTaskRunner(_Runner):  # type: ignore[misc, valid-type]
 def main(config: Any) -> None:
     """Run verl under the overrides of the command line."""
     auto_set_device(config)
-    validate_config(
-        config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
-    )
+    validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     verl_main.run_ppo(config, task_runner_class=ray.remote(RobustTaskRunner))
 
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.evaluate.layered import layered
-from harness.integrations.verl_plugin.actor_noise import ActorNoise
-from harness.integrations.verl_plugin.keys import draw_seed, items_of
-from harness.integrations.verl_plugin.ledgers import changed, summarised
-from harness.integrations.verl_plugin.plans import PassPlan
+from harness.engines.sessions import open_sessions
 from harness.integrations.vllm_plugin.rows import prompt_item
 from harness.noise.planner import build_plan
 from harness.testing import tiny_model
 from harness.training.book import load_recipe
 from harness.training.injection import ACTOR, INDEPENDENT, OLD_LOG_PROB, REFERENCE, ROLLOUT, SAME, TRAINING_FORWARD
+from harness.training.verl_plugin.actor_noise import ActorNoise
+from harness.training.verl_plugin.keys import draw_seed, items_of
+from harness.training.verl_plugin.ledgers import changed, summarised
+from harness.training.verl_plugin.plans import PassPlan
 
 pytestmark = pytest.mark.unit
 LEVEL = 0.05
@@ -90,7 +90,11 @@ def sampled(model, recipe, prompt, sequence, seed):
     """The logits of every answer token, as a rollout with a cache computes them."""
     plan = build_plan(model, recipe.noise.spec_in(ROLLOUT))
     found, cache = [], None
-    with torch.no_grad(), layered(model, plan, ()) as sessions, sessions.batch([prompt_item(prompt)], [seed], LEVEL):
+    with (
+        torch.no_grad(),
+        open_sessions(model, plan, ()) as sessions,
+        sessions.batch([prompt_item(prompt)], [seed], LEVEL),
+    ):
         fed = prompt
         for token in sequence[len(prompt) :]:
             output = model(input_ids=torch.tensor([fed]), past_key_values=cache, use_cache=True)
@@ -141,5 +145,3 @@ def test_a_summary_names_what_was_not_planned_and_what_is_missing():
     (line,) = summarised([count, {**count, "site": "a.k_proj"}], ["a.q_proj", "a.v_proj"])
     assert line["missing"] == ["a.v_proj"] and line["extra"] == ["a.k_proj"]
     assert line["sites"] == 2 and changed([line]) == 4 and changed([line], "backward") == 0
-
-

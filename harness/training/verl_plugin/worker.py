@@ -12,18 +12,18 @@ from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from vllm.platforms import current_platform
 
 from harness.aqn.worker import AqnWorker
-from harness.integrations.verl_plugin import obstacles
 from harness.integrations.vllm_plugin.worker import RobustnessWorker
 from harness.noise.ledger import process_name
+from harness.training.verl_plugin import obstacles
 
-QUALIFIED_NAME = "harness.integrations.verl_plugin.worker.VerlWorker"
+QUALIFIED_NAME = "harness.training.verl_plugin.worker.VerlWorker"
 
 if current_platform.is_cpu():
     obstacles.weights_stay_loadable()
 obstacles.mapper_was_renamed()
 
 
-class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):  # type: ignore[misc]
+class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):
     """Mixed into vLLM's worker class."""
 
     _noisy = False

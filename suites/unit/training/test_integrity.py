@@ -1,0 +1,276 @@
+"""Every check of a run against a clean run and a planted violation: it is silent about the one and names the other."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from harness.training.book import load_recipe
+from harness.training.evidence import Evidence
+from harness.training.integrity import CHECKS, judge
+from harness.training.verl_plugin.ledgers import summarised
+
+pytestmark = pytest.mark.unit
+LAYERS, STEPS, LEVEL = 4, 3, 0.05
+SITES = ["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj", "lm_head"]
+NORMS = ["model.norm", "model.layers.0.input_layernorm"]
+RUN = {"run": {"epochs": 1, "steps": STEPS, "validate_every": STEPS, "save_every": STEPS}}
+SAME = {**RUN, "noise": {"draws": "same"}}
+AQN = {**RUN, "noise": False, "aqn": {"epoch_aware": False, "num_stages": 3, "sigma_start": 0.01, "sigma_end": 0.001}}
+
+
+def count(site, direction="forward", level=LEVEL, operand=""):
+    energy = {"signal": 100.0, "error": 100.0 * level**2}
+    found = {"site": site, "op": "linear", "direction": direction, "level": level, "operand": operand}
+    return found | {"calls": 1, "rows": 9, "elements": 90, "changed": 90 if level else 0, "nonfinite": 0} | energy
+
+
+def lines(directions=("forward",), level=LEVEL):
+    return summarised([count(site, direction, level) for site in SITES for direction in directions], SITES)
+
+
+def dose(recipe, step):
+    config = recipe.aqn_config(LAYERS)
+    sigma = config.schedule.sigma(step)
+    layers = [{"name": name, "layer": None, "asked": sigma} for name in NORMS]
+    return {"step": step, "sigma": sigma, "effective": "e", "layers": layers}
+
+
+def run_of(changes, recipe_name="E5"):
+    """What a clean run of the recipe leaves."""
+    recipe = load_recipe(recipe_name, "tiny", changes)
+    noisy = recipe.noise is not None
+    directions = {"old_log_prob": ("forward",), "reference": ("forward",), "training_forward": ("forward", "backward")}
+    passes = {
+        name: {"micro_batches": 4, "sequences": 32, "counts": lines(there) if noisy else []}
+        for name, there in directions.items()
+    }
+    aqn = recipe.aqn is not None
+    effective = recipe.effective_hash(LAYERS)
+    worker = {"process": "box:2", "problems": [], "aqn": {"effective": "e"} if aqn else None}
+    ledger = [{"kind": "begun", "step": 0, "effective": effective, "rollout": [worker]}]
+    clean = {"process": "box:2", "problems": [], "counts": lines(level=0.0) if noisy else [], "restored": None}
+    ledger.append({"kind": "validated", "step": 0, "rollout": [clean]})
+    for step in range(1, STEPS + 1):
+        restored = {"restored": NORMS if aqn and step > 1 else [], "updated": []}
+        rollout = {"process": "box:2", "problems": [], "counts": lines() if noisy else [], "restored": restored}
+        actor = {"process": "box:1", "side": "actor", "step": step, "passes": copy.deepcopy(passes)}
+        doses = [dose(recipe, step - 1)] if aqn else []
+        told = {"kind": "step", "step": step, "actor": [actor], "rollout": [rollout], "doses": doses}
+        ledger.append(told | {"drawn": drawn(recipe, step)})
+    kl = 1e-3 if aqn or (noisy and recipe.noise.draws != "same") else 1e-9
+    metrics = {0: {"val-core/arith/acc/mean@1": 0.5}}
+    for step in range(1, STEPS + 1):
+        metrics[step] = {"rollout_corr/k3_kl": kl, "actor/grad_norm": 0.7, "training/rollout_probs_diff_max": 1e-6}
+    metrics[STEPS]["val-core/arith/acc/mean@1"] = 0.6
+    return Evidence(recipe, LAYERS, metrics, ledger, (STEPS,), 0)
+
+
+def drawn(recipe, step):
+    from harness.training.order import planned_order
+
+    number = recipe.drawn_prompts
+    return list(planned_order(recipe)[(step - 1) * number : step * number])
+
+
+@pytest.mark.parametrize("changes", [SAME, RUN, AQN, {**RUN, "noise": False}])
+def test_a_clean_run_fails_nothing(changes):
+    assert judge(run_of(changes)) == ()
+
+
+def test_a_clean_run_that_goes_on_fails_nothing():
+    evidence = run_of(SAME)
+    going = replace(evidence, status=None, saved=(), metrics={step: evidence.metrics[step] for step in (0, 1)})
+    assert judge(going) == ()
+
+
+def step_line(evidence, step):
+    return next(line for line in evidence.ledger if line["kind"] == "step" and line["step"] == step)
+
+
+def passes(evidence, step):
+    return step_line(evidence, step)["actor"][0]["passes"]
+
+
+def rollout(evidence, step):
+    return step_line(evidence, step)["rollout"][0]
+
+
+def other_configuration(evidence):
+    evidence.ledger[0]["effective"] = "0" * 16
+
+
+def other_aqn_in_one_worker(evidence):
+    evidence.ledger[0]["rollout"].append({"process": "box:3", "problems": [], "aqn": {"effective": "other"}})
+
+
+def worker_without_aqn(evidence):
+    evidence.ledger[0]["rollout"].append({"process": "box:3", "problems": [], "aqn": None})
+
+
+def worker_with_a_stale_cache(evidence):
+    rollout(evidence, 1)["problems"].append("a stale compile cache")
+
+
+def substring_exclude(evidence):
+    kept = [count(site) for site in SITES if "gate" not in site]
+    rollout(evidence, 1)["counts"] = summarised(kept, SITES)
+
+
+def router_perturbed(evidence):
+    found = [count(site) for site in (*SITES, "model.layers.0.mlp.gate")]
+    passes(evidence, 2)["old_log_prob"]["counts"] = summarised(found, SITES)
+
+
+def noise_in_the_actor_only(evidence):
+    rollout(evidence, 1)["counts"] = lines(level=0.0)
+
+
+def noise_in_one_replica_only(evidence):
+    quiet = {**rollout(evidence, 1), "process": "box:4", "counts": lines(level=0.0)}
+    step_line(evidence, 1)["rollout"].append(quiet)
+
+
+def no_backward_noise(evidence):
+    passes(evidence, 1)["training_forward"]["counts"] = lines()
+
+
+def pass_that_nobody_reports(evidence):
+    del passes(evidence, 2)["old_log_prob"]
+
+
+def half_the_level(evidence):
+    passes(evidence, 1)["old_log_prob"]["counts"] = lines(level=LEVEL / 2)
+
+
+def noisy_validation(evidence):
+    noisy = summarised([{**count(SITES[0]), "level": 0.0}])
+    evidence.ledger[1]["rollout"][0]["counts"] = noisy
+
+
+def noise_in_a_run_without(evidence):
+    passes(evidence, 1)["training_forward"]["counts"] = lines()
+
+
+def schedule_stuck(evidence):
+    step_line(evidence, 3)["doses"] = copy.deepcopy(step_line(evidence, 2)["doses"])
+
+
+def aqn_off(evidence):
+    step_line(evidence, 2)["doses"] = []
+
+
+def aqn_unasked(evidence):
+    step_line(evidence, 1)["doses"] = [dose(load_recipe("E5b", "tiny", AQN), 1)]
+
+
+def one_layer_without_its_dose(evidence):
+    step_line(evidence, 3)["doses"][0]["layers"][1]["asked"] = 0.0
+
+
+def restore_left_out(evidence):
+    rollout(evidence, 3)["restored"] = {"restored": [], "updated": []}
+
+
+def weight_written_by_another(evidence):
+    rollout(evidence, 3)["restored"] = {"restored": NORMS[:1], "updated": NORMS[1:]}
+
+
+def zero_gradient(evidence):
+    evidence.metrics[1]["actor/grad_norm"] = 0.0
+
+
+def nan_gradient(evidence):
+    evidence.metrics[2]["actor/grad_norm"] = float("nan")
+
+
+def other_draws(evidence):
+    evidence.metrics[1]["rollout_corr/k3_kl"] = 2e-3
+
+
+def kl_beyond_any_recipe(evidence):
+    evidence.metrics[1]["rollout_corr/k3_kl"] = 0.3
+
+
+def bypassed(evidence):
+    del evidence.metrics[1]["rollout_corr/k3_kl"]
+
+
+def few_effective_samples(evidence):
+    evidence.metrics[2]["rollout_corr/rollout_is_eff_sample_size"] = 0.1
+
+
+def wild_weights(evidence):
+    evidence.metrics[2]["rollout_corr/rollout_is_std"] = 3.0
+
+
+def step_left_out(evidence):
+    del evidence.metrics[2]
+
+
+def one_step_more(evidence):
+    evidence.metrics[STEPS + 1] = evidence.metrics[STEPS]
+
+
+def other_data(evidence):
+    step_line(evidence, 2)["drawn"][0] += 1
+
+
+def last_validation_left_out(evidence):
+    del evidence.metrics[STEPS]["val-core/arith/acc/mean@1"]
+
+
+PLANTED = [
+    (other_configuration, SAME, "effective_configuration_differs"),
+    (other_aqn_in_one_worker, AQN, "effective_configuration_differs"),
+    (worker_without_aqn, AQN, "effective_configuration_differs"),
+    (worker_with_a_stale_cache, SAME, "worker_has_problems"),
+    (substring_exclude, SAME, "hooked_modules_differ"),
+    (router_perturbed, SAME, "hooked_modules_differ"),
+    (noise_in_the_actor_only, SAME, "noise_missing"),
+    (noise_in_one_replica_only, SAME, "noise_missing"),
+    (no_backward_noise, SAME, "noise_missing"),
+    (pass_that_nobody_reports, SAME, "noise_missing"),
+    (half_the_level, SAME, "noise_level_off"),
+    (noisy_validation, SAME, "noise_not_asked_for"),
+    (noise_in_a_run_without, AQN, "noise_not_asked_for"),
+    (schedule_stuck, AQN, "sigma_not_scheduled"),
+    (aqn_off, AQN, "sigma_not_scheduled"),
+    (aqn_unasked, SAME, "sigma_not_scheduled"),
+    (one_layer_without_its_dose, AQN, "sigma_not_scheduled"),
+    (restore_left_out, AQN, "restore_skipped"),
+    (weight_written_by_another, AQN, "restore_skipped"),
+    (zero_gradient, SAME, "gradient_vanished"),
+    (nan_gradient, SAME, "gradient_vanished"),
+    (other_draws, SAME, "policies_apart"),
+    (kl_beyond_any_recipe, RUN, "policies_apart"),
+    (bypassed, SAME, "policies_apart"),
+    (few_effective_samples, RUN, "importance_weights_wild"),
+    (wild_weights, RUN, "importance_weights_wild"),
+    (step_left_out, SAME, "steps_missing"),
+    (one_step_more, SAME, "steps_missing"),
+    (other_data, SAME, "data_order_differs"),
+    (last_validation_left_out, SAME, "last_step_not_validated"),
+]
+
+
+@pytest.mark.parametrize(("plant", "changes", "named"), PLANTED, ids=[each[0].__name__ for each in PLANTED])
+def test_a_planted_violation_is_named(plant, changes, named):
+    evidence = run_of(changes, "E5b" if changes is AQN else "E5")
+    plant(evidence)
+    assert named in {failed.check for failed in judge(evidence)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"status": 1}, "run_failed"), ({"saved": (1, 2)}, "last_step_not_saved")],
+)
+def test_what_only_the_end_shows(changes, named):
+    assert [failed.check for failed in judge(replace(run_of(SAME), **changes))] == [named]
+
+
+def test_every_check_has_a_planted_violation():
+    named = {each[2] for each in PLANTED} | {"run_failed", "last_step_not_saved"}
+    assert named == {check.__name__ for check in CHECKS}
