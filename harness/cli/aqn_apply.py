@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.cli.aqn_options import config_of, dose_options
+from harness.cli.aqn_options import config_of, dose_options, shortened
 from harness.cli.options import json_option
 from harness.exceptions import HarnessError
 
@@ -37,13 +37,12 @@ def command(checkpoint: Path, out: Path, step: int | None, as_json: bool, **give
         click.echo(json.dumps({"out": str(out), "aqn": written.text, **written.ledger}, indent=2, allow_nan=False))
         return
     layers = written.ledger["dose"]["layers"]
-    width = max(len(layer["name"]) for layer in layers)
-    click.echo(
-        f"{'layer':<{width}} {'elements':>10} {'sigma':>9} {'std(dw)':>9} {'ratio':>7} {'changed':>8} {'mean':>10}"
-    )
-    for layer in layers:
+    prefix, names = shortened([layer["name"] for layer in layers])
+    width = max(len(prefix), *map(len, names))
+    click.echo(f"{prefix:<{width}} {'sigma':>8} {'std(dw)':>8} {'ratio':>7} {'changed':>8} {'mean':>10}")
+    for layer, name in zip(layers, names, strict=True):
         click.echo(
-            f"{layer['name']:<{width}} {layer['elements']:>10,} {layer['asked']:>9.4g} {layer['achieved']:>9.4g} "
+            f"{name:<{width}} {layer['asked']:>8.4g} {layer['achieved']:>8.4g} "
             f"{layer['ratio']:>7.4f} {layer['share']:>8.2%} {layer['mean']:>10.2e}"
         )
     click.echo(f"aqn: {written.text}")

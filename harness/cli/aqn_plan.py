@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.cli.aqn_options import config_of, dose_options
+from harness.cli.aqn_options import config_of, dose_options, shortened
 from harness.cli.options import json_option
 
 
@@ -48,15 +48,14 @@ def command(checkpoint: Path | None, config: Path | None, as_json: bool, **given
         f"{len(plan.targets)} targets, {elements:,} elements; sigma {plan.sigma:g} ({plan.config.mode}) from step "
         f"{plan.step} on; settings {plan.effective}"
     )
-    width = max(len(each.name) for each in plan.targets)
-    click.echo(
-        f"{'layer':<{width}}  {'kind':<9} {'elements':>10} {'factor':>7} {'sigma':>9} {'std(w)':>9} "
-        f"{'/std(w)':>9} {'/spread':>9}"
-    )
-    for each in plan.targets:
+    click.echo(f"kinds: {', '.join(sorted({each.kind for each in plan.targets}))}")
+    prefix, names = shortened([each.name for each in plan.targets])
+    width = max(len(prefix), *map(len, names))
+    click.echo(f"{prefix:<{width}} {'elements':>10} {'factor':>7} {'sigma':>8} {'/std(w)':>8} {'/spread':>8}")
+    for each, name in zip(plan.targets, names, strict=True):
         ratio = each.asked / each.deviation if each.asked is not None and each.deviation else None
-        shown = " ".join(f"{_number(value):>9}" for value in (each.asked, each.deviation, ratio, each.relative))
-        click.echo(f"{each.name:<{width}}  {each.kind:<9} {each.elements:>10,} {each.multiplier:>7.3g} {shown}")
+        shown = " ".join(f"{_number(value):>8}" for value in (each.asked, ratio, each.relative))
+        click.echo(f"{name:<{width}} {each.elements:>10,} {each.multiplier:>7.3g} {shown}")
 
 
 def _number(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from harness.exceptions import HarnessError
 
 if TYPE_CHECKING:
     from harness.diagnostics.aqn_response import Response
+    from harness.stats import Interval
 
 
 @click.command("response")
@@ -101,21 +103,29 @@ def _print(response: Response) -> None:
         f"{response.items} items, entropy {response.entropy:.4f} nats per token, {response.tokens} tokens"
     )
     click.echo(
-        f"{'group':<8} {'sigma':>7} {'/spread':>8}  {'KL per token (nats)':<32} {'accuracy':>8}  "
-        f"{'change (points)':<24} entropy (nats)"
+        f"{'group':<7} {'sigma':>6} {'/spread':>7}  {'KL per token (nats)':<23} {'right':>5}  "
+        f"{'change (points)':<20} entropy"
     )
     for cell in response.cells:
-        kl, change, entropy = cell.kl, cell.change, cell.entropy
+        change = cell.change
+        points = f"{100 * change.estimate:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
         click.echo(
-            f"{cell.group:<8} {cell.sigma:>7.4g} {cell.relative:>8.3g}  "
-            f"{f'{kl.estimate:.3e} [{kl.low:.2e}, {kl.high:.2e}]':<32} {100 * cell.accuracy:>6.1f} %  "
-            f"{f'{100 * change.estimate:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]':<24} "
-            f"{entropy.estimate:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]"
+            f"{cell.group:<7} {cell.sigma:>6.4g} {cell.relative:>7.2g}  {_scaled(cell.kl):<23} "
+            f"{100 * cell.accuracy:>4.0f}%  {points:<20} {cell.entropy.estimate:.4f}"
         )
     if any(cell.conditional for cell in response.cells):
         click.echo("note: fewer than 5 draws, so the intervals are conditional on these draws")
     for group, fit in response.fits.items():
         click.echo(f"prediction of KL for {group}: {fit.sentence}")
+
+
+def _scaled(found: Interval) -> str:
+    """The estimate and its bounds with one power of ten for all: ``1.70 [1.18, 2.22]e-07``."""
+    if not found.estimate:
+        return "0"
+    power = math.floor(math.log10(abs(found.estimate)))
+    mean, low, high = (value / 10.0**power for value in (found.estimate, found.low, found.high))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]e{power:+03d}"
 
 
 def write_plot(file: Path, response: Response) -> None:
@@ -127,11 +137,11 @@ def write_plot(file: Path, response: Response) -> None:
         cells = [cell for cell in response.cells if cell.group == group]
         points = tuple((cell.sigma, cell.kl.estimate) for cell in cells)
         series.append(Series(group, points, tuple((cell.kl.low, cell.kl.high) for cell in cells)))
-    for group, fit in response.fits.items():
+    for number, (group, fit) in enumerate(response.fits.items()):
         if fit.coefficients:
             low, high = response.spec.sigmas[0], response.spec.sigmas[-1]
             steps = [low * (high / low) ** (n / 60) for n in range(61)]
             name = f"{group}: prediction{'' if fit.holds else ' (not met)'}"
-            series.append(Series(name, tuple((s, fit.predict(s)) for s in steps), dashed=True))
+            series.append(Series(name, tuple((s, fit.predict(s)) for s in steps), dashed=True, colour=number))
     axes = Axis("sigma", log=True), Axis("KL(clean, noisy), nats per token", log=True)
     write_chart(file, chart("AQN: dose and effect", *axes, series))

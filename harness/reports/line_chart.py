@@ -17,13 +17,17 @@ COLOURS = ("#2a78d6", "#eb6834", "#1baf7a", "#4a3aa7", "#e34948", "#eda100")
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y) with a name; ``bounds`` are (low, high) of each point where it has an interval."""
+    """Points (x, y) with a name; ``bounds`` are (low, high) of each point where it has an interval.
+
+    ``colour`` is that of the series with this number, None: its own.
+    """
 
     name: str
     points: tuple[tuple[float, float], ...]
     bounds: tuple[tuple[float, float], ...] = ()
     steps: bool = False
     dashed: bool = False
+    colour: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Axis:
         """Return values to mark between the positions ``low`` and ``high``."""
         if self.log:
             decades = range(math.floor(low), math.ceil(high) + 1)
-            factors = (1, 2, 5) if high - low < 2 else (1,)
+            factors = (1, 2, 5) if high - low < 3 else (1,)
             found = [factor * 10.0**decade for decade in decades for factor in factors]
         else:
             size = 10.0 ** math.floor(math.log10((high - low) / 2))
@@ -60,7 +64,8 @@ def chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
     if not shown:
         raise ValueError(f"chart {title!r} has no point")
     ends = [b for each in series for pair in each.bounds for b in pair if y.shows(b)]
-    frame = _Frame(x, y, _span([x.at(p) for p, _ in shown]), _span([y.at(q) for q in [*(q for _, q in shown), *ends]]))
+    across = [x.at(p) for each in series for p, _ in each.points if x.shows(p)]  # gaps have their place, too
+    frame = _Frame(x, y, _span(across), _span([y.at(q) for q in [*(q for _, q in shown), *ends]]))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="12">',
@@ -69,7 +74,7 @@ def chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
         *frame.axes(),
     ]
     for number, each in enumerate(series):
-        parts += frame.drawn(each, COLOURS[number % len(COLOURS)])
+        parts += frame.drawn(each, _colour(each, number))
     parts += _legend(series)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -148,12 +153,18 @@ class _Frame:
         return parts
 
 
+def _colour(series: Series, number: int) -> str:
+    return COLOURS[(number if series.colour is None else series.colour) % len(COLOURS)]
+
+
 def _legend(series: Sequence[Series]) -> list[str]:
     parts = []
     at = float(LEFT)
     for number, each in enumerate(series):
-        colour = COLOURS[number % len(COLOURS)]
-        parts.append(f'<line x1="{at:.0f}" y1="34" x2="{at + 16:.0f}" y2="34" stroke="{colour}" stroke-width="2"/>')
+        colour = _colour(each, number)
+        dash = ' stroke-dasharray="4 3"' if each.dashed else ""
+        place = f'x1="{at:.0f}" y1="34" x2="{at + 16:.0f}" y2="34"'
+        parts.append(f'<line {place} stroke="{colour}" stroke-width="2"{dash}/>')
         parts.append(f'<text x="{at + 21:.0f}" y="38">{escape(each.name)}</text>')
         at += 36 + 7 * len(each.name)
     return parts
