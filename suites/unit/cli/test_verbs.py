@@ -174,7 +174,7 @@ def test_a_damaged_run_folder_is_one_line(cli: Verb, tiny: Path, tmp_path: Path)
 
 
 def test_ctrl_c_keeps_what_is_finished(cli: Verb, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.evaluate import run as module
+    from harness.engines import transformers as module
 
     real, calls = module.greedy, []
 
