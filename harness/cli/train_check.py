@@ -69,7 +69,7 @@ def _show_expected(expected: dict[str, Any]) -> None:
         click.echo(f"  on {expected['aqn_layers']} weights of the rollout copy")
     cost = [f"{expected['memory_gib']:g} GiB of memory at least"]
     if expected["cpu_minutes"] is not None:
-        cost.append(f"about {expected['cpu_minutes']:g} min here")
+        cost.append(f"{expected['cpu_minutes']:g} min here at least; noise costs more")
     else:
         hours = expected["gpu_hours"]
         cost.append("hours unknown" if hours is None else f"{hours:g} GPU-hours of an A100, by the sources")

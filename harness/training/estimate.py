@@ -16,7 +16,7 @@ CPU_MEMORY, CPU_MEMORY_OF_A_RANK = 8.0, 4.3
 """GiB that a run takes on a CPU (measured: MemAvailable fell by 6.6 to 7.6), and what each further rank adds."""
 
 CPU_START, CPU_STEP, CPU_VALIDATION = 100.0, 2.7, 4.0
-"""Seconds on a CPU, measured on the shipped checkpoint: imports, a step, a validation of 32 items."""
+"""Seconds on a quiet CPU, measured on the shipped checkpoint without noise: imports, a step, a validation of 32."""
 
 GRADIENTS = 2
 """Operands of a product whose gradients backward noise perturbs: input and weight."""
