@@ -87,7 +87,8 @@ class ModuleHolder:
             if parameter is None:
                 continue
             name = canonical(path)
-            users.setdefault(id(parameter), []).append(name)
+            identity = _identity(parameter)
+            users.setdefault(identity, []).append(name)
             kind = kind_of(type(module))
             if kind is None:
                 continue
@@ -97,7 +98,7 @@ class ModuleHolder:
                     continue
                 if parameter.numel() == 0 and not hasattr(parameter, "device_mesh"):
                     raise _packed(name)
-                found.setdefault((id(parameter), str(rows)), _piece(module, kind, part_name, rows))
+                found.setdefault((identity, str(rows)), _piece(module, kind, part_name, rows))
         if not found:
             raise nothing_matched(targets, there)
         result = [
@@ -105,6 +106,13 @@ class ModuleHolder:
             for key, piece in found.items()
         ]
         return tuple(result)
+
+
+def _identity(parameter: Any) -> int:
+    """The same number for parameters that have the same memory, tied by ``.data`` as well; of those without memory here
+    it is that of the object."""
+    here = not hasattr(parameter, "device_mesh") and parameter.numel() and not parameter.is_meta
+    return int(parameter.data_ptr()) if here else -id(parameter)
 
 
 def _parts(module: nn.Module, name: str, parameter: Tensor) -> list[tuple[str, slice | None]]:

@@ -63,6 +63,8 @@ def row_hashes(weight: Tensor) -> Tensor:
         found = torch.empty(rows, dtype=torch.int64)
         function(ctypes.byref(_Call(bytes=size)), weight.data_ptr(), found.data_ptr(), 0, rows)
         return found
+    if weight.storage_offset() * weight.element_size() % WORD:
+        weight = weight.clone()  # words begin at multiples of their size
     words = weight.view(torch.uint8).view(torch.int64)
     place = torch.arange(1, words.shape[1] + 1, dtype=torch.int64, device=weight.device)
     low, high = (words & _MASK) ^ (place * PLACE & _MASK), (words >> 32) & _MASK

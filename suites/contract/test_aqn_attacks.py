@@ -202,3 +202,16 @@ def test_relative_sigma_of_a_part_is_refused():
         model.layers[0].proj.weight.normal_(generator=torch.Generator().manual_seed(0))
     with pytest.raises(HarnessError, match="is not that of the whole"):
         aqn_of(model, kinds=(LINEAR,), mode="relative", sigma=0.1).apply(3)
+
+
+def test_weights_that_share_their_memory_only_get_their_noise_once():
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64, bias=False), torch.nn.Linear(64, 64, bias=False))
+    model[1].weight.data = model[0].weight.data
+    assert model[1].weight is not model[0].weight
+    before = bits(model)
+    aqn = aqn_of(model, kinds=(LINEAR,), sigma=0.005)
+    (layer,) = aqn.apply(3).layers
+    assert layer.tied == ("1",)
+    assert abs(float((model[0].weight.detach() - before["0.weight"]).std()) / 0.005 - 1) < 0.06
+    aqn.restore()
+    assert same(bits(model), before)

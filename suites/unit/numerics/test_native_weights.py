@@ -94,3 +94,10 @@ def test_equal_rows_are_not_copied_again():
     passes.take(0, 4)
     assert torch.equal(clean[2], weight[2]) and not clean[[0, 1, 3]].any()
     assert torch.equal(known, native_weights.row_hashes(weight))
+
+
+def test_rows_are_hashed_wherever_they_begin_in_memory(eager):
+    flat = torch.randn(4 * 64 + 1, generator=torch.Generator().manual_seed(4)).bfloat16()
+    odd = flat[1:].view(4, 64)
+    for found in (native_weights.row_hashes(odd), eager(lambda: native_weights.row_hashes(odd))):
+        assert torch.equal(found, native_weights.row_hashes(odd.clone()))
