@@ -307,7 +307,7 @@ def test_where_a_value_comes_from(tmp_path, run_pytest, finished):
     [
         ("pyproject_toml", "[tool.robustness]\nmargins = 0.1\n", "did you mean 'margin'?"),
         ("pyproject_toml", "[tool.robustness]\nmargin = 'wide'\n", "[tool.robustness] margin = 'wide'; it is a number"),
-        ("pyproject_toml", "[tool]\nrobustness = 3\n", "it is a table"),
+        ("pyproject_toml", "[tool]\nrobustness = 3\n", "it must be a table"),
         ("pytest_ini", "[pytest]\nrobustness_margins = 0.1\n", "did you mean 'robustness_margin'?"),
     ],
 )
