@@ -44,13 +44,15 @@ class Family:
 
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     segments: set[str] = field(default_factory=set)
+    seen: set[psutil.Process] = field(default_factory=set)
 
     def members(self) -> list[psutil.Process]:
-        """Return the living processes with the mark; zombies and this process are none."""
-        found = []
+        """Return the living processes with the mark, and children of theirs that were seen: some of Ray's rename
+        themselves, which wipes their environment. Zombies and this process are none."""
+        found = [each for each in self.seen if _lives(each)]
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.pid != os.getpid() and process.environ().get(MARK) == self.mark:
+                if process.pid != os.getpid() and process not in self.seen and process.environ().get(MARK) == self.mark:
                     found.append(process)
         return found
 
@@ -58,6 +60,8 @@ class Family:
         """Remember which segments of shared memory the members map."""
         for process in self.members():
             self.segments |= mapped(process.pid)
+            with contextlib.suppress(psutil.Error):
+                self.seen |= set(process.children(recursive=True))
 
     def end(self) -> None:
         """Ask every member to end, kill those that do not, and remove the segments that nobody maps any more."""
@@ -71,6 +75,13 @@ class Family:
         used = {name for process in psutil.process_iter() for name in mapped(process.pid)}
         for name in self.segments - used:
             (SHARED / name).unlink(missing_ok=True)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def mapped(pid: int) -> set[str]:
