@@ -79,7 +79,7 @@ class Family:
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running()) and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 
