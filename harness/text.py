@@ -1,4 +1,4 @@
-"""Words for messages: the nearest known name, numbers that read back exactly."""
+"""Words for messages: the nearest known name, an error in one line, numbers as they are read best."""
 
 from __future__ import annotations
 
@@ -24,3 +24,22 @@ def named(names: Iterable[str], most: int = 3) -> str:
     found = sorted(names)
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return ", ".join(found[:most]) + more
+
+
+def brief(error: BaseException, most: int = 160) -> str:
+    """Return kind and text of ``error`` on one line, the text cut after ``most`` characters."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an error whose text fails is still reported
+        text = ""
+    text = text if len(text) <= most else f"{text[:most]} ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def signed(value: float | None) -> str:
+    """Return +2.42, -0.0232, +195,000,000: as many digits as a small value needs; ``-`` where there is none."""
+    if value is None:
+        return "-"
+    if abs(value) >= 1000:
+        return f"{value:+,.0f}"
+    return f"{value:+.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:+.3g}"

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from jinja2 import TemplateSyntaxError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from harness.exceptions import CheckpointError
+from harness.text import brief
 
-LONGEST_REASON = 160
 SMALLEST_VOCABULARY_SHARE = 0.9
 """A tokenizer may have fewer tokens than the embedding has rows (padding to a multiple), but not far fewer."""
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' tables and progress bars off standard error: what matters in them is raised here."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
 
 
 def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False) -> PreTrainedModel:
@@ -118,9 +103,3 @@ def _entry(entry: str | tuple[str, torch.Size, torch.Size]) -> str:
         return entry
     name, stored, wanted = entry
     return f"{name} (shape {list(stored)}, the config says {list(wanted)})"
-
-
-def brief(error: Exception) -> str:
-    """Return the kind and beginning of an error of transformers, which may list a hundred classes."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + ' ...'}"

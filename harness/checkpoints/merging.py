@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 
 from harness.checkpoints.folder import settings_files, weight_files
-from harness.checkpoints.loading import brief, load_model, quiet
+from harness.checkpoints.loading import load_model
 from harness.checkpoints.settings import compose_settings
 from harness.checkpoints.tensors import opened
 from harness.exceptions import CheckpointError, HarnessError
+from harness.noise.quiet import quiet
+from harness.text import brief
 
 log = logging.getLogger(__name__)
 

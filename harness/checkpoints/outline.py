@@ -11,9 +11,10 @@ import transformers
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from harness.checkpoints.loading import brief, quiet
 from harness.exceptions import CheckpointError
 from harness.noise.meta import load_config
+from harness.noise.quiet import quiet
+from harness.text import brief
 
 
 def build_outline(path: Path) -> nn.Module:

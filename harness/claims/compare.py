@@ -43,6 +43,7 @@ from harness.claims.model import (
     Value,
 )
 from harness.claims.numbers import Bounds, Context
+from harness.text import signed
 
 QUOTED = 0.1
 """Sources quote to a tenth of a point: a recomputed value that is further off than this is another value."""
@@ -314,11 +315,6 @@ def _share_of_gap(registry: Registry, comparison: Comparison, found: Numbers) ->
 def _excludes(found: Numbers, claimed: Bounds | None) -> bool:
     bounds = [b for b in (found.interval, found.run_interval) if b is not None]
     return claimed is not None and bool(bounds) and all(claimed[1] < low or claimed[0] > high for low, high in bounds)
-
-
-def signed(value: float) -> str:
-    """Return +2.42, -8.72, with as many digits as a small value needs."""
-    return f"{value:+.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:+.3g}"
 
 
 def _range_text(claimed: Bounds) -> str:

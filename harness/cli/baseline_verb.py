@@ -10,7 +10,8 @@ import click
 from harness.baselines.book import accept as accept_run
 from harness.baselines.summary import compare_baselines, list_baselines, show_baseline
 from harness.cli.options import folder_option, json_option
-from harness.reports.tables import percent
+from harness.reports.baseline_page import baseline_page, difference_page, list_page
+from harness.reports.render.terminal import show
 
 
 @click.group("baseline")
@@ -38,8 +39,7 @@ def list_(baselines_dir: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    for row in rows:
-        click.echo(f"{row['name']}  {row['accepted']}  {row['items']} items  {row['status']}  {row['reason']}")
+    show(list_page(rows))
     if not rows:
         click.echo(f"no baselines under {baselines_dir}", err=True)
 
@@ -48,20 +48,13 @@ def list_(baselines_dir: Path, as_json: bool) -> None:
 @click.argument("name")
 @folder_option
 @json_option
-def show(name: str, baselines_dir: Path, as_json: bool) -> None:
+def show_(name: str, baselines_dir: Path, as_json: bool) -> None:
     """Show one baseline: what it measured, of how many, with what interval."""
     found = show_baseline(baselines_dir, name)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    for field in ("name", "accepted", "reason", "status", "items"):
-        click.echo(f"{field}: {found[field]}")
-    for note in found["notes"]:
-        click.echo(f"note: {note}")
-    for level in found["levels"]:
-        click.echo(f"level {100 * level['level']:g} %: accuracy {percent(level['accuracy'])} % of {level['n']} items")
-    for field, value in found["measurement_key"].items():
-        click.echo(f"{field}: {value}")
+    show(baseline_page(found))
 
 
 @command.command("diff")
@@ -75,15 +68,4 @@ def diff(left: str, right: str, baselines_dir: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
         return
-    for difference in found.key:
-        click.echo(difference)
-    for level in found.only_left:
-        flips = found.changed.get(level, {})
-        count = sum(len(seeds) for seeds in flips.values())
-        click.echo(
-            f"level {100 * level:g} %: {count} outcomes differ, "
-            f"{found.only_left[level]} only in {left}, {found.only_right[level]} only in {right}"
-        )
-        for item, seeds in flips.items():
-            words = ", ".join(f"seed {seed} {before} -> {after}" for seed, (before, after) in seeds.items())
-            click.echo(f"  {item}: {words}")
+    show(difference_page(found, left, right))

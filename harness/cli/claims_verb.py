@@ -47,7 +47,8 @@ def _show_claims(
     registry: Path | None, as_json: bool, name: str | None, verdict: str | None, markdown: Path | None
 ) -> None:
     from harness.library.claims import judge_claims
-    from harness.reports.claims_report import print_claim, print_claims, write_claims
+    from harness.reports.claims_page import claim_page, claims_page, write_claims
+    from harness.reports.render.terminal import show
 
     report = judge_claims(registry, name, verdict)
     if markdown is not None:
@@ -55,10 +56,8 @@ def _show_claims(
     if as_json:
         click.echo(json.dumps(report, indent=2, allow_nan=False))
         return
-    if name is not None and report["claims"]:
-        print_claim(report["claims"][0], report)
-    else:
-        print_claims(report)
+    single = name is not None and report["claims"]
+    show(claim_page(report["claims"][0], report) if single else claims_page(report))
     if markdown is not None:
         click.echo(f"report: {markdown}")
 
@@ -66,13 +65,14 @@ def _show_claims(
 def _show_theory(registry: Path | None, texts: tuple[str, ...], as_json: bool) -> None:
     from harness.claims.theory_runs import parse_theory_arms
     from harness.library.claims import judge_published_theory
-    from harness.reports.claims_report import print_theory
+    from harness.reports.claims_page import theory_page
+    from harness.reports.render.terminal import show
 
     found = judge_published_theory(registry, parse_theory_arms(texts))
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "theory": found}, indent=2, allow_nan=False))
     else:
-        print_theory(found)
+        show(theory_page(found))
 
 
 def _refuse(given: dict[str, Any], rule: str) -> None:

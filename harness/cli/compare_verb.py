@@ -9,7 +9,8 @@ import click
 from harness.cli import options
 from harness.cli.exits import Ended
 from harness.library.compare import ALPHA, compare
-from harness.reports.compare_view import print_comparison
+from harness.reports.compare_page import comparison_page
+from harness.reports.render.terminal import show
 from harness.runs.named import parse_arms
 
 
@@ -30,5 +31,5 @@ def command(arms: tuple[str, ...], factor: str | None, alpha: float, as_json: bo
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
-        print_comparison(found.to_json())
+        show(comparison_page(found.to_json()))
     raise Ended(found.exit_code)

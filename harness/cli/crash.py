@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from harness.text import brief
+
 LONGEST_REASON = 200
 PACKAGES = ("robustness-harness", "torch", "transformers", "vllm", "ray", "peft", "numpy")
 """What a report names the versions of, where they are installed."""
@@ -20,12 +22,7 @@ def error_line(error: BaseException) -> str:
     """Return kind and text of ``error`` on one line, shortened."""
     if isinstance(error, SystemExit):
         return f"a library ended the program with exit code {error.code!r}"
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # an error whose text fails is still reported
-        text = ""
-    text = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} ..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return brief(error, LONGEST_REASON)
 
 
 def traceback_of(error: BaseException) -> str:

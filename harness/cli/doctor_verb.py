@@ -10,9 +10,7 @@ from harness.cli import options
 from harness.cli.exits import Ended
 from harness.exceptions import HarnessError
 
-HEADER = ("part", "state", "needed", "detail")
 NEEDS = ("vllm", "verl")
-ABILITIES_HEADER = ("what", "name", "here", "why not")
 
 
 @click.command("doctor")
@@ -46,18 +44,10 @@ def _examine(need: tuple[str, ...], quick: bool, as_json: bool) -> bool:
     if as_json:
         click.echo(json.dumps(diagnosis.to_json(need), indent=2))
         return not lacking
-    from harness.reports.layout import print_lines, print_table, stdout_console
+    from harness.reports.doctor_page import doctor_page
+    from harness.reports.render.terminal import show
 
-    console = stdout_console()
-    rows = [(each.part, each.state, "yes" if each.needed else "no", each.detail) for each in diagnosis.findings]
-    print_table(console, "What works here", HEADER, rows)
-    rows = [(each.kind, each.name, "runs" if each.runs else "no", each.why) for each in diagnosis.abilities]
-    print_table(console, "What can run here", ABILITIES_HEADER, rows)
-    if diagnosis.repair is not None:
-        purpose = "to add what is missing" if diagnosis.repair.adds else "to repair it"
-        print_lines(console, [f"{purpose}: {diagnosis.repair.command}"])
-    words = f"needed and not working: {', '.join(lacking)}" if lacking else "everything that is needed works"
-    print_lines(console, [words])
+    show(doctor_page(diagnosis.to_json(need)))
     return not lacking
 
 
@@ -70,7 +60,8 @@ def _calibrate(thorough: bool, cells: bool, as_json: bool) -> bool:
     if as_json:
         click.echo(json.dumps(report, indent=2, allow_nan=False))
     else:
-        from harness.reports.calibration_tables import print_calibration
+        from harness.reports.calibration_page import calibration_page
+        from harness.reports.render.terminal import show
 
-        print_calibration(report, cells)
+        show(calibration_page(report, cells))
     return bool(report["holds"])

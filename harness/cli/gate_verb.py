@@ -19,8 +19,9 @@ from harness.gates.policy_file import policy_given
 from harness.library.for_gate import GateEvaluation
 from harness.library.gate import Gated, gate
 from harness.progress import Silent, Watcher
+from harness.reports.gate_page import gate_page
+from harness.reports.render.terminal import show
 from harness.reports.run_report import run_report, write_reports
-from harness.reports.terminal import print_gate
 from harness.runs.loaded import is_run
 
 GIVEN = ("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device")
@@ -69,7 +70,7 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
-        print_gate(found.to_json())
+        show(gate_page(found.to_json()))
         if given["from_records"]:
             same = "the stored verdict, byte for byte" if found.repeated else "no stored verdict to compare with"
             click.echo(same)

@@ -31,6 +31,7 @@ VERBS = {
     "gate": "Judge a run or a checkpoint against a baseline.",
     "plan": "Show what a noise specification perturbs in a model.",
     "replay": "Run one item of a run again and compare.",
+    "report": "Show a page of a run, a scan or a baseline.",
     "scan": "Judge a checkpoint by number formats: weights, activations, answers.",
     "score": "Score completions produced elsewhere.",
     "train": "Training experiments on verl: list, show, check, run, resume, report, matrix.",

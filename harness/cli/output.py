@@ -7,8 +7,9 @@ import json
 import click
 
 from harness.record import Certificate
+from harness.reports.render.terminal import show
+from harness.reports.run_page import run_page
 from harness.reports.run_report import run_report, write_reports
-from harness.reports.terminal import print_ledger, print_run
 from harness.runs.loaded import Run
 
 
@@ -19,8 +20,6 @@ def show_run(run: Run, as_json: bool, ledger: bool = False) -> Certificate:
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return run.arm.certificate
-    print_run(report)
-    if ledger:
-        print_ledger(run.counts)
+    show(run_page(report, run.counts if ledger else ()))
     click.echo(f"report: {run.path / 'report.md'}")
     return run.arm.certificate

@@ -71,10 +71,11 @@ def _show(report: dict[str, Any] | None, foreseen: Power | None, sites: bool, as
     if as_json:
         click.echo(json.dumps({**(report or {}), **told}, indent=2))
         return
-    from harness.reports.plan_tables import print_plan
-    from harness.reports.power_table import print_power
+    from harness.reports.plan_page import plan_page
+    from harness.reports.power_page import power_page
+    from harness.reports.render.terminal import show
 
     if report is not None:
-        print_plan(report, sites)
+        show(plan_page(report, sites))
     if foreseen is not None:
-        print_power(told["power"], foreseen.sentence)
+        show(power_page(told["power"], foreseen.sentence))

@@ -29,18 +29,15 @@ def command(run: Path, item: str, level: float, seed: int, ledger: bool, as_json
     """
     options.set_up_logging(False)
     from harness.evaluate.regenerate import replay
-    from harness.reports.replay_view import print_replay
+    from harness.reports.render.terminal import show
+    from harness.reports.replay_page import replay_page
     from harness.reports.run_report import ledger_report
-    from harness.reports.terminal import print_ledger, print_sums
 
     found = replay(run, item, level, seed, **given)
     report = {**found.to_json(), "ledger": ledger_report(found.counts)}
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        print_replay(report)
-        if ledger:
-            print_sums(report["ledger"])
-            print_ledger(found.counts)
+        show(replay_page(report, found.counts if ledger else ()))
     if not found.reproduced:
         raise Ended(4)

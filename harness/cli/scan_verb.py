@@ -67,7 +67,8 @@ def command(checkpoint: Path, policy: str, modules: bool, out: Path | None, as_j
     spec = _spec(checkpoint, given)
     from harness.diagnostics.scan_run import scan
     from harness.reports.progress import shown
-    from harness.reports.scan_report import print_scan, scan_report, write_scan
+    from harness.reports.render.terminal import show
+    from harness.reports.scan_page import scan_page, scan_report, write_scan
 
     with shown() as watcher:
         result = scan(spec, out, watcher)
@@ -75,7 +76,7 @@ def command(checkpoint: Path, policy: str, modules: bool, out: Path | None, as_j
     if as_json:
         click.echo(json.dumps(scan_report(result, policy), indent=2, allow_nan=False))
         return
-    print_scan(result, policy, modules)
+    show(scan_page(result, policy, modules))
     for file in files:
         click.echo(f"report: {file}")
 

@@ -17,6 +17,7 @@ from harness.doctor.abilities import Repair, abilities, repair
 from harness.doctor.findings import BROKEN, EVERYTHING, MISSING, WORKS, Ability, Finding
 from harness.doctor.imports import trials, try_imports
 from harness.doctor.stack import REINSTALL, SETUP, Stack, read_stack, stack_findings
+from harness.text import brief
 
 NEEDED = ("numpy", "scipy", "statsmodels", "torch", "transformers", "datasets", "safetensors", "click", "rich")
 OPTIONAL = {"peft": "LoRA adapters", "triton": "the noise kernel on a GPU"}
@@ -115,7 +116,7 @@ def _guarded(part: str, check: Callable[[], Finding]) -> Finding:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:160]
+    return brief(error)
 
 
 def _noise_kernel() -> Finding:

@@ -9,10 +9,11 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from harness.checkpoints.checking import check_settings
 from harness.checkpoints.folder import GENERATION, fingerprint_settings, fingerprint_weights, weight_files
-from harness.checkpoints.loading import load_model, load_tokenizer, quiet
+from harness.checkpoints.loading import load_model, load_tokenizer
 from harness.checkpoints.source import AnyCheckpoint, Source, as_source
 from harness.checkpoints.unmerged import attach
 from harness.exceptions import CheckpointError
+from harness.noise.quiet import quiet
 from harness.strict import read_object
 
 __all__ = ["Checkpoint", "fingerprint_settings", "fingerprint_weights", "load_checkpoint", "weight_files"]

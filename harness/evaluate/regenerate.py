@@ -84,6 +84,7 @@ class Replayed:
         """Return JSON types, the ledger left out."""
         return {
             "run": str(self.run.path),
+            "notes": list(self.run.arm.certificate.notes),
             **self.about,
             "equal_tokens": self.equal_tokens,
             "generations": [dict(generation) for generation in self.generations],

@@ -13,7 +13,7 @@ from harness.claims.numbers import Context
 from harness.claims.theory import judge_theory
 from harness.claims.theory_runs import published_arms, stored_arms
 from harness.exceptions import HarnessError
-from harness.reports.claims_report import claims_report
+from harness.reports.claims_page import claims_report
 from harness.spec import nearest
 
 

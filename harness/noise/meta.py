@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,11 @@ import torch
 import transformers
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig
-from transformers.utils import logging as transformers_logging
 
 from harness.exceptions import CheckpointError, NoiseSpecError
+from harness.noise.quiet import quiet
 from harness.strict import read_object
-from harness.text import nearest
+from harness.text import brief, nearest
 
 CONFIG_FILE = "config.json"
 FUSED_PER_LAYER = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
@@ -24,8 +22,6 @@ FUSED_PER_LAYER = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 FUSED_TYPES = ("gemma", "gemma2", "llama", "mistral", "phi3", "qwen2", "qwen3")
 """Model types whose layers vLLM runs as :data:`FUSED_PER_LAYER`."""
-
-_LONGEST_REASON = 160
 
 
 def load_config(path: Path) -> PretrainedConfig:
@@ -51,11 +47,11 @@ def load_config(path: Path) -> PretrainedConfig:
             known if known.startswith("did you mean") else "use a release of transformers that does",
         )
     try:
-        with _quiet():
+        with quiet():
             config: PretrainedConfig = AutoConfig.from_pretrained(file, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # configurations have validators of many kinds
         raise CheckpointError(
-            f"config {file}", f"not a valid configuration of {kind} ({_brief(error)})", "check its values"
+            f"config {file}", f"not a valid configuration of {kind} ({brief(error)})", "check its values"
         ) from None
     return config
 
@@ -68,14 +64,14 @@ def meta_model(config: PretrainedConfig) -> nn.Module:
     Raises :class:`CheckpointError` where transformers cannot build one.
     """
     try:
-        with _quiet(), torch.device("meta"):
+        with quiet(), torch.device("meta"):
             model: nn.Module = AutoModelForCausalLM.from_config(
                 copy.deepcopy(config), trust_remote_code=False, attn_implementation="eager"
             )
     except Exception as error:  # a contradictory config meets ZeroDivisionError, TypeError and others
         raise CheckpointError(
             f"a model of type {getattr(config, 'model_type', None)!r}",
-            f"transformers cannot build a causal language model of it ({_brief(error)})",
+            f"transformers cannot build a causal language model of it ({brief(error)})",
             "check its config",
         ) from None
     return model.eval()
@@ -95,19 +91,3 @@ def fused_linears(config: PretrainedConfig) -> int:
             "count the linears of the running engine",
         )
     return len(FUSED_PER_LAYER) * int(config.num_hidden_layers)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps remarks about generation and fast paths off standard error: nothing is generated here."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."

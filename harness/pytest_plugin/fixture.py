@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -25,7 +26,22 @@ from harness.spec import EvalSpec
 from harness.stats import Interval
 
 Properties = list[tuple[str, object]]
-_GATED = pytest.StashKey[dict[str, tuple[Run, GateResult]]]()
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A run against the baseline; ``attempts`` says how often it was gated."""
+
+    run: Run
+    result: GateResult
+    attempts: str
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.result.notes, *([self.attempts] if self.attempts else []))
+
+
+_GATED = pytest.StashKey[dict[str, _Judged]]()
 """The verdicts of this process by what was given: every level of a gate asks for the same one."""
 
 
@@ -156,33 +172,34 @@ class Robustness:
         with _one_line():
             evaluations = self._evaluations if margin is None else self._with(margin=margin)
             policy = policy_of(evaluations.given)
-            run, result = self._gated(evaluations, policy)
-        entry = next((entry for entry in result.levels if entry.level == level), None)
+            judged = self._gated(evaluations, policy)
+        entry = next((entry for entry in judged.result.levels if entry.level == level), None)
         if entry is None:
             where = "baseline" if self.baseline is None or level not in self.baseline.arm.outcomes else "run"
             lacking = f"{INVALID} level {100 * level:g} %: the {where} has no such level"
             raise pytest.fail.Exception(lacking, pytrace=False)
-        return self._demand(entry, policy, run, result)
+        return self._demand(entry, policy, judged)
 
-    def _demand(self, entry: LevelVerdict, policy: GatePolicy, run: Run, result: GateResult) -> bool:
-        return self._note(run, result.notes).demand(
+    def _demand(self, entry: LevelVerdict, policy: GatePolicy, judged: _Judged) -> bool:
+        return self._note(judged.run, judged.notes).demand(
             entry.verdict,
             entry.reasons,
             level=entry.level,
             limit=policy.margin_at(entry.level),
             n=entry.n,
             difference=entry.difference,
-            against=str(result.baseline["label"]),
+            against=str(judged.result.baseline["label"]),
         )
 
-    def _gated(self, evaluations: Evaluations, policy: GatePolicy) -> tuple[Run, GateResult]:
+    def _gated(self, evaluations: Evaluations, policy: GatePolicy) -> _Judged:
         known = self._config.stash.setdefault(_GATED, {})
         asked = repr(sorted(evaluations.given.items()))
         if asked not in known:
-            run, result = known[asked] = evaluations.gate(policy)
+            run, result = evaluations.gate(policy)
             assert evaluations.baseline is not None  # else there is no result
             attempt = attempt_of(evaluations.baseline, policy, result, os.environ.get("PYTEST_XDIST_TESTRUNUID", ""))
             attempts = count_attempt(run.path, attempt)
+            known[asked] = _Judged(run, result, attempts)
             with contextlib.suppress(HarnessError):  # a read-only disk takes nothing from the verdict
                 write_reports(run.path, run_report(run, result, attempts))
         return known[asked]

@@ -12,8 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.pytest_plugin.rows import HEADER, PROPERTY, cells, notes, ordered, points, terminal_lines
+from harness.pytest_plugin.rows import PROPERTY, notes, ordered, points, session_page
 from harness.pytest_plugin.settings import Settings
+from harness.reports.render.markdown import markdown
+from harness.reports.render.terminal import text_lines
 
 NAME = "robustness"
 RUN_REPORTS = ("report.md", "report.json")
@@ -48,7 +50,7 @@ class Reporting:
         if not self._rows and self._written is None:
             return
         terminalreporter.section(NAME)
-        for line in terminal_lines(self._rows) if self._rows else ["nothing was judged"]:
+        for line in text_lines(session_page(self._rows), terminalreporter._tw.fullwidth):
             terminalreporter.write_line(line)
         if self._written is not None:
             terminalreporter.write_line(f"reports: {self._written}")
@@ -61,7 +63,7 @@ def write_folder(folder: Path, rows: Sequence[Row]) -> None:
     counts = dict(Counter(row["verdict"] for row in kept))
     text = json.dumps({"verdicts": counts, "notes": notes(kept), "judged": kept}, indent=2)
     (folder / f"{NAME}.json").write_text(text + "\n", encoding="utf-8")
-    (folder / f"{NAME}.md").write_text(_markdown(kept), encoding="utf-8")
+    (folder / f"{NAME}.md").write_text(markdown(session_page(kept)), encoding="utf-8")
     ElementTree.ElementTree(_junit(kept)).write(folder / f"{NAME}.xml", encoding="utf-8", xml_declaration=True)
     for run in dict.fromkeys(Path(row["run"]) for row in kept):
         for name in RUN_REPORTS:
@@ -70,19 +72,8 @@ def write_folder(folder: Path, rows: Sequence[Row]) -> None:
                 shutil.copyfile(run / name, folder / run.name / name)
 
 
-def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
-        return "# Robustness\n\nNothing was judged.\n"
-    table = [HEADER, ("---",) * len(HEADER), *(cells(row) for row in rows)]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table]
-    reasons = [f"- **{row['verdict']}** {points(row)}: {'; '.join(row['reasons'])} (`{row['test']}`)" for row in rows]
-    said = [f"- {note}" for note in notes(rows)]
-    first = [*said, ""] if said else []
-    return "\n".join(["# Robustness", "", *first, *lines, "", *reasons, ""])
-
-
 def _junit(rows: Sequence[Mapping[str, Any]]) -> ElementTree.Element:
-    """PASS is a case without a child; everything else is a failure whose type is the verdict."""
+    """PASS is a case without a failure; everything else is one whose type is the verdict. Notes are its output."""
     failures = sum(row["verdict"] != "PASS" for row in rows)
     suites = ElementTree.Element("testsuites")
     numbers = {"tests": str(len(rows)), "failures": str(failures), "errors": "0", "skipped": "0"}
@@ -97,4 +88,6 @@ def _junit(rows: Sequence[Mapping[str, Any]]) -> ElementTree.Element:
         if row["verdict"] != "PASS":
             failure = {"type": row["verdict"], "message": f"{row['verdict']} {points(row)}"}
             ElementTree.SubElement(case, "failure", failure).text = "; ".join(row["reasons"])
+        if row["notes"]:
+            ElementTree.SubElement(case, "system-out").text = "\n".join(row["notes"])
     return suites

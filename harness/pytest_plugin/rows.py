@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.reports.page import Lines, Page, Prose, Table
+from harness.reports.tables import percent
+
 PROPERTY, VERDICT_PROPERTY = "robustness", "robustness_verdict"
 """Names of the test's properties, also in ``--junitxml``: the row as JSON, and its first words."""
 
+TITLE = "Robustness"
 HEADER = ("level", "verdict", "n", "difference pp", "limit pp", "against", "certificate")
 
 
@@ -21,11 +25,7 @@ def points(row: Mapping[str, Any]) -> str:
 
 def difference(row: Mapping[str, Any]) -> str:
     """Return ``-6.0 [-9.1, -3.2]`` in points; a dash where undefined."""
-    found = row["difference"]
-    return "-" if found is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[n] for n in _BOUNDS))
-
-
-_BOUNDS = ("estimate", "low", "high")
+    return percent(row["difference"], signed=True)
 
 
 def ordered(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -51,9 +51,11 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(f"{row['run']}: {note}" for row in ordered(rows) for note in row["notes"]))
 
 
-def terminal_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the notes, and a table as wide as its cells."""
-    table = [HEADER, *(cells(row) for row in ordered(rows))]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]
-    return [*notes(rows), *lines]
+def session_page(rows: Sequence[Mapping[str, Any]]) -> Page:
+    """Return the page of a test session: notes, a row for each judged level, and in documents the reasons."""
+    found = ordered(rows)
+    if not found:
+        return Page.of(TITLE, Prose("Nothing was judged."))
+    reasons = [f"**{row['verdict']}** {points(row)}: {'; '.join(row['reasons'])} (`{row['test']}`)" for row in found]
+    table = Table.of("", HEADER, [cells(row) for row in found])
+    return Page.of(TITLE, table, Lines.of(reasons, detail=True), notes=notes(found))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.text import signed
+
 CLAIM_HEADER = ("id", "claim", "difference", "p", "runs", "seeds", "reason")
 ARM_HEADER = (
     "experiment",
@@ -179,15 +181,6 @@ def theory_lines(theory: Mapping[str, Any]) -> list[str]:
         lines.append(f"{name}: {shown or 'no run'}")
     lines += [f"{criterion['name']}: {criterion['outcome']} ({criterion['rule']})" for criterion in theory["criteria"]]
     return [*lines, f"the theory as a whole: {theory['outcome']}"]
-
-
-def signed(value: float | None) -> str:
-    """+2.42, -0.0232, 195 million; ``-`` where there is none."""
-    if value is None:
-        return "-"
-    if abs(value) >= 1000:
-        return f"{value:+,.0f}"
-    return f"{value:+.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:+.3g}"
 
 
 def bounds(pair: Sequence[float]) -> str:

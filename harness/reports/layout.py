@@ -39,22 +39,27 @@ def stdout_console() -> Console:
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:
-    """Sentences as they are, folded by the terminal alone."""
+    """Sentences as they are; a terminal folds them at words, a file or a pipe gets whole lines."""
     for line in lines:
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.print(escape(line), highlight=False, soft_wrap=not console.is_terminal)
 
 
 def print_table(
-    console: Console, title: str, header: Sequence[str], rows: _Rows, total: Sequence[str] | None = None
+    console: Console,
+    title: str,
+    header: Sequence[str],
+    rows: _Rows,
+    total: Sequence[str] | None = None,
+    plain: bool = False,
 ) -> None:
     """A table with its cells as they are, without markup; numbers stand on the right, verdicts in colour.
 
-    ``total`` is a last row, which may leave cells empty.
+    ``total`` is a last row, which may leave cells empty; a ``plain`` table has no frame.
     """
     totals = [] if total is None else [total]
     widths = _fitting(header, [*rows, *totals], console.width)
     if widths is not None:
-        console.print(_table(title, header, rows, totals, widths))
+        console.print(_styled(_table(title, header, rows, totals, widths), plain))
         return
     same = _constants(header, rows)
     kept = [index for index, name in enumerate(header) if name not in same]
@@ -65,7 +70,7 @@ def print_table(
     )
     widths = _fitting(header, [*rows, *totals], console.width)
     if widths is not None:
-        console.print(_table(title, header, rows, totals, widths))
+        console.print(_styled(_table(title, header, rows, totals, widths), plain))
     else:
         _print_stacked(console, title, header, [*rows, *totals])
     if same:
@@ -100,7 +105,7 @@ def _constants(header: Sequence[str], rows: _Rows) -> Mapping[str, str]:
 
 
 def _table(title: str, header: Sequence[str], rows: _Rows, totals: _Rows, widths: Sequence[int]) -> Table:
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(title) or None, title_justify="left")
     for index, name in enumerate(header):
         numbers = bool(rows) and all(_NUMBER.fullmatch(row[index]) for row in rows)
         table.add_column(name, overflow="fold", justify="right" if numbers else "left", width=widths[index])
@@ -108,6 +113,12 @@ def _table(title: str, header: Sequence[str], rows: _Rows, totals: _Rows, widths
         for row in group:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
         table.add_section()
+    return table
+
+
+def _styled(table: Table, plain: bool) -> Table:
+    if plain:
+        table.box, table.pad_edge = None, False
     return table
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 
-from harness.reports.markdown_parts import table_lines
+from harness.reports.render.markdown import table_lines
 from harness.spec.error_base import ErrorModel
 from harness.spec.errors import ERROR_MODELS
 from harness.spec.noise import DIRECTIONS, KEY_MODES, PHASES, POINTS, SOFTMAXES

@@ -16,9 +16,11 @@ from harness.gates.pairing import pair
 from harness.gates.requirements import accuracy, retention
 from harness.ledger import merge
 from harness.record import RIGHT, WRONG, ItemResult, SiteCount
-from harness.reports.markdown import markdown
+from harness.reports.page import Page
+from harness.reports.render.markdown import markdown
+from harness.reports.run_page import ledger_table, run_page, site_table
 from harness.runs.folder import guarded, write_atomically
-from harness.runs.loaded import Run
+from harness.runs.loaded import Run, load_run
 from harness.runs.manifest import EvaluationManifest
 from harness.stats import Interval
 from harness.thresholds import FLOOR
@@ -59,11 +61,23 @@ def run_report(run: Run, gate: GateResult | None = None, attempts: str = "") -> 
     }
 
 
+def stored_page(path: Path) -> Page:
+    """Return the page of the run folder ``path``, computed again from its records."""
+    return run_page(run_report(load_run(path)))
+
+
+def ledger_page(path: Path) -> Page:
+    """Return every entry of the ledger of the run folder ``path``, as each process counted it."""
+    run = load_run(path)
+    parts = ledger_table(ledger_report(run.counts)), site_table(run.counts)
+    return Page.of(f"Ledger of {path}", *parts, notes=run.arm.certificate.notes)
+
+
 def write_reports(out: Path, report: Mapping[str, Any]) -> None:
     """Writes ``report.json`` and ``report.md`` into the run folder, each atomically."""
     with guarded(out):
         write_atomically(out / JSON_FILE, json.dumps(report, indent=2) + "\n")
-        write_atomically(out / MARKDOWN_FILE, markdown(report))
+        write_atomically(out / MARKDOWN_FILE, markdown(run_page(report)))
 
 
 def _flips(run: Run, gate: GateResult) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import Any
 from harness.diagnostics.policies import Verdict, judge, layer_flags, module_flags, sources_flags
 from harness.diagnostics.scan_result import LayerScan, ModuleScan, ScanResult, short_names
 from harness.diagnostics.scan_spec import CALIBRATED, POLICIES, SOURCES
-from harness.reports.plan_tables import left_out_rows
+from harness.reports.plan_page import left_out_rows
+from harness.reports.tables import percent
 
 GAUSSIAN = "Gaussian"
 LAYER_HEADER = (
@@ -103,8 +104,8 @@ def effect_rows(result: ScanResult, fmt: str) -> list[tuple[str, ...]]:
         (
             names[effect.group],
             kl_text(effect.kl),
-            share_interval(effect.accuracy),
-            share_interval(effect.difference, signed=True),
+            percent(effect.accuracy),
+            percent(effect.difference, signed=True),
             f"{effect.lost} / {effect.gained}",
             f"{effect.changed_answers} of {effect.items}",
         )
@@ -169,7 +170,7 @@ def nonfinite_line(result: ScanResult) -> str | None:
 
 def clean_line(result: ScanResult) -> str:
     """Accuracy without quantization."""
-    return f"clean accuracy: {share_interval(result.clean or {})} %"
+    return f"clean accuracy: {percent(result.clean)} %"
 
 
 def left_out(result: ScanResult) -> list[tuple[str, ...]]:
@@ -190,15 +191,6 @@ def small(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.1e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
-
-
-def share_interval(interval: Mapping[str, Any], signed: bool = False) -> str:
-    """``56.2 [36.5, 74.2]`` in percent or percentage points; a dash where undefined."""
-    values = [interval.get(name) for name in ("estimate", "low", "high")]
-    if None in values:
-        return "-"
-    sign = "+" if signed else ""
-    return "{0:{3}.1f} [{1:{3}.1f}, {2:{3}.1f}]".format(*(100 * float(value or 0) for value in values), sign)
 
 
 def decimal(value: float, digits: int, signed: bool = False) -> str:

@@ -47,12 +47,14 @@ SEEN_HEADER = (
 )
 
 
-def percent(interval: Mapping[str, float] | None, signed: bool = False) -> str:
+def percent(interval: Mapping[str, float | None] | None, signed: bool = False) -> str:
     """``81.5 [77.1, 85.2]``: estimate and bounds in percent or percentage points; a dash where undefined."""
-    if interval is None:
+    values = [(interval or {}).get(name) for name in ("estimate", "low", "high")]
+    known = [100 * value for value in values if value is not None]
+    if len(known) < len(values):
         return "-"
     sign = "+" if signed else ""
-    return "{0:{3}.1f} [{1:{3}.1f}, {2:{3}.1f}]".format(*(100 * interval[n] for n in ("estimate", "low", "high")), sign)
+    return "{0:{3}.1f} [{1:{3}.1f}, {2:{3}.1f}]".format(*known, sign)
 
 
 def fraction(interval: Mapping[str, float] | None) -> str:

@@ -251,7 +251,7 @@ def test_verdicts_are_shown_first_and_kept_for_ci(tmp_path, run_pytest, finished
     assert failure[1].startswith(("-", "=")), failure
     assert "pp against clean, limit -0 pp, n 16" in failure[0]
     table = done.stdout.split("= robustness =")[1]
-    assert "5 %    PASS" in table and "reports: " in table
+    assert "  5 %  PASS " in table and "reports: " in table
     found = json.loads((tmp_path / "out" / "robustness.json").read_text())
     assert found["verdicts"]["PASS"] == 1 and {row["level"] for row in found["judged"]} == {0.05}
     assert "| 5 % | PASS | 16 |" in (tmp_path / "out" / "robustness.md").read_text()

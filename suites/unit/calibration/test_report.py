@@ -14,7 +14,7 @@ from rich.console import Console
 
 from harness.calibration import report as calibration
 from harness.reports import progress
-from harness.reports.calibration_tables import (
+from harness.reports.calibration_page import (
     coverage_rows,
     early_rows,
     error_rows,
@@ -152,7 +152,7 @@ def test_rows_of_what_does_not_hold() -> None:
 def test_the_calibration_loads_no_torch() -> None:
     code = (
         "import sys, harness.calibration.intervals, harness.calibration.gates, harness.calibration.early,"
-        " harness.reports.calibration_tables, harness.cli.doctor_verb,"
+        " harness.reports.calibration_page, harness.cli.doctor_verb,"
         " harness.calibration.report; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

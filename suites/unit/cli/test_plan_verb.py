@@ -17,7 +17,7 @@ from harness.noise.estimate.expected import Width, expected_counts
 from harness.noise.estimate.speed import Speed, measure_speed
 from harness.noise.flop_coverage import product_share
 from harness.record import FORWARD
-from harness.reports.plan_tables import grouped_rows, left_out_rows, pattern, plan_lines, width_text
+from harness.reports.plan_page import grouped_rows, left_out_rows, pattern, plan_lines, width_text
 from harness.spec import RelativeGaussian, parse_noise, parse_noises
 from harness.thresholds import LEAST_RELATIVE
 

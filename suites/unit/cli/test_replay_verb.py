@@ -15,7 +15,7 @@ from harness.evaluate.prepared import prepare
 from harness.evaluate.regenerate import _parts
 from harness.evaluate.run import evaluate
 from harness.evaluate.tasks import load_task
-from harness.reports.replay_view import printable
+from harness.reports.replay_page import printable
 from harness.runs.loaded import Run, load_run
 from harness.spec import EvalSpec
 

@@ -16,19 +16,21 @@ from rich.console import Console
 
 from harness.diagnostics.scan_result import OUTSIDE, LayerEffect, Metrics, ModuleScan, ScanResult
 from harness.quant_error import QuantError
+from harness.reports.render.markdown import markdown
+from harness.reports.render.terminal import show
 from harness.reports.scan_heatmap import colour, format_svg, heatmap
-from harness.reports.scan_report import markdown, print_scan, scan_report, write_scan
+from harness.reports.scan_page import scan_page, scan_report, write_scan
 from harness.reports.scan_tables import (
     effect_rows,
     kl_text,
     layer_rows,
     module_rows,
     nonfinite_line,
-    share_interval,
     small,
     verdict_lines,
     word,
 )
+from harness.reports.tables import percent
 
 pytestmark = pytest.mark.unit
 
@@ -83,7 +85,7 @@ def test_the_worst_layer_comes_first_and_the_format_names_its_rule(result: ScanR
 def test_the_terminal_shows_everything_at_every_width(result: ScanResult) -> None:
     for width in (60, 200):
         console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-        print_scan(result, "calibrated", by_module=True, console=console)
+        show(scan_page(result, "calibrated", by_module=True), console)
         text = console.export_text()
         for words in ("mxfp4 (scale rule even)", "nvfp4", "calibrated", "reconsider the format", "Left out", "norm"):
             assert words in text.replace("\n", " ") or words in text, (width, words)
@@ -104,7 +106,7 @@ def test_files(result: ScanResult, tmp_path: Path) -> None:
 
 
 def test_markdown_tables_hold_their_columns(result: ScanResult) -> None:
-    text = markdown(result, "calibrated")
+    text = markdown(scan_page(result, "calibrated"))
     tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
     assert len(tables) == 2 * 3 + 2
     for table in tables:
@@ -143,7 +145,7 @@ def test_text_can_be_read_on_every_colour(excess: float | None) -> None:
 
 def test_numbers_that_are_none(result: ScanResult) -> None:
     assert kl_text({"estimate": None, "low": None, "high": None}) == "no number"
-    assert share_interval({"estimate": 0.5, "low": None, "high": 1.0}) == "-"
+    assert percent({"estimate": 0.5, "low": None, "high": 1.0}) == "-"
     assert (small(None), small(3e-5), small(0.0), small(0.25)) == ("-", "3.0e-05", "0.0000", "0.2500")
     assert word("dead zone 22.5 % where Gaussian gives 8.5 %") == "dead zone"
     assert word("mlp.experts.3.w1: SQNR 2.0 dB below Gaussian") == "mlp.experts.3.w1: SQNR"
@@ -162,6 +164,6 @@ def test_numbers_that_are_none(result: ScanResult) -> None:
 def test_results_policies_and_reports_load_no_torch() -> None:
     code = (
         "import sys, harness.diagnostics, harness.diagnostics.policies, harness.diagnostics.scan_spec;"
-        "import harness.reports.scan_report; sys.exit('torch' in sys.modules)"
+        "import harness.reports.scan_page; sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,8 +19,10 @@ from harness.gates.families import judge_levels
 from harness.gates.policy import ALL_MUST_PASS, BENJAMINI_HOCHBERG, FAMILIES, HOLM
 from harness.gates.requirements import Requirement
 from harness.record import CERTIFIED, RIGHT, WRONG, Arm, Certificate, LevelCertificate, Outcome
-from harness.reports.markdown import markdown
-from harness.reports.terminal import print_gate
+from harness.reports.gate_page import gate_page
+from harness.reports.render.markdown import markdown
+from harness.reports.render.terminal import show
+from harness.reports.run_page import run_page
 from harness.stats import judge_family, tango_tails
 
 pytestmark = pytest.mark.unit
@@ -235,9 +237,9 @@ def test_every_report_names_family_and_adjusted_p(family, words):
     assert adjusted["fail"]["adjusted"] == 1.0
     assert words in shown["family"] and "one-sided for the family" in shown["family"]
     console = Console(record=True, width=400)
-    print_gate(shown, console)
+    show(gate_page(shown), console)
     said = f"adjusted {adjusted['pass']['adjusted']:.3g} by"
-    for text in (console.export_text(), markdown(report_of(result))):
+    for text in (console.export_text(), markdown(run_page(report_of(result)))):
         assert words in text and said in text
     assert judged({0.0: (2, 0)}, ALL_MUST_PASS).to_json()["levels"][0]["adjusted"] is None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -17,10 +19,14 @@ from harness.gates import GatePolicy, gate
 from harness.gates.arms import Replicate, ReplicatedArm
 from harness.gates.compare import compare_arms
 from harness.pytest_plugin.reporting import write_folder
-from harness.pytest_plugin.rows import terminal_lines
+from harness.pytest_plugin.rows import session_page
 from harness.record import SiteCount
-from harness.reports.compare_view import print_comparison
-from harness.reports.markdown import markdown
+from harness.reports.compare_page import comparison_page
+from harness.reports.gate_page import gate_page
+from harness.reports.page import Page
+from harness.reports.render.markdown import markdown
+from harness.reports.render.terminal import show, text_lines
+from harness.reports.run_page import run_page, site_table
 from harness.reports.run_report import run_report, write_reports
 from harness.reports.tables import (
     certificate_lines,
@@ -31,7 +37,6 @@ from harness.reports.tables import (
     percent,
     reason_lines,
 )
-from harness.reports.terminal import print_gate, print_ledger, print_run
 from harness.runs.loaded import Run, load_run
 from harness.stats import wilson
 
@@ -54,10 +59,14 @@ def judged(tmp_path_factory: pytest.TempPathFactory, make_run: Any, run: Run) ->
     return run_report(worse, gate(worse.arm, run.arm, POLICY))
 
 
-def said(show: Callable[..., None], *arguments: Any, width: int = 180) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    show(*arguments, console)
+def said(page: Page, width: int = 180) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    show(page, console)
     return console.export_text()
+
+
+def sites(counts: Sequence[SiteCount]) -> Page:
+    return Page.of("sites", site_table(counts))
 
 
 def test_a_report_is_strict_json_with_every_part(run: Run) -> None:
@@ -95,12 +104,12 @@ def test_what_a_certificate_notes_stands_first_everywhere(run: Run, gated: bool)
     said_of = [f"candidate: {note}" if gated else note for note in NOTES]
     report = run_report(noted, result)
     assert report["notes"] == said_of and list(report)[:3] == ["run", "kind", "notes"]
-    assert markdown(report).splitlines()[2:6] == [f"- {note}" for note in said_of]
-    assert said(print_run, report).splitlines()[:4] == said_of
+    assert markdown(run_page(report)).splitlines()[2:6] == [f"- {note}" for note in said_of]
+    assert said(run_page(report)).splitlines()[:4] == said_of
     if result is not None:
         found = result.to_json()
         assert list(found)[:3] == ["verdict", "exit_code", "notes"] and list(found["notes"]) == said_of
-        assert said(print_gate, found).splitlines()[:4] == said_of
+        assert said(gate_page(found)).splitlines()[:4] == said_of
 
 
 def test_a_comparison_of_runs_shows_their_notes_first(run: Run) -> None:
@@ -108,7 +117,7 @@ def test_a_comparison_of_runs_shows_their_notes_first(run: Run) -> None:
     arms = [ReplicatedArm(name, (Replicate(noted, name, None),)) for name in ("a", "b")]
     found = compare_arms(arms).to_json()
     assert found["notes"] == [f"{noted.label}: {note}" for note in NOTES]
-    first = said(print_comparison, found, width=400).splitlines()[: len(NOTES)]
+    first = said(comparison_page(found), width=400).splitlines()[: len(NOTES)]
     assert all(note in line for note, line in zip(NOTES, first, strict=True))
 
 
@@ -116,10 +125,13 @@ def test_the_plugin_shows_notes_first(tmp_path: Path) -> None:
     row = {"level": 0.05, "verdict": "PASS", "n": 9, "difference": None, "limit": 0.03, "against": "clean"}
     row |= {"certificate": "certified", "run": "r", "label": "r", "test": "t", "reasons": [], "notes": list(NOTES)}
     first = [f"r: {note}" for note in NOTES]
-    assert terminal_lines([row, row])[:4] == first
+    shown = text_lines(session_page([row, row]), 80)
+    assert shown[:4] == first and shown[4].split()[0] == "level" and max(map(len, shown[4:])) <= 80
     write_folder(tmp_path, [row])
     assert (tmp_path / "robustness.md").read_text().splitlines()[2:6] == [f"- {note}" for note in first]
     assert json.loads((tmp_path / "robustness.json").read_text())["notes"] == first
+    said_there = [each.text for each in ElementTree.parse(tmp_path / "robustness.xml").iter("system-out")]
+    assert said_there == ["\n".join(NOTES)]
 
 
 def test_the_ledger_is_summed_by_level_and_operator(run: Run) -> None:
@@ -149,7 +161,7 @@ def test_a_run_of_several_processes_reports_the_sites_of_one(run: Run) -> None:
         processes = [entry["process"] for entry in both.pop("entries")]
         assert processes == ["here:1", "here:2"] * len(one.pop("entries"))
         assert both == one
-    assert said(print_ledger, halves).count("here:2") == len(run.counts)
+    assert said(sites(halves)).count("here:2") == len(run.counts)
 
 
 def test_a_site_that_overflowed_is_a_dash_and_stays_json(run: Run) -> None:
@@ -199,7 +211,7 @@ def test_level_and_gate_rows_hold_n_interval_and_flips(run: Run, judged: dict[st
 
 
 def test_markdown_shows_verdict_reasons_levels_and_ledger(judged: dict[str, Any]) -> None:
-    text = markdown(judged)
+    text = markdown(run_page(judged))
     assert text.startswith("# Robustness of ckpt\n")
     assert "**FAIL** against " in text
     for row in (*gate_rows(judged["gate"]), *level_rows(judged), *ledger_rows(judged["ledger"])):
@@ -215,11 +227,11 @@ def test_markdown_shows_verdict_reasons_levels_and_ledger(judged: dict[str, Any]
 
 
 def test_markdown_says_that_a_run_is_unfinished(judged: dict[str, Any]) -> None:
-    assert "**Unfinished: 7 records are missing.**" in markdown(judged | {"missing_records": 7, "gate": None})
+    assert "**Unfinished: 7 records are missing.**" in markdown(run_page(judged | {"missing_records": 7, "gate": None}))
 
 
 def test_a_bar_in_a_cell_does_not_end_it(judged: dict[str, Any]) -> None:
-    text = markdown(judged | {"measurement_key": {"noise": "a|b"}})
+    text = markdown(run_page(judged | {"measurement_key": {"noise": "a|b"}}))
     assert "| noise | a\\|b |" in text
     widths = {
         line.replace("\\|", "").count("|") for line in text.split("## What the numbers depend on")[1].splitlines()
@@ -232,16 +244,16 @@ def test_invalid_evidence_is_spelled_out(tmp_path: Path, make_run: Any) -> None:
     report = run_report(run)
     (line,) = [line for line in certificate_lines(report["certificate"]) if line.startswith("INVALID")]
     assert line.startswith("INVALID: level 5 %: ineffective injection: layers.0.up changed none of")
-    assert f"- {line}" in markdown(report)
-    assert line in said(print_run, report)
+    assert f"- {line}" in markdown(run_page(report))
+    assert line in said(run_page(report))
 
 
 def test_the_terminal_shows_the_same(run: Run, judged: dict[str, Any]) -> None:
-    text = said(print_run, run_report(run))
+    text = said(run_page(run_report(run)))
     for row in (*level_rows(run_report(run)), *ledger_rows(run_report(run)["ledger"])):
         assert all(cell in text for cell in row)
     assert "certificate: certified" in text
-    text = said(print_gate, judged["gate"])
+    text = said(gate_page(judged["gate"]))
     for row in gate_rows(judged["gate"]):
         assert all(cell in text for cell in row)
     assert all(line in text for line in reason_lines(judged["gate"]))
@@ -250,16 +262,16 @@ def test_the_terminal_shows_the_same(run: Run, judged: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("width", [40, 80])
 def test_a_narrow_terminal_cuts_no_number(run: Run, judged: dict[str, Any], width: int) -> None:
-    assert "\u2026" not in said(print_run, run_report(run), width=width)
-    assert "\u2026" not in said(print_gate, judged["gate"], width=width)
-    assert "\u2026" not in said(print_ledger, run.counts, width=width)
+    assert "\u2026" not in said(run_page(run_report(run)), width=width)
+    assert "\u2026" not in said(gate_page(judged["gate"]), width=width)
+    assert "\u2026" not in said(sites(run.counts), width=width)
 
 
 def test_the_terminal_takes_names_as_they_are(judged: dict[str, Any]) -> None:
     gated = {**judged["gate"], "baseline": {**judged["gate"]["baseline"], "label": "[bold]odd[/bold] [name]"}}
-    assert "Gate against [bold]odd[/bold] [name]" in said(print_gate, gated)
+    assert "Gate against [bold]odd[/bold] [name]" in said(gate_page(gated))
     counts = [SiteCount("layers[a].up", "linear", 0.05, calls=1, rows=2, elements=3, changed=4, nonzero=5)]
-    text = said(print_ledger, counts)
+    text = said(sites(counts))
     assert "layers[a].up" in text and "5 %" in text
 
 

@@ -1,13 +1,11 @@
-"""A comparison of arms as text."""
+"""The page of a comparison of arms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
-from harness.reports.layout import print_lines, print_table, stdout_console
+from harness.reports.page import Lines, Page, Table, Verdict
 from harness.reports.tables import percent
 
 HEADER = (
@@ -37,13 +35,12 @@ def _row(level: Mapping[str, Any], arms: tuple[str, str]) -> tuple[str, ...]:
     )
 
 
-def print_comparison(comparison: Mapping[str, Any], console: Console | None = None) -> None:
-    """What the runs' certificates say first, the table, the reasons of every level, and the verdict."""
-    console = console or stdout_console()
+def comparison_page(comparison: Mapping[str, Any]) -> Page:
+    """Return the page of :func:`harness.gates.compare.compare_arms`: the runs' notes, the table, the reasons of every
+    level, and the verdict."""
     first, second = comparison["arms"]
     factor = f" along {comparison['factor']}" if comparison["factor"] else ""
-    print_lines(console, comparison["notes"])
-    print_table(console, f"{first} minus {second}{factor}, over training seeds", HEADER, comparison_rows(comparison))
+    title = f"{first} minus {second}{factor}, over training seeds"
     levels = comparison["levels"]
     shared = [reason for reason in levels[0]["reasons"] if all(reason in level["reasons"] for level in levels)]
     lines = [f"all levels: {reason}" for reason in shared]
@@ -53,8 +50,9 @@ def print_comparison(comparison: Mapping[str, Any], console: Console | None = No
         for reason in level["reasons"]
         if reason not in shared
     ]
-    print_lines(console, lines)
-    print_lines(console, [f"verdict: {comparison['verdict']}  ({comparison['family']})"])
+    table = Table.of(title, HEADER, comparison_rows(comparison))
+    verdict = Verdict(comparison["verdict"], comparison["family"])
+    return Page.of(title, table, Lines.of(lines), notes=comparison["notes"], verdict=verdict)
 
 
 def _alone(difference: Mapping[str, Any] | None) -> str:

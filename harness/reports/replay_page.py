@@ -1,36 +1,40 @@
-"""Shows a replayed item: the clean and the noisy text side by side, where they part, and the stored records."""
+"""The page of a replayed item: the clean and the noisy text side by side, where they part, and the stored records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from harness.reports.layout import print_lines, print_table, stdout_console
-
-SIDE_BY_SIDE = 80
-"""Columns from which two texts stand side by side."""
+from harness.record import SiteCount
+from harness.reports.page import Lines, Page, Passage, Prose, Table, Texts
+from harness.reports.run_page import ledger_table, site_table
 
 FACTS = ("generation", "tokens", "end", "answer", "outcome", "stored record")
 AS_STORED, DIFFERS = "as stored", "DIFFERS from the stored record"
-MARK, PARTED = "bold reverse", "end"
+PARTED = "end"
 _PLAIN = frozenset("\n\t")
 
 
-def print_replay(report: Mapping[str, Any], console: Console | None = None) -> None:
-    """Question, both texts with the first token where they part in ``>> <<``, and how they compare."""
-    console = console or stdout_console()
-    print_lines(console, [f"item {report['item']} of {report['run']}, noise {report['noise']}, seed {report['seed']}"])
-    console.print(Text(printable(report["question"])), overflow="fold")
-    print_lines(console, [f"reference answer: {printable(report['reference'])}"])
-    names = _names(report)
-    _print_texts(console, names, [_marked(found, report["equal_tokens"]) for found in report["generations"]])
-    rows = [_facts(name, found) for name, found in zip(names, report["generations"], strict=True)]
-    print_table(console, "Held against the stored records", FACTS, rows)
-    print_lines(console, [*_parting(report), *_noise(report), *_verdict(report, names)])
+def replay_page(report: Mapping[str, Any], counts: Sequence[SiteCount] = ()) -> Page:
+    """Return question, both texts with the first token where they part in ``>> <<``, and how they compare.
+
+    ``counts`` adds what was counted at every site.
+    """
+    names, found = _names(report), report["generations"]
+    title = f"item {report['item']} of {report['run']}, noise {report['noise']}, seed {report['seed']}"
+    texts = tuple(_passage(name, each, report["equal_tokens"]) for name, each in zip(names, found, strict=True))
+    rows = [_facts(name, each) for name, each in zip(names, found, strict=True)]
+    return Page.of(
+        title,
+        Lines((title,)),
+        Prose(printable(report["question"])),
+        Lines((f"reference answer: {printable(report['reference'])}",)),
+        Texts(texts),
+        Table.of("Held against the stored records", FACTS, rows),
+        Lines.of([*_parting(report), *_noise(report), *_verdict(report, names)]),
+        *((ledger_table(report["ledger"]), site_table(counts)) if counts else ()),
+        notes=report["notes"],
+    )
 
 
 def printable(text: str) -> str:
@@ -46,27 +50,12 @@ def _names(report: Mapping[str, Any]) -> list[str]:
     return ["clean", noisy][: len(report["generations"])]
 
 
-def _marked(generation: Mapping[str, Any], equal: int | None) -> Text:
+def _passage(name: str, generation: Mapping[str, Any], equal: int | None) -> Passage:
     before, at, after = (printable(part) for part in generation["parts"])
-    text = Text(before)
-    if equal is not None:
-        shown = at.replace("\n", "\\n").replace("\t", "\\t") or PARTED
-        text.append(f">>{shown}<<", MARK)
-        text.append("\n" if at.endswith("\n") else "")
-    return text.append(after)
-
-
-def _print_texts(console: Console, names: Sequence[str], texts: Sequence[Text]) -> None:
-    if console.width < SIDE_BY_SIDE:
-        for name, text in zip(names, texts, strict=True):
-            console.print(Text(f"--- {name}", "bold"))
-            console.print(text, overflow="fold")
-        return
-    table = Table()
-    for name in names:
-        table.add_column(name, overflow="fold")
-    table.add_row(*texts)
-    console.print(table)
+    if equal is None:
+        return Passage(name, before + after)
+    marked = at.replace("\n", "\\n").replace("\t", "\\t") or PARTED
+    return Passage(name, before, marked, ("\n" if at.endswith("\n") else "") + after)
 
 
 def _facts(name: str, generation: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
-"""Rows of the calibration tables: coverage of the intervals, verdicts of the gate, early stopping."""
+"""The page of a calibration and its rows: coverage of the intervals, verdicts of the gate, early stopping."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
-from harness.reports.layout import print_lines, print_table, stdout_console
+from harness.reports.page import Lines, Page, Part, Table
 
 SUMMARY_HEADER = ("interval", "n", "settings", "lowest", "mean", "highest", "state")
 COVERAGE_HEADER = ("interval", "n", "accuracy", "setting", "coverage", "simulated range", "pinned", "state")
@@ -146,22 +144,22 @@ def problem_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def print_calibration(report: Mapping[str, Any], cells: bool = False, console: Console | None = None) -> None:
-    """Every table, what does not hold, and the last line that says whether all does; ``cells``: every setting."""
-    console = console or stdout_console()
+def calibration_page(report: Mapping[str, Any], cells: bool = False) -> Page:
+    """Return every table, what does not hold, and the line that says whether all does; ``cells``: every setting."""
     header, rows_of = (COVERAGE_HEADER, coverage_rows) if cells else (SUMMARY_HEADER, summary_rows)
-    for stage in report["coverage"]:
-        title = f"Coverage of intervals of nominal 95 %: {stage['name']}"
-        print_table(console, title, header, rows_of(stage["cells"]))
-    print_table(console, "Gate: observed verdicts beside the planner's odds", GATE_HEADER, gate_rows(report["gate"]))
+    parts: list[Part] = [
+        Table.of(f"Coverage of intervals of nominal 95 %: {stage['name']}", header, rows_of(stage["cells"]))
+        for stage in report["coverage"]
+    ]
+    parts.append(Table.of("Gate: observed verdicts beside the planner's odds", GATE_HEADER, gate_rows(report["gate"])))
     first = report["early_stopping"][0]
     title = (
         f"Early stopping: margin {100 * first['margin']:g} points, discordance {percent(first['discordance'])},"
         f" {100 * first['share']:g} % of alpha {first['alpha']:g} spent on it"
     )
-    print_table(console, title, EARLY_HEADER, early_rows(report["early_stopping"]))
+    parts.append(Table.of(title, EARLY_HEADER, early_rows(report["early_stopping"])))
     title = "Wrong verdicts at a true drop equal to the margin, nominal 5 %"
-    print_table(console, title, ERROR_HEADER, error_rows(report["errors"]))
-    print_lines(console, problem_lines(report))
+    parts.append(Table.of(title, ERROR_HEADER, error_rows(report["errors"])))
     state = "everything holds" if report["holds"] else "something does not hold: do not trust verdicts made here"
-    print_lines(console, [f"calibration ({report['effort']}, {report['seconds']:.0f} s): {state}"])
+    said = f"calibration ({report['effort']}, {report['seconds']:.0f} s): {state}"
+    return Page.of("Calibration", *parts, Lines.of(problem_lines(report)), Lines((said,)))

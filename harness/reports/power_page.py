@@ -1,13 +1,11 @@
-"""What a gate can tell, as a table."""
+"""The page of what a gate can tell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
-from harness.reports.layout import print_lines, print_table, stdout_console
+from harness.reports.page import Lines, Page, Table
 
 HEADER = (
     *("level", "n", "noise seeds", "discordance %", "margin pp", "MDE pp"),
@@ -37,19 +35,16 @@ def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def print_power(power: Sequence[Mapping[str, Any]], whole: str = "", console: Console | None = None) -> None:
-    """The table, the odds of the ``whole`` gate in words, and the warnings."""
-    console = console or stdout_console()
-    print_table(console, "What a gate against this baseline can tell", HEADER, power_rows(power))
-    print_lines(
-        console,
-        [
-            *([whole] if whole else []),
-            NOTE,
-            *(_clusters(level) for level in power if level["clusters"] is not None),
-            *(f"warning: {level['warning']}" for level in power if level["warning"]),
-        ],
-    )
+def power_page(power: Sequence[Mapping[str, Any]], whole: str = "") -> Page:
+    """Return the table, the odds of the ``whole`` gate in words, and the warnings."""
+    title = "What a gate against this baseline can tell"
+    lines = [
+        *([whole] if whole else []),
+        NOTE,
+        *(_clusters(level) for level in power if level["clusters"] is not None),
+        *(f"warning: {level['warning']}" for level in power if level["warning"]),
+    ]
+    return Page.of(title, Table.of(title, HEADER, power_rows(power)), Lines.of(lines))
 
 
 def _clusters(level: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Shows what a noise specification will perturb: the report of ``harness plan`` as tables (no torch)."""
+"""Shows what a noise specification will perturb: the page of ``harness plan`` (no torch)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from harness.noise.paths import range_text
 from harness.record import FORWARD
-from harness.reports.layout import print_lines, print_table, stdout_console
+from harness.reports.page import Heading, Lines, Page, Part, Table
 from harness.reports.tables import CALLS, DIRECTION, ELEMENTS, LAYER, OPERATOR, SITE, SITES, direction_text, share_text
 
 LEFT_OUT_HEADER = ("product", "count", "reason")
@@ -20,23 +18,27 @@ _NUMBERED = re.compile(r"(?<=\.)\d+(?=[.:]|$)")
 _UNITS = {"per_token": "", "per_key": " heads x keys", "per_pair": " heads x all keys", "per_pass": " a pass"}
 
 
-def print_plan(report: Mapping[str, Any], by_site: bool, console: Console | None = None) -> None:
-    """A table for each specification with what it will not perturb, what it covers and costs; ``by_site`` shows every
-    site by itself."""
-    console = console or stdout_console()
-    print_lines(console, [_model_line(report)])
+def plan_page(report: Mapping[str, Any], by_site: bool = False) -> Page:
+    """Return a table for each specification with what it will not perturb, what it covers and costs; ``by_site`` shows
+    every site by itself."""
+    parts: list[Part] = []
     for plan in report["plans"]:
         lines = plan["expected"]["lines"]
         rows = [_line_row([line], line["site"]) for line in lines] if by_site else grouped_rows(lines)
-        header = plan_header(report["tokens"])
-        rows = [row[: len(header)] for row in rows]
-        print_table(console, f"What {plan['noise']} will perturb", header, rows, _total_row(plan)[: len(header)])
-        print_lines(console, plan_lines(plan, report))
-        for title, field in (("Left out on purpose", "excluded"), ("Out of reach in this model", "uncovered")):
-            if plan[field]:
-                print_table(console, title, LEFT_OUT_HEADER, left_out_rows(plan[field]))
-        console.print()
-    print_lines(console, [f"warning: {conflict}" for conflict in report["conflicts"]])
+        header, title = plan_header(report["tokens"]), f"What {plan['noise']} will perturb"
+        width = len(header)
+        parts += [
+            *([Heading(title)] if parts else []),
+            Table(title, header, tuple(row[:width] for row in rows), _total_row(plan)[:width]),
+            Lines.of(plan_lines(plan, report)),
+            *(
+                Table.of(words, LEFT_OUT_HEADER, left_out_rows(plan[field]))
+                for words, field in (("Left out on purpose", "excluded"), ("Out of reach in this model", "uncovered"))
+                if plan[field]
+            ),
+        ]
+    warnings = Lines.of(f"warning: {conflict}" for conflict in report["conflicts"])
+    return Page.of("Plan", Lines((_model_line(report),)), *parts, warnings)
 
 
 def plan_header(tokens: int) -> tuple[str, ...]:

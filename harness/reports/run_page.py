@@ -1,20 +1,21 @@
-"""``report.md``."""
+"""The page of a run: verdict of its gate, levels, flips, certificate, ledger, and what the numbers depend on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.reports.markdown_parts import bullets, table_lines
+from harness.record import SiteCount
+from harness.reports.gate_page import gate_parts, verdict_of
+from harness.reports.page import Heading, Lines, Page, Part, Prose, Table
 from harness.reports.tables import (
-    GATE_HEADER,
     LEDGER_HEADER,
     LEVEL_HEADER,
+    SEEN_HEADER,
     certificate_lines,
-    gate_rows,
     ledger_rows,
     level_rows,
-    reason_lines,
+    seen_rows,
 )
 
 FLIPS_SHOWN, TEXT_SHOWN = 10, 160
@@ -22,30 +23,56 @@ FLIPS_SHOWN, TEXT_SHOWN = 10, 160
 INTERVALS = "Intervals: one-sided 95 % bounds in brackets. Retention: accuracy under noise / clean accuracy."
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """The report as Markdown text."""
-    parts = [f"# Robustness of {_subject(report)}", ""]
-    if report["notes"]:
-        parts += [*bullets(report["notes"]), ""]
-    if report["gate"] is not None:
-        gate = report["gate"]
-        parts += [f"**{gate['verdict']}** against {gate['baseline']['label']} ({gate['family']})", ""]
-        parts += [*table_lines(GATE_HEADER, gate_rows(gate)), "", *bullets(reason_lines(gate)), ""]
-    parts += ["## Levels", "", *table_lines(LEVEL_HEADER, level_rows(report)), "", INTERVALS, ""]
+def run_page(report: Mapping[str, Any], counts: Sequence[SiteCount] = ()) -> Page:
+    """Return the page of :func:`harness.reports.run_report.run_report`; ``counts`` adds every entry of the ledger."""
+    gate = report["gate"]
+    judged = () if gate is None else gate_parts(gate)
+    notes, verdict = report["notes"], None if gate is None else verdict_of(gate)
+    parts = (*judged, *_measured(report), *_evidence(report, counts), *_background(report))
+    return Page.of(f"Robustness of {_subject(report)}", *parts, notes=notes, verdict=verdict)
+
+
+def ledger_table(ledger: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the ledger summed by operator and direction."""
+    return Table.of("Ledger: what was really perturbed", LEDGER_HEADER, ledger_rows(ledger))
+
+
+def site_table(counts: Sequence[SiteCount]) -> Table:
+    """Return every entry of the ledger, as each process counted it."""
+    return Table.of("Ledger by site", SEEN_HEADER, seen_rows(counts))
+
+
+def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
+    yield Heading("Levels", detail=True)
+    yield Table.of("Accuracy by noise level", LEVEL_HEADER, level_rows(report))
+    yield Prose(INTERVALS, detail=True)
     if report["missing_records"]:
-        parts += [f"**{_incomplete(report)}**", ""]
-    parts += _flipped(report["flips"])
-    parts += ["## Was the noise on?", "", *bullets(certificate_lines(report["certificate"])), ""]
+        yield Prose(_incomplete(report), strong=True)
+    yield from _flipped(report["flips"])
+
+
+def _evidence(report: Mapping[str, Any], counts: Sequence[SiteCount]) -> Iterator[Part]:
+    yield Heading("Was the noise on?", detail=True)
     if report["ledger"]:
-        parts += [*table_lines(LEDGER_HEADER, ledger_rows(report["ledger"])), ""]
+        yield ledger_table(report["ledger"])
+    yield Lines.of(certificate_lines(report["certificate"]))
+    if counts:
+        yield site_table(counts)
+
+
+def _background(report: Mapping[str, Any]) -> Iterator[Part]:
     for part in report["quantization"]:
-        title = f"## Kept in high precision by {part['text']} ({part['sites']} sites)"
-        parts += [title, "", *bullets(_grouped(part["excluded"])), ""]
+        title = f"Kept in high precision by {part['text']} ({part['sites']} sites)"
+        yield from _reasons(title, part["excluded"])
     for title, field in (("Left out on purpose", "excluded"), ("Out of reach in this model", "uncovered")):
         if report["plan"][field]:
-            parts += [f"## {title}", "", *bullets(_grouped(report["plan"][field])), ""]
-    parts += ["## What the numbers depend on", "", *table_lines(("field", "value"), list(_key_rows(report))), ""]
-    return "\n".join(parts)
+            yield from _reasons(title, report["plan"][field])
+    yield Heading("What the numbers depend on", detail=True)
+    yield Table.of("", ("field", "value"), _key_rows(report), detail=True)
+
+
+def _reasons(title: str, reasons: Mapping[str, str]) -> tuple[Part, ...]:
+    return Heading(title, detail=True), Lines.of(_grouped(reasons), detail=True)
 
 
 def _incomplete(report: Mapping[str, Any]) -> str:
@@ -56,21 +83,20 @@ def _incomplete(report: Mapping[str, Any]) -> str:
     return f"Unfinished: {missing} records are missing."
 
 
-def _flipped(flips: Sequence[Mapping[str, Any]]) -> list[str]:
+def _flipped(flips: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
     """The first flips of each level with their text; all of them are in the JSON report."""
     if not flips:
-        return []
-    parts = ["## Flips against the baseline", ""]
+        return
+    yield Heading("Flips against the baseline", detail=True)
     for level in sorted({flip["level"] for flip in flips}):
         own = [flip for flip in flips if flip["level"] == level]
         shown = f", the first {FLIPS_SHOWN} here" if len(own) > FLIPS_SHOWN else ""
-        parts += [f"Level {100 * level:g} %: {len(own)} outcomes{shown}.", ""]
         rows = [
             (flip["change"], flip["item"], str(flip["seed"]), _short(flip["question"]), _short(flip["text"]))
             for flip in own[:FLIPS_SHOWN]
         ]
-        parts += [*table_lines(("change", "item", "seed", "question", "this checkpoint wrote"), rows), ""]
-    return parts
+        yield Prose(f"Level {100 * level:g} %: {len(own)} outcomes{shown}.", detail=True)
+        yield Table.of("", ("change", "item", "seed", "question", "this checkpoint wrote"), rows, detail=True)
 
 
 def _short(text: str) -> str:

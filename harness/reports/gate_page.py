@@ -1,0 +1,28 @@
+"""The page of a gate: notes, a row for each level, reasons, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.reports.page import Lines, Page, Part, Table, Verdict
+from harness.reports.tables import GATE_HEADER, gate_rows, reason_lines
+
+
+def gate_page(gate: Mapping[str, Any]) -> Page:
+    """Return the page of a gate (:meth:`harness.library.gate.Gated.to_json`)."""
+    attempts = gate.get("attempts")
+    notes = [*gate["notes"], *([attempts] if attempts else [])]
+    title = f"{gate['verdict']} against {gate['baseline']['label']}"
+    return Page.of(title, *gate_parts(gate), notes=notes, verdict=verdict_of(gate))
+
+
+def gate_parts(gate: Mapping[str, Any]) -> tuple[Part, ...]:
+    """Return the table of levels and why each has its verdict."""
+    title = f"Gate against {gate['baseline']['label']}"
+    return Table.of(title, GATE_HEADER, gate_rows(gate)), Lines.of(reason_lines(gate))
+
+
+def verdict_of(gate: Mapping[str, Any]) -> Verdict:
+    """Return the verdict with the family of tests that it rests on."""
+    return Verdict(gate["verdict"], gate["family"], gate["baseline"]["label"])

@@ -1,0 +1,94 @@
+"""The terminal: tables that fit its width, sentences folded at words, verdicts in colour."""
+
+from __future__ import annotations
+
+import functools
+import io
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+from rich.text import Text
+
+from harness.reports.layout import STYLES, print_lines, print_table, stdout_console
+from harness.reports.page import Figure, Heading, Lines, Page, Part, Passage, Prose, Table, Texts, Verdict
+
+SIDE_BY_SIDE = 80
+"""Columns from which two texts stand side by side."""
+MARK = "bold reverse"
+
+
+def show(page: Page, console: Console | None = None, plain: bool = False) -> None:
+    """Print ``page`` without its details on ``console`` (default: standard output); ``plain`` tables have no frame."""
+    console = console or stdout_console()
+    print_lines(console, page.notes)
+    for number, part in enumerate(page.brief):
+        if isinstance(part, Table):
+            print_table(console, part.title, part.header, part.rows, part.total, plain)
+        elif not isinstance(part, Heading) or number:
+            _print(part, console)
+    if page.verdict is not None:
+        _print_verdict(page.verdict, console)
+
+
+def text_lines(page: Page, width: int) -> list[str]:
+    """Return what :func:`show` prints on ``width`` columns, as lines without colour and frames: for logs."""
+    file = io.StringIO()
+    show(page, Console(file=file, width=width), plain=True)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def _print_verdict(verdict: Verdict, console: Console) -> None:
+    style = STYLES.get(verdict.word, "bold")
+    console.print(f"verdict: [{style}]{verdict.word}[/]  ({escape(verdict.family)})", soft_wrap=True)
+
+
+@functools.singledispatch
+def _print(part: Part, console: Console) -> None:
+    raise TypeError(f"no way to print {type(part).__name__}")
+
+
+@_print.register
+def _(part: Heading, console: Console) -> None:
+    console.print()
+
+
+@_print.register
+def _(part: Lines, console: Console) -> None:
+    print_lines(console, part.lines)
+
+
+@_print.register
+def _(part: Prose, console: Console) -> None:
+    if part.strong:
+        console.print(Text(part.text, "bold"), soft_wrap=not console.is_terminal)
+    else:
+        print_lines(console, [part.text])
+
+
+@_print.register
+def _(part: Figure, console: Console) -> None:
+    print_lines(console, [f"figure: {part.title}"])
+
+
+@_print.register
+def _(part: Texts, console: Console) -> None:
+    """Side by side where there is room, else one below the other."""
+    texts = [_marked(passage) for passage in part.passages]
+    if console.width < SIDE_BY_SIDE:
+        for passage, text in zip(part.passages, texts, strict=True):
+            console.print(Text(f"--- {passage.name}", "bold"))
+            console.print(text, overflow="fold")
+        return
+    grid = Grid()
+    for passage in part.passages:
+        grid.add_column(passage.name, overflow="fold")
+    grid.add_row(*texts)
+    console.print(grid)
+
+
+def _marked(passage: Passage) -> Text:
+    text = Text(passage.before)
+    if passage.marked is not None:
+        text.append(f">>{passage.marked}<<", MARK)
+    return text.append(passage.after)
