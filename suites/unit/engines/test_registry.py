@@ -26,9 +26,7 @@ def test_the_specification_knows_the_names_of_the_registry_in_its_order() -> Non
 def test_an_unknown_engine_is_named_with_the_nearest() -> None:
     with pytest.raises(HarnessError, match=r"--engine vlm; .*did you mean 'vllm'"):
         EvalSpec("arith", engine="vlm")
-    with pytest.raises(
-        HarnessError, match=r"unknown engine 'vlm'; the engines are transformers, vllm, .*did you mean '?vllm'?\?"
-    ):
+    with pytest.raises(HarnessError, match=r"^unknown engine 'vlm'; did you mean 'vllm'\?$"):
         engine_kind("vlm")
 
 
