@@ -124,7 +124,7 @@ def test_the_clean_level_is_one_text(cli: Verb, run: Run) -> None:
 def test_a_generation_that_differs_is_exit_4(
     cli: Verb, run: Run, wrong: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.evaluate import run as module
+    from harness.engines import transformers as module
 
     real, at = module.greedy, 5
 
@@ -148,7 +148,7 @@ def test_a_generation_that_differs_is_exit_4(
 def test_an_end_that_did_not_come_differs(
     cli: Verb, run: Run, wrong: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.evaluate import run as module
+    from harness.engines import transformers as module
 
     real = module.greedy
     monkeypatch.setattr(module, "greedy", lambda *a: [replace(c, truncated=not c.truncated) for c in real(*a)])
