@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.engines import transformers
 from harness.engines.protocol import Batch
-from harness.evaluate import run
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.record import CERTIFIED
@@ -33,8 +33,8 @@ def test_other_noise_is_certified_too(
 ) -> None:
     """From end to end on the shipped checkpoint; the control is relative Gaussian noise at scale 1 on its places."""
     batches: list[Batch] = []
-    honest = run.run_batch
-    monkeypatch.setattr(run, "run_batch", lambda *given: batches.append(given[2]) or honest(*given))
+    honest = transformers.run_batch
+    monkeypatch.setattr(transformers, "run_batch", lambda *given: batches.append(given[2]) or honest(*given))
     spec = EvalSpec(*("arith", None, 4), levels=(0.0, level), noise_seeds=2, noise=parse_noise(noise), max_new_tokens=8)
     prepared = prepare(shipped, spec)
     evaluate(prepared, tmp_path / "run", 8)
