@@ -103,3 +103,36 @@ def test_a_manifest_with_a_damaged_part_is_one_line(
         manifest["identity"][part] = "x" if part == "levels" else None
     rewrite(path, manifest)
     assert "its manifest.json is damaged" in refusal(load_run, path, kind=StoreError)
+
+
+SCHEMA_2 = Path(__file__).with_name("schema2")
+"""A run that was written before checksums, coverage and replays: two items at 0 and 10 %, its tables as SQL."""
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    path = tmp_path / "older"
+    path.mkdir()
+    (path / "manifest.json").write_bytes((SCHEMA_2 / "manifest.json").read_bytes())
+    with closing(sqlite3.connect(path / "records.sqlite")) as connection:
+        connection.executescript((SCHEMA_2 / "records.sql").read_text())
+    return path
+
+
+def test_a_run_of_schema_2_is_read_and_is_no_evidence(older: Path) -> None:
+    run = load_run(older)
+    assert [(result.level, result.seed) for result in run.results] == [(0.0, 0), (0.0, 0), (0.1, 0), (0.1, 0)]
+    first = run.results[0]
+    assert (first.item, first.prompt_tokens, len(first.tokens)) == ("0b6ccd422bb3a463", 142, 64)
+    assert first.text.endswith("22*3=66\n#### 66") and first.truncated
+    assert len({count.site for count in run.counts}) == 29
+    assert run.complete and run.arm.certificate.status == INVALID_EVIDENCE
+    assert any("schema version 2" in words for words in run.arm.certificate.problems)
+    assert any("not replayed" in words for words in run.arm.certificate.problems)
+
+
+def test_a_record_of_schema_2_that_was_edited_is_found(older: Path) -> None:
+    with closing(sqlite3.connect(older / "records.sqlite")) as connection, connection:
+        connection.execute("UPDATE records SET tokens = '[1, 2]' WHERE level = 0.1")
+    with pytest.raises(StoreError, match="the checksum of item"):
+        load_run(older)
