@@ -15,7 +15,6 @@ import pytest
 from harness.pytest_plugin.rows import PROPERTY, notes, ordered, points, session_page
 from harness.pytest_plugin.settings import Settings
 from harness.reports.render.markdown import markdown
-from harness.reports.render.terminal import text_lines
 
 NAME = "robustness"
 RUN_REPORTS = ("report.md", "report.json")
@@ -49,6 +48,8 @@ class Reporting:
         """Write one line per judged level."""
         if not self._rows and self._written is None:
             return
+        from harness.reports.render.terminal import text_lines  # rich is loaded only where there is a table
+
         terminalreporter.section(NAME)
         for line in text_lines(session_page(self._rows), terminalreporter._tw.fullwidth):
             terminalreporter.write_line(line)

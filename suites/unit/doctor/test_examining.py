@@ -109,7 +109,7 @@ def test_what_cannot_be_imported_is_a_finding(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib, "import_module", fail)
     absent, torch = examining._package("rich"), examining._package("torch")
     assert (absent.state, absent.cure) == (MISSING, SETUP)
-    assert (torch.state, torch.detail, torch.sound) == (BROKEN, "OSError: libfoo.so", False)
+    assert (torch.state, torch.detail, torch.sound) == (BROKEN, "OSError: libfoo.so second line", False)
     assert torch.cure.endswith("--force-reinstall --no-deps torch")
 
 
