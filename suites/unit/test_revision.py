@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import harness
 from harness.engines.vllm.kind import EAGER as VLLM
 from harness.integrations.vllm_plugin import payload
 from harness.revision import FILES, INJECTING, MEASURING, code_identity, revision
+from suites.unit.test_imports import ROOT, imported, modules
 
 pytestmark = pytest.mark.unit
 
@@ -25,6 +27,27 @@ def test_every_package_and_file_is_there() -> None:
 
 def test_the_plugins_hash_is_that_of_what_injects() -> None:
     assert payload.revision() == revision(INJECTING) != revision(MEASURING)
+
+
+BESIDE = {"exceptions", "extensions", "gates", "installed", "revision", "runs", "stats", "strict", "training_record"}
+"""Parts that an evaluation reaches and the hash leaves out: they keep, read and judge what was measured, and give
+errors their words; none of them touches a number on its way into a record."""
+
+
+def test_whatever_else_an_evaluation_reaches_is_in_the_hash() -> None:
+    files = modules(ROOT)
+    todo, reached = ["harness.evaluate.run", "harness.engines.registry"], set[str]()
+    while todo:
+        name = todo.pop()
+        while name not in files and "." in name:
+            name = name.rpartition(".")[0]
+        if name in files and name != "harness" and name not in reached:
+            reached.add(name)
+            todo += [each for each in imported(ast.parse(files[name].read_text())) if each.startswith("harness.")]
+    assert len(reached) > 150
+    hashed = (*MEASURING, *(f"harness.{file.removesuffix('.py')}" for file in FILES))
+    left = {name.split(".")[1] for name in reached if not any(f"{name}.".startswith(f"{each}.") for each in hashed)}
+    assert left == BESIDE
 
 
 @pytest.mark.parametrize("change", ["content", "name", "moved end", "new file"])

@@ -1,0 +1,67 @@
+"""An engine of another distribution: found by its entry point, checked, run by the loop, named in the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.evaluate.prepared import prepare
+from harness.evaluate.run import evaluate
+from harness.exceptions import HarnessError
+from harness.record import CERTIFIED
+from harness.runs.loaded import load_run
+from harness.spec import ENGINE_GROUP, ENGINES, EvalSpec, engine_names
+
+pytestmark = pytest.mark.contract
+
+CODE = """
+from harness.engines.protocol import EngineKind
+from harness.engines.transformers import TransformersEngine
+from harness.exceptions import HarnessError
+
+
+def check(spec, device):
+    if spec.dtype == "float16":
+        raise HarnessError("dtype float16", "mirror computes in float32", "use --dtype float32")
+
+
+mirror = EngineKind("mirror", lambda evaluation, options: TransformersEngine(evaluation), check=check)
+other = EngineKind("of another name", mirror.open)
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution with two engines, one of which calls itself otherwise."""
+    info = tmp_path / "engines" / "mirrors-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mirrors\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{ENGINE_GROUP}]\nmirror = mirrors:mirror\nmisnamed = mirrors:other\n")
+    (tmp_path / "engines" / "mirrors.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path / "engines"))
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_evaluates_and_is_certified(two_layers: Path, tmp_path: Path) -> None:
+    assert engine_names() == (*ENGINES, "mirror", "misnamed")
+    spec = EvalSpec(
+        *("arith", None, 4), levels=(0.0, 0.1), noise_seeds=1, max_new_tokens=6, engine="mirror", positive_control=False
+    )
+    evaluate(prepare(two_layers, spec, "cpu"), tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert [level.problems for level in run.arm.certificate.levels] == [(), ()]
+    assert (run.arm.certificate.status, run.arm.key["engine"]) == (CERTIFIED, "mirror")
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_own_check_and_its_name_are_asked_for(two_layers: Path) -> None:
+    with pytest.raises(HarnessError, match="mirror computes in float32"):
+        prepare(two_layers, EvalSpec("arith", items=2, engine="mirror", dtype="float16"), "cpu")
+    with pytest.raises(HarnessError, match=r"engine 'misnamed' of mirrors 1\.0; .*it calls itself 'of another name'"):
+        prepare(two_layers, EvalSpec("arith", items=2, engine="misnamed"), "cpu")
+
+
+def test_without_it_the_name_is_unknown() -> None:
+    with pytest.raises(HarnessError, match="--engine mirror"):
+        EvalSpec("arith", engine="mirror")
