@@ -30,8 +30,8 @@ def test_the_plugins_hash_is_that_of_what_injects() -> None:
 
 
 BESIDE = {"exceptions", "extensions", "gates", "installed", "revision", "runs", "stats", "strict", "training_record"}
-"""Parts that an evaluation reaches and the hash leaves out: they keep, read and judge what was measured, and give
-errors their words; none of them touches a number on its way into a record."""
+"""Parts that an evaluation reaches and the hash leaves out: they keep, read, choose and judge what is measured, and
+give errors their words; none of them changes an answer."""
 
 
 def test_whatever_else_an_evaluation_reaches_is_in_the_hash() -> None:
