@@ -1,26 +1,12 @@
-"""``harness aqn``: schedule, plan, apply, response; each is imported when it is called."""
+"""``harness aqn``: schedule, plan, apply, response."""
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
-SUBVERBS = ("schedule", "plan", "apply", "response")
+from harness.cli.sub_verbs import SubVerbs
 
 
-class _SubVerbs(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(SUBVERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in SUBVERBS:
-            return None
-        command = importlib.import_module(f"harness.cli.aqn_{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-
-@click.group("aqn", cls=_SubVerbs)
+@click.group("aqn", cls=SubVerbs, verbs=("schedule", "plan", "apply", "response"))
 def command() -> None:
     """Put noise on the weights that generate rollouts: its schedule, its targets, its dose, its effect."""
