@@ -5,6 +5,8 @@ The short options (``--checkpoint``, ``--baseline``, ...) are there by ``robustn
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from _pytest.mark.expression import Expression  # the evaluator of -m itself; pytest exports none
 
@@ -15,6 +17,15 @@ ON_REQUEST = {
 }
 ACCELERATOR = ("gpu", "gpu_long")
 GATE_NEEDS = "needs --checkpoint=PATH and --baseline=NAME (pytest -m gate)"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the full training experiments (-m gpu_long suites/published)."""
+    group = parser.getgroup("training", "full training experiments (-m gpu_long)")
+    group.addoption("--training-seeds", type=int, default=3, metavar="N", help="training seeds of each (default: 3)")
+    group.addoption("--training-models", type=Path, metavar="FOLDER", help="models, each under its published name")
+    group.addoption("--training-data", type=Path, metavar="FOLDER", help="TASK/train.parquet and validation.parquet")
+    group.addoption("--training-out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="their runs")
 
 
 def asks_for(config: pytest.Config, marker: str) -> bool:

@@ -7,6 +7,7 @@ order: base, file, profile, the file's own tables for the profile, the changes o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -117,13 +118,7 @@ def _base_file(base: str, file: Path) -> Path:
         raise HarnessError(f"recipe {file}: base: {error}") from None
 
 
-def _natural(name: str) -> tuple[Any, ...]:
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """E9a before E10a: runs of digits as numbers."""
-    parts: list[tuple[int, int, str]] = []
-    word = ""
-    for letter in f"{name}\0":
-        if word and letter.isdigit() != word[-1].isdigit():
-            parts.append((0, int(word), "") if word.isdigit() else (1, 0, word.lower()))
-            word = ""
-        word += letter
-    return tuple(parts)
+    words = re.findall(r"\d+|\D+", name.lower())
+    return tuple((0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words)

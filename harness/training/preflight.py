@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.exceptions import HarnessError
 from harness.training.book import resolved
 from harness.training.estimate import memory_gib, saved_steps, validated_steps
-from harness.training.injection import ACTOR, ROLLOUT, VALIDATION
+from harness.training.injection import ROLLOUT, VALIDATION
 from harness.training.machine import MachineState
 from harness.training.recipe import Recipe
 from harness.training.render import Place
@@ -202,14 +202,12 @@ def noise_not_reached_in_rollout(flight: Flight) -> str:
     return f"op:{hidden[0]} in the rollout: vLLM runs it inside fused kernels; take op:linear" if hidden else ""
 
 
-def actor_stays_clean(flight: Flight) -> str:
-    """Refuse noise or quantization in an actor on Megatron: the plugin has its hands in FSDP's engine alone."""
-    recipe = flight.recipe
-    noisy = recipe.noise is not None and recipe.noise.in_actor
-    noisy |= recipe.quantization is not None and ACTOR in recipe.quantization.sides
-    if noisy and recipe.model.engine == MEGATRON:
-        return "model.engine megatron: the plugin perturbs actors on FSDP alone, so this one would stay clean"
-    return ""
+def actor_not_watched(flight: Flight) -> str:
+    """Refuse an actor on Megatron: the plugin has its hands in FSDP's engine alone, so this one would stay clean, and
+    nobody would report what it did."""
+    if flight.recipe.model.engine != MEGATRON:
+        return ""
+    return 'model.engine megatron: the plugin perturbs and watches actors on FSDP alone; write engine = "fsdp2"'
 
 
 def graphs_hide_noise(flight: Flight) -> str:
@@ -301,7 +299,7 @@ CHECKS: tuple[Check, ...] = (
     batch_not_divisible,
     adapter_rank_not_supported,
     noise_not_reached_in_rollout,
-    actor_stays_clean,
+    actor_not_watched,
     graphs_hide_noise,
     exclude_means_nothing,
     bypass_hides_metrics,

@@ -165,3 +165,9 @@ def test_reading_recipes_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_come_as_people_sort_them() -> None:
+    names = recipe_names()
+    for earlier, later in (("E2", "E10a"), ("E5b-hw", "E5c-lower"), ("E13a-mx", "E13b"), ("E10c-64", "E10c-128")):
+        assert names.index(earlier) < names.index(later)
