@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.exceptions import StoreError
-from harness.runs.manifest import READABLE, Manifest, parse_manifest
-from harness.runs.typed import to_plain
+from harness.runs.manifest import AGAIN, READABLE, Manifest, parse_manifest
+from harness.strict import to_plain
 
 MANIFEST, DATABASE, LOCK = "manifest.json", "records.sqlite", ".lock"
 _SHOWN = 40
@@ -41,20 +41,16 @@ def read_manifest(path: Path) -> Manifest:
     """Return the manifest of the run folder ``path``; :class:`StoreError` where there is none or it is unreadable."""
     if not (path / MANIFEST).is_file():
         raise StoreError(f"run {path}", f"no run folder: there is no {MANIFEST}", "give the --out of an evaluation")
-    way_out = "evaluate again into another folder"
     try:
         data = json.loads((path / MANIFEST).read_text())
         version = data["schema_version"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = "it has no schema_version" if isinstance(error, KeyError | TypeError) else error
-        raise StoreError(f"run {path}", f"its {MANIFEST} is unreadable ({why})", way_out) from None
+        raise StoreError(f"run {path}", f"its {MANIFEST} is unreadable ({why})", AGAIN) from None
     if version not in READABLE:
         known = " and ".join(map(str, READABLE))
-        raise StoreError(f"run {path}", f"schema version {version}, this harness reads {known}", way_out)
-    try:
-        return parse_manifest(data)
-    except ValueError as error:
-        raise StoreError(f"run {path}", f"its {MANIFEST} is damaged: {error}", way_out) from None
+        raise StoreError(f"run {path}", f"schema version {version}, this harness reads {known}", AGAIN)
+    return parse_manifest(data, f"run {path}, {MANIFEST}")
 
 
 def establish(path: Path, manifest: M) -> M:
@@ -99,7 +95,7 @@ def guarded(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         no_room = any(words in str(error) for words in ("full", "disk I/O", "readonly"))
         resume = "free space or fix permissions, then run the same command: it resumes"
-        way_out = resume if no_room else "evaluate again into another folder"
+        way_out = resume if no_room else AGAIN
         raise StoreError(f"records of {path}", f"SQLite says: {error}", way_out) from None
     except OSError as error:
         way_out = "free space or fix permissions, then run the same command"

@@ -11,10 +11,8 @@ from harness.coverage import Coverage, coverage_digest
 from harness.exceptions import StoreError
 from harness.record import INVALID_EVIDENCE, Certificate
 from harness.runs.folder import MANIFEST
-from harness.runs.manifest import EvaluationManifest, RunManifest
+from harness.runs.manifest import AGAIN, EvaluationManifest, RunManifest
 from harness.thresholds import LEAST_SHARE
-
-AGAIN = "evaluate again into another folder"
 
 
 def with_identity(

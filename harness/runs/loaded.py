@@ -17,6 +17,7 @@ from harness.runs.folder import MANIFEST, read_manifest
 from harness.runs.identity import not_recomputed, objected, with_identity
 from harness.runs.lengths import with_lengths
 from harness.runs.manifest import (
+    AGAIN,
     EvaluationManifest,
     ExternalManifest,
     Identity,
@@ -101,9 +102,7 @@ class _Asked:
             error = parse_noise(manifest.plan.noise).error
             limit = None if key.get("max_new_tokens") is None else int(key["max_new_tokens"])
         except (ValueError, NoiseSpecError) as problem:
-            raise StoreError(
-                f"run {path}", f"its {MANIFEST} is damaged ({problem!r})", "evaluate again into another folder"
-            ) from None
+            raise StoreError(f"run {path}", f"its {MANIFEST} is damaged ({problem!r})", AGAIN) from None
         draws = [(level, seed) for level in identity.levels for seed in range(identity.seeds_at(level))]
         least = LEAST_CHANGED.get(key.get("dtype", ""), 0.0)
         return cls(

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 from harness.coverage import Coverage
+from harness.exceptions import StoreError
 from harness.record import SCHEMA_VERSION
-from harness.runs.typed import WRITTEN, from_plain, to_plain
+from harness.strict import WRITTEN, Table, fill, to_plain
 
 EVALUATION_KIND, EXTERNAL_KIND, SCAN_KIND = "evaluation", "external", "scan"
+AGAIN = "evaluate again into another folder"
 READABLE = (2, SCHEMA_VERSION)
 """Schema versions of run folders that are read; only the last one is written."""
 
@@ -177,16 +179,13 @@ _KINDS: Mapping[str, type[Manifest]] = {
 }
 
 
-def parse_manifest(data: Mapping[str, Any]) -> Manifest:
+def parse_manifest(data: Mapping[str, Any], where: str = "manifest") -> Manifest:
     """Return the manifest that ``data`` (JSON types, of a readable schema version) holds.
 
-    Raises ValueError naming what is unknown, missing, of another type, or edited.
+    Raises :class:`StoreError` with ``where`` for what is unknown, missing, of another type, or edited.
     """
-    content = dict(data)
-    kind = content.pop("kind", None)
-    if kind not in _KINDS:
-        raise ValueError(f"kind is {'missing' if kind is None else repr(kind)}, known are {', '.join(_KINDS)}")
-    found = from_plain(_KINDS[kind], content)
+    table = Table(data, where, AGAIN, StoreError, stored=True)
+    found = fill(_KINDS[table.choice("kind", _KINDS)], table)
     if found.sha256 != checksum(data):
-        raise ValueError("its checksum does not fit: edited, or copied in part")
+        raise table.fail(f"sha256 = {found.sha256!r}", "it does not fit the content: edited, or copied in part")
     return found

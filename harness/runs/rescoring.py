@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.answers import SCORERS, judge, score_text
 from harness.exceptions import StoreError
 from harness.record import ERROR, ItemResult
+from harness.runs.manifest import AGAIN
 
 
 def check_scores(path: Path, scorer: str, results: Iterable[ItemResult], references: Mapping[str, str]) -> None:
@@ -29,7 +30,7 @@ def check_scores(path: Path, scorer: str, results: Iterable[ItemResult], referen
                 f"records of {path}",
                 f"item {result.item} at level {result.level:g}, seed {result.seed} is stored as {_words(stored)}, and"
                 f" its text gives {_words(given)}: edited, or scored by another version",
-                "evaluate again into another folder",
+                AGAIN,
             )
 
 

@@ -25,7 +25,7 @@ from harness.record import IDENTITY_FIELDS, ControlResult, ItemResult, SiteCount
 from harness.runs import sums
 from harness.runs.choice import Choice, Trail, Walk
 from harness.runs.folder import DATABASE, LOCK, check_empty, differences, establish, guarded, read_manifest
-from harness.runs.manifest import Manifest
+from harness.runs.manifest import AGAIN, Manifest
 from harness.runs.replayed import Replay, Stored, sealed
 from harness.runs.snapshot import snapshot
 
@@ -191,9 +191,7 @@ class Store:
         try:
             yield
         except (ValueError, TypeError) as error:
-            raise StoreError(
-                f"records of {self.path}", f"edited or damaged ({error})", "evaluate again into another folder"
-            ) from None
+            raise StoreError(f"records of {self.path}", f"edited or damaged ({error})", AGAIN) from None
 
     def add_batch(
         self,

@@ -1,8 +1,9 @@
-"""Makes a dataclass of a table: the annotations of its fields say what each value must be."""
+"""Makes a dataclass of a table, and back: the annotations of its fields say what each value must be."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -14,6 +15,10 @@ from harness.strict.files import Failure
 from harness.strict.table import LARGEST, Table, shown
 
 T = TypeVar("T")
+WRITTEN: Mapping[str, bool] = {"written": True}
+"""Metadata of a field that :func:`to_plain` writes although it is None; others that are None are left out."""
+
+_NAMES: Mapping[Any, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def fill(
@@ -28,10 +33,11 @@ def fill(
     The annotations say what a value must be: ``str``, ``int``, ``float`` (finite), ``bool``, ``X | None`` (may be left
     out), ``tuple[X, ...]`` (a list), ``Mapping[str, X]`` (a table of any names), ``Literal`` and other dataclasses
     (tables of their own). A field without a default is needed. What ``kind`` itself refuses is told with the place.
-    ``given`` holds the values of fields that the caller has read by itself, which are no keys of the table.
+    ``given`` holds the values of fields that the caller has read by itself, which are no keys of the table. A
+    ``stored`` table (see :class:`Table`) comes back from :func:`to_plain` exactly as it was.
     """
     own = table if isinstance(table, Table) else Table(table, where, failure=failure)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     ready = dict(given or {})
     fields = [field for field in dataclasses.fields(kind) if field.name not in ready]  # type: ignore[arg-type]
     raw = {field.name: own.take(field.name) for field in fields if field.name in own}
@@ -66,6 +72,11 @@ def _value(hint: Any, own: Table, key: str, value: Any) -> Any:
 
 
 def _scalar(hint: Any, own: Table, key: str, value: Any) -> Any:
+    if own.stored:
+        sound = isinstance(value, int | float if hint is float else hint) and isinstance(value, bool) == (hint is bool)
+        if not sound:
+            raise own.fail(f"{key} = {shown(value)}", f"it must be {_NAMES[hint]}")
+        return value
     single = Table({key: value}, own.where, own.way_out, own.failure, own.path)
     if typing.get_origin(hint) is typing.Literal:
         return single.choice(key, typing.get_args(hint))
@@ -84,7 +95,24 @@ def _one_of_several(kinds: Sequence[Any], own: Table, key: str, value: Any) -> A
     if type(value) is int and int not in left and float in left:
         return float(value)
     if type(value) not in left or (isinstance(value, float) and not math.isfinite(value)):
-        names = {str: "a text", int: "a whole number", float: "a finite number", bool: "true or false"}
+        names = {**_NAMES, float: "a finite number"}
         rule = f"it must be {' or '.join(names.get(kind, str(kind)) for kind in left)}"
         raise own.fail(f"{key} = {shown(value)}", rule)
     return value
+
+
+def to_plain(value: object) -> Any:
+    """Return the dataclass ``value`` as JSON types, without fields that are None: the inverse of :func:`fill`."""
+    if dataclasses.is_dataclass(value):
+        found = {field: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {f.name: each for f, each in found.items() if each is not None or f.metadata.get("written")}
+    if isinstance(value, Mapping):
+        return {name: to_plain(each) for name, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [to_plain(each) for each in value]
+    return value
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)

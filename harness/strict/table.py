@@ -32,13 +32,20 @@ class Table:
 
     ``where`` names the file, ``path`` the table in it (``training.optimizer``; empty: all of it) and ``way_out`` what
     the reader of an error is to do. A key without a default is needed; ``"key" in table`` says whether an optional one
-    was given. Every method raises ``failure``.
+    was given. Every method raises ``failure``. ``stored`` tables were written by this harness: :func:`fill` takes their
+    texts and numbers as they stand (an empty text, a whole number for a float).
     """
 
     def __init__(
-        self, table: Any, where: str, way_out: str = CORRECT, failure: Failure = HarnessError, path: str = ""
+        self,
+        table: Any,
+        where: str,
+        way_out: str = CORRECT,
+        failure: Failure = HarnessError,
+        path: str = "",
+        stored: bool = False,
     ) -> None:
-        self.where, self.way_out, self.failure, self.path = where, way_out, failure, path
+        self.where, self.way_out, self.failure, self.path, self.stored = where, way_out, failure, path, stored
         if not isinstance(table, Mapping):
             raise self.fail(shown(table), "it must be a table")
         self._left = dict(table)
@@ -137,7 +144,7 @@ class Table:
 
     def inner(self, table: Any, key: str) -> Table:
         """Return ``table`` as the one called ``key`` in this one."""
-        return Table(table, self.where, self.way_out, self.failure, f"{self.path}.{key}".lstrip("."))
+        return Table(table, self.where, self.way_out, self.failure, f"{self.path}.{key}".lstrip("."), self.stored)
 
     def tables(self, key: str, name: str = "") -> list[Table]:
         """Return the list of tables under ``key``; its errors say ``name`` (default: the key) and number."""

@@ -79,7 +79,7 @@ def test_the_same_evaluation_keeps_its_first_manifest(tmp_path: Path, manifest: 
         ('{"kind": "evaluation"}', "no schema_version"),
         ('{"schema_version": 99}', "schema version 99, this harness reads 2 and 3"),
         ('{"schema_version": 1}', "schema version 1, this harness reads 2 and 3"),
-        ('{"schema_version": 2}', "damaged: kind"),
+        ('{"schema_version": 2}', "no kind; it is needed"),
         ("\x80", "unreadable"),
     ],
 )
@@ -97,10 +97,11 @@ def test_an_unreadable_manifest_is_refused_everywhere(
 def test_a_manifest_without_one_of_its_parts_is_damaged(
     tmp_path: Path, manifest: EvaluationManifest, refusal: Refusal, field: str
 ) -> None:
-    sound = manifest.to_json()
-    for broken in ({name: value for name, value in sound.items() if name != field}, sound | {field: 5}):
+    sound, wrong = manifest.to_json(), "kind = 5" if field == "kind" else f"[{field}]: 5; it must be a table"
+    without = {name: value for name, value in sound.items() if name != field}
+    for broken, words in ((without, f"manifest.json: no {field}; it is needed"), (sound | {field: 5}, wrong)):
         (tmp_path / "manifest.json").write_text(json.dumps(broken))
-        assert f"damaged: {field}" in refusal(read_manifest, tmp_path, kind=StoreError)
+        assert words in refusal(read_manifest, tmp_path, kind=StoreError)
 
 
 def test_a_folder_without_manifest_is_no_run(tmp_path: Path, refusal: Refusal) -> None:

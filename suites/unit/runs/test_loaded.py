@@ -102,7 +102,8 @@ def test_a_manifest_with_a_damaged_part_is_one_line(
     else:
         manifest["identity"][part] = "x" if part == "levels" else None
     rewrite(path, manifest)
-    assert "its manifest.json is damaged" in refusal(load_run, path, kind=StoreError)
+    text = refusal(load_run, path, kind=StoreError)
+    assert f"run {path}, manifest.json" in text and "evaluate again into another folder" in text
 
 
 SCHEMA_2 = Path(__file__).with_name("schema2")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from harness.exceptions import HarnessError
-from harness.strict import Table, fill
+from harness.strict import WRITTEN, Table, fill, to_plain
 
 pytestmark = pytest.mark.unit
 
@@ -92,3 +92,33 @@ def test_a_misspelt_key_is_told_before_what_is_missing_for_it() -> None:
         fill(Part, {"szie": 1}, "x")
     with pytest.raises(HarnessError, match="x: no size; it is needed"):
         fill(Part, {}, "x")
+
+
+@dataclass(frozen=True)
+class Noted:
+    name: str
+    rate: float
+    note: str | None = None
+    kept: str | None = field(default=None, metadata=WRITTEN)
+
+
+def test_a_stored_table_is_taken_as_it_stands_and_comes_back() -> None:
+    """A whole number stays one: the checksum of a file is over its text."""
+    data = {"name": "", "rate": 1, "kept": None}
+    found = fill(Noted, Table(data, "x", stored=True))
+    assert found == Noted("", 1) and type(found.rate) is int and to_plain(found) == data
+    with pytest.raises(HarnessError, match="name = ''; it must be a text that is not empty"):
+        fill(Noted, data, "x")
+
+
+@pytest.mark.parametrize(("key", "value"), [("name", 1), ("name", None), ("rate", True), ("rate", "1"), ("note", 2)])
+def test_a_stored_table_is_held_to_its_types(key: str, value: Any) -> None:
+    with pytest.raises(HarnessError, match=rf"{key} = {value!r}; it must be a (text|number)"):
+        fill(Noted, Table({"name": "a", "rate": 1.0} | {key: value}, "x", stored=True))
+
+
+def test_the_dataclass_of_a_table_becomes_that_table_again() -> None:
+    data = {"rate": 0.5, "part": {"size": 1, "name": "q"}, "kind": "blue", "on": True, "steps": [1, 2]}
+    whole = fill(Whole, data)
+    assert to_plain(whole) == data | {"parts": [], "shares": {}, "config": {}}
+    assert fill(Whole, to_plain(whole)) == whole
