@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.training.coverage_checks import site_asleep, tokens_not_perturbed
 from harness.training.evidence import BEGUN, STEP, VALIDATED, Evidence, counted
 from harness.training.injection import BACKWARD, ROLLOUT, SAME, TRAINING_FORWARD
 from harness.training.order import planned_order
@@ -97,12 +98,12 @@ def noise_level_off(evidence: Evidence) -> str:
     for line in evidence.lines(STEP) if noise is not None else ():
         for process, name, counts in counted(line):
             spec = None if noise is None else noise.spec_in(name)
-            if spec is None or not spec.level or "forward" not in {d for _, d in _asked(evidence, name)}:
-                continue
-            wanted = spec.error.expected_relative_rms(spec.level)
-            found = _error(count for count in counts if count["direction"] == "forward" and ":" not in count["op"])
-            if wanted and abs(found / wanted - 1) > LEVEL_OFF:
-                return f"step {line['step']}: {name} in {process} has error {found:.4f}, asked was {wanted:.4f}"
+            wanted = spec.error.expected_relative_rms(spec.level) if spec is not None and spec.level else None
+            for direction in {d for _, d in _asked(evidence, name)} if wanted else ():
+                found = _error(count for count in counts if count["direction"] == direction and ":" not in count["op"])
+                if wanted and abs(found / wanted - 1) > LEVEL_OFF:
+                    where = f"{name} {direction} in {process}"
+                    return f"step {line['step']}: {where} has error {found:.4f}, asked was {wanted:.4f}"
     return ""
 
 
@@ -247,6 +248,8 @@ CHECKS: tuple[Check, ...] = (
     noise_missing,
     noise_not_asked_for,
     noise_level_off,
+    site_asleep,
+    tokens_not_perturbed,
     sigma_not_scheduled,
     restore_skipped,
     gradient_vanished,

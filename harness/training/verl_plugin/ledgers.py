@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from harness.training.injection import HEAD
 
 ADDED = ("calls", "rows", "elements", "changed", "nonfinite", "signal", "error")
 
@@ -12,26 +15,39 @@ def summarised(counts: Iterable[Mapping[str, Any]], sites: Sequence[str] | None 
     """Return ``counts`` (:class:`harness.record.SiteCount` as dictionaries) added up by (op, direction, level).
 
     ``sites`` is how many sites were counted in each, ``missing`` and ``extra`` name what is not as planned by the list
-    ``sites``; without one they are empty.
+    ``sites``; without one they are empty. ``idle`` names the sites that have elements and changed none of them,
+    ``fewest_rows`` are the rows of the site that has the fewest (the head left out, which need not see every token) and
+    ``head_rows`` those of the head, None where there is none: a sum over sites hides one that sleeps.
     """
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    names: dict[tuple[Any, ...], set[str]] = {}
+    by_site: dict[tuple[Any, ...], dict[str, Counter[str]]] = {}
     for count in counts:
         key = count["op"], count["direction"], count["level"]
         group = groups.setdefault(key, dict.fromkeys(ADDED, 0))
         for name in ADDED:
             group[name] += count[name]
-        names.setdefault(key, set()).add(count["site"])
+        site = by_site.setdefault(key, {}).setdefault(count["site"], Counter())
+        site.update({name: count[name] for name in ("rows", "elements", "changed")})
     planned = set(sites) if sites is not None else None
     found = []
     for key, group in groups.items():
         op, direction, level = key
-        there = names[key]
-        missing = sorted(planned - there) if planned is not None and ":" not in op else []
-        extra = sorted(there - planned) if planned is not None and ":" not in op else []
+        there = by_site[key]
+        missing = sorted(planned - there.keys()) if planned is not None and ":" not in op else []
+        extra = sorted(there.keys() - planned) if planned is not None and ":" not in op else []
         head = {"op": op, "direction": direction, "level": level, "sites": len(there)}
-        found.append({**head, **group, "missing": missing, "extra": extra})
+        found.append({**head, **group, "missing": missing, "extra": extra, **_least(there)})
     return found
+
+
+def _least(sites: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """What the sums over ``sites`` hide: those that changed nothing, and the rows of the one with the fewest."""
+    heads = {name for name in sites if name.rpartition(".")[2] == HEAD}
+    return {
+        "idle": sorted(name for name, each in sites.items() if each["elements"] and not each["changed"]),
+        "fewest_rows": min((each["rows"] for name, each in sites.items() if name not in heads), default=None),
+        "head_rows": sum(sites[name]["rows"] for name in heads) if heads else None,
+    }
 
 
 def changed(lines: Iterable[Mapping[str, Any]], direction: str | None = None) -> int:

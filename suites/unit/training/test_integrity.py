@@ -15,6 +15,7 @@ from harness.training.verl_plugin.ledgers import summarised
 
 pytestmark = pytest.mark.unit
 LAYERS, STEPS, LEVEL = 4, 3, 0.05
+TOKENS, SEQUENCES = 480, 32
 SITES = ["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj", "lm_head"]
 NORMS = ["model.norm", "model.layers.0.input_layernorm"]
 RUN = {"run": {"epochs": 1, "steps": STEPS, "validate_every": STEPS, "save_every": STEPS}}
@@ -25,7 +26,9 @@ AQN = {**RUN, "noise": False, "aqn": {"epoch_aware": False, "num_stages": 3, "si
 def count(site, direction="forward", level=LEVEL, operand=""):
     energy = {"signal": 100.0, "error": 100.0 * level**2}
     found = {"site": site, "op": "linear", "direction": direction, "level": level, "operand": operand}
-    return found | {"calls": 1, "rows": 9, "elements": 90, "changed": 90 if level else 0, "nonfinite": 0} | energy
+    return (
+        found | {"calls": 1, "rows": TOKENS, "elements": 4800, "changed": 4800 if level else 0, "nonfinite": 0} | energy
+    )
 
 
 def lines(directions=("forward",), level=LEVEL):
@@ -45,7 +48,7 @@ def run_of(changes, recipe_name="E5"):
     noisy = recipe.noise is not None
     directions = {"old_log_prob": ("forward",), "reference": ("forward",), "training_forward": ("forward", "backward")}
     passes = {
-        name: {"micro_batches": 4, "sequences": 32, "counts": lines(there) if noisy else []}
+        name: {"micro_batches": 4, "sequences": SEQUENCES, "counts": lines(there) if noisy else []}
         for name, there in directions.items()
     }
     aqn = recipe.aqn is not None
@@ -65,6 +68,7 @@ def run_of(changes, recipe_name="E5"):
     metrics = {0: {"val-core/arith/acc/mean@1": 0.5}}
     for step in range(1, STEPS + 1):
         metrics[step] = {"rollout_corr/k3_kl": kl, "actor/grad_norm": 0.7, "training/rollout_probs_diff_max": 1e-6}
+        metrics[step] |= {"perf/total_num_tokens": TOKENS, "response_length/mean": 4.0}
     metrics[STEPS]["val-core/arith/acc/mean@1"] = 0.6
     return Evidence(recipe, LAYERS, metrics, ledger, (STEPS,), 0)
 
@@ -152,6 +156,45 @@ def pass_that_nobody_reports(evidence):
 
 def half_the_level(evidence):
     passes(evidence, 1)["old_log_prob"]["counts"] = lines(level=LEVEL / 2)
+
+
+def half_the_level_in_the_gradient(evidence):
+    weak = [
+        {**each, "error": each["error"] / 4} if each["direction"] == "backward" else each
+        for each in lines(("forward", "backward"))
+    ]
+    passes(evidence, 1)["training_forward"]["counts"] = weak
+
+
+def one_site_asleep(evidence):
+    counts = [{**count(site), "changed": 0, "error": 0.0} if "gate" in site else count(site) for site in SITES]
+    passes(evidence, 2)["old_log_prob"]["counts"] = summarised(counts, SITES)
+
+
+def ledger_without_sites(evidence):
+    del rollout(evidence, 1)["counts"][0]["idle"]
+
+
+def some_tokens(share, head=False):
+    """Counts of a pass in which noise was off for some of the tokens."""
+    rows = int(TOKENS * share)
+    return summarised([count(site) if ("head" in site) != head else {**count(site), "rows": rows} for site in SITES])
+
+
+def first_tokens_only(evidence):
+    rollout(evidence, 2)["counts"] = some_tokens(0.5)
+
+
+def head_half_the_time(evidence):
+    rollout(evidence, 2)["counts"] = some_tokens(0.2, head=True)
+
+
+def one_micro_batch_without(evidence):
+    passes(evidence, 3)["training_forward"]["counts"] = some_tokens(0.75) + lines(("backward",))
+
+
+def tokens_unknown(evidence):
+    del evidence.metrics[3]["perf/total_num_tokens"]
 
 
 def noisy_validation(evidence):
@@ -243,6 +286,13 @@ PLANTED = [
     (no_backward_noise, SAME, "noise_missing"),
     (pass_that_nobody_reports, SAME, "noise_missing"),
     (half_the_level, SAME, "noise_level_off"),
+    (half_the_level_in_the_gradient, SAME, "noise_level_off"),
+    (one_site_asleep, SAME, "site_asleep"),
+    (ledger_without_sites, SAME, "site_asleep"),
+    (first_tokens_only, SAME, "tokens_not_perturbed"),
+    (head_half_the_time, SAME, "tokens_not_perturbed"),
+    (one_micro_batch_without, SAME, "tokens_not_perturbed"),
+    (tokens_unknown, SAME, "tokens_not_perturbed"),
     (noisy_validation, SAME, "noise_not_asked_for"),
     (noise_in_a_run_without, AQN, "noise_not_asked_for"),
     (schedule_stuck, AQN, "sigma_not_scheduled"),

@@ -1,0 +1,94 @@
+"""Checks of a run that look below the sums: did every site act, and on every token that was sampled and trained on?
+
+As in :mod:`harness.training.integrity` each returns an empty text, or one sentence with the step and what was found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from harness.training.evidence import STEP, Evidence, counted
+from harness.training.injection import OLD_LOG_PROB, ROLLOUT, TRAINING_FORWARD
+
+TOKENS, RESPONSE = "perf/total_num_tokens", "response_length/mean"
+"""verl's tokens of a step's prompts and answers, and the mean length of its answers."""
+
+ROWS_OF = "linear"
+"""The operator whose rows are the tokens that it saw."""
+
+
+def site_asleep(evidence: Evidence) -> str:
+    """Find a site that was planned and counted and changed nothing, which the sums over sites hide."""
+    for line in evidence.lines(STEP):
+        for process, name, counts in counted(line):
+            for count in counts:
+                if ":" in count["op"] or not count["level"] or count["direction"] != "forward":
+                    continue
+                if "idle" not in count:
+                    return f"step {line['step']}: {process} has no counts of single sites"
+                if count["idle"] and _asked(evidence, name):
+                    return f"step {line['step']}: {count['idle'][0]} in {process} changed nothing in {name}"
+    return ""
+
+
+def tokens_not_perturbed(evidence: Evidence) -> str:
+    """Find a pass whose linears saw fewer tokens under noise than the step sampled or trained on.
+
+    With verl's own counts of a step, T tokens in N sequences and R of them sampled: an actor's pass runs on T rows, a
+    training pass on T for each optimizer epoch; a rollout on T - N rows (the last token of an answer is never fed) and
+    its head on R. More is no fault: padding, recomputed activations, answers that dynamic sampling dropped.
+    """
+    for line in evidence.lines(STEP):
+        step, told = line["step"], evidence.metrics.get(line["step"])
+        if told is None:
+            continue  # not written yet, or missing, which another check finds
+        seen = _rows(line)
+        for name in (ROLLOUT, OLD_LOG_PROB, TRAINING_FORWARD):
+            if not _asked(evidence, name) or not any(of == name for of, _ in seen):
+                continue  # or noise on other operators than linears
+            if TOKENS not in told or RESPONSE not in told:
+                return f"step {step}: no {TOKENS} or no {RESPONSE}, so nobody knows how many tokens there were"
+            for part, wanted in _wanted(name, told, _sequences(line)).items():
+                if (name, part) in seen and seen[name, part] < wanted:
+                    return (
+                        f"step {step}: {name} perturbed {seen[name, part]} rows at its {part}, {wanted} were computed"
+                    )
+    return ""
+
+
+def _wanted(name: str, told: Mapping[str, float], sequences: int) -> dict[str, int]:
+    tokens = round(told[TOKENS])
+    if name != ROLLOUT:
+        return {"linears": tokens, "head": tokens}
+    return {"linears": tokens - sequences, "head": round(told[RESPONSE] * sequences)}
+
+
+def _rows(line: Mapping[str, Any]) -> Counter[tuple[str, str]]:
+    """The rows that noise acted on in a forward, by pass and part, added up over processes."""
+    found: Counter[tuple[str, str]] = Counter()
+    for _, name, counts in counted(line):
+        for count in counts:
+            if count["op"] == ROWS_OF and count["direction"] == "forward" and count["level"] > 0:
+                for part, rows in (("linears", count.get("fewest_rows")), ("head", count.get("head_rows"))):
+                    if rows is not None:
+                        found[name, part] += rows
+    return found
+
+
+def _sequences(line: Mapping[str, Any]) -> int:
+    """The sequences of the step: those whose old log-probabilities every engine computed, else those it trained on."""
+    passes = [report["passes"] for report in line["actor"]]
+    for name in (OLD_LOG_PROB, TRAINING_FORWARD):
+        found = sum(each[name]["sequences"] for each in passes if name in each)
+        if found:
+            return int(found)
+    return 0
+
+
+def _asked(evidence: Evidence, name: str) -> bool:
+    """Whether noise that always changes something acts in the forward of the pass ``name``."""
+    noise = evidence.recipe.noise
+    spec = None if noise is None or name not in noise.passes else noise.spec_in(name)
+    return spec is not None and bool(spec.level and spec.error.expected_relative_rms(spec.level))
