@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from harness.training.evidence import STEP, Evidence, counted
-from harness.training.injection import OLD_LOG_PROB, ROLLOUT, TRAINING_FORWARD
+from harness.training.evidence import BEGUN, STEP, VALIDATED, Evidence, counted
+from harness.training.injection import OLD_LOG_PROB, ROLLOUT, TRAINING_FORWARD, VALIDATION
 
 TOKENS, RESPONSE = "perf/total_num_tokens", "response_length/mean"
 """verl's tokens of a step's prompts and answers, and the mean length of its answers."""
@@ -55,6 +55,35 @@ def tokens_not_perturbed(evidence: Evidence) -> str:
                     return (
                         f"step {step}: {name} perturbed {seen[name, part]} rows at its {part}, {wanted} were computed"
                     )
+    return ""
+
+
+def noise_left_in_validation(evidence: Evidence) -> str:
+    """Find a validation before which AQN's noise was not taken back from every weight that it is put on."""
+    targets = {
+        tuple(each["aqn"]["targets"]) for line in evidence.lines(BEGUN) for each in line["rollout"] if each.get("aqn")
+    }
+    for line in evidence.lines(VALIDATED) if targets else ():
+        wanted = len(next(iter(targets)))
+        if not line.get("taken_back"):
+            return f"step {line['step']}: no worker says that AQN's noise was off while it validated"
+        for done in line["taken_back"]:
+            if done["updated"] or len(done["restored"]) != wanted:
+                return f"step {line['step']}: validated with {len(done['restored'])} of {wanted} weights restored"
+    return ""
+
+
+def noisy_validation_was_clean(evidence: Evidence) -> str:
+    """Find a validation that was to be noisy, under its own name, in which a process or a site changed nothing."""
+    noise = evidence.recipe.noise
+    if noise is None or VALIDATION not in noise.passes:
+        return ""
+    for line in evidence.lines(VALIDATED):
+        for report in line["rollout"]:
+            noisy = [count for count in report["counts"] if count["level"] and ":" not in count["op"]]
+            asleep = [name for count in noisy for name in (*count["missing"], *count.get("idle", ()))]
+            if asleep or not any(count["changed"] for count in noisy):
+                return f"step {line['step']}: {asleep[0] if asleep else 'everything'} in {report['process']} was clean"
     return ""
 
 

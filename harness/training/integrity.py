@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.training.coverage_checks import site_asleep, tokens_not_perturbed
+from harness.training.coverage_checks import (
+    noise_left_in_validation,
+    noisy_validation_was_clean,
+    site_asleep,
+    tokens_not_perturbed,
+)
 from harness.training.evidence import BEGUN, STEP, VALIDATED, Evidence, counted
 from harness.training.injection import BACKWARD, ROLLOUT, SAME, TRAINING_FORWARD
 from harness.training.order import planned_order
@@ -250,6 +255,8 @@ CHECKS: tuple[Check, ...] = (
     noise_level_off,
     site_asleep,
     tokens_not_perturbed,
+    noisy_validation_was_clean,
+    noise_left_in_validation,
     sigma_not_scheduled,
     restore_skipped,
     gradient_vanished,

@@ -99,12 +99,13 @@ class RobustTrainer(PPOTrainerSync):
         """Switch noise and AQN off."""
         super().on_validate_begin()
         self._processes.set_level(OFF, 0)
-        self._processes.aqn(None)
+        self._taken_back = self._processes.aqn(None)
         self._processes.rollout_reports([OFF], None)
 
     def on_validate_end(self) -> None:
         """Write down that the validation was clean, and put AQN back on."""
-        self._note(VALIDATED, rollout=self._processes.rollout_reports([OFF, self._level], None))
+        rollout = self._processes.rollout_reports([OFF, self._level], self._sites)
+        self._note(VALIDATED, rollout=rollout, taken_back=self._taken_back)
         self._put_aqn_on()
         super().on_validate_end()
 

@@ -10,6 +10,7 @@ import pytest
 from harness.training import integrity
 from harness.training.book import load_recipe
 from harness.training.evidence import Evidence
+from harness.training.injection import PASSES
 from harness.training.integrity import CHECKS, judge
 from harness.training.verl_plugin.ledgers import summarised
 
@@ -20,6 +21,7 @@ SITES = ["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj", "lm_head"
 NORMS = ["model.norm", "model.layers.0.input_layernorm"]
 RUN = {"run": {"epochs": 1, "steps": STEPS, "validate_every": STEPS, "save_every": STEPS}}
 SAME = {**RUN, "noise": {"draws": "same"}}
+VALIDATED = {**RUN, "noise": {"draws": "same", "passes": list(PASSES)}}
 AQN = {**RUN, "noise": False, "aqn": {"epoch_aware": False, "num_stages": 3, "sigma_start": 0.01, "sigma_end": 0.001}}
 
 
@@ -53,10 +55,13 @@ def run_of(changes, recipe_name="E5"):
     }
     aqn = recipe.aqn is not None
     effective = recipe.effective_hash(LAYERS)
-    worker = {"process": "box:2", "problems": [], "aqn": {"effective": "e"} if aqn else None}
+    worker = {"process": "box:2", "problems": [], "aqn": {"effective": "e", "targets": NORMS} if aqn else None}
     ledger = [{"kind": "begun", "step": 0, "effective": effective, "rollout": [worker]}]
     clean = {"process": "box:2", "problems": [], "counts": lines(level=0.0) if noisy else [], "restored": None}
-    ledger.append({"kind": "validated", "step": 0, "rollout": [clean]})
+    if noisy and "validation" in recipe.noise.passes:
+        clean["counts"] += lines()
+    taken_back = [{"restored": NORMS if aqn else [], "updated": []}]
+    ledger.append({"kind": "validated", "step": 0, "rollout": [clean], "taken_back": taken_back})
     for step in range(1, STEPS + 1):
         restored = {"restored": NORMS if aqn and step > 1 else [], "updated": []}
         rollout = {"process": "box:2", "problems": [], "counts": lines() if noisy else [], "restored": restored}
@@ -88,7 +93,7 @@ def drawn(recipe, step):
     return list(in_order(recipe)[(step - 1) * number : step * number])
 
 
-@pytest.mark.parametrize("changes", [SAME, RUN, AQN, {**RUN, "noise": False}])
+@pytest.mark.parametrize("changes", [SAME, RUN, AQN, VALIDATED, {**RUN, "noise": False}])
 def test_a_clean_run_fails_nothing(changes):
     assert judge(run_of(changes)) == ()
 
@@ -116,7 +121,9 @@ def other_configuration(evidence):
 
 
 def other_aqn_in_one_worker(evidence):
-    evidence.ledger[0]["rollout"].append({"process": "box:3", "problems": [], "aqn": {"effective": "other"}})
+    evidence.ledger[0]["rollout"].append(
+        {"process": "box:3", "problems": [], "aqn": {"effective": "other", "targets": NORMS}}
+    )
 
 
 def worker_without_aqn(evidence):
@@ -200,6 +207,27 @@ def tokens_unknown(evidence):
 def noisy_validation(evidence):
     noisy = summarised([{**count(SITES[0]), "level": 0.0}])
     evidence.ledger[1]["rollout"][0]["counts"] = noisy
+
+
+def validation(evidence):
+    return next(line for line in evidence.ledger if line["kind"] == "validated")
+
+
+def clean_noisy_validation(evidence):
+    validation(evidence)["rollout"][0]["counts"] = lines(level=0.0)
+
+
+def noisy_validation_without_a_site(evidence):
+    kept = [count(site) for site in SITES if "gate" not in site]
+    validation(evidence)["rollout"][0]["counts"] = lines(level=0.0) + summarised(kept, SITES)
+
+
+def validated_under_aqn(evidence):
+    validation(evidence)["taken_back"] = [{"restored": NORMS[:1], "updated": []}]
+
+
+def validated_unknown(evidence):
+    del validation(evidence)["taken_back"]
 
 
 def noise_in_a_run_without(evidence):
@@ -294,6 +322,10 @@ PLANTED = [
     (one_micro_batch_without, SAME, "tokens_not_perturbed"),
     (tokens_unknown, SAME, "tokens_not_perturbed"),
     (noisy_validation, SAME, "noise_not_asked_for"),
+    (clean_noisy_validation, VALIDATED, "noisy_validation_was_clean"),
+    (noisy_validation_without_a_site, VALIDATED, "noisy_validation_was_clean"),
+    (validated_under_aqn, AQN, "noise_left_in_validation"),
+    (validated_unknown, AQN, "noise_left_in_validation"),
     (noise_in_a_run_without, AQN, "noise_not_asked_for"),
     (schedule_stuck, AQN, "sigma_not_scheduled"),
     (aqn_off, AQN, "sigma_not_scheduled"),
