@@ -45,19 +45,10 @@ class Numbers:
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary for JSON."""
-        return {
-            "difference": _short(self.difference),
-            "claimed": None if self.claimed is None else list(self.claimed),
-            "interval": _pair(self.interval),
-            "p": self.p,
-            "runs_per_arm": list(self.runs),
-            "items_per_arm": list(self.n),
-            "run_difference": _short(self.run_difference),
-            "run_interval": _pair(self.run_interval),
-            "run_p": self.run_p,
-            "run_method": self.run_method or None,
-            "attainable_p": self.attainable_p,
-        }
+        names = {"runs": "runs_per_arm", "n": "items_per_arm"}
+        found = {names.get(name, name): _plain(value) for name, value in vars(self).items()}
+        exact = {"p": self.p, "run_p": self.run_p, "attainable_p": self.attainable_p}
+        return {**found, **exact, "run_method": self.run_method or None}
 
 
 @dataclass(frozen=True)
@@ -72,12 +63,8 @@ class Reading:
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary for JSON."""
-        return {
-            "values": list(self.values),
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "numbers": self.numbers.to_json(),
-        }
+        found = {"values": list(self.values), "verdict": self.verdict, "reason": self.reason}
+        return {**found, "numbers": self.numbers.to_json()}
 
 
 @dataclass(frozen=True)
@@ -161,9 +148,8 @@ class Judgement:
         }
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
-def _pair(bounds: tuple[float, float] | None) -> list[float] | None:
-    return None if bounds is None else [round(bound, 6) for bound in bounds]
+def _plain(value: Any) -> Any:
+    """``value`` as a JSON type, numbers to six digits behind the point."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return round(value, 6) if isinstance(value, float) else value

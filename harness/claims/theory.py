@@ -9,8 +9,7 @@ could reach p <= 0.05 at all; everything else is undecided, and one run per arm 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,6 +121,66 @@ class TheoryResult:
         }
 
 
+@dataclass(frozen=True)
+class Rule:
+    """When an interval confirms a statement with threshold t, and when it falsifies it, both of (low, high, t).
+
+    ``start`` times t is what the one-sided p is against; ``tails`` turns that p into the one of the statement.
+    """
+
+    text: str
+    start: int
+    confirmed: Callable[[float, float, float], bool]
+    falsified: Callable[[float, float, float], bool]
+    tails: Callable[[float], float] | None = None
+
+
+ABOVE = Rule("above {t}", 1, lambda low, high, t: low > t, lambda low, high, t: high < t, lambda p: p)
+BELOW = Rule("below {t}", 1, lambda low, high, t: high < t, lambda low, high, t: low > t, lambda p: 1 - p)
+WITHIN = Rule("within {t}", -1, lambda low, high, t: -t < low and high < t, lambda low, high, t: low > t or high < -t)
+BETTER_AT_ALL = replace(
+    ABOVE, text="above 0 points, falsified below {t}", start=0, confirmed=lambda low, high, t: low > 0
+)
+EFFECT = Rule(
+    "not 0, falsified within {t}",
+    0,
+    lambda low, high, t: low > 0 or high < 0,
+    lambda low, high, t: -t < low and high < t,
+    lambda p: min(1.0, 2 * min(p, 1 - p)),
+)
+RETENTION = "retention"
+"""Accuracy at 5 % noise divided by the clean one, run by run; other measures are accuracies at a noise level."""
+
+Row = tuple[str, str, float | str, Rule, float]
+"""Arm, reference (empty: the arm alone), measure, rule and threshold of one statement."""
+
+CRITERIA: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
+    ("better robustness", "E8c >= E8b + 5 points at 5 % noise", (("E8c", "E8b", NOISY, ABOVE, BETTER),)),
+    ("similar training", "E8c and E8b within 1 point, clean", (("E8c", "E8b", CLEAN, WITHIN, ALIKE),)),
+    ("poor robustness", "E8d <= E8a + 2 points at 5 % noise", (("E8d", "E8a", NOISY, BELOW, POOR),)),
+    (
+        "theory",
+        "E8c beats E8b and E8d at 5 % noise; E8b and E8d within 1 point, clean; retention of E8c above E8b's",
+        (
+            ("E8c", "E8b", NOISY, ABOVE, 0.0),
+            ("E8c", "E8d", NOISY, ABOVE, 0.0),
+            ("E8b", "E8d", CLEAN, WITHIN, ALIKE),
+            ("E8c", "E8b", RETENTION, ABOVE, 0.0),
+        ),
+    ),
+    (
+        "not falsified",
+        "E8c is better than E8b, and forward noise has an effect on robustness (E8c against E8a), at 5 % noise",
+        (("E8c", "E8b", NOISY, BETTER_AT_ALL, ALIKE), ("E8c", "E8a", NOISY, EFFECT, ALIKE)),
+    ),
+    (
+        "targets",
+        "E8c above 70 % at 5 % noise and above 55 % at 10 %",
+        tuple(("E8c", "", level, ABOVE, least) for level, least in TARGETS),
+    ),
+)
+
+
 def judge_theory(arms: Arms) -> TheoryResult:
     """Return every criterion of the plan. ``arms`` maps names of :data:`ARMS` to runs; missing arms leave things
     undecided.
@@ -134,156 +193,73 @@ def judge_theory(arms: Arms) -> TheoryResult:
         for run in runs:
             if not all(0 <= value <= 1 for value in run.accuracy.values()):
                 raise ValueError(f"run {run.label}: accuracies are fractions between 0 and 1")
-    better = _above(arms, "E8c", "E8b", NOISY, 0.0)
-    criteria = (
-        Criterion(
-            "better robustness", "E8c >= E8b + 5 points at 5 % noise", (_above(arms, "E8c", "E8b", NOISY, BETTER),)
-        ),
-        Criterion(
-            "similar training", "E8c and E8b within 1 point, clean", (_within(arms, "E8c", "E8b", CLEAN, ALIKE),)
-        ),
-        Criterion("poor robustness", "E8d <= E8a + 2 points at 5 % noise", (_below(arms, "E8d", "E8a", NOISY, POOR),)),
-        Criterion(
-            "theory",
-            "E8c beats E8b and E8d at 5 % noise; E8b and E8d within 1 point, clean; retention of E8c above E8b's",
-            (
-                better,
-                _above(arms, "E8c", "E8d", NOISY, 0.0),
-                _within(arms, "E8b", "E8d", CLEAN, ALIKE),
-                _retention(arms),
-            ),
-        ),
-        Criterion(
-            "not falsified",
-            "E8c is better than E8b, and forward noise has an effect on robustness (E8c against E8a), at 5 % noise",
-            (_better_at_all(arms), _effect(arms)),
-        ),
-        Criterion(
-            "targets",
-            "E8c above 70 % at 5 % noise and above 55 % at 10 %",
-            tuple(_target(arms, level, least) for level, least in TARGETS),
-        ),
-    )
-    return TheoryResult(arms, criteria)
+    found = (Criterion(name, words, tuple(_decide(arms, *row) for row in rows)) for name, words, rows in CRITERIA)
+    return TheoryResult(arms, tuple(found))
 
 
-def _values(arms: Arms, name: str, level: float) -> list[float]:
-    return [run.accuracy[level] for run in arms.get(name, ()) if level in run.accuracy]
-
-
-def _compare(text: str, ours: Sequence[float], theirs: Sequence[float], threshold: float) -> Statement:
-    """The difference with its bounds and the one-sided p against ``threshold``; undecided so far, or why for good."""
-    runs = len(ours), len(theirs)
-    if not min(runs):
-        return Statement(text, UNDECIDED, "an arm has no run", runs=runs)
-    estimate = float(np.mean(ours) - np.mean(theirs))
-    if min(runs) < 2:
-        return Statement(text, UNDECIDED, "one run per arm decides nothing", estimate, runs=runs)
-    least = attainable_p(*runs, two_sided=False)
-    found = welch(ours, theirs, ALPHA)
-    if found.p is None:
-        reason = "the runs of each arm are equal: no spread to judge by"
-        return Statement(text, UNDECIDED, reason, estimate, attainable_p=least, runs=runs)
-    p = welch_t(np.asarray(ours) - threshold, theirs, "greater").p_value
-    bounds = found.interval.low, found.interval.high
-    reason = f"no p below {least:.3f} is attainable with {runs[0]} and {runs[1]} runs" if least > ALPHA else ""
-    return Statement(text, UNDECIDED, reason, estimate, *bounds, p, least, runs)
-
-
-def _decide(found: Statement, confirmed: bool, falsified: bool, p: float | None = None) -> Statement:
-    """``found`` with its outcome, where nothing speaks against deciding at all."""
-    if found.reason or found.low is None or found.high is None:
+def _decide(arms: Arms, name: str, other: str, measure: float | str, rule: Rule, threshold: float) -> Statement:
+    """One statement, with its outcome where nothing speaks against deciding at all."""
+    values = [_values(arms, each, measure) for each in (name, other) if each]
+    found = _measured(_text(name, other, measure, rule, threshold), values, rule.start * threshold)
+    if found.reason or found.low is None or found.high is None or found.p is None:
         return found
-    outcome = CONFIRMED if confirmed else FALSIFIED if falsified else UNDECIDED
+    outcome = UNDECIDED
+    if rule.confirmed(found.low, found.high, threshold):
+        outcome = CONFIRMED
+    elif rule.falsified(found.low, found.high, threshold):
+        outcome = FALSIFIED
     where = {CONFIRMED: "wholly on the claimed side", FALSIFIED: "wholly on the other side", UNDECIDED: "on both sides"}
-    p = found.p if p is None else p
+    p = rule.tails(found.p) if rule.tails else equivalence_independent(*values, threshold).p_value
     return replace(found, outcome=outcome, reason=f"the interval lies {where[outcome]}", p=p)
 
 
-def _above(arms: Arms, name: str, other: str, level: float, threshold: float) -> Statement:
-    text = f"{name} - {other} {_at(level)} above {_points(threshold)}"
-    found = _compare(text, _values(arms, name, level), _values(arms, other, level), threshold)
-    low, high = _bounds(found)
-    return _decide(found, low > threshold, high < threshold)
+def _values(arms: Arms, name: str, measure: float | str) -> list[float]:
+    """The measure in every run of the arm that has it."""
+    runs = [run.accuracy for run in arms.get(name, ())]
+    if isinstance(measure, str):
+        return [found[NOISY] / found[CLEAN] for found in runs if NOISY in found and found.get(CLEAN)]
+    return [found[measure] for found in runs if measure in found]
 
 
-def _below(arms: Arms, name: str, other: str, level: float, threshold: float) -> Statement:
-    text = f"{name} - {other} {_at(level)} below {_points(threshold)}"
-    found = _compare(text, _values(arms, name, level), _values(arms, other, level), threshold)
-    low, high = _bounds(found)
-    return _decide(found, high < threshold, low > threshold, None if found.p is None else 1 - found.p)
+def _measured(text: str, values: Sequence[Sequence[float]], threshold: float) -> Statement:
+    """Estimate, bounds and the one-sided p against ``threshold``; undecided so far, or why for good."""
+    runs, single = tuple(map(len, values)), len(values) == 1
+    found = Statement(text, UNDECIDED, "", runs=runs)
+    if not min(runs):
+        return replace(found, reason=f"{'the' if single else 'an'} arm has no run")
+    found = replace(found, estimate=float(np.mean(values[0]) - (0 if single else np.mean(values[1]))))
+    if min(runs) < 2:
+        return replace(found, reason=f"one run {'' if single else 'per arm '}decides nothing")
+    least = 1 / 2 ** runs[0] if single else attainable_p(*runs, two_sided=False)
+    found = replace(found, attainable_p=least)
+    tested = _one_arm(values[0], threshold) if single else _two_arms(values[0], values[1], threshold)
+    if tested is None:
+        return replace(found, reason=f"the runs {'' if single else 'of each arm '}are equal: no spread to judge by")
+    low, high, p = tested
+    words = f"no p below {least:.3f} is attainable with {' and '.join(map(str, runs))} runs" if least > ALPHA else ""
+    return replace(found, reason=words, low=low, high=high, p=p)
 
 
-def _within(arms: Arms, name: str, other: str, level: float, margin: float) -> Statement:
-    text = f"{name} - {other} {_at(level)} within {_points(margin)}"
-    ours, theirs = _values(arms, name, level), _values(arms, other, level)
-    found = _compare(text, ours, theirs, -margin)
-    low, high = _bounds(found)
-    p = None if found.p is None else equivalence_independent(ours, theirs, margin).p_value
-    return _decide(found, -margin < low and high < margin, low > margin or high < -margin, p)
+def _two_arms(ours: Sequence[float], theirs: Sequence[float], threshold: float) -> tuple[float, float, float] | None:
+    """Welch's bounds and one-sided p; None without spread."""
+    found = welch(ours, theirs, ALPHA)
+    if found.p is None:
+        return None
+    return found.interval.low, found.interval.high, welch_t(np.asarray(ours) - threshold, theirs, "greater").p_value
 
 
-def _retention(arms: Arms) -> Statement:
-    """accuracy at 5 % noise / clean accuracy, run by run."""
-    ours, theirs = (
-        [
-            run.accuracy[NOISY] / run.accuracy[CLEAN]
-            for run in arms.get(name, ())
-            if NOISY in run.accuracy and run.accuracy.get(CLEAN)
-        ]
-        for name in ("E8c", "E8b")
-    )
-    found = _compare("retention of E8c - E8b above 0 points", ours, theirs, 0.0)
-    low, high = _bounds(found)
-    return _decide(found, low > 0, high < 0)
-
-
-def _better_at_all(arms: Arms) -> Statement:
-    """No better: the interval ends below the 1 point that the plan calls alike."""
-    text = f"E8c - E8b {_at(NOISY)} above 0 points, falsified below {_points(ALIKE)}"
-    found = _compare(text, _values(arms, "E8c", NOISY), _values(arms, "E8b", NOISY), 0.0)
-    low, high = _bounds(found)
-    return _decide(found, low > 0, high < ALIKE)
-
-
-def _effect(arms: Arms) -> Statement:
-    """Without effect: the interval lies within the 1 point that the plan calls alike."""
-    text = f"E8c - E8a {_at(NOISY)} not 0, falsified within {_points(ALIKE)}"
-    found = _compare(text, _values(arms, "E8c", NOISY), _values(arms, "E8a", NOISY), 0.0)
-    low, high = _bounds(found)
-    p = None if found.p is None else min(1.0, 2 * min(found.p, 1 - found.p))
-    return _decide(found, low > 0 or high < 0, low > -ALIKE and high < ALIKE, p)
-
-
-def _target(arms: Arms, level: float, least: float) -> Statement:
-    text = f"E8c {_at(level)} above {_points(least)}"
-    values = _values(arms, "E8c", level)
-    runs = (len(values),)
-    if not values:
-        return Statement(text, UNDECIDED, "the arm has no run", runs=runs)
-    estimate = float(np.mean(values))
-    if len(values) < 2:
-        return Statement(text, UNDECIDED, "one run decides nothing", estimate, runs=runs)
-    attainable = 1 / 2 ** len(values)
+def _one_arm(values: Sequence[float], threshold: float) -> tuple[float, float, float] | None:
+    """Student's bounds and one-sided p; None without spread."""
     if np.ptp(values) < 1e-12:
-        reason = "the runs are equal: no spread to judge by"
-        return Statement(text, UNDECIDED, reason, estimate, attainable_p=attainable, runs=runs)
-    found = stats.ttest_1samp(values, least, alternative="greater")
-    bounds = stats.ttest_1samp(values, least).confidence_interval(1 - 2 * ALPHA)
-    reason = f"no p below {attainable:.3f} is attainable with {len(values)} runs" if attainable > ALPHA else ""
-    low, high = float(bounds.low), float(bounds.high)
-    statement = Statement(text, UNDECIDED, reason, estimate, low, high, float(found.pvalue), attainable, runs)
-    return _decide(statement, low > least, high < least)
+        return None
+    bounds = stats.ttest_1samp(values, threshold).confidence_interval(1 - 2 * ALPHA)
+    p = stats.ttest_1samp(values, threshold, alternative="greater").pvalue
+    return float(bounds.low), float(bounds.high), float(p)
 
 
-def _bounds(found: Statement) -> tuple[float, float]:
-    """NaN, which no comparison holds for, where there are none."""
-    return (math.nan, math.nan) if found.low is None or found.high is None else (found.low, found.high)
-
-
-def _at(level: float) -> str:
-    return "clean" if level == 0 else f"at {100 * level:g} % noise"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:g} points"
+def _text(name: str, other: str, measure: float | str, rule: Rule, threshold: float) -> str:
+    words = rule.text.format(t=f"{100 * threshold:g} points")
+    if isinstance(measure, str):
+        return f"{measure} of {name} - {other} {words}"
+    at = "clean" if measure == 0 else f"at {100 * measure:g} % noise"
+    return f"{name}{f' - {other}' if other else ''} {at} {words}"

@@ -8,14 +8,8 @@ from typing import Any
 from harness.text import signed
 
 CLAIM_HEADER = ("id", "claim", "difference", "p", "runs", "seeds", "reason")
-ARM_HEADER = (
-    "experiment",
-    "where",
-    "values (n, source)",
-    "noise at evaluation",
-    "effective configuration",
-    "replicates",
-)
+_PLACE = ("experiment", "where", "values (n, source)", "noise at evaluation")
+ARM_HEADER = (*_PLACE, "effective configuration", "replicates")
 REPLICATE_HEADER = ("step", "runs", "sd", "degrees of freedom", "effective configuration")
 CRITERION_HEADER = ("criterion", "outcome", "statement", "estimate", "90 %", "p", "attainable p", "runs", "reason")
 VERDICT_WORDS: Mapping[str, str] = {
@@ -118,23 +112,16 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
 
 def number_text(numbers: Mapping[str, Any]) -> str:
     """difference, claimed size, both intervals, p."""
-    parts = []
-    if numbers["difference"] is not None:
-        parts.append(f"difference {signed(numbers['difference'])}")
-    if numbers["claimed"] is not None:
-        low, high = numbers["claimed"]
-        parts.append(f"claimed {low:g}" if low == high else f"claimed {low:g} to {high:g}")
-    if numbers["interval"] is not None:
-        parts.append(f"questions {bounds(numbers['interval'])}")
-    if numbers["p"] is not None:
-        parts.append(f"p {p_text(numbers['p'])}")
-    if numbers["run_interval"] is not None:
-        parts.append(f"runs {signed(numbers['run_difference'])} {bounds(numbers['run_interval'])}")
-    if numbers["run_p"] is not None:
-        parts.append(f"p {p_text(numbers['run_p'])} ({numbers['run_method']})")
-    if numbers["attainable_p"] is not None:
-        parts.append(f"least p of a permutation {p_text(numbers['attainable_p'])}")
-    return ", ".join(parts)
+    words = {
+        "difference": lambda: f"difference {signed(numbers['difference'])}",
+        "claimed": lambda: f"claimed {' to '.join(f'{end:g}' for end in dict.fromkeys(numbers['claimed']))}",
+        "interval": lambda: f"questions {bounds(numbers['interval'])}",
+        "p": lambda: f"p {p_text(numbers['p'])}",
+        "run_interval": lambda: f"runs {signed(numbers['run_difference'])} {bounds(numbers['run_interval'])}",
+        "run_p": lambda: f"p {p_text(numbers['run_p'])} ({numbers['run_method']})",
+        "attainable_p": lambda: f"least p of a permutation {p_text(numbers['attainable_p'])}",
+    }
+    return ", ".join(say() for name, say in words.items() if numbers[name] is not None)
 
 
 def settle_line(claim: Mapping[str, Any]) -> str:
@@ -150,22 +137,12 @@ def criterion_rows(theory: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for criterion in theory["criteria"]:
         for statement in criterion["statements"]:
-            interval = "-"
-            if statement["low"] is not None:
-                interval = bounds((100 * statement["low"], 100 * statement["high"]))
-            rows.append(
-                (
-                    criterion["name"],
-                    statement["outcome"],
-                    statement["text"],
-                    "-" if statement["estimate"] is None else f"{100 * statement['estimate']:+.2f}",
-                    interval,
-                    p_text(statement["p"]),
-                    p_text(statement["attainable_p"]),
-                    " / ".join(map(str, statement["runs"])),
-                    statement["reason"],
-                )
-            )
+            estimate, low, high = (statement[name] for name in ("estimate", "low", "high"))
+            shown = "-" if estimate is None else f"{100 * estimate:+.2f}"
+            interval = "-" if low is None else bounds((100 * low, 100 * high))
+            p = p_text(statement["p"]), p_text(statement["attainable_p"])
+            runs, words = " / ".join(map(str, statement["runs"])), (statement["outcome"], statement["text"])
+            rows.append((criterion["name"], *words, shown, interval, *p, runs, statement["reason"]))
     return rows
 
 
