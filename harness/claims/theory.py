@@ -209,7 +209,7 @@ def _decide(arms: Arms, name: str, other: str, measure: float | str, rule: Rule,
     elif rule.falsified(found.low, found.high, threshold):
         outcome = FALSIFIED
     where = {CONFIRMED: "wholly on the claimed side", FALSIFIED: "wholly on the other side", UNDECIDED: "on both sides"}
-    p = rule.tails(found.p) if rule.tails else equivalence_independent(*values, threshold).p_value
+    p = rule.tails(found.p) if rule.tails else equivalence_independent(values[0], values[1], threshold).p_value
     return replace(found, outcome=outcome, reason=f"the interval lies {where[outcome]}", p=p)
 
 
@@ -230,7 +230,7 @@ def _measured(text: str, values: Sequence[Sequence[float]], threshold: float) ->
     found = replace(found, estimate=float(np.mean(values[0]) - (0 if single else np.mean(values[1]))))
     if min(runs) < 2:
         return replace(found, reason=f"one run {'' if single else 'per arm '}decides nothing")
-    least = 1 / 2 ** runs[0] if single else attainable_p(*runs, two_sided=False)
+    least = 1 / 2 ** runs[0] if single else attainable_p(runs[0], runs[1], two_sided=False)
     found = replace(found, attainable_p=least)
     tested = _one_arm(values[0], threshold) if single else _two_arms(values[0], values[1], threshold)
     if tested is None:
@@ -243,9 +243,8 @@ def _measured(text: str, values: Sequence[Sequence[float]], threshold: float) ->
 def _two_arms(ours: Sequence[float], theirs: Sequence[float], threshold: float) -> tuple[float, float, float] | None:
     """Welch's bounds and one-sided p; None without spread."""
     found = welch(ours, theirs, ALPHA)
-    if found.p is None:
-        return None
-    return found.interval.low, found.interval.high, welch_t(np.asarray(ours) - threshold, theirs, "greater").p_value
+    p = welch_t(np.asarray(ours) - threshold, theirs, "greater").p_value
+    return None if found.p is None or p is None else (found.interval.low, found.interval.high, p)
 
 
 def _one_arm(values: Sequence[float], threshold: float) -> tuple[float, float, float] | None:

@@ -12,22 +12,17 @@ from harness.stats.checks import (
     ScoreError,
     ScoreRange,
     ScoreTable,
-    equal_seeds,
     score_table,
 )
 from harness.stats.clustered import cluster_standard_error
-from harness.stats.continuous import continuous_difference, continuous_mean, perplexity_ratio
+from harness.stats.continuous import continuous_mean, perplexity_ratio
 from harness.stats.equivalence import (
     MarginTest,
-    equivalence_binary,
     equivalence_independent,
-    equivalence_paired,
-    non_inferiority_binary,
-    non_inferiority_paired,
 )
 from harness.stats.hierarchical import HierarchicalInterval, hierarchical_mean
 from harness.stats.interval import Interval
-from harness.stats.means import cluster_mean, mean_ratio, paired_mean, score_mean
+from harness.stats.means import mean_ratio, paired_mean, score_mean
 from harness.stats.multiplicity import FAMILIES, Family, judge_family
 from harness.stats.newcombe import newcombe
 from harness.stats.odds import VerdictOdds, items_to_pass, verdict_odds, verdict_odds_mean
@@ -46,9 +41,6 @@ from harness.stats.significance import (
     TestResult,
     mcnemar_exact,
     mcnemar_mid_p,
-    paired_t,
-    paired_t_of,
-    sign_flip,
     welch_t,
 )
 from harness.stats.tails import UNDECIDED, Tails, mean_ratio_tails, mean_tails, ratio_tails, tango_tails, two_way_tails
@@ -79,16 +71,11 @@ __all__ = [
     "bca_mean",
     "cluster_bca",
     "cluster_bootstrap",
-    "cluster_mean",
     "cluster_standard_error",
-    "continuous_difference",
     "continuous_mean",
     "e_processes",
     "early_stop",
-    "equal_seeds",
-    "equivalence_binary",
     "equivalence_independent",
-    "equivalence_paired",
     "hierarchical_mean",
     "items_needed_mean",
     "items_needed_paired",
@@ -102,11 +89,7 @@ __all__ = [
     "mean_tails",
     "minimum_detectable_effect",
     "newcombe",
-    "non_inferiority_binary",
-    "non_inferiority_paired",
     "paired_mean",
-    "paired_t",
-    "paired_t_of",
     "percentile_mean",
     "perplexity_ratio",
     "ratio_score",
@@ -114,7 +97,6 @@ __all__ = [
     "score_mean",
     "score_table",
     "seeded_order",
-    "sign_flip",
     "tango",
     "tango_tails",
     "two_way_mean",

@@ -152,18 +152,3 @@ def _check_equal_seeds(items: Sequence[str], seeds: Sequence[int], cells: Iterab
             raise ScoreError(
                 f"item {item} lacks seed {lacking[0]}", "every item has the same seeds", "use the seeds that all have"
             )
-
-
-def equal_seeds(first: ScoreTable, second: ScoreTable) -> None:
-    """Raise :class:`ScoreError` unless both tables have the same items and the same seeds."""
-    if first.seeds != second.seeds:
-        raise ScoreError(
-            f"seeds {list(first.seeds)} on one side and {list(second.seeds)} on the other",
-            "both sides are measured with the same noise seeds",
-            "evaluate the missing ones",
-        )
-    odd = sorted(set(first.items) ^ set(second.items))
-    if odd:
-        raise ScoreError(
-            f"item {odd[0]} is on one side only ({len(odd)} such)", "both sides hold the same items", "pair them first"
-        )

@@ -25,16 +25,6 @@ def continuous_mean(values: ArrayLike, alpha: float = 0.05, limits: ScoreRange =
     return bounded_mean(scores, alpha, limits)
 
 
-def continuous_difference(
-    first: ArrayLike, second: ArrayLike, alpha: float = 0.05, limits: ScoreRange = REAL
-) -> Interval:
-    """Return :func:`continuous_mean` of first - second, item by item; ``limits`` is the range of the scores
-    themselves."""
-    ours, theirs = vector(first, "first", limits), vector(second, "second", limits)
-    same_items(ours, theirs)
-    return continuous_mean(ours - theirs, alpha, limits.differences)
-
-
 def perplexity_ratio(first: ArrayLike, second: ArrayLike, tokens: ArrayLike, alpha: float = 0.05) -> Interval | None:
     """Return the perplexity of the first arm over the second's on the same ``tokens`` (a plain number; above 1 is
     worse).

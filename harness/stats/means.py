@@ -6,7 +6,7 @@ import math
 
 from numpy.typing import ArrayLike
 
-from harness.stats.checks import DIFFERENCES, FRACTIONS, REAL, Floats, ScoreRange, same_items, vector
+from harness.stats.checks import DIFFERENCES, FRACTIONS, Floats, ScoreRange, same_items, vector
 from harness.stats.interval import Interval
 from harness.stats.quantiles import check_alpha, t_quantile, zero_discordance
 from harness.stats.units import Units
@@ -52,17 +52,6 @@ def score_mean(scores: ArrayLike, alpha: float = 0.05, clusters: ArrayLike | Non
     """Do as :func:`paired_mean`, for per-item accuracies (fractions in [0, 1]), with bounds inside [0, 1]."""
     check_alpha(alpha)
     return bounded_mean(vector(scores, "scores", FRACTIONS), alpha, FRACTIONS, clusters)
-
-
-def cluster_mean(values: ArrayLike, clusters: ArrayLike, alpha: float = 0.05, limits: ScoreRange = REAL) -> Interval:
-    """Return the mean of rows in clusters with t quantiles, one-sided ``alpha`` per bound.
-
-    The degrees of freedom are the effective number of clusters, (sum of sizes)^2 / (sum of squared sizes), less one.
-    With a range ``limits`` the variance is never below the one under the tested mean. Below two clusters the
-    bounds are ``limits``.
-    """
-    check_alpha(alpha)
-    return bounded_mean(vector(values, "values", limits), alpha, limits, clusters)
 
 
 def mean_ratio(

@@ -31,7 +31,7 @@ FAMILIES = {
 class Family:
     """Hypotheses judged together. ``p_values``, ``adjusted`` and ``rejected`` are by name, in the order given.
 
-    Adjusted p-values are compared with ``alpha`` directly. ``all_rejected`` is what an all-must-pass family asks.
+    Adjusted p-values are compared with ``alpha`` directly.
     """
 
     kind: str
@@ -39,11 +39,6 @@ class Family:
     p_values: Mapping[str, float]
     adjusted: Mapping[str, float]
     rejected: Mapping[str, bool]
-
-    @property
-    def all_rejected(self) -> bool:
-        """True where there is a hypothesis and every one is rejected."""
-        return bool(self.rejected) and all(self.rejected.values())
 
     @property
     def label(self) -> str:

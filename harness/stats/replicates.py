@@ -128,28 +128,6 @@ def welch_from_summary(
     )
 
 
-def paired_runs(arm: ArrayLike, reference: ArrayLike, alpha: float = 0.025) -> ReplicateDifference:
-    """Return Student's interval of the mean difference of runs that were paired beforehand (same seed, data order).
-
-    Raises ``ValueError`` unless both hold the same number of runs, at least one.
-    """
-    check_alpha(alpha)
-    ours, theirs = _runs(arm, "arm"), _runs(reference, "reference")
-    if len(ours) != len(theirs):
-        raise ValueError(f"{len(ours)} runs and {len(theirs)}; pairs need equal numbers")
-    differences, runs = ours - theirs, (len(ours), len(theirs))
-    estimate = float(differences.mean())
-    if len(ours) < 2:
-        return _open(estimate, runs)
-    if np.ptp(differences) < _ROUNDING:
-        return _open(estimate, runs, degenerate=True)
-    found = stats.ttest_rel(ours, theirs)
-    bounds = found.confidence_interval(1 - 2 * alpha)
-    return ReplicateDifference(
-        Interval(estimate, float(bounds.low), float(bounds.high)), float(found.pvalue), float(found.df), runs
-    )
-
-
 def attainable_p(runs: int, reference_runs: int, paired: bool = False, two_sided: bool = True) -> float:
     """Return the least p that an exact permutation test over so many runs can reach: 2 of all arrangements, or 1
     one-sided.

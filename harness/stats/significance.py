@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from harness.stats.bootstrap import private_generator
-from harness.stats.checks import Floats, ScoreError, same_items, vector
+from harness.stats.checks import Floats, ScoreError, vector
 from harness.stats.paired import checked_counts
 
 ALTERNATIVES = ("two-sided", "less", "greater")
@@ -95,60 +94,8 @@ def mcnemar_mid_p(lost: int, gained: int, n: int, alternative: str = "two-sided"
     return replace(exact, test="mid-p McNemar", p_value=p_value, attainable=exact.attainable / 2)
 
 
-def sign_flip(
-    differences: ArrayLike, alternative: str = "two-sided", resamples: int = 9_999, seed: int = 0
-) -> TestResult:
-    """Return the permutation test of per-item differences (any score units): under no difference every sign is as
-    likely.
-
-    Exact where 2^(non-zero differences) is at most ``resamples``, otherwise that many flips from a private generator of
-    ``seed``. Zero differences change nothing and are left out. The attainable minimum of p is 2 / 2^k for k non-zero
-    differences (1 / 2^k one-sided), or the one of ``resamples`` flips. Raises :class:`ScoreError` on NaN or a wrong
-    shape. Source: Pitman (1937), as in scipy's ``permutation_test``.
-    """
-    _check_alternative(alternative)
-    values = vector(differences, "differences")
-    estimate = float(values.mean()) if len(values) else math.nan
-    moved = values[values != 0]
-    sides = 2 if alternative == "two-sided" else 1
-    exact = len(moved) <= math.log2(max(1, resamples))
-    attainable = min(1.0, sides * (0.5 ** len(moved) if exact else 1 / (resamples + 1)))
-    name = f"sign-flip permutation ({'exact' if exact else f'{resamples} flips'})"
-    if not len(moved):
-        return TestResult(name, alternative, estimate, 0.0, 1.0, len(values), attainable)
-    found = stats.permutation_test(
-        (moved,),
-        np.sum,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=np.inf if exact else resamples,
-        batch=max(1, 1_000_000 // len(moved)),
-        alternative=alternative,
-        rng=private_generator(seed, "sign flip"),
-    )
-    return TestResult(name, alternative, estimate, float(values.mean()), float(found.pvalue), len(values), attainable)
-
-
 def _no_spread(values: Floats) -> bool:
     return len(values) < 2 or float(np.ptp(values)) == 0
-
-
-def paired_t(differences: ArrayLike, alternative: str = "two-sided") -> TestResult:
-    """Return Student's paired t test on per-item differences; p is ``None`` below two items and without spread."""
-    _check_alternative(alternative)
-    values = vector(differences, "differences")
-    estimate = float(values.mean()) if len(values) else math.nan
-    if _no_spread(values):
-        return TestResult("paired t", alternative, estimate, None, None, len(values))
-    found = stats.ttest_1samp(values, 0.0, alternative=alternative)
-    return TestResult("paired t", alternative, estimate, float(found.statistic), float(found.pvalue), len(values))
-
-
-def paired_t_of(first: ArrayLike, second: ArrayLike, alternative: str = "two-sided") -> TestResult:
-    """Return :func:`paired_t` of first - second, item by item."""
-    ours, theirs = vector(first, "first"), vector(second, "second")
-    same_items(ours, theirs)
-    return paired_t(ours - theirs, alternative)
 
 
 def welch_t(first: ArrayLike, second: ArrayLike, alternative: str = "two-sided") -> TestResult:

@@ -10,15 +10,11 @@ from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
 from harness.stats import (
-    DIFFERENCES,
-    FRACTIONS,
     ScoreError,
     bca_mean,
     cluster_bootstrap,
-    cluster_mean,
     cluster_standard_error,
     percentile_mean,
-    zero_discordance,
 )
 from harness.stats.bootstrap import PERCENTILE
 
@@ -44,29 +40,9 @@ def test_rows_by_themselves_give_the_usual_standard_error() -> None:
     assert cluster_standard_error(values, np.arange(len(values))) == pytest.approx(stats.sem(values), abs=1e-12)
 
 
-def test_the_interval_has_t_quantiles_over_clusters_and_is_wider_than_over_rows() -> None:
-    values, names = rows(7)
-    found = cluster_mean(values, names)
-    sizes = np.unique(names, return_counts=True)[1]
-    worth = sizes.sum() ** 2 / (sizes**2).sum()  # 12 clusters of unequal sizes count as fewer
-    half = stats.t.isf(0.05, worth - 1) * cluster_standard_error(values, names)
-    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=1e-10)
-    alone = cluster_mean(values, np.arange(len(values)))
-    assert found.high - found.low > 1.3 * (alone.high - alone.low)
-
-
-def test_clusters_without_spread_keep_what_zero_discordance_leaves_open() -> None:
-    found = cluster_mean(np.zeros(50), np.repeat(np.arange(10), 5), limits=DIFFERENCES)
-    assert found.high == -found.low == pytest.approx(zero_discordance(10))
-    unbounded = cluster_mean(np.zeros(50), np.repeat(np.arange(10), 5))
-    assert (unbounded.low, unbounded.high) == (-math.inf, math.inf)
-
-
 @pytest.mark.parametrize(("values", "names"), [([], []), ([0.5], ["a"]), ([0.5, 0.7], ["a", "a"])])
 def test_below_two_clusters_nothing_is_known(values: list[float], names: list[str]) -> None:
     assert cluster_standard_error(values, names) == math.inf
-    found = cluster_mean(values, names, limits=FRACTIONS)
-    assert (found.low, found.high) == (0.0, 1.0)
     assert cluster_bootstrap(values, names).degenerate
 
 

@@ -14,7 +14,6 @@ from statsmodels.stats.weightstats import DescrStatsW
 from harness.stats import (
     ScoreError,
     ScoreRange,
-    continuous_difference,
     continuous_mean,
     paired_mean,
     perplexity_ratio,
@@ -47,8 +46,7 @@ def test_a_declared_range_bounds_what_equal_values_leave_open() -> None:
     found = continuous_mean([2.0] * 30, limits=reward)
     assert (found.low, found.high) == pytest.approx((2 - 20 * zero_discordance(30), 2 + 20 * zero_discordance(30)))
     assert continuous_mean([10.0] * 30, limits=reward).high == 10
-    difference = continuous_difference([2.0] * 30, [2.0] * 30, limits=reward)
-    assert difference.high == pytest.approx(20 * zero_discordance(30))
+    assert continuous_mean([0.0] * 30, limits=reward.differences).high == pytest.approx(20 * zero_discordance(30))
 
 
 def test_equal_values_without_a_range_bound_nothing() -> None:

@@ -13,7 +13,6 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW, ttost_ind
 from harness.stats.replicates import (
     MAX_SEEDS,
     attainable_p,
-    paired_runs,
     permutation,
     pooled_sd,
     seeds_for_equivalence,
@@ -45,12 +44,6 @@ def test_published_means_and_deviations_give_what_the_runs_give() -> None:
     )
 
 
-def test_pairs_agree_with_statsmodels() -> None:
-    found = paired_runs(ARM, [70.0, 69.9, 69.5, 70.1])
-    low, high = DescrStatsW(np.subtract(ARM, [70.0, 69.9, 69.5, 70.1])).tconfint_mean(0.05)
-    assert (found.interval.low, found.interval.high) == pytest.approx((low, high), rel=1e-8)
-
-
 @pytest.mark.parametrize("runs", [2, 4])
 def test_welch_covers_the_truth_as_often_as_it_says(runs: int) -> None:
     rng = np.random.default_rng([7, runs])
@@ -61,21 +54,15 @@ def test_welch_covers_the_truth_as_often_as_it_says(runs: int) -> None:
 
 
 def test_one_run_has_no_interval_and_no_p() -> None:
-    for found in (welch([70.0], [68.0, 69.0]), paired_runs([70.0], [68.5])):
-        assert (found.interval.low, found.interval.high, found.p, found.degenerate) == (
-            -math.inf,
-            math.inf,
-            None,
-            False,
-        )
-        assert found.interval.estimate == 1.5
-        assert found.to_json()["low"] is None and found.to_json()["degrees_of_freedom"] is None
+    found = welch([70.0], [68.0, 69.0])
+    assert (found.interval.low, found.interval.high, found.p, found.degenerate) == (-math.inf, math.inf, None, False)
+    assert found.interval.estimate == 1.5
+    assert found.to_json()["low"] is None and found.to_json()["degrees_of_freedom"] is None
 
 
 def test_runs_without_any_spread_are_degenerate_and_never_significant() -> None:
     for found in (
         welch([70.0, 70.0], [60.0, 60.0]),
-        paired_runs([70.0, 71.0], [60.0, 61.0]),
         welch_from_summary((70.0, 60.0), (0.0, 0.0), (3, 3)),
     ):
         assert (found.degenerate, found.p, found.interval.high) == (True, None, math.inf)
@@ -178,7 +165,6 @@ def test_seeds_for_equivalence_have_the_power_in_simulation() -> None:
         lambda: welch([], [1.0]),
         lambda: welch([math.nan, 1.0], [1.0]),
         lambda: welch([[1.0]], [1.0]),
-        lambda: paired_runs([1.0, 2.0], [1.0]),
         lambda: permutation([1.0, 2.0], [1.0], paired=True),
         lambda: welch_from_summary((1.0, 2.0), (-1.0, 1.0), (3, 3)),
         lambda: welch([1.0, 2.0], [1.0, 3.0], alpha=0.7),

@@ -1,8 +1,7 @@
-"""McNemar, sign flips, t tests: agreement with public functions, attainable p, degenerate data."""
+"""McNemar and Welch tests: agreement with public functions, attainable p, degenerate data."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 
@@ -14,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.weightstats import CompareMeans
 
-from harness.stats import ScoreError, mcnemar_exact, mcnemar_mid_p, paired_t, paired_t_of, sign_flip, welch_t
+from harness.stats import ScoreError, mcnemar_exact, mcnemar_mid_p, welch_t
 
 pytestmark = pytest.mark.unit
 few = st.integers(0, 30)
@@ -48,38 +47,11 @@ def test_mcnemar_refuses_counts_that_do_not_fit(table: tuple[float, float, float
         mcnemar_exact(*table)  # type: ignore[arg-type]
 
 
-def test_sign_flips_are_exact_for_few_values() -> None:
-    values = np.array([0.3, -0.1, 0.25, 0.2, 0.0, 0.4])
-    sums = [abs(np.dot(signs, values)) for signs in itertools.product((-1, 1), repeat=6)]
-    found = sign_flip(values)
-    assert found.p_value == pytest.approx(np.mean(np.array(sums) >= abs(values.sum()) - 1e-12), abs=1e-12)
-    assert found.attainable == 2 / 2**5  # the zero is no value to flip
-    assert "exact" in found.test
-    assert sign_flip(np.abs(values), "greater").p_value == 1 / 2**5
-
-
-def test_sign_flips_of_binary_pairs_are_mcnemar() -> None:
-    values = np.repeat([-1.0, 1.0, 0.0], [8, 3, 200])
-    assert sign_flip(values).p_value == pytest.approx(mcnemar_exact(8, 3, 211).p_value, abs=1e-8)
-
-
-def test_sampled_flips_are_near_the_t_test_and_leave_the_global_generator_alone() -> None:
-    values = np.random.default_rng(0).normal(0.1, 1, 400)
-    np.random.seed(3)
-    found = sign_flip(values)
-    assert np.random.random() == np.random.RandomState(3).random()
-    assert found == sign_flip(values)
-    assert found.p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)
-    assert found.attainable == 2 / 10_000
-    assert "9999 flips" in found.test
-
-
 @pytest.mark.parametrize("alternative", ["two-sided", "less", "greater"])
-def test_t_tests_are_those_of_scipy_and_statsmodels(alternative: str) -> None:
+def test_the_t_test_is_that_of_statsmodels(alternative: str) -> None:
     rng = np.random.default_rng(5)
     first, second = rng.normal(0, 1, 30), rng.normal(0.3, 2, 30)
-    paired, welch = paired_t_of(first, second, alternative), welch_t(first, second[:20], alternative)
-    assert paired.p_value == pytest.approx(stats.ttest_rel(first, second, alternative=alternative).pvalue, abs=1e-12)
+    welch = welch_t(first, second[:20], alternative)
     side = {"less": "smaller", "greater": "larger"}.get(alternative, alternative)
     reference = CompareMeans.from_data(first, second[:20]).ttest_ind(alternative=side, usevar="unequal")
     assert (welch.statistic, welch.p_value) == pytest.approx(reference[:2], abs=1e-8)
@@ -88,16 +60,14 @@ def test_t_tests_are_those_of_scipy_and_statsmodels(alternative: str) -> None:
 
 @pytest.mark.parametrize("values", [[], [0.4], [0.2, 0.2, 0.2]])
 def test_without_spread_there_is_no_t_test(values: list[float]) -> None:
-    for found in (paired_t(values), welch_t(values, values)):
-        assert found.p_value is None
-        assert found.statistic is None
-        text = json.dumps(found.to_json(), allow_nan=False)
-        assert ("null" in text) and (math.isnan(found.estimate) == (not values))
-    assert sign_flip([]).p_value == sign_flip([0.0, 0.0]).p_value == 1.0
+    found = welch_t(values, values)
+    assert found.p_value is None and found.statistic is None
+    text = json.dumps(found.to_json(), allow_nan=False)
+    assert ("null" in text) and (math.isnan(found.estimate) == (not values))
 
 
 def test_an_unknown_alternative_is_refused() -> None:
-    for call in (lambda: paired_t([1, 2], "smaller"), lambda: mcnemar_exact(1, 2, 3, "smaller")):
+    for call in (lambda: welch_t([1, 2], [1, 3], "smaller"), lambda: mcnemar_exact(1, 2, 3, "smaller")):
         with pytest.raises(ScoreError, match="it is one of two-sided, less, greater"):
             call()
 
