@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.training.configuration_checks import built_otherwise, settings_not_in_force
 from harness.training.coverage_checks import (
     noise_left_in_validation,
     noisy_validation_was_clean,
@@ -248,6 +249,8 @@ def last_step_not_saved(evidence: Evidence) -> str:
 CHECKS: tuple[Check, ...] = (
     run_failed,
     effective_configuration_differs,
+    settings_not_in_force,
+    built_otherwise,
     worker_has_problems,
     hooked_modules_differ,
     noise_missing,

@@ -20,8 +20,8 @@ from harness.training.compose import compose
 from harness.training.data import write_data
 from harness.training.layers import ENVIRONMENT, MODEL, Setting
 from harness.training.recipe import VARIABLE, Recipe, write_recipe
-from harness.training.render import Place, render
-from harness.training.verl_plugin import EARLY, LATE, LEDGER_VARIABLE, MAIN, TRAINER, VENDOR
+from harness.training.render import ENGINE, Place, render
+from harness.training.verl_plugin import EARLY, LATE, LEDGER_VARIABLE, MAIN, SETTINGS_FILE, TRAINER, VENDOR
 
 LOG, LEDGER, DATA = "log.txt", "ledger.jsonl", "data.json"
 SILENCE = 900.0
@@ -90,7 +90,10 @@ def launch(
     place = place_of(recipe, folder, ray_folder)
     written = write_data(recipe, place)
     (folder / DATA).write_text(json.dumps(vars(written)) + "\n", encoding="utf-8")
-    composed = compose(render(recipe, place, plugin_settings(recipe)))
+    settings = render(recipe, place, plugin_settings(recipe))
+    composed = compose(settings)
+    told = {key: value for key, value in settings.items() if key != ENGINE}
+    (folder / SETTINGS_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     attempt = attempts_in(folder) + 1
     metrics = metrics_file(folder, attempt)
     watch = Watch(lambda: (folder / LOG, metrics, folder / LEDGER), silence, lambda: said(last_step(metrics)))

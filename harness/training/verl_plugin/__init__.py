@@ -16,5 +16,8 @@ VENDOR = "robustness"
 TRAINER = "robustness_sync"
 """The trainer's name in verl's registry."""
 
+SETTINGS_FILE = "settings.json"
+"""Beside the ledger: verl's settings by dotted key, as the run was launched with them."""
+
 LEDGER_VARIABLE = "ROBUSTNESS_LEDGER"
 """Names the file to which the driver appends, step by step, what every process reports."""

@@ -9,6 +9,7 @@ import ray
 
 from harness.integrations.vllm_plugin.worker import counts_of
 from harness.training.injection import ROLLOUT
+from harness.training.verl_plugin.echo import WORKER, echo, engine_echo
 from harness.training.verl_plugin.ledgers import summarised
 
 
@@ -37,6 +38,14 @@ def reports_of(worker: Any) -> list[dict[str, Any]]:
             done["counts"] = summarised(done["counts"], sites.get(name))
         found.append(report)
     return found
+
+
+def echoes_of(worker: Any) -> list[dict[str, Any]]:
+    """Return the settings that every part of ``worker`` holds, with what was built of them; runs in its process."""
+    return [
+        echo(part.config, WORKER, engines=[engine_echo(engine) for engine in engines_in(worker)])
+        for part in worker.worker_dict.values()
+    ]
 
 
 class Processes:
@@ -68,6 +77,12 @@ class Processes:
     def aqn(self, step: int | None) -> list[dict[str, Any]]:
         """Apply AQN's noise of ``step`` in every vLLM worker, or take it back with None; return what each says."""
         return [each for found in ray.get([s.robust_aqn.remote(step) for s in self._servers]) for each in found]
+
+    def echoes(self) -> list[dict[str, Any]]:
+        """Return the settings that every worker and every server holds."""
+        told = [worker.__ray_call__.remote(echoes_of) for worker in self._workers]
+        told += [server.robust_echo.remote() for server in self._servers]
+        return [each for found in ray.get(told) for each in found]
 
     def begun(self) -> list[dict[str, Any]]:
         """Return what every vLLM worker said of itself when it began."""

@@ -11,6 +11,7 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, 
 from harness.exceptions import EvidenceError
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload
 from harness.training.sizes import sizes_of
+from harness.training.verl_plugin.echo import ROLLOUT, echo
 from harness.training.verl_plugin.plans import outline, recipe_here, rollout_plan
 from harness.training.verl_plugin.worker import QUALIFIED_NAME
 
@@ -67,6 +68,10 @@ class RobustServer(vLLMHttpServer):
     async def robust_report(self, levels: list[float]) -> list[dict[str, Any]]:
         """Return what every worker did since the last report."""
         return list(await self.engine.collective_rpc("verl_report", args=(levels,)))
+
+    async def robust_echo(self) -> list[dict[str, Any]]:
+        """Return the settings that this server holds, and its workers' own."""
+        return [echo(self.config, ROLLOUT, workers=[each["built"] for each in self.begun])]
 
     async def robust_begun(self) -> list[dict[str, Any]]:
         """Return what every worker said of itself when it began."""

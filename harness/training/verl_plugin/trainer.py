@@ -17,6 +17,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from harness.training.injection import ROLLOUT, SAME, VALIDATION
 from harness.training.sizes import sizes_of
 from harness.training.verl_plugin import LEDGER_VARIABLE, TRAINER
+from harness.training.verl_plugin.echo import echo
 from harness.training.verl_plugin.keys import draw_seed
 from harness.training.verl_plugin.ledgers import changed, relative_error
 from harness.training.verl_plugin.plans import recipe_here, rollout_plan
@@ -65,7 +66,9 @@ class RobustTrainer(PPOTrainerSync):
         """Send the weights as verl does; then write down what every process says of itself, and put AQN on."""
         super().on_init_end()
         effective = self._recipe.effective_hash(sizes_of(self._recipe).layers)
-        self._note(BEGUN, rollout=self._processes.begun(), effective=effective, planned_steps=self.total_training_steps)
+        echoes = [echo(self.config), *self._processes.echoes()]
+        rollout = self._processes.begun()
+        self._note(BEGUN, rollout=rollout, effective=effective, echoes=echoes, planned_steps=self.total_training_steps)
         self._put_aqn_on()
 
     def _put_aqn_on(self) -> None:

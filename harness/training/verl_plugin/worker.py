@@ -37,6 +37,13 @@ class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):
             report = self.robustness_attach()
             self.robustness_set(0.0)
         report["aqn"] = None if aqn is None else self.aqn_configure(aqn)
+        model = self.vllm_config.model_config
+        report["built"] = {
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "max_model_len": model.max_model_len,
+            "enforce_eager": model.enforce_eager,
+            "seed": model.seed,
+        }
         return report
 
     def verl_level(self, level: float, seed: int) -> None:

@@ -44,6 +44,26 @@ def dose(recipe, step):
     return {"step": step, "sigma": sigma, "effective": "e", "layers": layers}
 
 
+def echoes(recipe):
+    """What driver, actor and rollout server say of their settings."""
+    rate, decay = recipe.optimizer.learning_rate, recipe.optimizer.weight_decay
+    engine = {"dtype": ["float32"], "parameters": 900, "trained": 900, "forward_only": False}
+    engine |= {"learning_rate": [rate], "weight_decay": [decay]}
+    length = recipe.data.max_prompt + recipe.data.max_response
+    worker = {
+        "dtype": recipe.model.dtype,
+        "max_model_len": length,
+        "enforce_eager": recipe.model.enforce_eager,
+        "seed": 1,
+    }
+    said = {"recipe": recipe.recipe_hash, "held": 30, "differs": []}
+    return [
+        {**said, "process": "box:0", "built": {}},
+        {**said, "process": "box:1", "built": {"engines": [engine, {**engine, "forward_only": True, "trained": 0}]}},
+        {**said, "process": "box:2", "built": {"workers": [worker]}},
+    ]
+
+
 def run_of(changes, recipe_name="E5"):
     """What a clean run of the recipe leaves."""
     recipe = load_recipe(recipe_name, "tiny", changes)
@@ -56,7 +76,8 @@ def run_of(changes, recipe_name="E5"):
     aqn = recipe.aqn is not None
     effective = recipe.effective_hash(LAYERS)
     worker = {"process": "box:2", "problems": [], "aqn": {"effective": "e", "targets": NORMS} if aqn else None}
-    ledger = [{"kind": "begun", "step": 0, "effective": effective, "rollout": [worker]}]
+    begun = {"kind": "begun", "step": 0, "effective": effective, "rollout": [worker], "echoes": echoes(recipe)}
+    ledger = [begun]
     clean = {"process": "box:2", "problems": [], "counts": lines(level=0.0) if noisy else [], "restored": None}
     if noisy and "validation" in recipe.noise.passes:
         clean["counts"] += lines()
@@ -128,6 +149,38 @@ def other_aqn_in_one_worker(evidence):
 
 def worker_without_aqn(evidence):
     evidence.ledger[0]["rollout"].append({"process": "box:3", "problems": [], "aqn": None})
+
+
+def said(evidence, place):
+    return evidence.ledger[0]["echoes"][place]
+
+
+def setting_that_one_process_lost(evidence):
+    said(evidence, 1)["differs"].append(["actor_rollout_ref.actor.clip_ratio_high", 0.2, 0.28])
+
+
+def process_of_another_recipe(evidence):
+    said(evidence, 2)["recipe"] = "0" * 16
+
+
+def process_without_settings(evidence):
+    said(evidence, 1)["held"] = 0
+
+
+def nobody_says_its_settings(evidence):
+    del evidence.ledger[0]["echoes"]
+
+
+def other_learning_rate(evidence):
+    said(evidence, 1)["built"]["engines"][0]["learning_rate"] = [1e-3]
+
+
+def frozen_weights(evidence):
+    said(evidence, 1)["built"]["engines"][0]["trained"] = 90
+
+
+def rollout_in_half_precision(evidence):
+    said(evidence, 2)["built"]["workers"][0]["dtype"] = "float16"
 
 
 def worker_with_a_stale_cache(evidence):
@@ -306,6 +359,13 @@ PLANTED = [
     (other_configuration, SAME, "effective_configuration_differs"),
     (other_aqn_in_one_worker, AQN, "effective_configuration_differs"),
     (worker_without_aqn, AQN, "effective_configuration_differs"),
+    (setting_that_one_process_lost, SAME, "settings_not_in_force"),
+    (process_of_another_recipe, SAME, "settings_not_in_force"),
+    (process_without_settings, SAME, "settings_not_in_force"),
+    (nobody_says_its_settings, SAME, "settings_not_in_force"),
+    (other_learning_rate, SAME, "built_otherwise"),
+    (frozen_weights, SAME, "built_otherwise"),
+    (rollout_in_half_precision, SAME, "built_otherwise"),
     (worker_with_a_stale_cache, SAME, "worker_has_problems"),
     (substring_exclude, SAME, "hooked_modules_differ"),
     (router_perturbed, SAME, "hooked_modules_differ"),
