@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.cli.aqn_options import config_of, dose_options, shortened
+from harness.cli.aqn_options import config_of, dose_options
 from harness.cli.options import json_option
 from harness.exceptions import HarnessError
 
@@ -30,20 +30,12 @@ def command(checkpoint: Path, out: Path, step: int | None, as_json: bool, **give
         raise HarnessError(f"--step {step} with --sigma", "a constant sigma is the same at each", "drop --step")
     from harness.aqn.stored import layers_of, perturbed_copy
     from harness.checkpoints.outline import build_outline
+    from harness.reports.aqn_page import copy_page
+    from harness.reports.render.terminal import show
 
     config = config_of(given, layers_of(build_outline(checkpoint)))
     written = perturbed_copy(checkpoint, config, step or 0, out)
     if as_json:
         click.echo(json.dumps({"out": str(out), "aqn": written.text, **written.ledger}, indent=2, allow_nan=False))
         return
-    layers = written.ledger["dose"]["layers"]
-    prefix, names = shortened([layer["name"] for layer in layers])
-    width = max(len(prefix), *map(len, names))
-    click.echo(f"{prefix:<{width}} {'sigma':>8} {'std(dw)':>8} {'ratio':>7} {'changed':>8} {'mean':>10}")
-    for layer, name in zip(layers, names, strict=True):
-        click.echo(
-            f"{name:<{width}} {layer['asked']:>8.4g} {layer['achieved']:>8.4g} "
-            f"{layer['ratio']:>7.4f} {layer['share']:>8.2%} {layer['mean']:>10.2e}"
-        )
-    click.echo(f"aqn: {written.text}")
-    click.echo(f"copy: {out}")
+    show(copy_page(written.ledger["dose"]["layers"], written.text, str(out)))

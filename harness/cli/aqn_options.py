@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -70,11 +69,3 @@ def config_of(given: dict[str, Any], layers: int) -> Any:
     factors = parse_multipliers(given["multipliers"], layers)
     rest = {name: given[name] for name in ("mode", "seed", "norm_dtype", "force")}
     return AqnConfig(schedule, targets, factors, **rest)
-
-
-def shortened(names: Sequence[str]) -> tuple[str, list[str]]:
-    """Return (heading, names) of a column of layers: without ``model.`` where most have it, so that 80 columns do."""
-    prefix = "model."
-    if not any(name.startswith(prefix) for name in names):
-        return "layer", list(names)
-    return f"layer (of {prefix[:-1]})", [name.removeprefix(prefix) for name in names]

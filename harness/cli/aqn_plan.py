@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.cli.aqn_options import config_of, dose_options, shortened
+from harness.cli.aqn_options import config_of, dose_options
 from harness.cli.options import json_option
 
 
@@ -29,6 +29,8 @@ def command(checkpoint: Path | None, config: Path | None, as_json: bool, **given
     from harness.aqn.plan import plan_of
     from harness.aqn.stored import StoredHolder, layers_of
     from harness.checkpoints.outline import build_outline
+    from harness.reports.aqn_page import plan_page
+    from harness.reports.render.terminal import show
 
     holder: WeightHolder
     if checkpoint is not None:
@@ -43,20 +45,4 @@ def command(checkpoint: Path | None, config: Path | None, as_json: bool, **given
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=2, allow_nan=False))
         return
-    elements = sum(each.elements for each in plan.targets)
-    click.echo(
-        f"{len(plan.targets)} targets, {elements:,} elements; sigma {plan.sigma:g} ({plan.config.mode}) from step "
-        f"{plan.step} on; settings {plan.effective}"
-    )
-    click.echo(f"kinds: {', '.join(sorted({each.kind for each in plan.targets}))}")
-    prefix, names = shortened([each.name for each in plan.targets])
-    width = max(len(prefix), *map(len, names))
-    click.echo(f"{prefix:<{width}} {'elements':>10} {'factor':>7} {'sigma':>8} {'/std(w)':>8} {'/spread':>8}")
-    for each, name in zip(plan.targets, names, strict=True):
-        ratio = each.asked / each.deviation if each.asked is not None and each.deviation else None
-        shown = " ".join(f"{_number(value):>8}" for value in (each.asked, ratio, each.relative))
-        click.echo(f"{name:<{width}} {each.elements:>10,} {each.multiplier:>7.3g} {shown}")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    show(plan_page(plan.to_json()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from harness.exceptions import HarnessError
 
 if TYPE_CHECKING:
     from harness.diagnostics.aqn_response import Response
-    from harness.stats import Interval
 
 
 @click.command("response")
@@ -49,7 +47,9 @@ def command(checkpoint: Path, out: Path | None, plot: Path | None, as_json: bool
         raise HarnessError("no --task", "the effect is measured on its items", "give --task arith")
     _check_plot(plot)
     from harness.diagnostics.aqn_response import ResponseSpec, respond
+    from harness.reports.aqn_page import response_page
     from harness.reports.progress import shown
+    from harness.reports.render.terminal import show
     from harness.spec import EvalSpec
 
     names = ("data", "items", "item_seed", "scorer", "max_new_tokens", "attention", "dtype")
@@ -71,7 +71,7 @@ def command(checkpoint: Path, out: Path | None, plot: Path | None, as_json: bool
     if as_json:
         click.echo(json.dumps(response.to_json(), indent=2, allow_nan=False))
         return
-    _print(response)
+    show(response_page(response.to_json()))
     if plot is not None:
         click.echo(f"plot: {plot}")
 
@@ -94,38 +94,6 @@ def _groups(text: str) -> tuple[str, ...]:
     if wrong:
         raise HarnessError(f"--groups {text!r}", "they are norms and linears", f"drop {wrong[0]!r}")
     return found
-
-
-def _print(response: Response) -> None:
-    low, high = response.accuracy.low, response.accuracy.high
-    click.echo(
-        f"clean: accuracy {100 * response.accuracy.estimate:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of "
-        f"{response.items} items, entropy {response.entropy:.4f} nats per token, {response.tokens} tokens"
-    )
-    click.echo(
-        f"{'group':<7} {'sigma':>6} {'/spread':>7}  {'KL per token (nats)':<23} {'right':>5}  "
-        f"{'change (points)':<20} entropy"
-    )
-    for cell in response.cells:
-        change = cell.change
-        points = f"{100 * change.estimate:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-        click.echo(
-            f"{cell.group:<7} {cell.sigma:>6.4g} {cell.relative:>7.2g}  {_scaled(cell.kl):<23} "
-            f"{100 * cell.accuracy:>4.0f}%  {points:<20} {cell.entropy.estimate:.4f}"
-        )
-    if any(cell.conditional for cell in response.cells):
-        click.echo("note: fewer than 5 draws, so the intervals are conditional on these draws")
-    for group, fit in response.fits.items():
-        click.echo(f"prediction of KL for {group}: {fit.sentence}")
-
-
-def _scaled(found: Interval) -> str:
-    """The estimate and its bounds with one power of ten for all: ``1.70 [1.18, 2.22]e-07``."""
-    if not found.estimate:
-        return "0"
-    power = math.floor(math.log10(abs(found.estimate)))
-    mean, low, high = (value / 10.0**power for value in (found.estimate, found.low, found.high))
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]e{power:+03d}"
 
 
 def write_plot(file: Path, response: Response) -> None:

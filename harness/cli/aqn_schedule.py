@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import click
 from harness.aqn.schedule import Schedule
 from harness.cli.aqn_options import schedule_of, schedule_options
 from harness.cli.options import json_option
-
-BAR = 30
 
 
 @click.command("schedule")
@@ -28,23 +25,12 @@ def command(plot: Path | None, as_json: bool, **given: Any) -> None:
     if as_json:
         click.echo(json.dumps(schedule.to_json(), indent=2, allow_nan=False))
         return
-    width = len(str(schedule.steps))
-    for first, last, sigma in schedule.stretches():
-        bar = "#" * _length(schedule, sigma)
-        click.echo(f"steps {first:>{width}} to {last:>{width}}  sigma {sigma:<10.4g} {bar}".rstrip())
-    for first, last in schedule.clean:
-        click.echo(f"a validation at steps {first} to {last} is clean by accident: sigma is 0 there")
+    from harness.reports.aqn_page import schedule_page
+    from harness.reports.render.terminal import show
+
+    show(schedule_page(schedule.stretches(), schedule.clean))
     if plot is not None:
         click.echo(f"plot: {plot}")
-
-
-def _length(schedule: Schedule, sigma: float) -> int:
-    """Characters of the bar of ``sigma``: logarithmic, one for the smallest."""
-    if sigma == 0:
-        return 0
-    whole = math.log(schedule.sigma_start) - math.log(schedule.sigma_end)
-    share = (math.log(sigma) - math.log(schedule.sigma_end)) / whole if whole else 1.0
-    return 1 + round(share * (BAR - 1))
 
 
 def _write_plot(file: Path, schedule: Schedule) -> None:
