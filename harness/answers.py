@@ -1,4 +1,4 @@
-"""The field's two scorers of a final number, always both computed, and the reason an outcome has its score.
+"""How a final number is read from a text, in the two ways of the field, always both computed.
 
 *Strict* reads the number written directly after a ``####`` marker (spaces and tabs between them are fine,
 words and ``**`` are not); of several markers the last that has a number there, so that a heading or a bare
@@ -35,10 +35,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from harness.exceptions import HarnessError
-from harness.record import RIGHT, TRUNCATED, UNPARSED, WRONG
 
 STRICT, FLEXIBLE = "strict", "flexible"
-SCORERS = (STRICT, FLEXIBLE)
 MARKER = "####"
 
 _MAX_EXPONENT_DIGITS = 3
@@ -89,27 +87,6 @@ def score_text(text: str, reference: str) -> Scored:
     return Scored(_compare(strict, gold), _compare(flexible, gold), strict, flexible)
 
 
-def judge(scored: Scored, scorer: str, truncated: bool, text: str) -> tuple[float | None, str, str | None]:
-    """Return (score, reason, answer) of one generation under ``scorer``; the reasons are those of ``harness.record``.
-
-    ``truncated`` says that generation stopped at the token limit and not at an end of sequence. Such a text
-    is scored by the strict scorer only if its answer was complete: at least one character follows the
-    number that no longer number, exponent or expression could begin with, and no bare ``####`` stands at
-    the end. All else truncated, and always under the flexible scorer (the last number need not be the
-    last), is (None, TRUNCATED, None).
-    """
-    if scorer not in SCORERS:
-        raise HarnessError(f"scorer {scorer!r}", f"it must be one of {', '.join(SCORERS)}", f"use {STRICT}")
-    if truncated and (scorer == FLEXIBLE or not _strict_answer_is_complete(text)):
-        return None, TRUNCATED, None
-    score, answer = (
-        (scored.strict, scored.strict_answer) if scorer == STRICT else (scored.flexible, scored.flexible_answer)
-    )
-    if score is None:
-        return None, UNPARSED, None
-    return score, RIGHT if score else WRONG, answer
-
-
 def strict_answer(text: str) -> str | None:
     """Return the canonical number after the last ``####`` that has one, or ``None``."""
     text = _plain(text)
@@ -137,8 +114,12 @@ def _compare(answer: str | None, gold: str) -> float | None:
     return None if answer is None else float(Decimal(answer) == Decimal(gold))
 
 
-def _strict_answer_is_complete(text: str) -> bool:
-    """Whether no further text without a new marker could change what strict reads from ``text``."""
+def strict_answer_is_complete(text: str) -> bool:
+    """Return True where no further text without a new marker could change what strict reads from ``text``.
+
+    At least one character follows the number that no longer number, exponent or expression could begin with, and no
+    bare ``####`` stands at the end.
+    """
     text = _plain(text)
     found = _last(_MARKED.finditer(text))
     if found is None or _canonical(found) is None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.exceptions import EvidenceError, HarnessError
-from harness.record import SiteCount
+from harness.record import SiteCount, kind_of
 
 MAX_NAMED = 3
 
@@ -28,9 +28,10 @@ def to_json(counts: Iterable[SiteCount]) -> list[dict[str, Any]]:
 
 
 def from_json(data: Sequence[Mapping[str, Any]]) -> tuple[SiteCount, ...]:
-    """Return the inverse of :func:`to_json`. Raises :class:`HarnessError` for anything else."""
+    """Return the inverse of :func:`to_json`, also of entries that were written without a kind. Raises
+    :class:`HarnessError` for anything else."""
     try:
-        return tuple(SiteCount(**entry) for entry in data)
+        return tuple(SiteCount(**{"kind": kind_of(str(entry.get("op"))), **entry}) for entry in data)
     except TypeError as error:
         raise HarnessError(f"ledger ({error})", "each entry has the fields of a site count", "write it again") from None
 

@@ -14,8 +14,12 @@ from typing import Any
 
 from harness.coverage import Coverage
 
-SCHEMA_VERSION = 3
-"""Of run folders. Version 2 had no checksums of its tables, no coverage and no code identity."""
+SCHEMA_VERSION = 4
+"""Of run folders. Version 3 had the two scores of a number in columns of their own and told counts of quantizers by
+their operator's name; version 2 had no checksums of its tables, no coverage and no code identity."""
+
+CHECKED_SINCE = 3
+"""The first schema version with checksums of tables, coverage and code identity."""
 
 RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR = "right", "wrong", "unparsed", "truncated", "error"
 REASONS = (RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR)
@@ -47,7 +51,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """One row of a run: a single generation for one item at one noise level and noise seed."""
+    """One row of a run: a single generation for one item at one noise level and noise seed.
+
+    ``scores`` holds every value that the run's scorer gave the text, by name (None where it could read nothing), and
+    ``score`` the primary one, which comparisons go by: None where ``reason`` says why there is none.
+    """
 
     item: str
     level: float
@@ -55,8 +63,7 @@ class ItemResult:
     score: float | None
     reason: str
     answer: str | None
-    strict: float | None
-    flexible: float | None
+    scores: Mapping[str, float | None]
     prompt_tokens: int
     tokens: tuple[int, ...]
     text: str
@@ -85,12 +92,17 @@ FORWARD, RECOMPUTE, BACKWARD = "forward", "recompute", "backward"
 """Directions of a ledger: a result, the same result recomputed for a backward pass, the gradient of an operand."""
 
 
+NOISE, QUANTIZER = "noise", "quantizer"
+"""Kinds of a ledger's counts: what acted at the site."""
+
+
 @dataclass(frozen=True)
 class SiteCount:
     """What the ledger saw at one site and level.
 
     ``layer`` is the decoder layer (None outside them), ``direction`` forward, recompute or backward, ``operand`` the
-    operand whose gradient it was, ``phase`` the declared phase (empty: none), ``process`` machine and process id.
+    operand whose gradient it was, ``phase`` the declared phase (empty: none), ``kind`` what acted (the noise or a
+    quantizer), ``process`` machine and process id.
     ``calls`` counts operator calls, ``rows`` token rows (padding excluded), ``elements`` output elements,
     ``changed`` those whose value differs after the perturbation, ``nonzero`` those that were not 0 before;
     ``signal`` is sum y^2, ``error`` sum (y'-y)^2, ``relative`` sum ((y'-y)/y)^2 over non-zero elements.
@@ -103,6 +115,7 @@ class SiteCount:
     direction: str = FORWARD
     operand: str = ""
     phase: str = ""
+    kind: str = NOISE
     process: str = ""
     calls: int = 0
     rows: int = 0
@@ -145,8 +158,13 @@ class SiteCount:
         return (self.relative / self.nonzero) ** 0.5 if self.nonzero else 0.0
 
 
-IDENTITY_FIELDS = 8
+IDENTITY_FIELDS = 9
 """How many of the first fields of :class:`SiteCount` say what was counted; the rest are numbers that add up."""
+
+
+def kind_of(op: str) -> str:
+    """Return the kind of a count that was written without one: until schema 4 the operator's name told quantizers."""
+    return QUANTIZER if op.endswith((":weight", ":input")) else NOISE
 
 
 PREFILL, DECODE = "prefill", "decode"

@@ -16,7 +16,10 @@ from typing import Any
 INJECTING = ("harness.numerics", "harness.noise", "harness.integrations.vllm_plugin")
 """Packages that decide what is injected."""
 
-MEASURING = (*INJECTING, "harness.spec", "harness.checkpoints", "harness.engines", "harness.evaluate", "harness.aqn")
+MEASURING = (
+    *INJECTING,
+    *("harness.spec", "harness.checkpoints", "harness.engines", "harness.evaluate", "harness.aqn", "harness.scorers"),
+)
 """Packages that decide what a record holds."""
 
 FILES = ("answers.py", "coverage.py", "ledger.py", "quant_error.py", "record.py", "text.py", "thresholds.py")

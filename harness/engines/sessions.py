@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.noise.plan import InjectionPlan
 from harness.noise.session import NoiseSession
-from harness.record import SiteCount
+from harness.record import QUANTIZER, SiteCount
 from harness.runs.quantized import quantized_op
 from harness.spec import ErrorModel
 
@@ -60,7 +60,7 @@ class Sessions:
         for session in self.quantizers:
             point = session.plan.spec.at
             counts += [
-                replace(count, level=level, op=quantized_op(count.op, point))
+                replace(count, level=level, op=quantized_op(count.op, point), kind=QUANTIZER)
                 for count in session.ledger.drain(ON).values()
             ]
         return counts

@@ -14,7 +14,8 @@ from harness.revision import code_identity
 from harness.runs.machine import environment
 from harness.runs.manifest import ExternalIdentity, ExternalManifest
 from harness.runs.store import Store
-from harness.spec import SCORERS, nearest
+from harness.scorers import Scorer, load_scorer
+from harness.spec import nearest, scorer_names
 
 ENGINE = "external"
 
@@ -25,11 +26,11 @@ def score_completions(task_name: str, data: str | None, scorer: str | None, comp
     ``scorer`` None means the task's own. What is not known of an external run is ``unknown`` in its
     measurement key. Raises :class:`HarnessError` for every fault of the file.
     """
-    if scorer is not None and scorer not in SCORERS:
-        raise HarnessError(f"--scorer {scorer}", nearest(scorer, SCORERS))
+    if scorer is not None and scorer not in scorer_names():
+        raise HarnessError(f"--scorer {scorer}", nearest(scorer, scorer_names()))
     task = load_task(task_name, Path(data) if data is not None else None)
     read = read_completions(completions, task)
-    chosen = scorer or task.scorer
+    chosen = load_scorer(scorer or task.scorer)
     unknown = (
         "template",
         "dtype",
@@ -41,7 +42,7 @@ def score_completions(task_name: str, data: str | None, scorer: str | None, comp
         "max_new_tokens",
         "coverage",
     )
-    key = {"task": task.name, "dataset": task.dataset_hash(), "scorer": chosen, "engine": ENGINE}
+    key = {"task": task.name, "dataset": task.dataset_hash(), "scorer": chosen.name, "engine": ENGINE}
     key |= dict.fromkeys(unknown, "unknown")
     content = hashlib.sha256(completions.read_bytes()).hexdigest()
     manifest = ExternalManifest(
@@ -62,7 +63,7 @@ def score_completions(task_name: str, data: str | None, scorer: str | None, comp
         store.add_batch([_result(completion, chosen) for completion in read])
 
 
-def _result(completion: Completion, scorer: str) -> ItemResult:
+def _result(completion: Completion, scorer: Scorer) -> ItemResult:
     return scored_result(
         completion.item,
         completion.text,

@@ -44,6 +44,7 @@ from harness.runs.manifest import (
 )
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
+from harness.scorers import Scorer, load_scorer
 from harness.spec import EvalSpec, quantization_text
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
@@ -60,7 +61,7 @@ class Prepared:
     checkpoint: Checkpoint
     plan: InjectionPlan
     decoding: Decoding
-    scorer: str
+    scorer: Scorer
     template: str
     quantizers: tuple[InjectionPlan, ...] = ()
     training: TrainingRecord | None = None
@@ -88,7 +89,7 @@ class Prepared:
             "task": self.task.name,
             "dataset": self.task.dataset_hash(),
             "template": self.template,
-            "scorer": self.scorer,
+            "scorer": self.scorer.name,
             "engine": self.spec.engine,
             "dtype": self.spec.dtype,
             "attention": self.checkpoint.model.config._attn_implementation,
@@ -234,7 +235,7 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
     template = digest("\0".join(texts.values()))
-    scorer = spec.scorer or task.scorer
+    scorer = load_scorer(spec.scorer or task.scorer)
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
     return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn)
 

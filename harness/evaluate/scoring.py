@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.answers import judge, score_text
 from harness.evaluate.tasks import Item
 from harness.record import ItemResult
+from harness.scorers import Asked, Scorer, judged
 
 
-def scored_result(item: Item, text: str, scorer: str, **fields: Any) -> ItemResult:
+def scored_result(item: Item, text: str, scorer: Scorer, **fields: Any) -> ItemResult:
     """Return an :class:`ItemResult` of ``text`` under ``scorer``; ``fields`` are the remaining ones of the record."""
-    scored = score_text(text, item.reference)
-    score, reason, answer = judge(scored, scorer, fields["truncated"], text)
+    found = judged(scorer, text, item.reference, Asked(item.key, item.question), fields["truncated"])
     return ItemResult(
         item=item.key,
-        score=score,
-        reason=reason,
-        answer=answer,
-        strict=scored.strict,
-        flexible=scored.flexible,
+        score=found.score,
+        reason=found.reason,
+        answer=found.answer,
+        scores=found.scores,
         text=text,
         **fields,
     )

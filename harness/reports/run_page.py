@@ -10,10 +10,10 @@ from harness.reports.gate_page import gate_parts, verdict_of
 from harness.reports.page import Heading, Lines, Page, Part, Prose, Table
 from harness.reports.tables import (
     LEDGER_HEADER,
-    LEVEL_HEADER,
     SEEN_HEADER,
     certificate_lines,
     ledger_rows,
+    level_header,
     level_rows,
     seen_rows,
 )
@@ -44,7 +44,7 @@ def site_table(counts: Sequence[SiteCount]) -> Table:
 
 def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
     yield Heading("Levels", detail=True)
-    yield Table.of("Accuracy by noise level", LEVEL_HEADER, level_rows(report))
+    yield Table.of("Accuracy by noise level", level_header(report), level_rows(report))
     yield Prose(INTERVALS, detail=True)
     if report["missing_records"]:
         yield Prose(_incomplete(report), strong=True)

@@ -111,12 +111,15 @@ def _level(run: Run, level: float) -> dict[str, Any]:
         "draws": len(results),
         "accuracy": _json(accuracy(pairs, pairs.means()[0], ALPHA)) if measured else None,
         "retention": _json(kept),
-        "strict": _mean(result.strict or 0.0 for result in results),
-        "flexible": _mean(result.flexible or 0.0 for result in results),
-        "format_rate": _mean(result.strict is not None for result in results),
+        "scores": {name: _mean(result.scores.get(name) or 0.0 for result in results) for name in _score_names(results)},
+        "format_rate": _mean(bool(result.scores) and None not in result.scores.values() for result in results),
         "truncation_rate": _mean(result.truncated for result in results),
         "unscored": _unscored(results),
     }
+
+
+def _score_names(results: Sequence[ItemResult]) -> list[str]:
+    return list(dict.fromkeys(name for result in results for name in result.scores))
 
 
 def _unscored(results: Sequence[ItemResult]) -> dict[str, int]:

@@ -9,17 +9,6 @@ from harness.coverage import Coverage
 from harness.coverage import share_text as percent_down
 from harness.record import EXTERNAL, SiteCount
 
-LEVEL_HEADER = (
-    "level",
-    "n",
-    "draws",
-    "accuracy %",
-    "retention",
-    "strict / flexible %",
-    "format %",
-    "cut %",
-    "unscored",
-)
 GATE_HEADER = (
     "level",
     "verdict",
@@ -64,6 +53,12 @@ def fraction(interval: Mapping[str, float] | None) -> str:
     return "{:.3f} [{:.3f}, {:.3f}]".format(*(interval[name] for name in ("estimate", "low", "high")))
 
 
+def level_header(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns of :func:`level_rows`; one names the scores that the run's scorer gives."""
+    names = " / ".join(dict.fromkeys(name for level in report["levels"] for name in level["scores"]))
+    return ("level", "n", "draws", "accuracy %", "retention", f"{names} %", "format %", "cut %", "unscored")
+
+
 def level_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """One row per level of a run."""
     return [
@@ -73,7 +68,7 @@ def level_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
             str(level["draws"]),
             percent(level["accuracy"]),
             fraction(level["retention"]),
-            f"{100 * level['strict']:.1f} / {100 * level['flexible']:.1f}",
+            " / ".join(f"{100 * value:.1f}" for value in level["scores"].values()),
             f"{100 * level['format_rate']:.1f}",
             f"{100 * level['truncation_rate']:.1f}",
             ", ".join(f"{count} {reason}" for reason, count in level["unscored"].items()) or "0",

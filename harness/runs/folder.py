@@ -48,7 +48,7 @@ def read_manifest(path: Path) -> Manifest:
         why = "it has no schema_version" if isinstance(error, KeyError | TypeError) else error
         raise StoreError(f"run {path}", f"its {MANIFEST} is unreadable ({why})", AGAIN) from None
     if version not in READABLE:
-        known = " and ".join(map(str, READABLE))
+        known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
         raise StoreError(f"run {path}", f"schema version {version}, this harness reads {known}", AGAIN)
     return parse_manifest(data, f"run {path}, {MANIFEST}")
 

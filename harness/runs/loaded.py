@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
-from harness.record import EXTERNAL, Arm, Certificate, ItemResult, Origin, Outcome, SiteCount, answer_digest
+from harness.record import (
+    EXTERNAL,
+    NOISE,
+    QUANTIZER,
+    Arm,
+    Certificate,
+    ItemResult,
+    Origin,
+    Outcome,
+    SiteCount,
+    answer_digest,
+)
 from harness.runs.audited import verified
 from harness.runs.controlled import with_control
 from harness.runs.evidence import ExpectedSite, certify
@@ -25,7 +36,7 @@ from harness.runs.manifest import (
     QuantizedPart,
     RunManifest,
 )
-from harness.runs.quantized import is_quantized, with_quantization
+from harness.runs.quantized import with_quantization
 from harness.runs.replay_evidence import with_replays
 from harness.runs.rescoring import check_scores
 from harness.runs.store import Audit, Store
@@ -129,12 +140,11 @@ def load_run(path: Path) -> Run:
     with Store.read(path) as store:
         manifest = _of_run(path, store.manifest)
         results, counts = store.results(), store.counts()
-        references = store.references()
-        check_scores(path, manifest.measurement_key.get("scorer", ""), results, references)
+        references, questions = store.references(), store.questions()
+        check_scores(path, manifest.measurement_key.get("scorer", ""), results, references, questions)
         unknown = {result.item for result in results} - references.keys()
         certificate = with_identity(_certificate(manifest, store, results, counts), path, manifest, store.codes())
         certificate = objected(certificate, not_recomputed(manifest, len(unknown)))
-        questions = store.questions()
         origin = Origin(code=store.codes())
         if isinstance(manifest, EvaluationManifest):
             identity = manifest.identity
@@ -229,7 +239,7 @@ def _certificate(
     certificate = certify(
         asked.sites,
         results,
-        [count for count in counts if not is_quantized(count)],
+        [count for count in counts if count.kind == NOISE],
         _audits(store),
         store.control(),
         levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
@@ -239,6 +249,6 @@ def _certificate(
     if asked.limit is not None:
         certificate = with_lengths(certificate, results, asked.limit)
     if asked.quantized:
-        quantizing = [count for count in counts if is_quantized(count)]
+        quantizing = [count for count in counts if count.kind == QUANTIZER]
         certificate = with_quantization(certificate, asked.quantized, results, store.forwards(), quantizing)
     return with_replays(certificate, manifest, store, results)

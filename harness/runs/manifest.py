@@ -15,12 +15,12 @@ from typing import Any, ClassVar, TypeAlias
 
 from harness.coverage import Coverage
 from harness.exceptions import StoreError
-from harness.record import SCHEMA_VERSION
+from harness.record import CHECKED_SINCE, SCHEMA_VERSION
 from harness.strict import WRITTEN, Table, fill, to_plain
 
 EVALUATION_KIND, EXTERNAL_KIND, SCAN_KIND = "evaluation", "external", "scan"
 AGAIN = "evaluate again into another folder"
-READABLE = (2, SCHEMA_VERSION)
+READABLE = (2, 3, SCHEMA_VERSION)
 """Schema versions of run folders that are read; only the last one is written."""
 
 
@@ -131,8 +131,8 @@ class Manifest:
 
     @property
     def current(self) -> bool:
-        """True where the folder has the present schema, with checksums of its tables, coverage and code identity."""
-        return self.schema_version == SCHEMA_VERSION
+        """True where the folder has checksums of its tables, coverage and code identity."""
+        return self.schema_version >= CHECKED_SINCE
 
 
 @dataclass(frozen=True, kw_only=True)

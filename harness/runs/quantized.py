@@ -19,11 +19,6 @@ def quantized_op(op: str, point: str) -> str:
     return f"{op}:{point}"
 
 
-def is_quantized(count: SiteCount) -> bool:
-    """Return True for a count of a quantizer, False for one of the noise."""
-    return count.op.endswith((f":{WEIGHT}", f":{INPUT}"))
-
-
 def elements_wanted(part: QuantizedPart, site: QuantizedSite, fed: Fed, forwards: int) -> int:
     """Return the elements that ``site`` must have quantized: its weight in every forward, or every row that was fed."""
     if part.point == WEIGHT:

@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from harness.answers import SCORERS, judge, score_text
-from harness.exceptions import StoreError
+from harness.exceptions import HarnessError, StoreError
 from harness.record import ERROR, ItemResult
 from harness.runs.manifest import AGAIN
+from harness.scorers import Asked, Judged, Scorer, judged, load_scorer
 
 
-def check_scores(path: Path, scorer: str, results: Iterable[ItemResult], references: Mapping[str, str]) -> None:
-    """Raise :class:`StoreError` for the first of ``results`` whose score, reason or answer its text does not give.
+def check_scores(
+    path: Path,
+    name: str,
+    results: Iterable[ItemResult],
+    references: Mapping[str, str],
+    questions: Mapping[str, str],
+) -> None:
+    """Raise :class:`StoreError` for the first of ``results`` whose scores, reason or answer its text does not give.
 
-    ``references`` maps items to right answers; an item without one cannot be recomputed and is passed over, as are
-    records of a failed measurement, which have no score at all.
+    ``name`` is the scorer's. ``references`` maps items to right answers, ``questions`` to what was asked; an item
+    without a right answer cannot be recomputed and is passed over, as are records of a failed measurement, which have
+    no score at all.
     """
-    if scorer not in SCORERS:
-        raise StoreError(f"run {path}", f"its scorer {scorer!r} is unknown here", "read it with the version that wrote")
+    try:
+        scorer = load_scorer(name)
+    except HarnessError as error:
+        way_out = "install what brings it, or read the run with the version that wrote it"
+        raise StoreError(f"run {path}", f"its scorer {name!r} is unknown here ({error})", way_out) from None
     for result in results:
         reference = references.get(result.item)
         if reference is None and result.reason != ERROR:
             continue
-        stored = result.score, result.reason, result.answer, result.strict, result.flexible
-        given = _scored(result, scorer, reference or "0")
+        stored = Judged(result.score, result.reason, result.answer, result.scores)
+        given = _judged(result, scorer, reference or "", questions.get(result.item, ""))
         if stored != given:
             raise StoreError(
                 f"records of {path}",
@@ -34,16 +44,12 @@ def check_scores(path: Path, scorer: str, results: Iterable[ItemResult], referen
             )
 
 
-_Score = tuple[float | None, str, str | None, float | None, float | None]
-
-
-def _scored(result: ItemResult, scorer: str, reference: str) -> _Score:
+def _judged(result: ItemResult, scorer: Scorer, reference: str, question: str) -> Judged:
     if result.reason == ERROR:
-        return None, ERROR, None, result.strict, result.flexible
-    scored = score_text(result.text, reference)
-    return (*judge(scored, scorer, result.truncated, result.text), scored.strict, scored.flexible)
+        return Judged(None, ERROR, None, result.scores)
+    return judged(scorer, result.text, reference, Asked(result.item, question), result.truncated)
 
 
-def _words(score: _Score) -> str:
-    value, reason, answer, strict, flexible = score
-    return f"{reason} (score {value}, answer {answer!r:.40}, strict {strict}, flexible {flexible})"
+def _words(found: Judged) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in found.scores.items())
+    return f"{found.reason} (score {found.score}, answer {found.answer!r:.40}, {values})"

@@ -8,13 +8,11 @@ records, ledger counts and audit go in together or not at all, and the checksums
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
-import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +21,36 @@ from filelock import FileLock, Timeout
 from harness.exceptions import NotComparableError, StoreError
 from harness.record import IDENTITY_FIELDS, ControlResult, ItemResult, SiteCount
 from harness.runs import sums
-from harness.runs.choice import Choice, Trail, Walk
+from harness.runs.choice import Trail, Walk
 from harness.runs.folder import DATABASE, LOCK, check_empty, differences, establish, guarded, read_manifest
 from harness.runs.manifest import AGAIN, Manifest
 from harness.runs.replayed import Replay, Stored, sealed
+from harness.runs.rows import (
+    COUNTS,
+    RECORD,
+    Audit,
+    audit_of,
+    audit_row,
+    count_of,
+    evidence_row,
+    record_reader,
+    record_row,
+    row_digest,
+)
 from harness.runs.snapshot import snapshot
 
-_COUNTS = [f.name for f in fields(SiteCount)[IDENTITY_FIELDS:]]
-_LEDGER_KEY = "level, site, direction, operand, phase, process"
+_LEDGER_ORDER = "level, site, direction, operand, phase, process"
+_LEDGER_KEY = f"{_LEDGER_ORDER}, kind"
 _ENERGIES = ("signal", "error", "relative")
-_COUNT_COLUMNS = ", ".join(f"{name} {'REAL' if name in _ENERGIES else 'INTEGER NOT NULL'}" for name in _COUNTS)
-_RECORD = [f.name for f in fields(ItemResult) if f.name != "logits"]
-_TOKENS, _TRUNCATED = _RECORD.index("tokens"), _RECORD.index("truncated")
+_COUNT_COLUMNS = ", ".join(f"{name} {'REAL' if name in _ENERGIES else 'INTEGER NOT NULL'}" for name in COUNTS)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records (
     item TEXT NOT NULL, level REAL NOT NULL, seed INTEGER NOT NULL, score REAL, reason TEXT NOT NULL, answer TEXT,
-    strict REAL, flexible REAL, prompt_tokens INTEGER NOT NULL, tokens TEXT NOT NULL, text TEXT NOT NULL,
+    scores TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, tokens TEXT NOT NULL, text TEXT NOT NULL,
     truncated INTEGER NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (level, seed, item));
 CREATE TABLE IF NOT EXISTS ledger (
     site TEXT NOT NULL, op TEXT NOT NULL, level REAL NOT NULL, layer INTEGER, direction TEXT NOT NULL,
-    operand TEXT NOT NULL, phase TEXT NOT NULL, process TEXT NOT NULL, {_COUNT_COLUMNS},
+    operand TEXT NOT NULL, phase TEXT NOT NULL, kind TEXT NOT NULL, process TEXT NOT NULL, {_COUNT_COLUMNS},
     PRIMARY KEY ({_LEDGER_KEY})) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audits (level REAL NOT NULL, products INTEGER NOT NULL, problems TEXT NOT NULL,
     phase TEXT NOT NULL, forwards INTEGER NOT NULL, choice TEXT);
@@ -58,22 +66,6 @@ CREATE TABLE IF NOT EXISTS questions (item TEXT PRIMARY KEY, question TEXT NOT N
 CREATE TABLE IF NOT EXISTS writers (manifest TEXT NOT NULL, code TEXT NOT NULL, PRIMARY KEY (manifest, code))
     WITHOUT ROWID;
 """
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What the auditor saw in the audited forwards of one batch: products counted, and what spoke against them.
-
-    ``phase`` is :data:`PREFILL` or :data:`DECODE` (empty: of both, or of none), ``forwards`` the number of forwards
-    that were audited, ``choice`` what chose the batch (None: nothing did; it says only what went wrong).
-    """
-
-    level: float
-    products: int
-    problems: tuple[str, ...]
-    phase: str = ""
-    forwards: int = 0
-    choice: Choice | None = None
 
 
 class Store:
@@ -213,17 +205,17 @@ class Store:
             passes = steps
         with self._transaction() as transaction:
             transaction.executemany(
-                f"INSERT INTO records VALUES ({', '.join('?' * 13)})",
-                [_record_row(result) for result in results],
+                f"INSERT INTO records VALUES ({', '.join('?' * (len(RECORD) + 1))})",
+                [record_row(result) for result in results],
             )
             (batch,) = transaction.execute("SELECT COALESCE(MAX(batch) + 1, 0) FROM evidence").fetchone()
             transaction.executemany(
                 "INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?)",
-                [_evidence_row(result, batch, row) for row, result in enumerate(results)],
+                [evidence_row(result, batch, row) for row, result in enumerate(results)],
             )
-            adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTS)
+            adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
             transaction.executemany(
-                f"INSERT INTO ledger VALUES ({', '.join('?' * (IDENTITY_FIELDS + len(_COUNTS)))}) "
+                f"INSERT INTO ledger VALUES ({', '.join('?' * (IDENTITY_FIELDS + len(COUNTS)))}) "
                 f"ON CONFLICT ({_LEDGER_KEY}) DO UPDATE SET {adding}",
                 [astuple(count) for count in counts],
             )
@@ -234,7 +226,7 @@ class Store:
             )
             transaction.executemany(
                 "INSERT INTO audits VALUES (?, ?, ?, ?, ?, ?)",
-                [_audit_row(audit) for audit in audits],
+                [audit_row(audit) for audit in audits],
             )
 
     def add_questions(self, questions: Mapping[str, str], references: Mapping[str, str] | None = None) -> None:
@@ -252,7 +244,7 @@ class Store:
         with self._transaction() as transaction:
             transaction.execute("DELETE FROM control")
             row = (json.dumps(astuple(result)),)
-            transaction.execute("INSERT INTO control VALUES (?, ?)", (*row, _row_digest(row)))
+            transaction.execute("INSERT INTO control VALUES (?, ?)", (*row, row_digest(row)))
 
     def done(self) -> set[tuple[str, float, int]]:
         """Return (item, level, seed) of every record there."""
@@ -261,26 +253,25 @@ class Store:
     def results(self) -> Sequence[ItemResult]:
         """Return every record, ordered by level, seed and item.
 
-        Row by row, with one string for all records of an item: a run may hold a million. Where the sum of the table
-        was checked on opening, the rows need no second look.
+        Row by row: a run may hold a million. Where the sum of the table was checked on opening, the rows need no
+        second look.
         """
-        items: dict[str, str] = {}
-        vouched = self.manifest.current
+        read = record_reader(self.manifest.schema_version, vouched=self.manifest.current)
         with guarded(self.path), self._decoding():
             rows = self._connection.execute("SELECT * FROM records ORDER BY level, seed, item")
-            return [_result(row, items, vouched) for row in rows]
+            return [read(row) for row in rows]
 
     def counts(self) -> Sequence[SiteCount]:
         """Return the ledger, ordered by level and site, an entry for each process that wrote."""
-        rows = self._rows(f"SELECT * FROM ledger ORDER BY {_LEDGER_KEY}")
+        rows = self._rows(f"SELECT * FROM ledger ORDER BY {_LEDGER_ORDER}")
         with self._decoding():
-            return [_count(row) for row in rows]
+            return [count_of(row, self.manifest.schema_version) for row in rows]
 
     def audits(self) -> Sequence[Audit]:
         """Return every audit, in order of level."""
         rows = self._rows("SELECT * FROM audits ORDER BY level")
         with self._decoding():
-            return [_audit(*row) for row in rows]
+            return [audit_of(*row) for row in rows]
 
     def trail(self) -> Trail:
         """Return the trail of all records in the order they were stored; what it took of earlier ones is kept."""
@@ -310,7 +301,7 @@ class Store:
         if not rows:
             return None
         with self._decoding():
-            if rows[0][1] != _row_digest(rows[0][:1]):
+            if rows[0][1] != row_digest(rows[0][:1]):
                 raise ValueError("the checksum of the positive control does not fit")
             scale, items, clean, noisy, changed, problems = json.loads(rows[0][0])
             return ControlResult(scale, items, clean, noisy, changed, tuple(problems))
@@ -404,50 +395,3 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     finally:
         with guarded(path.parent):
             connection.close()
-
-
-def _record_row(result: ItemResult) -> tuple[Any, ...]:
-    row = (
-        *(result.item, float(result.level), result.seed, result.score, result.reason, result.answer),
-        *(result.strict, result.flexible, result.prompt_tokens),
-        *(json.dumps(result.tokens), result.text, int(result.truncated)),
-    )
-    return (*row, _row_digest(row))
-
-
-def _evidence_row(result: ItemResult, batch: int, row: int) -> tuple[Any, ...]:
-    logits = [float(f"{logit:.7g}") if math.isfinite(logit) else None for logit in result.logits]
-    return (result.item, float(result.level), result.seed, batch, row, json.dumps(logits))
-
-
-def _audit_row(audit: Audit) -> tuple[Any, ...]:
-    choice = None if audit.choice is None else json.dumps(audit.choice.to_json())
-    return (audit.level, audit.products, json.dumps(audit.problems), audit.phase, audit.forwards, choice)
-
-
-def _audit(
-    level: float, products: int, problems: str, phase: str = "", forwards: int = 0, choice: str | None = None
-) -> Audit:
-    chosen = None if choice is None else Choice.from_json(json.loads(choice))
-    return Audit(level, products, tuple(json.loads(problems)), phase, forwards, chosen)
-
-
-def _row_digest(row: Sequence[Any]) -> str:
-    """16 hex digits of SHA-256 over the values of a row: an edited or damaged record is found when it is read."""
-    return hashlib.sha256(json.dumps(list(row)).encode()).hexdigest()[:16]
-
-
-def _result(row: Sequence[Any], items: dict[str, str], vouched: bool) -> ItemResult:
-    """A row of the records; ``items`` holds the one string of each item."""
-    *content, found = row
-    if not vouched and found != _row_digest(content):
-        raise ValueError(f"the checksum of item {content[0]} at level {content[1]}, seed {content[2]} does not fit")
-    content[0] = items.setdefault(content[0], content[0])
-    content[_TOKENS], content[_TRUNCATED] = tuple(json.loads(content[_TOKENS])), bool(content[_TRUNCATED])
-    return ItemResult(*content)
-
-
-def _count(row: Sequence[Any]) -> SiteCount:
-    """A row of the ledger; SQLite keeps NaN as NULL."""
-    numbers: list[Any] = [math.nan if number is None else number for number in row[IDENTITY_FIELDS:]]
-    return SiteCount(*row[:IDENTITY_FIELDS], *numbers)

@@ -12,12 +12,14 @@ from harness.spec.evaluation import (
     DTYPES,
     ENGINE_GROUP,
     ENGINES,
+    SCORER_GROUP,
     SCORERS,
     EvalSpec,
     check_levels,
     default_levels,
     engine_names,
     parse_levels,
+    scorer_names,
 )
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import parse_noise, parse_noises
@@ -38,6 +40,7 @@ __all__ = [
     "PROFILES",
     "SCOPES",
     "SCORERS",
+    "SCORER_GROUP",
     "EngineOptions",
     "ErrorModel",
     "EvalSpec",
@@ -59,4 +62,5 @@ __all__ = [
     "print_noise",
     "quantization",
     "quantization_text",
+    "scorer_names",
 ]

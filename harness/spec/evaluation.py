@@ -16,6 +16,9 @@ from harness.spec.quantization import check_quantization
 from harness.text import nearest
 
 SCORERS = ("strict", "flexible")
+"""Names of the scorers in the package: the rows of ``harness.scorers``."""
+SCORER_GROUP = "robustness_harness.scorers"
+"""The group of entry points by which other distributions add scorers."""
 ATTENTIONS = ("auto", "eager", "sdpa")
 DTYPES = ("float32", "bfloat16", "float16")
 ENGINES = ("transformers", "vllm", "vllm-compiled")
@@ -66,7 +69,7 @@ class EvalSpec:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise HarnessError(f"--max-new-tokens {self.max_new_tokens}", "at least one token must be generated")
         for option, value, known in (
-            ("--scorer", self.scorer, SCORERS),
+            ("--scorer", self.scorer, SCORERS if self.scorer in SCORERS else scorer_names()),
             ("--attention", self.attention, ATTENTIONS),
             ("--dtype", self.dtype, DTYPES),
             ("--engine", self.engine, ENGINES if self.engine in ENGINES else engine_names()),
@@ -113,6 +116,11 @@ class EvalSpec:
         quantization = tuple(parse_noise(line) for line in data.get("quantization", ()))
         read = {"noise": parse_noise(data["noise"]), "levels": tuple(data["levels"]), "quantization": quantization}
         return cls(**{**data, **read})
+
+
+def scorer_names() -> tuple[str, ...]:
+    """Return the names of all scorers: the package's own first, then those of other distributions."""
+    return tuple(dict.fromkeys((*SCORERS, *extensions.names(SCORER_GROUP))))
 
 
 def engine_names() -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from harness.runs.machine import environment
 from harness.runs.manifest import EvaluationManifest, Identity, PlannedSite, StoredPlan
 from harness.runs.replayed import REPEATED, REPLAYED, VERSION, Replay, chosen, chosen_twice
 from harness.runs.store import Audit, Store
-from harness.spec import EvalSpec
+from harness.spec import SCORERS, EvalSpec
 from harness.thresholds import CONTROL_ITEMS
 
 SITES = (
@@ -56,7 +56,8 @@ def make_result(item: str = "i0", level: float = 0.0, seed: int = 0, score: Any 
     text = {UNPARSED: "no number", TRUNCATED: "no number", ERROR: ""}.get(reason, f"#### {5 if value else 6}")
     answer = None if value is None else text.removeprefix("#### ")
     result = ItemResult(
-        *(item, level, seed, value, reason, answer, value, value, 3, (7, 8), text, reason == TRUNCATED),
+        *(item, level, seed, value, reason, answer, dict.fromkeys(SCORERS, value)),
+        *(3, (7, 8), text, reason == TRUNCATED),
     )
     return replace(result, **changes)
 

@@ -29,7 +29,8 @@ ORDER = (
         "spec",
         "record",
     ),
-    *("answers", "ledger", "quant_error", "training_record", "gate_options", "stats", "runs", "gates", "baselines"),
+    *("answers", "scorers", "ledger", "quant_error", "training_record", "gate_options"),
+    *("stats", "runs", "gates", "baselines"),
     *("calibration", "numerics", "noise", "checkpoints", "aqn", "integrations", "engines", "evaluate", "training"),
     *("diagnostics", "claims", "doctor", "reports", "library", "testing", "cli", "pytest_plugin", "suites"),
 )

@@ -31,9 +31,8 @@ from harness.exceptions import EvidenceError, HarnessError
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole, revision
 from harness.integrations.vllm_plugin.rows import Request
 from harness.integrations.vllm_plugin.worker import QUALIFIED_NAME, counts_of
-from harness.record import ItemResult, SiteCount
+from harness.record import NOISE, ItemResult, SiteCount
 from harness.runs.evidence import ExpectedSite, Fed, count_problems
-from harness.runs.quantized import is_quantized
 from harness.runs.store import Audit
 from harness.spec import EngineOptions, ErrorModel
 
@@ -339,7 +338,7 @@ class VllmEngine:
         cached = sum(work.output.num_cached_tokens or 0 for work in works)
         if cached:
             found.append(f"the prefix cache answered for {cached} tokens, which got no noise")
-        noise = [count for count in counts if not is_quantized(count)]
+        noise = [count for count in counts if count.kind == NOISE]
         if not noise and any(report["forwards"] for report in drained):
             found.append("forwards ran and no operator was called: compiled code without noise (a stale compile cache)")
         for level in sorted({result.level for result in results}):

@@ -11,7 +11,7 @@ from harness.evaluate.tasks.arith import ArithTask
 from harness.evaluate.tasks.base import Item, Task, select
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
 from harness.exceptions import HarnessError
-from harness.spec import SCORERS
+from harness.spec import scorer_names
 from harness.text import nearest
 
 GROUP = "robustness_harness.tasks"
@@ -76,8 +76,8 @@ def _fault(name: str, task: Task) -> str:
         return f"it has no {lacking[0]}"
     if task.name != name:
         return f"it calls itself {task.name!r}"
-    if task.scorer not in SCORERS:
-        return f"its scorer is {task.scorer!r}, not one of {', '.join(SCORERS)}"
+    if task.scorer not in scorer_names():
+        return f"its scorer is {task.scorer!r}, not one of {', '.join(scorer_names())}"
     if not isinstance(task.floor, float | int) or not 0 <= task.floor < 1:
         return f"its floor is {task.floor!r}, not a fraction in [0, 1)"
     tokens = task.max_new_tokens

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Item:
-    """One problem. ``key`` is :func:`item_key`, ``reference`` the gold number as canonical text.
+    """One problem. ``key`` is :func:`item_key`, ``reference`` the right answer as the task's scorer reads it: for
+    ``strict`` and ``flexible`` a number as canonical text.
 
     ``prompt`` holds (role, content) pairs where the data file brings its own chat messages, else it is
     empty; it is no part of the key, so that the same problem has the same key however it is asked. ``cluster`` names
@@ -45,7 +46,8 @@ class Task(Protocol):
 
     @property
     def scorer(self) -> str:
-        """The default scorer, ``"strict"`` or ``"flexible"`` (``harness.answers``)."""
+        """The name of the default scorer: ``"strict"``, ``"flexible"`` or one of another distribution
+        (``harness.scorers``)."""
 
     @property
     def floor(self) -> float:

@@ -23,7 +23,7 @@ from harness.noise.kernel import Kernel
 from harness.noise.layout import VALUE
 from harness.noise.ledger import Ledger
 from harness.noise.sites import CONV1D, LINEAR, Site
-from harness.record import SiteCount
+from harness.record import QUANTIZER, SiteCount
 from harness.runs.quantized import quantized_op
 from harness.spec import NoiseSpec
 
@@ -237,12 +237,13 @@ class EngineSession:
         counts: list[SiteCount] = []
         for (quantizer, level), ledger in self._ledgers.items():
             for count in ledger.drain(level).values():
-                op = count.op if quantizer is None else quantized_op(count.op, self._quantization(quantizer).at)
-                counts.append(replace(count, op=op))
+                counts.append(count if quantizer is None else self._quantized(count, quantizer))
         for number, _, count in self._weights:
-            op = quantized_op(count.op, self._quantization(number).at)
-            counts += [replace(count, level=level, op=op) for level in levels]
+            counts += [replace(self._quantized(count, number), level=level) for level in levels]
         return counts
+
+    def _quantized(self, count: SiteCount, number: int) -> SiteCount:
+        return replace(count, op=quantized_op(count.op, self._quantization(number).at), kind=QUANTIZER)
 
     def take_work(self) -> Work:
         """Return what was done since the last call."""

@@ -84,7 +84,7 @@ def test_a_report_is_strict_json_with_every_part(run: Run) -> None:
     assert clean["retention"] is None
     assert noisy["retention"]["estimate"] == pytest.approx(1.0)
     assert (clean["unscored"], noisy["unscored"]) == ({"unparsed": 5}, {})
-    assert (clean["strict"], clean["format_rate"], noisy["strict"]) == (0.9, 0.9, 0.9)
+    assert (clean["scores"]["strict"], clean["format_rate"], noisy["scores"]["flexible"]) == (0.9, 0.9, 0.9)
     assert report["gate"] is None
 
 

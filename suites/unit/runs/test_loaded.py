@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from harness.diagnostics.scan_store import ScanStore
 from harness.exceptions import NotComparableError, StoreError
-from harness.record import CERTIFIED, INVALID_EVIDENCE, Outcome
+from harness.gates import GatePolicy, gate
+from harness.record import CERTIFIED, INVALID_EVIDENCE, NOISE, QUANTIZER, SCHEMA_VERSION, Outcome
 from harness.runs import sums
 from harness.runs.loaded import complete_run, is_run, load_run
 from harness.runs.manifest import checksum
@@ -110,14 +112,23 @@ SCHEMA_2 = Path(__file__).with_name("schema2")
 """A run that was written before checksums, coverage and replays: two items at 0 and 10 %, its tables as SQL."""
 
 
+SCHEMA_3 = Path(__file__).with_name("schema3")
+"""Two runs of the version before scores were a mapping: ``judged``, 40 items with the verdict of its day against
+itself, and ``quantized``, 2 items on the lower half of the shipped checkpoint with the certificate of its day."""
+
+
+def restored(stored: Path, path: Path) -> Path:
+    """The run folder at ``path``, from the manifest and the SQL in ``stored``."""
+    path.mkdir()
+    (path / "manifest.json").write_bytes((stored / "manifest.json").read_bytes())
+    with closing(sqlite3.connect(path / "records.sqlite")) as connection:
+        connection.executescript((stored / "records.sql").read_text())
+    return path
+
+
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
-    path = tmp_path / "older"
-    path.mkdir()
-    (path / "manifest.json").write_bytes((SCHEMA_2 / "manifest.json").read_bytes())
-    with closing(sqlite3.connect(path / "records.sqlite")) as connection:
-        connection.executescript((SCHEMA_2 / "records.sql").read_text())
-    return path
+    return restored(SCHEMA_2, tmp_path / "older")
 
 
 def test_a_run_of_schema_2_is_read_and_is_no_evidence(older: Path) -> None:
@@ -125,6 +136,7 @@ def test_a_run_of_schema_2_is_read_and_is_no_evidence(older: Path) -> None:
     assert [(result.level, result.seed) for result in run.results] == [(0.0, 0), (0.0, 0), (0.1, 0), (0.1, 0)]
     first = run.results[0]
     assert (first.item, first.prompt_tokens, len(first.tokens)) == ("0b6ccd422bb3a463", 142, 64)
+    assert (first.score, first.scores) == (None, {"strict": 1.0, "flexible": 1.0})
     assert first.text.endswith("22*3=66\n#### 66") and first.truncated
     assert len({count.site for count in run.counts}) == 29
     assert run.complete and run.arm.certificate.status == INVALID_EVIDENCE
@@ -137,3 +149,36 @@ def test_a_record_of_schema_2_that_was_edited_is_found(older: Path) -> None:
         connection.execute("UPDATE records SET tokens = '[1, 2]' WHERE level = 0.1")
     with pytest.raises(StoreError, match="the checksum of item"):
         load_run(older)
+
+
+def test_the_verdict_on_a_run_of_schema_3_is_unchanged(tmp_path: Path) -> None:
+    run = complete_run(restored(SCHEMA_3 / "judged", tmp_path / "run"))
+    assert run.manifest.schema_version == 3 and run.arm.certificate.status == CERTIFIED
+    assert run.results[0].scores == {"strict": run.results[0].score, "flexible": run.results[0].score}
+    arm = replace(run.arm, label="run")
+    found = json.loads(json.dumps(gate(arm, arm, GatePolicy(margin=0.25)).to_json()))
+    assert found == json.loads((SCHEMA_3 / "judged" / "verdict.json").read_text())
+
+
+def test_the_counts_of_schema_3_are_told_apart_when_they_are_read(tmp_path: Path) -> None:
+    run = load_run(restored(SCHEMA_3 / "quantized", tmp_path / "run"))
+    found = json.loads(json.dumps(run.arm.certificate.to_json()))
+    assert found == json.loads((SCHEMA_3 / "quantized" / "certificate.json").read_text())
+    kinds = {kind: {count.label for count in run.counts if count.kind == kind} for kind in (NOISE, QUANTIZER)}
+    assert (len(kinds[NOISE]), len(kinds[QUANTIZER])) == (15, 28)
+    assert all(label.endswith((":weight", ":input")) for label in kinds[QUANTIZER])
+
+
+def test_a_run_of_schema_3_is_not_resumed(tmp_path: Path) -> None:
+    path = restored(SCHEMA_3 / "judged", tmp_path / "run")
+    manifest = replace(load_run(path).manifest, schema_version=SCHEMA_VERSION, sha256=None)
+    with pytest.raises(StoreError, match="schema version 3 there, 4 now"), Store.create(path, manifest):
+        pass
+
+
+def test_a_record_of_schema_3_that_was_edited_is_found(tmp_path: Path) -> None:
+    path = restored(SCHEMA_3 / "judged", tmp_path / "run")
+    with closing(sqlite3.connect(path / "records.sqlite")) as connection, connection:
+        connection.execute("UPDATE records SET flexible = 0.0 WHERE item = 'i3'")
+    with pytest.raises(StoreError, match="the checksum of table records"):
+        load_run(path)

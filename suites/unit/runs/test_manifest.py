@@ -58,7 +58,7 @@ def written(manifest: Manifest, **changes: Any) -> dict[str, Any]:
 def test_what_is_written_comes_back(manifest: EvaluationManifest) -> None:
     data = json.loads(json.dumps(manifest.to_json()))
     assert set(data) == {f.name for f in fields(manifest)} | {"kind"}
-    assert data["schema_version"] == 3 and data["kind"] == "evaluation"
+    assert data["schema_version"] == 4 and data["kind"] == "evaluation"
     found = parse_manifest(data)
     assert found == manifest and found.digest == data["sha256"] == checksum(data)
     assert found.to_json() == data

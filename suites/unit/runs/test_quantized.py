@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from harness.record import CERTIFIED, INVALID_EVIDENCE, Certificate, ItemResult, LevelCertificate, SiteCount
-from harness.runs.quantized import QuantizedPart, QuantizedSite, is_quantized, quantized_op, with_quantization
+from harness.record import (
+    CERTIFIED,
+    INVALID_EVIDENCE,
+    NOISE,
+    QUANTIZER,
+    Certificate,
+    ItemResult,
+    LevelCertificate,
+    SiteCount,
+)
+from harness.runs.loaded import load_run
+from harness.runs.quantized import QuantizedPart, QuantizedSite, quantized_op, with_quantization
+from harness.testing import RunMaker
 
 pytestmark = pytest.mark.unit
 WEIGHTS = QuantizedPart("W", "weight", (QuantizedSite("up:weight", 400), QuantizedSite("down:weight", 400)))
@@ -25,7 +37,7 @@ def results(make_result: Callable[..., ItemResult]) -> list[ItemResult]:
 
 def count(site: str, elements: int, **changes: float) -> SiteCount:
     point = site.partition(":")[2]
-    seen = SiteCount(site, quantized_op("linear", point), 0.05, elements=elements, changed=elements)
+    seen = SiteCount(site, quantized_op("linear", point), 0.05, kind=QUANTIZER, elements=elements, changed=elements)
     return replace(seen, signal=100.0, error=1.0, **changes)
 
 
@@ -96,6 +108,7 @@ def test_runs_without_quantization_are_left_alone() -> None:
     assert Certificate.from_json(GOOD.to_json()) == GOOD
 
 
-def test_quantizers_are_told_from_noise() -> None:
-    assert is_quantized(count("up:weight", 1)) and is_quantized(count("up:input", 1))
-    assert not is_quantized(SiteCount("up", "linear", 0.05))
+def test_noise_of_an_operator_with_a_quantizers_name_is_noise(tmp_path: Path, make_run: RunMaker) -> None:
+    path = make_run(tmp_path / "run", {0.0: [[1], [1]], 0.05: [[1], [1]]}, op="linear:weight")
+    assert {count.kind for count in load_run(path).counts} == {NOISE}
+    assert load_run(path).arm.certificate.status == CERTIFIED

@@ -37,7 +37,7 @@ def read(path: Path) -> Any:
 
 
 COUNT = SiteCount(
-    *("layers.3.a", "linear", 0.05, 3, "backward", "weight", "training", "here:1", 1, 2, 3, 4, 5, 6),
+    *("layers.3.a", "linear", 0.05, 3, "backward", "weight", "training", "quantizer", "here:1", 1, 2, 3, 4, 5, 6),
     *(7.25, 8.5, 9.75),
 )
 """No two of its fields are equal, so that none can stand in the place of another."""
@@ -55,7 +55,11 @@ def run(tmp_path: Path, make_run: Any) -> Path:
 
 def test_everything_that_goes_in_comes_out(tmp_path: Path, manifest: EvaluationManifest, make_result: Any) -> None:
     results = [
-        make_result("i0", 0.0, text="\u00e9\n\t\x00'\"", tokens=(), answer=None, strict=None, truncated=True),
+        make_result(
+            *("i0", 0.0),
+            **{"text": "\u00e9\n\t\x00'\"", "tokens": (), "answer": None, "truncated": True},
+            scores={"words \u00e9": None, "flexible": 1 / 3},
+        ),
         make_result("i1", 0.05, 2**63 - 1, "error", prompt_tokens=0),
         make_result("i0", 1 / 3, 1, 0.0),
     ]
@@ -95,6 +99,7 @@ def test_ledgers_of_batches_are_added_and_overflow_is_kept(tmp_path: Path, manif
         ("direction", "forward"),
         ("operand", "input"),
         ("phase", "rollout"),
+        ("kind", "noise"),
         ("process", "here:2"),
     ],
 )
@@ -215,6 +220,7 @@ def test_a_missing_database_is_named(run: Path, refusal: Refusal) -> None:
     "statement",
     [
         "UPDATE records SET tokens = 'x'",
+        "UPDATE records SET scores = '5'",
         "UPDATE audits SET problems = '5'",
         "UPDATE control SET result = '[1]'",
         "UPDATE control SET result = '{'",
@@ -240,7 +246,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
     with Store.create(path, manifest) as store:
         for index in range(1000):
-            row = ItemResult(f"i{index}", 0.0, 0, 1.0, "right", "5", 1.0, 1.0, 3, (1,) * 500, "x" * 1000, False)
+            scores = {"strict": 1.0, "flexible": 1.0}
+            row = ItemResult(f"i{index}", 0.0, 0, 1.0, "right", "5", scores, 3, (1,) * 500, "x" * 1000, False)
             store.add_batch([row])
 except StoreError as error:
     print(error)

@@ -225,8 +225,8 @@ def test_mixed_code_is_recorded_and_said(run: Path) -> None:
     [
         ({"score": 1.0, "reason": "right"}, "stored as right"),
         ({"answer": "7"}, "answer '7'"),
-        ({"strict": 1.0}, "strict 1.0"),
-        ({"flexible": None}, "flexible None"),
+        ({"scores": {"strict": 1.0, "flexible": 0.0}}, "strict 1.0"),
+        ({"scores": {"strict": 0.0}}, "gives wrong"),
         ({"text": "#### 5"}, "its text gives right"),
         ({"truncated": True}, "its text gives truncated"),
     ],
