@@ -248,7 +248,7 @@ CERTIFIED, EXTERNAL, INVALID_EVIDENCE = "certified", "external, uncertified", "i
 class Certificate:
     """The evidence a run carries. ``status`` is one of certified / external, uncertified / invalid.
 
-    ``notes`` are what every report says in its first lines; they speak against no verdict. ``coverage`` is None for
+    ``notes`` are what every report says in its first lines; they change no verdict. ``coverage`` is None for
     external runs and for those of older versions. ``replays`` is what a second implementation found, level by level.
     ``uncontrolled`` is True where a run asked for no positive control.
     """

@@ -12,10 +12,10 @@ from torch import Tensor
 from harness.exceptions import EvidenceError, HarnessError
 
 MANY, CLOSE = 100_000, 0.01
-"""From so many elements on, the achieved deviation lies within this fraction of the request ..."""
+"""From this many elements on, the achieved deviation lies within this fraction of the request ..."""
 
 Z = 5.0
-"""... below that, within so many standard errors."""
+"""... below that, within this many standard errors."""
 
 LEAST_CHANGED = 0.5
 """Least share of elements that change; rounding to a coarse dtype swallows the others."""

@@ -37,7 +37,7 @@ def _of_scan(file: Path, rows: Sequence[Any]) -> dict[int, float]:
         formats = sorted({fmt for fmt, _, _ in chosen})
         errors = {layer_of(group): 10 ** (-float(value) / 20) for _, group, value in chosen}
     except (KeyError, TypeError, ValueError) as error:
-        raise HarnessError(f"{file}", f"it is no report of a scan ({error!r})", "scan again") from None
+        raise HarnessError(f"{file}", f"it is not the report of a scan ({error!r})", "scan again") from None
     if len(formats) != 1:
         raise HarnessError(
             f"{file} with formats {', '.join(formats) or 'none'}", "the errors are those of one format", "scan with one"

@@ -78,7 +78,7 @@ class Targets:
 
 
 def kind_of(cls: type) -> str | None:
-    """Return the kind of a module's class, None where it is none of :data:`KINDS`."""
+    """Return the kind of a module's class, None where it is not one of :data:`KINDS`."""
     for base in cls.__mro__:
         for kind, pattern in _NAMES.items():
             if pattern.search(base.__name__):

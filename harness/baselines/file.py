@@ -155,7 +155,7 @@ def _baseline(data: Mapping[str, Any]) -> Baseline:
 
 
 def _certificate(data: Mapping[str, Any]) -> Certificate:
-    """The certificate of the file; one of version 1 speaks against itself."""
+    """The certificate of the file; one of version 1 lacks the evidence that is asked for today."""
     certificate = Certificate.from_json(data["certificate"]).checked()
     if data["schema_version"] == BASELINE_VERSION:
         return certificate

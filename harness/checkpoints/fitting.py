@@ -92,7 +92,7 @@ def check_fit(adapter: Path, config: Mapping[str, Any], updates: Mapping[str, Up
         if not any(_ends(path, target) for path in linears.modules):
             raise CheckpointError(
                 f"adapter {adapter}",
-                f"its target module {target!r} is no module of {linears.model}",
+                f"its target module {target!r} is not a module of {linears.model}",
                 "adapter and base must belong together",
             )
     bare = sorted(path for path in linears.shapes if path not in updates and _targeted(path, config, linears))

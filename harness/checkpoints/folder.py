@@ -118,7 +118,7 @@ def settings_files(path: Path, globs: Sequence[str] = SETTINGS) -> tuple[Path, .
     for file in found:
         check_link(file)
         if not file.is_file():
-            raise CheckpointError(f"file {file}", "it is no file, so that programs take it for absent", "copy it again")
+            raise CheckpointError(f"file {file}", "it is not a file: programs treat it as absent", "copy it again")
     return tuple(found)
 
 

@@ -123,14 +123,14 @@ def _is_patterns(value: object) -> bool:
 
 def find_base(path: Path, config: Mapping[str, Any], base: Path | None = None) -> Path:
     """Return the folder of the base checkpoint: ``base``, else what the configuration of the adapter in ``path`` names,
-    as it stands or relative to the adapter. Raises :class:`CheckpointError` where that is no folder here."""
+    as it stands or relative to the adapter. Raises :class:`CheckpointError` where that is not a folder here."""
     named = str(config.get("base_model_name_or_path") or "")
     places = (base,) if base is not None else (Path(named), path / named) if named else ()
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         what = f"{str(base)!r} of --base" if base is not None else repr(config.get("base_model_name_or_path"))
         raise CheckpointError(
-            f"adapter {path}", f"its base checkpoint {what} is no folder here", "give it with --base FOLDER"
+            f"adapter {path}", f"its base checkpoint {what} is not a folder here", "give it with --base FOLDER"
         )
     return found
 
@@ -157,7 +157,7 @@ def adapter_tensors(path: Path) -> StoredTensors:
 def read_updates(path: Path, config: Mapping[str, Any]) -> dict[str, Update]:
     """Return module path -> :class:`Update` of the adapter in the folder ``path``.
 
-    Raises :class:`CheckpointError` for tensors that are no pair of factors, and for none at all.
+    Raises :class:`CheckpointError` for tensors that do not form pairs of factors, and for none at all.
     """
     tensors: dict[str, Tensor] = {}
     with opened(weight_file(path)) as handle:

@@ -33,7 +33,7 @@ class Factor(nn.Module):
 
 
 class ScaledFactor(Factor):
-    """B of an update, with its scaling and its addition: they are no operators of the module around the linear."""
+    """B of an update, with its scaling and its addition: they are not operators of the module around the linear."""
 
     def __init__(self, weight: Tensor, scaling: float) -> None:
         super().__init__(weight)
@@ -70,7 +70,7 @@ _ADAPTED = MappingProxyType({nn.Linear: AdaptedLinear, Conv1D: AdaptedConv1D})
 def attach(model: nn.Module, adapter: Path) -> None:
     """Put the adapter in the folder ``adapter`` beside the linears of ``model``, for good.
 
-    Raises :class:`CheckpointError` where it is no plain LoRA adapter, or adapts what is no linear of the model.
+    Raises :class:`CheckpointError` where it is not a plain LoRA adapter, or adapts what is not a linear of the model.
     """
     modules = dict(model.named_modules())
     for path, update in read_updates(adapter, read_config(adapter)).items():

@@ -273,7 +273,7 @@ def _weighed(context: Context, comparison: Comparison, values: tuple[Value, ...]
 def _weighed_by_runs(
     context: Context, comparison: Comparison, values: tuple[Value, ...], found: Numbers
 ) -> tuple[str, str]:
-    """The questions do not speak against it: what do the runs say?"""
+    """The questions do not contradict it: what do the runs say?"""
     if found.run_interval is None:
         if len(comparison.experiments) == 1:
             return SINGLE_SEED, "more than the questions explain, within one run"

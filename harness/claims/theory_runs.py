@@ -32,8 +32,8 @@ def parse_theory_arms(texts: Sequence[str]) -> dict[str, tuple[Path, ...]]:
 def stored_arms(paths: Mapping[str, Sequence[Path]]) -> dict[str, tuple[TheoryRun, ...]]:
     """Return the runs of every arm, checked: complete, certified at every level, one measurement key and set of items.
 
-    Runs must be of different weights: a copy of a run is no replicate. Raises :class:`NotComparableError` (exit code 4)
-    for sound runs that may not be compared, and as :func:`harness.runs.loaded.complete_run` does.
+    Runs must be of different weights: a copy of a run is not a replicate. Raises :class:`NotComparableError` (exit code
+    4) for sound runs that may not be compared, and as :func:`harness.runs.loaded.complete_run` does.
     """
     loaded = {name: [complete_run(path) for path in group] for name, group in paths.items()}
     everyone = [run for group in loaded.values() for run in group]

@@ -58,7 +58,7 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     policy = policy_given(given, ("min_retention", "across", "early_stop"))
     held = load_named(baselines_dir, baseline)
     if given["from_records"] and not is_run(target):
-        raise HarnessError(f"--from-records {target}", "this is no run folder", "give the --out of an evaluation")
+        raise HarnessError(f"--from-records {target}", "this is not a run folder", "give the --out of an evaluation")
     how = GateEvaluation(**{name: given[name] for name in GIVEN}, options=options.engine_options_of(given))
     try:
         with _watched(target) as watcher:

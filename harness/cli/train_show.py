@@ -22,7 +22,7 @@ _WORDS = ("title", "label", "source", "note")
 @recipe_options
 @json_option
 def command(name: str, as_json: bool, **given: Any) -> None:
-    """Show every setting of a recipe, NAME or a TOML file, with its base and profile laid in."""
+    """Show every setting of a recipe, NAME or a TOML file, with its base and profile merged in."""
     recipe = recipe_of(name, given)
     fed = claims_fed(load_registry(), recipe.published, recipe.label)
     if as_json:

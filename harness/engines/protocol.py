@@ -78,7 +78,7 @@ class Loaded(Protocol):
 
 
 class Evaluation(Protocol):
-    """What an engine is told of an evaluation: :class:`harness.evaluate.prepared.Prepared` is one."""
+    """What an engine is told about an evaluation: :class:`harness.evaluate.prepared.Prepared` is one."""
 
     @property
     def spec(self) -> EvalSpec:
@@ -133,7 +133,7 @@ class EngineKind:
 
     ``loads`` is False where the engine loads the model in processes of its own; this process then has an outline
     without weights. ``takes`` counts the batches that one engine works on together. ``probe`` measures the seconds of
-    a batch of so many items, None where that cannot be done without starting the engine. ``environment`` is set in a
+    a batch of that many items, None where that cannot be done without starting the engine. ``environment`` is set in a
     worker before its engine is opened. ``distributions`` names what must not change within a run beside transformers:
     name -> distributions, of which the first that is installed counts.
     """

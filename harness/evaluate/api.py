@@ -32,8 +32,8 @@ def evaluate(
     """Evaluate ``checkpoint`` under ``spec`` into the run folder ``out``, or resume it, and return the stored run.
 
     ``options`` says how it is run; no result depends on that. ``device`` is ``"cpu"``, ``"cuda"``, ... (default: the
-    accelerator, else the CPU). With ``early`` it may stop before all items are evaluated. ``watcher`` is told of cost
-    and progress. A finished run is returned as it is.
+    accelerator, else the CPU). With ``early`` it may stop before all items are evaluated. ``watcher`` is told about
+    cost and progress. A finished run is returned as it is.
 
     Raises :class:`harness.exceptions.HarnessError` for bad input, for a folder that holds another run, and in a
     process whose ``HARNESS_NOISE`` would perturb the clean arm too.

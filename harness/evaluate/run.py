@@ -75,7 +75,7 @@ def evaluate(
     engine: EngineContext | None = None,
     mixed_code: bool = False,
 ) -> None:
-    """Run what is missing of ``prepared`` into the run folder ``out``; ``advance(n)`` is told of every n records.
+    """Run what is missing of ``prepared`` into the run folder ``out``; ``advance(n)`` is called after every n records.
 
     ``parts`` says what is evaluated after what, and may stop after looking at what is stored. ``engine`` is the one of
     :func:`engine_of`, unless another is given; it is started only where something is left to do.

@@ -76,8 +76,8 @@ def gate(
     """Judge ``target``, a finished run or a checkpoint, against ``baseline`` (a file, or a name in ``baselines_dir``).
 
     A checkpoint is evaluated first, with the baseline's own specification changed as ``evaluation`` says; ``watcher``
-    is told of cost and progress. The attempt is counted and the verdict kept beside the run, which makes a verdict that
-    changes with equal records an error. INVALID, FAIL and INCONCLUSIVE are results and no errors.
+    is told about cost and progress. The attempt is counted and the verdict kept beside the run, which makes a verdict
+    that changes with equal records an error. INVALID, FAIL and INCONCLUSIVE are results, not errors.
 
     Raises :class:`harness.exceptions.HarnessError` for bad input, and
     :class:`harness.exceptions.NotComparableError` where nothing can be judged at all.

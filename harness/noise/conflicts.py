@@ -37,7 +37,7 @@ def _check_tiles(spec: NoiseSpec) -> None:
     if recipe is not None and recipe.format.rows > 1 and spec.at != "weight":
         raise NoiseSpecError(
             f"{spec.error} at:{spec.at}",
-            "its tiles span several rows, and which rows stand together hangs on the batch",
+            "its tiles span several rows, and which rows share a tile depends on the batch",
             "use it at:weight, or a format without tiles",
         )
 

@@ -76,7 +76,7 @@ def perturb(y: Tensor, token: Tensor, handle: int, site: int, part: str) -> Tens
     """Return ``y`` with the noise of site number ``site`` in the forward that ``token`` names; a new tensor.
 
     ``part`` is :data:`RESULT` or the name of the operand whose gradient ``y`` is. The gradient passes through
-    unchanged: an error of the hardware is no part of the function that is differentiated.
+    unchanged: an error of the hardware is not part of the function that is differentiated.
     """
     session = SESSIONS.get(handle)
     after = y if session is None else session.inject(session.site(site), part, y, session.frame_of(int(token)))

@@ -16,7 +16,7 @@ _VERDICTS = {"PASS": "passing", "INCONCLUSIVE": "inconclusive", "FAIL": "failing
 
 
 def percent(share: float | None) -> str:
-    """A share in percent with one decimal, ``-`` for none."""
+    """Return a share in percent with one decimal, ``-`` for none."""
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
@@ -25,7 +25,7 @@ def _range(share: Mapping[str, Any], repetitions: int) -> str:
 
 
 def coverage_rows(cells: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per interval and setting, in the order of the intervals' first appearance."""
+    """Return one row per interval and setting, in the order of the intervals' first appearance."""
     order = list(dict.fromkeys(cell["interval"] for cell in cells))
     found: list[tuple[str, ...]] = []
     for cell in sorted(cells, key=lambda cell: order.index(cell["interval"])):
@@ -46,7 +46,7 @@ def coverage_rows(cells: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def summary_rows(cells: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per interval and size: lowest, mean and highest coverage over the settings."""
+    """Return one row per interval and size: lowest, mean and highest coverage over the settings."""
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for cell in cells:
         groups.setdefault((cell["interval"], cell["n"]), []).append(cell)
@@ -68,7 +68,7 @@ def _state(cell: Mapping[str, Any]) -> str:
 
 
 def gate_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Three rows per case, one for each verdict."""
+    """Return three rows per case, one for each verdict."""
     return [
         (
             case["name"],
@@ -86,7 +86,7 @@ def gate_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def early_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per true drop."""
+    """Return one row per true drop."""
     found: list[tuple[str, ...]] = []
     for case in cases:
         gap = case["drop"] - case["margin"]
@@ -107,7 +107,7 @@ def early_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def error_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per case whose true drop is the margin."""
+    """Return one row per case whose true drop is the margin."""
     return [
         (
             case["name"],
@@ -123,7 +123,7 @@ def error_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def problem_lines(report: Mapping[str, Any]) -> list[str]:
-    """Everything that does not hold, one sentence each."""
+    """Return everything that does not hold, one sentence each."""
     lines = [
         f"{cell['interval']} at n {cell['n']}, accuracy {cell['accuracy']}, {cell['spread']}: coverage"
         f" {percent(cell['coverage']['estimate'])}, pinned {percent(cell['pinned'][0])} to {percent(cell['pinned'][1])}"

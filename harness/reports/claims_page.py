@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 
 
 def claims_report(judgements: Sequence[Judgement], spread: Spread) -> dict[str, Any]:
-    """Strict JSON: ``schema_version``, ``summary`` (verdict -> count), ``claims``, ``replicates``."""
+    """Return strict JSON: ``schema_version``, ``summary`` (verdict -> count), ``claims``, ``replicates``."""
     counts = {verdict: sum(one.verdict == verdict for one in judgements) for verdict in VERDICTS}
     return {
         "schema_version": SCHEMA_VERSION,

@@ -28,7 +28,7 @@ HOW = (
 
 
 def claim_rows(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per claim, in the order given."""
+    """Return one row per claim, in the order given."""
     return [
         (
             claim["id"],
@@ -44,19 +44,19 @@ def claim_rows(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def grouped(report: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """(verdict, its claims) for every verdict that occurs."""
+    """Return (verdict, its claims) for every verdict that occurs."""
     groups = [(verdict, [c for c in report["claims"] if c["verdict"] == verdict]) for verdict in VERDICT_WORDS]
     return [(verdict, claims) for verdict, claims in groups if claims]
 
 
 def summary_line(report: Mapping[str, Any]) -> str:
-    """How many claims got which verdict."""
+    """Return how many claims got which verdict."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report["summary"].items())
     return f"{len(report['claims'])} claims: {counts}"
 
 
 def spread_line(report: Mapping[str, Any]) -> str:
-    """The pooled standard deviation of accidental replicates."""
+    """Return the pooled standard deviation of accidental replicates."""
     found = report["replicates"]
     if found["pooled_sd"] is None:
         return "no accidental replicates: the spread between runs is unknown"
@@ -70,7 +70,7 @@ def spread_line(report: Mapping[str, Any]) -> str:
 
 
 def replicate_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The groups of runs that were one configuration."""
+    """Return the groups of runs that were one configuration."""
     return [
         (
             str(group["step"]),
@@ -84,7 +84,7 @@ def replicate_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def arm_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The arms of one comparison with everything published there."""
+    """Return the arms of one comparison with everything published there."""
     return [
         (
             arm["experiment"],
@@ -99,7 +99,7 @@ def arm_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
-    """The numbers of one comparison, and its readings where values contradict each other."""
+    """Return the numbers of one comparison, and its readings where values contradict each other."""
     lines = [f"{comparison['verdict']}: {comparison['reason']}"]
     if numbers := number_text(comparison["numbers"]):
         lines.append(numbers)
@@ -111,7 +111,7 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
 
 
 def number_text(numbers: Mapping[str, Any]) -> str:
-    """difference, claimed size, both intervals, p."""
+    """Return the numbers of a comparison in one line: difference, claimed size, both intervals, p."""
     words = {
         "difference": lambda: f"difference {signed(numbers['difference'])}",
         "claimed": lambda: f"claimed {' to '.join(f'{end:g}' for end in dict.fromkeys(numbers['claimed']))}",
@@ -125,7 +125,7 @@ def number_text(numbers: Mapping[str, Any]) -> str:
 
 
 def settle_line(claim: Mapping[str, Any]) -> str:
-    """What would settle the claim."""
+    """Return what would settle the claim."""
     seeds, items = claim["seeds_per_arm_to_settle"], claim["items_per_arm_to_settle"]
     parts = [f"{seeds} training seeds per arm"] if seeds else []
     parts += [f"{items:,} questions per arm if they were another sample"] if items else []
@@ -133,7 +133,7 @@ def settle_line(claim: Mapping[str, Any]) -> str:
 
 
 def criterion_rows(theory: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row per statement of every criterion of the theory."""
+    """Return one row per statement of every criterion of the theory."""
     rows: list[tuple[str, ...]] = []
     for criterion in theory["criteria"]:
         for statement in criterion["statements"]:
@@ -147,7 +147,7 @@ def criterion_rows(theory: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def theory_lines(theory: Mapping[str, Any]) -> list[str]:
-    """The arms' runs, every criterion in a sentence, and the outcome."""
+    """Return the arms' runs, every criterion in a sentence, and the outcome."""
     lines = []
     for name, runs in theory["arms"].items():
         shown = "; ".join(
@@ -161,17 +161,17 @@ def theory_lines(theory: Mapping[str, Any]) -> list[str]:
 
 
 def bounds(pair: Sequence[float]) -> str:
-    """[low, high]."""
+    """Return a pair as ``[low, high]``."""
     return f"[{signed(pair[0])}, {signed(pair[1])}]"
 
 
 def p_text(p: float | None) -> str:
-    """Three digits, ``< 0.001``, or ``-``."""
+    """Return p with three digits, ``< 0.001``, or ``-``."""
     if p is None:
         return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def text_of(value: Any) -> str:
-    """The value, or ``-`` where there is none."""
+    """Return the value, or ``-`` where there is none."""
     return "-" if value is None else str(value)

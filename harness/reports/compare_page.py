@@ -15,7 +15,7 @@ HEADER = (
 
 
 def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row per level."""
+    """Return one row per level."""
     return [_row(level, comparison["arms"]) for level in comparison["levels"]]
 
 

@@ -33,13 +33,13 @@ class _Console(Console):
 
 
 def stdout_console() -> Console:
-    """Standard output, wide enough for every table where it is no terminal."""
+    """Return standard output, wide enough for every table where it is no terminal."""
     console = _Console()
     return console if console.is_terminal or os.environ.get("COLUMNS") else _Console(width=WIDE)
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:
-    """Sentences as they are; a terminal folds them at words, a file or a pipe gets whole lines."""
+    """Print sentences as they are; a terminal folds them at words, a file or a pipe gets whole lines."""
     for line in lines:
         console.print(escape(line), highlight=False, soft_wrap=not console.is_terminal)
 
@@ -52,7 +52,7 @@ def print_table(
     total: Sequence[str] | None = None,
     plain: bool = False,
 ) -> None:
-    """A table with its cells as they are, without markup; numbers stand on the right, verdicts in colour.
+    """Print a table with its cells as they are, without markup; numbers stand on the right, verdicts in colour.
 
     ``total`` is a last row, which may leave cells empty; a ``plain`` table has no frame.
     """

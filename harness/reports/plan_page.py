@@ -42,13 +42,13 @@ def plan_page(report: Mapping[str, Any], by_site: bool = False) -> Page:
 
 
 def plan_header(tokens: int) -> tuple[str, ...]:
-    """The columns of the table of sites; the last one only for several tokens."""
+    """Return the columns of the table of sites; the last one only for several tokens."""
     columns = (SITE, OPERATOR, "way", DIRECTION, f"{LAYER}s", SITES, CALLS, f"{ELEMENTS} per token")
     return columns if tokens == 1 else (*columns, f"{ELEMENTS} of {tokens:,} tokens")
 
 
 def grouped_rows(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row for all sites that are alike but for the numbers in their names."""
+    """Return one row for all sites that are alike but for the numbers in their names."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for line in lines:
         width = None if line["width"] is None else tuple(line["width"].items())
@@ -58,12 +58,12 @@ def grouped_rows(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def pattern(name: str) -> str:
-    """``name`` with its numbers as asterisks: ``model.layers.*.mlp.up_proj``."""
+    """Return ``name`` with its numbers as asterisks: ``model.layers.*.mlp.up_proj``."""
     return _NUMBERED.sub("*", name)
 
 
 def left_out_rows(reasons: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """One row for products that are alike and left out for the same reason."""
+    """Return one row for products that are alike and left out for the same reason."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault((pattern(name), reason), []).append(name)
@@ -98,7 +98,7 @@ def _total_row(plan: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def width_text(width: Mapping[str, int] | None) -> str:
-    """``43,008``; ``336 heads x keys`` where a token's result grows with the keys it sees; ``?`` where unknown."""
+    """Return ``43,008``; ``336 heads x keys`` where a token's result grows with its keys; ``?`` where unknown."""
     if width is None:
         return "?"
     return " + ".join(f"{width[unit]:,}{words}" for unit, words in _UNITS.items() if width[unit]) or "0"
@@ -123,7 +123,7 @@ def _model_line(report: Mapping[str, Any]) -> str:
 
 
 def plan_lines(plan: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
-    """What the table does not say: calls, shares, cost, and what to beware of."""
+    """Return what the table does not say: calls, shares, cost, and what to beware of."""
     expected, tokens = plan["expected"], report["tokens"]
     generated = tokens > 1 and all(line["direction"] == FORWARD for line in expected["lines"])
     one_by_one = f", {tokens * expected['calls']:,} token by token" if generated else ""

@@ -18,7 +18,7 @@ NOTE = (
 
 
 def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per level."""
+    """Return one row per level."""
     return [
         (
             f"{100 * level['level']:g} %",

@@ -38,7 +38,7 @@ def replay_page(report: Mapping[str, Any], counts: Sequence[SiteCount] = ()) -> 
 
 
 def printable(text: str) -> str:
-    """``text`` without control characters, which a noisy model may well write: they are shown as escapes."""
+    """Return ``text`` without control characters, which a noisy model may well write: they are shown as escapes."""
     return "".join(
         letter if letter in _PLAIN or letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text

@@ -30,7 +30,7 @@ JSON_FILE, MARKDOWN_FILE = "report.json", "report.md"
 
 
 def run_report(run: Run, gate: GateResult | None = None, attempts: str = "") -> dict[str, Any]:
-    """Everything the renderings show, as JSON types. Intervals are one-sided 95 % bounds; fractions throughout.
+    """Return everything the renderings show, as JSON types. Intervals are one-sided 95 % bounds; fractions throughout.
 
     ``attempts`` says how often the run was gated.
     """
@@ -74,7 +74,7 @@ def ledger_page(path: Path) -> Page:
 
 
 def write_reports(out: Path, report: Mapping[str, Any]) -> None:
-    """Writes ``report.json`` and ``report.md`` into the run folder, each atomically."""
+    """Write ``report.json`` and ``report.md`` into the run folder, each atomically."""
     with guarded(out):
         write_atomically(out / JSON_FILE, json.dumps(report, indent=2) + "\n")
         write_atomically(out / MARKDOWN_FILE, markdown(run_page(report)))
@@ -137,7 +137,7 @@ def _json(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def ledger_report(counts: Sequence[SiteCount]) -> list[dict[str, Any]]:
-    """The ledger summed per level, operator and direction, each with its ``entries`` as every process counted them.
+    """Return the ledger summed per level, operator and direction, each with the ``entries`` that every process counted.
 
     In the sums a site that several processes counted is one site.
     """

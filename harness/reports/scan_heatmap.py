@@ -43,7 +43,7 @@ class _Column:
 
 
 def heatmap(result: ScanResult) -> str:
-    """The page."""
+    """Return the page of heat maps as HTML."""
     parts = [_HEADER, f"<h1>Scan of {escape(str(result.checkpoint['model']))}</h1>"]
     parts.append(f"<p>{escape(checkpoint_line(result))}</p>")
     parts.append(_legend())
@@ -57,7 +57,7 @@ def heatmap(result: ScanResult) -> str:
 
 
 def format_svg(result: ScanResult, fmt: str) -> str:
-    """The heat map of one format as an SVG element."""
+    """Return the heat map of one format as an SVG element."""
     columns = _columns(result, fmt)
     groups = {layer.group for what in result.measured for layer in result.layers(fmt, what)}
     groups |= {effect.group for effect in result.effects if effect.format == fmt}
@@ -178,7 +178,7 @@ def _hint(group: str, column: _Column, cell: Cell) -> str:
 
 
 def colour(excess: float | None) -> tuple[str, str]:
-    """(fill, colour of the text on it) of a cell: grey where nothing is judged, darker the worse."""
+    """Return (fill, colour of the text on it) of a cell: grey where nothing is judged, darker the worse."""
     if excess is None:
         return "#f0f0f0", "#000000"
     share = min(1.0, excess / FULL)

@@ -40,7 +40,7 @@ JSON_FILE, MARKDOWN_FILE, HEATMAP_FILE = SCAN_FILE, "scan.md", "scan.html"
 
 
 def scan_report(result: ScanResult, policy: str) -> dict[str, Any]:
-    """The result with what follows from it: layers, both policies, and which one has the last word. Strict JSON."""
+    """Return the result with what follows from it: layers, both policies, and which has the last word. Strict JSON."""
     layers = [_layer(layer) for fmt in result.formats for what in result.measured for layer in result.layers(fmt, what)]
     return {
         **result.to_json(),

@@ -35,7 +35,7 @@ _SHOWN = 8
 
 
 def checkpoint_line(result: ScanResult) -> str:
-    """What was scanned, in one line."""
+    """Return what was scanned, in one line."""
     checkpoint = result.checkpoint
     adapter = checkpoint["adapter"]
     with_adapter = f", adapter {adapter['mode']} on {adapter['base']}" if adapter else ""
@@ -43,18 +43,18 @@ def checkpoint_line(result: ScanResult) -> str:
 
 
 def title(result: ScanResult, fmt: str, what: str) -> str:
-    """``weights in mxfp4 (scale rule floor)``."""
+    """Return ``weights in mxfp4 (scale rule floor)``."""
     return f"{what} in {result.full_name(fmt)}"
 
 
 def ranked_layers(result: ScanResult, fmt: str, what: str) -> list[LayerScan]:
-    """The layers, the flagged ones first, by how far they fall below Gaussian data."""
+    """Return the layers, the flagged ones first, by how far they fall below Gaussian data."""
     layers = result.layers(fmt, what)
     return sorted(layers, key=lambda layer: (not layer_flags(layer), _worst_first(layer.margin_db)))
 
 
 def layer_rows(result: ScanResult, fmt: str, what: str) -> list[tuple[str, ...]]:
-    """One row for each layer, worst first."""
+    """Return one row for each layer, worst first."""
     layers = ranked_layers(result, fmt, what)
     names = short_names(layer.group for layer in layers)
     return [
@@ -73,7 +73,7 @@ def layer_rows(result: ScanResult, fmt: str, what: str) -> list[tuple[str, ...]]
 
 
 def module_rows(result: ScanResult, fmt: str, what: str) -> list[tuple[str, ...]]:
-    """One row for each module, worst first."""
+    """Return one row for each module, worst first."""
     modules = [module for module in result.modules if (module.format, module.what) == (fmt, what)]
     modules.sort(key=lambda module: (not module_flags(module), _worst_first(_margin(module))))
     names = short_names(module.group for module in modules)
@@ -97,7 +97,7 @@ def module_rows(result: ScanResult, fmt: str, what: str) -> list[tuple[str, ...]
 
 
 def effect_rows(result: ScanResult, fmt: str) -> list[tuple[str, ...]]:
-    """One row for each layer quantized alone, the largest KL first."""
+    """Return one row for each layer quantized alone, the largest KL first."""
     effects = result.ranked_effects(fmt)
     names = short_names(effect.group for effect in effects)
     return [
@@ -114,7 +114,7 @@ def effect_rows(result: ScanResult, fmt: str) -> list[tuple[str, ...]]:
 
 
 def effect_title(result: ScanResult, fmt: str) -> str:
-    """What is quantized and on what it was measured."""
+    """Return what is quantized and on what it was measured."""
     first = next(effect for effect in result.effects if effect.format == fmt)
     what = "weights and activations" if first.what == "both" else first.what
     task = (result.settings["task"] or {}).get("name")
@@ -124,14 +124,14 @@ def effect_title(result: ScanResult, fmt: str) -> str:
 
 
 def verdicts(result: ScanResult) -> list[Verdict]:
-    """Both policies for every format and what was measured."""
+    """Return both policies for every format and what was measured."""
     return [
         judge(result, policy, fmt, what) for fmt in result.formats for what in result.measured for policy in POLICIES
     ]
 
 
 def verdict_lines(result: ScanResult, fmt: str, what: str) -> list[str]:
-    """Both policies in sentences, with what the fixed limits cannot tell."""
+    """Return both policies in sentences, with what the fixed limits cannot tell."""
     calibrated, sources = (judge(result, policy, fmt, what) for policy in POLICIES)
     lines = [f"{CALIBRATED}: {_summary(result, calibrated)}", f"{SOURCES}: {sources.summary}"]
     if sources.unattainable:
@@ -148,7 +148,7 @@ def verdict_lines(result: ScanResult, fmt: str, what: str) -> list[str]:
 
 
 def summary_lines(result: ScanResult, policy: str) -> list[str]:
-    """The last word of the policy that was chosen, a line for each format and what was measured."""
+    """Return the last word of the policy that was chosen, a line for each format and what was measured."""
     return [
         f"{policy} policy, {title(result, fmt, what)}: {_summary(result, judge(result, policy, fmt, what))}"
         for fmt in result.formats
@@ -157,7 +157,7 @@ def summary_lines(result: ScanResult, policy: str) -> list[str]:
 
 
 def nonfinite_line(result: ScanResult) -> str | None:
-    """A warning where weights or activations hold NaN or infinity."""
+    """Return a warning where weights or activations hold NaN or infinity."""
     spoiled = {(module.what, module.module): module.nonfinite for module in result.modules if module.nonfinite}
     if not spoiled:
         return None
@@ -169,17 +169,17 @@ def nonfinite_line(result: ScanResult) -> str | None:
 
 
 def clean_line(result: ScanResult) -> str:
-    """Accuracy without quantization."""
+    """Return accuracy without quantization."""
     return f"clean accuracy: {percent(result.clean)} %"
 
 
 def left_out(result: ScanResult) -> list[tuple[str, ...]]:
-    """What was not scanned, alike tensors in one row."""
+    """Return what was not scanned, alike tensors in one row."""
     return left_out_rows({**result.excluded, **result.unmeasured})
 
 
 def kl_text(interval: Mapping[str, Any]) -> str:
-    """``0.0152 [0.0093, 0.0233]``."""
+    """Return ``0.0152 [0.0093, 0.0233]``."""
     values = [interval[name] for name in ("estimate", "low", "high")]
     if values[0] is None:
         return "no number"
@@ -187,21 +187,21 @@ def kl_text(interval: Mapping[str, Any]) -> str:
 
 
 def small(value: float | None) -> str:
-    """A divergence with two or three digits that matter, without an exponent where it can be read."""
+    """Return a divergence with two or three digits that matter, without an exponent where it can be read."""
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.1e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
 
 
 def decimal(value: float, digits: int, signed: bool = False) -> str:
-    """A number, a dash for NaN, ``inf`` where nothing changed."""
+    """Return a number, a dash for NaN, ``inf`` where nothing changed."""
     if math.isnan(value):
         return "-"
     return f"{value:{'+' if signed else ''}.{digits}f}"
 
 
 def word(reason: str) -> str:
-    """The name of the limit without its figures: ``dead zone``, ``mlp.down_proj: SQNR``."""
+    """Return the name of the limit without its figures: ``dead zone``, ``mlp.down_proj: SQNR``."""
     return _FIGURES.sub("", reason)
 
 

@@ -37,7 +37,7 @@ SEEN_HEADER = (
 
 
 def percent(interval: Mapping[str, float | None] | None, signed: bool = False) -> str:
-    """``81.5 [77.1, 85.2]``: estimate and bounds in percent or percentage points; a dash where undefined."""
+    """Return ``81.5 [77.1, 85.2]``: estimate and bounds in percent or percentage points; a dash where undefined."""
     values = [(interval or {}).get(name) for name in ("estimate", "low", "high")]
     known = [100 * value for value in values if value is not None]
     if len(known) < len(values):
@@ -47,7 +47,7 @@ def percent(interval: Mapping[str, float | None] | None, signed: bool = False) -
 
 
 def fraction(interval: Mapping[str, float] | None) -> str:
-    """``0.952 [0.921, 0.981]``; a dash where undefined."""
+    """Return ``0.952 [0.921, 0.981]``; a dash where undefined."""
     if interval is None:
         return "-"
     return "{:.3f} [{:.3f}, {:.3f}]".format(*(interval[name] for name in ("estimate", "low", "high")))
@@ -60,7 +60,7 @@ def level_header(report: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def level_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row per level of a run."""
+    """Return one row per level of a run."""
     return [
         (
             f"{100 * level['level']:g} %",
@@ -78,7 +78,7 @@ def level_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def gate_rows(gate: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row per level of a gate."""
+    """Return one row per level of a gate."""
     return [
         (
             f"{100 * level['level']:g} %",
@@ -96,7 +96,7 @@ def gate_rows(gate: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def ledger_rows(ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per level, operator and direction of the ledger summary."""
+    """Return one row per level, operator and direction of the ledger summary."""
     return [
         (
             f"{100 * row['level']:g} %",
@@ -112,7 +112,7 @@ def ledger_rows(ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def seen_rows(counts: Sequence[SiteCount]) -> list[tuple[str, ...]]:
-    """One row per entry of the ledger."""
+    """Return one row per entry of the ledger."""
     return [
         (
             count.site,
@@ -131,12 +131,12 @@ def seen_rows(counts: Sequence[SiteCount]) -> list[tuple[str, ...]]:
 
 
 def direction_text(direction: str, operand: str) -> str:
-    """``forward``, or ``backward:weight`` where it is the gradient of an operand."""
+    """Return ``forward``, or ``backward:weight`` where it is the gradient of an operand."""
     return f"{direction}:{operand}" if operand else direction
 
 
 def share_text(part: int, whole: int) -> str:
-    """``part`` of ``whole`` in percent; only nothing shows as 0 and only everything as 100."""
+    """Return ``part`` of ``whole`` in percent; only nothing shows as 0 and only everything as 100."""
     if not part or part == whole:
         return "100" if part else "0"
     percent = 100 * part / whole
@@ -149,7 +149,7 @@ def _decimal(value: float | None) -> str:
 
 
 def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
-    """The certificate in sentences: status, control, and everything that speaks against it."""
+    """Return the certificate in sentences: status, control, and everything that speaks against it."""
     lines = [f"certificate: {certificate['status']}", *_coverage_lines(certificate.get("coverage"))]
     for level in certificate["levels"]:
         lines.append(
@@ -174,7 +174,7 @@ def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
 
 
 def replay_lines(certificate: Mapping[str, Any]) -> list[str]:
-    """What was computed again: by a second implementation, one line for each level, and by the engine itself."""
+    """Return what was computed again: by a second implementation, one line for each level, and by the engine itself."""
     lines = []
     for level in certificate.get("replays", ()):
         start = f"level {100 * level['level']:g} %, replay by {level['implementation']}: "
@@ -206,7 +206,7 @@ def _coverage_lines(coverage: Mapping[str, Any] | None) -> list[str]:
 
 
 def reason_lines(gate: Mapping[str, Any]) -> list[str]:
-    """Why each level has its verdict."""
+    """Return why each level has its verdict."""
     lines = [f"{100 * level['level']:g} %: {reason}" for level in gate["levels"] for reason in level["reasons"]]
     said = [reason for level in gate["levels"] for reason in level["reasons"]]
     return lines + [reason for reason in gate["reasons"] if not reason.endswith(tuple(said))]

@@ -1,4 +1,4 @@
-"""One draw of a stored run: an item at a level with a noise seed, found by what a user says of it."""
+"""One draw of a stored run: an item at a level with a noise seed, found by the description that a user gives."""
 
 from __future__ import annotations
 

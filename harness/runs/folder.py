@@ -40,7 +40,7 @@ def write_atomically(path: Path, text: str) -> None:
 def read_manifest(path: Path) -> Manifest:
     """Return the manifest of the run folder ``path``; :class:`StoreError` where there is none or it is unreadable."""
     if not (path / MANIFEST).is_file():
-        raise StoreError(f"run {path}", f"no run folder: there is no {MANIFEST}", "give the --out of an evaluation")
+        raise StoreError(f"run {path}", f"not a run folder: there is no {MANIFEST}", "give the --out of an evaluation")
     try:
         data = json.loads((path / MANIFEST).read_text())
         version = data["schema_version"]
@@ -74,7 +74,7 @@ def establish(path: Path, manifest: M) -> M:
 
 
 def check_empty(path: Path) -> None:
-    """Raise :class:`StoreError` where the folder ``path`` exists, is no run and holds files of someone else's.
+    """Raise :class:`StoreError` where the folder ``path`` exists, is not a run and holds someone else's files.
 
     A manifest that was being written when its process was killed is not someone else's.
     """
@@ -83,7 +83,7 @@ def check_empty(path: Path) -> None:
     strangers = sorted(e.name for e in path.iterdir() if e.name != LOCK and not e.name.startswith(f".{MANIFEST}."))
     if strangers:
         raise StoreError(
-            f"output folder {path}", f"it is no run folder and holds other files ({strangers[0]})", "use an empty one"
+            f"output folder {path}", f"it is not a run folder and holds files ({strangers[0]})", "use an empty one"
         )
 
 

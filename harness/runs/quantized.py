@@ -36,7 +36,7 @@ def with_quantization(
     """Return ``certificate`` with what the ledger says of the quantization at each of its levels.
 
     ``counts`` are those of the quantizers; ``forwards`` how many forward passes the stored batches of each level took,
-    known from the lengths of their records. A site that changed nothing is no error, its values may lie on the grid
+    known from the lengths of their records. A site that changed nothing is not an error: its values may lie on the grid
     already; a part that changed nothing at all is.
     """
     if not parts:

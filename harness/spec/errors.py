@@ -280,7 +280,7 @@ class FakeQuant(ErrorModel):
 
     ``scale_rule`` is kept as None for formats without one, and as the rule in force for the others, so that "mxfp4"
     alone prints as ``scale_rule=floor``. Blocks run along the last dimension; on results and inputs every row has a
-    tensor scale of its own, since a scale over the whole tensor would hang on what else is in the batch.
+    tensor scale of its own, since a scale over the whole tensor would depend on what else is in the batch.
     """
 
     format: str = "fp8_e4m3"

@@ -22,7 +22,7 @@ _BATCH_CELLS = 1_000_000
 """Resampled values held at once (8 MB), whatever the number of items."""
 
 _DISTINCT = 256
-"""Up to so many distinct values, of more items than that, counts are resampled in place of items."""
+"""Up to this many distinct values, of more items than that, counts are resampled in place of items."""
 
 BCA, PERCENTILE = "BCa", "percentile"
 METHODS = (BCA, PERCENTILE)

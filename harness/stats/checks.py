@@ -85,7 +85,7 @@ def _floats(values: ArrayLike, name: str) -> Floats:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise ScoreError(
-            f"{name} is no array of numbers",
+            f"{name} is not an array of numbers",
             "every item has the same number of seeds, each with one score",
             "use the seeds that all items have",
         ) from None

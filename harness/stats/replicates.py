@@ -129,8 +129,8 @@ def welch_from_summary(
 
 
 def attainable_p(runs: int, reference_runs: int, paired: bool = False, two_sided: bool = True) -> float:
-    """Return the least p that an exact permutation test over so many runs can reach: 2 of all arrangements, or 1
-    one-sided.
+    """Return the least p that an exact permutation test over these numbers of runs can reach: 2 of all arrangements, or
+    1 one-sided.
 
     3 runs against 3: 0.1; 4 against 4: 0.029. At most 1.
     """

@@ -15,7 +15,7 @@ from harness.stats.quantiles import check_alpha
 from harness.stats.units import Units
 
 LEAST_SEEDS = 5
-"""Below so many noise seeds their variance is not estimated: the interval is conditional on the seeds."""
+"""Below this number of noise seeds their variance is not estimated: the interval is conditional on the seeds."""
 
 
 def seed_columns(table: Floats, least_seeds: int = LEAST_SEEDS) -> Floats:

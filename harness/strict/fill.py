@@ -32,7 +32,7 @@ def fill(
 
     The annotations say what a value must be: ``str``, ``int``, ``float`` (finite), ``bool``, ``X | None`` (may be left
     out), ``tuple[X, ...]`` (a list), ``Mapping[str, X]`` (a table of any names), ``Literal`` and other dataclasses
-    (tables of their own). A field without a default is needed. What ``kind`` itself refuses is told with the place.
+    (tables of their own). A field without a default is needed. What ``kind`` itself refuses is reported with the place.
     ``given`` holds the values of fields that the caller has read by itself, which are no keys of the table. A
     ``stored`` table (see :class:`Table`) comes back from :func:`to_plain` exactly as it was.
     """

@@ -42,8 +42,8 @@ def aliases() -> Mapping[str, str]:
 def load_recipe(name: str, profile: str = TINY, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Return the recipe called ``name``, or that of the file ``name``, in ``profile``.
 
-    A JSON file, as each run keeps one, is a recipe with base and profile laid in; its own profile stands. ``changes``
-    is laid over it last, tables as in the file. Raises :class:`HarnessError`.
+    A JSON file, as each run keeps one, is a recipe with base and profile merged in; it keeps its profile. ``changes``
+    are applied last, tables as in the file. Raises :class:`HarnessError`.
     """
     if profile not in PROFILES:
         raise HarnessError(f"profile {profile!r}", f"it is {' or '.join(PROFILES)}", nearest(profile, PROFILES))

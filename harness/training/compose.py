@@ -75,7 +75,7 @@ def _plain(engine: str) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _with(plain: Any, overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Return ``plain`` with ``overrides``, read by Hydra's own grammar and laid in as Hydra does; composing anew takes
+    """Return ``plain`` with ``overrides``, parsed by Hydra's own grammar and merged as Hydra does; composing anew takes
     a second each time."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf, open_dict

@@ -26,7 +26,7 @@ GRADIENTS = 2
 class Injections:
     """What the ledgers of one step must count in a pass: ``sites``, and ``calls`` of them (None: open, see ``words``).
 
-    Forward and log-probability passes are counted on each device; a rollout's calls hang on how vLLM batches.
+    Forward and log-probability passes are counted on each device; a rollout's calls depend on how vLLM batches.
     """
 
     name: str

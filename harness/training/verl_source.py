@@ -1,4 +1,4 @@
-"""What verl's installed source says of its settings, read without importing it (an import takes ten seconds).
+"""Verl's settings as its installed source declares them, read without importing it (an import takes ten seconds).
 
 verl's dataclasses know more keys than its YAML files list; both count as known.
 """

@@ -142,7 +142,7 @@ def test_workers_that_cannot_go_on_give_one_line_and_store_nothing(shipped, tmp_
     died = str(refused(Dying))
     assert died.startswith("a worker died 2 times (") and died.endswith("the same command resumes")
     assert str(refused(Refusing, CheckpointError)) == "checkpoint x; it is damaged; copy it again"
-    assert str(refused(Hanging, timeout=3.0)).startswith("--timeout 3; no worker gave an answer")
+    assert str(refused(Hanging, timeout=3.0)).startswith("--timeout 3; no worker answered")
     with Store.read(out) as store:
         assert not store.done() and not store.counts()
 

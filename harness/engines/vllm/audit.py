@@ -28,7 +28,7 @@ class Asked:
 
 
 def merge_reports(seen: Sequence[Mapping[str, Numbers]]) -> dict[str, dict[str, Any]]:
-    """Return the numbers of several processes added up, phase by phase, and what each says of its draws."""
+    """Return the numbers of several processes added up, phase by phase, and what each reports about its draws."""
     return {
         phase: {name: _merged([report[phase][name] for report in seen]) for name in seen[0][phase]} for phase in seen[0]
     }

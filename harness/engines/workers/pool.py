@@ -120,7 +120,7 @@ class Workers:
             done: Done = pool.get_next_unordered(timeout=timeout)
         except TimeoutError:
             raise HarnessError(
-                f"--timeout {timeout:g}", "no worker gave an answer in so many seconds", f"give more; {_RESUMES}"
+                f"--timeout {timeout:g}", "no worker answered within that many seconds", f"give more; {_RESUMES}"
             ) from None
         except RayError as error:
             raise error_of(error) from error
@@ -156,7 +156,7 @@ def portions(batches: Iterable[Batch], together: int, workers: int) -> Iterator[
 
 
 def error_of(error: Exception) -> Exception:
-    """Return what a user is told of an error of Ray's: the error raised in a worker as it was, or that a worker
+    """Return what a user is told about an error of Ray's: the error raised in a worker as it was, or that a worker
     died."""
     from ray.exceptions import RayTaskError
 

@@ -24,7 +24,7 @@ class Item:
     ``strict`` and ``flexible`` a number as canonical text.
 
     ``prompt`` holds (role, content) pairs where the data file brings its own chat messages, else it is
-    empty; it is no part of the key, so that the same problem has the same key however it is asked. ``cluster`` names
+    empty; it is not part of the key, so that the same problem has the same key however it is asked. ``cluster`` names
     what it shares with other items (a template, a document, a family of problems), so that they may be right and wrong
     together: the gate then judges over clusters. Empty: it stands by itself.
     """

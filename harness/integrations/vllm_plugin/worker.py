@@ -27,7 +27,7 @@ class RobustnessWorker:
     _auditor: Any = None
 
     def robustness_attach(self) -> dict[str, Any]:
-        """Open the session and return what this process has to say of itself. Problems are returned, not raised, and
+        """Open the session and return what this process reports about itself. Problems are returned, not raised, and
         named."""
         from harness.integrations import vllm_plugin
 

@@ -225,7 +225,7 @@ class Auditor(ModuleWatcher):
             size[2] += float(finite.sum())
 
     def _real(self, rows: Tensor) -> Tensor:
-        """Which of ``rows`` (batch, tokens, features) are no padding, as far as the model was told."""
+        """Which of ``rows`` (batch, tokens, features) are not padding, as far as the model was told."""
         batch, tokens = rows.shape[:2]
         if self._mask is None or self._mask.shape[0] != batch:
             return torch.ones(batch, tokens, dtype=torch.bool, device=rows.device)

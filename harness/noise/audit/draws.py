@@ -111,7 +111,7 @@ class Draws:
         self._lengths: Sequence[int] = ()
 
     def begin(self, step: int, owners: Sequence[Owner], lengths: Sequence[int]) -> None:
-        """Start a forward, number ``step`` of its batch, over rows of these ``owners``, each of which has had so many
+        """Start a forward, number ``step`` of its batch, over rows of these ``owners``, each of which has had this many
         tokens of ``lengths``, this forward's included."""
         self._forget()
         self._rows, self._lengths = owners, lengths

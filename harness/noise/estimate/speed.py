@@ -18,7 +18,7 @@ BATCH = 64
 
 WIDTH = 1024
 SECONDS, REPETITIONS = 0.1, 3
-"""Each measurement takes at least so long and so many repetitions; the fastest one counts."""
+"""Each measurement takes at least this long and this many repetitions; the fastest one counts."""
 
 ASSUMED_LEVEL = 0.05
 """Strength of an error model that leaves it to the levels; the time does not depend on it."""

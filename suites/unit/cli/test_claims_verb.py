@@ -117,7 +117,7 @@ def test_the_theory_over_stored_runs(cli: Verb, tmp_path: Path, make_run: Any) -
         (("--arm", "E8a=r"), "arms belong to the theory; add --theory"),
         (("--theory", "--id", "C1"), "--theory judges the theory alone"),
         (("--theory", "--arm", "E8f=r"), "did you mean 'E8"),
-        (("--theory", "--arm", "E8a=none"), "no run folder"),
+        (("--theory", "--arm", "E8a=none"), "not a run folder"),
     ],
 )
 def test_bad_arguments_are_one_line(cli: Verb, arguments: tuple[str, ...], words: str) -> None:

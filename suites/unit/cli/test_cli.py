@@ -85,7 +85,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "missing completions": (SCORE, "nothing.jsonl does not exist"),
     "completions that are a folder": (("score", "--completions", ".", "--out", "run"), ". is a directory"),
     "score of an unknown task": ((*SCORE, "--task", "gsm9k"), "unknown task 'gsm9k'"),
-    "baseline of no run": (("baseline", "accept", "x", "--name", "a", "--reason", "r"), "run x; no run folder"),
+    "baseline of no run": (("baseline", "accept", "x", "--name", "a", "--reason", "r"), "run x; not a run folder"),
     "baseline without reason": (("baseline", "accept", "x", "--name", "a", "--reason", " "), "--reason is empty"),
     "show of nothing": (("baseline", "show", "a"), "baseline 'a'; there is none under baselines"),
     "diff of nothing": (("baseline", "diff", "a", "b"), "baseline 'a'; there is none under baselines"),

@@ -102,7 +102,7 @@ def test_a_run_without_a_record_is_no_replicate(cli: Verb, tiny: Path, runs: dic
         ((), "give --arm twice"),
         (("--arm", "a"), "an arm is a name and its run folders"),
         (("--arm", "a=", "--arm", "b=x"), "an arm is a name and its run folders"),
-        (("--arm", "a=nowhere", "--arm", "b=nowhere"), "no run folder"),
+        (("--arm", "a=nowhere", "--arm", "b=nowhere"), "not a run folder"),
         (("--arm", "a=nowhere,nowhere", "--arm", "b=x"), "is named twice"),
     ],
 )

@@ -80,4 +80,4 @@ def test_a_verdict_is_recomputed_byte_for_byte(cli: Verb, scored: Callable[[str,
 def test_only_a_run_has_records(cli: Verb, scored: Callable[[str, int], Path], tiny: Path) -> None:
     scored("run", 0)
     said = cli("gate", tiny, "--baseline", "gold", "--from-records")
-    assert said.code == 2 and "this is no run folder" in said.err
+    assert said.code == 2 and "this is not a run folder" in said.err

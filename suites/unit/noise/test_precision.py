@@ -168,7 +168,7 @@ def test_activations_have_a_scale_of_their_own_per_token():
 
 @pytest.mark.parametrize("place", ["op:linear at:input", "op:linear"])
 def test_tiles_over_rows_of_a_batch_are_refused(place):
-    with pytest.raises(NoiseSpecError, match="which rows stand together hangs on the batch"):
+    with pytest.raises(NoiseSpecError, match="which rows share a tile depends on the batch"):
         build_plan(qwen(), parse_noise(f"fake_quant(mxfp4_32x32) @ {place}"))
 
 

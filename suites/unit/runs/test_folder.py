@@ -113,7 +113,7 @@ def test_a_folder_of_someone_elses_is_left_as_it_is(
     tmp_path: Path, manifest: EvaluationManifest, refusal: Refusal
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    assert "holds other files (notes.txt)" in refusal(create, tmp_path, manifest, kind=StoreError)
+    assert "holds files (notes.txt)" in refusal(create, tmp_path, manifest, kind=StoreError)
     assert os.listdir(tmp_path) == ["notes.txt"]
 
 

@@ -35,7 +35,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "ragged rows": (lambda: two_way_mean([[0.1, 0.2], [0.3]]), "every item has the same number of seeds"),
     "unequal lengths": (lambda: mean_ratio([1.0], [1.0, 0.5]), "1 items on one side and 2 on the other"),
     "a vector for a matrix": (lambda: matrix([0.1, 0.2], "scores"), "scores has shape (2,); items by seeds"),
-    "words": (lambda: vector(["right"], "scores"), "scores is no array of numbers"),
+    "words": (lambda: vector(["right"], "scores"), "scores is not an array of numbers"),
     "empty range": (lambda: ScoreRange(1.0, 1.0), "score range 1.0 to 1.0; low lies below high"),
 }
 
