@@ -11,18 +11,22 @@ from typing import Any
 from harness.strict import read_object
 from harness.training.check import RECIPE_FILE
 from harness.training.launch import LEDGER, attempts_in, metrics_file, read_metrics
+from harness.training.readback import FILE as READBACK
 from harness.training.recipe import Recipe
 
 BEGUN, STEP, VALIDATED = "begun", "step", "validated"
 VALIDATION = "val-core/"
 CHECKPOINTS = "checkpoints"
+HUNG = 124
+"""Exit status of a run that was killed because it fell silent, as timeout(1) has it."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """A run of ``recipe``: ``metrics`` by step, the lines of the ledger, steps with a checkpoint, verl's exit status.
 
-    ``layers`` is the number of layers of the model. ``status`` None means that it runs still.
+    ``layers`` is the number of layers of the model. ``status`` None means that it runs still. ``reloaded`` is
+    :class:`harness.training.readback.Readback` as a dictionary, None where no checkpoint was read back.
     """
 
     recipe: Recipe
@@ -31,6 +35,7 @@ class Evidence:
     ledger: Sequence[Mapping[str, Any]]
     saved: tuple[int, ...]
     status: int | None
+    reloaded: Mapping[str, Any] | None = None
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -72,7 +77,8 @@ def read_evidence(folder: Path, layers: int, status: int | None) -> Evidence:
     for attempt in range(1, attempts_in(folder) + 1):
         for step, told in read_metrics(metrics_file(folder, attempt)):
             metrics[step] = told
-    return Evidence(recipe, layers, metrics, _read_ledger(folder / LEDGER), saved_in(folder), status)
+    reloaded = read_object(folder / READBACK) if (folder / READBACK).is_file() else None
+    return Evidence(recipe, layers, metrics, _read_ledger(folder / LEDGER), saved_in(folder), status, reloaded)
 
 
 def saved_in(folder: Path) -> tuple[int, ...]:

@@ -11,6 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.training.alarms import (
+    GRAD_NORM,
+    answers_cut_off,
+    answers_grow,
+    entropy_out_of_bounds,
+    gradient_exploded,
+    score_dropped,
+)
+from harness.training.apart import importance_weights_wild, noise_not_felt, policies_apart, validation_not_clean
 from harness.training.configuration_checks import built_otherwise, settings_not_in_force
 from harness.training.coverage_checks import (
     noise_left_in_validation,
@@ -18,16 +27,16 @@ from harness.training.coverage_checks import (
     site_asleep,
     tokens_not_perturbed,
 )
-from harness.training.evidence import BEGUN, STEP, VALIDATED, Evidence, counted
-from harness.training.injection import BACKWARD, ROLLOUT, SAME, TRAINING_FORWARD
+from harness.training.evidence import BEGUN, HUNG, STEP, VALIDATED, Evidence, counted
+from harness.training.injection import BACKWARD, TRAINING_FORWARD
 from harness.training.order import planned_order
-
-K3_KL, GRAD_NORM = "rollout_corr/k3_kl", "actor/grad_norm"
-ON_POLICY_KL, APART_KL = 1e-8, 0.1
-"""Largest k3_kl between rollout and actor: where both compute the same in float32, and anywhere."""
-
-IS_MEAN, IS_STD, LEAST_SIZE = (0.5, 2.0), 1.0, 0.3
-"""Importance weights of the rollout: bounds of their mean, largest deviation, least effective sample size."""
+from harness.training.proofs import (
+    checkpoint_scores_otherwise,
+    planned_steps_differ,
+    prompts_not_kept,
+    quantized_gradient_vanished,
+    weights_not_restored,
+)
 
 LEVEL_OFF = 0.10
 """How far the achieved relative error may be from the level that was asked for, as a fraction of it."""
@@ -46,9 +55,14 @@ class Failed:
 def effective_configuration_differs(evidence: Evidence) -> str:
     """Find a process that runs under another configuration than the recipe comes to."""
     wanted = evidence.recipe.effective_hash(evidence.layers)
+    for line in evidence.lines(STEP):
+        for report in line["actor"]:
+            if report["effective"] != wanted:
+                return f"step {line['step']}: {report['process']} runs {report['effective']}, the recipe is {wanted}"
     for line in evidence.lines(BEGUN):
-        if line["effective"] != wanted:
-            return f"the driver runs {line['effective']}, the recipe is {wanted}"
+        for process, effective in [("the driver", line["effective"]), *_echoes(line)]:
+            if effective != wanted:
+                return f"{process} runs {effective}, the recipe is {wanted}"
         hashes = {each["aqn"]["effective"] for each in line["rollout"] if each.get("aqn")}
         if len(hashes) > 1:
             return f"rollout workers have {len(hashes)} different settings of AQN"
@@ -162,41 +176,16 @@ def worker_has_problems(evidence: Evidence) -> str:
 
 
 def gradient_vanished(evidence: Evidence) -> str:
-    """Find a step without a finite gradient above 0 (a quantizer without straight-through gradients)."""
+    """Find a step without a finite gradient above 0; where all its groups were of one score there is none to be had."""
     for step in evidence.steps:
-        value = evidence.metrics[step].get(GRAD_NORM)
+        told = evidence.metrics[step]
+        value = told.get(GRAD_NORM)
+        if value == 0 and told.get("critic/advantages/max") == told.get("critic/advantages/min") == 0:
+            continue
         if value is None:
             return f"step {step}: no {GRAD_NORM}"
         if not (math.isfinite(value) and value > 0):
             return f"step {step}: gradient norm {value:g}"
-    return ""
-
-
-def policies_apart(evidence: Evidence) -> str:
-    """Find a step at which rollout and actor are further apart than the recipe allows, by k3_kl and not by a mean.
-
-    Where they should compute the same (float32, no AQN, the same draws or none) that is 1e-8.
-    """
-    limit = ON_POLICY_KL if same_on_both_sides(evidence) else APART_KL
-    for step in evidence.steps:
-        value = evidence.metrics[step].get(K3_KL)
-        if value is None:
-            return f"step {step}: no {K3_KL} (bypass_mode, or no log-probabilities of the rollout)"
-        if not abs(value) <= limit:
-            return f"step {step}: k3_kl {value:.3g}, at most {limit:g}"
-    return ""
-
-
-def importance_weights_wild(evidence: Evidence) -> str:
-    """Find importance weights of the rollout out of bounds, where the recipe has them computed."""
-    for name, low, high in (
-        ("mean", *IS_MEAN),
-        ("std", 0.0, IS_STD),
-        ("eff_sample_size", LEAST_SIZE, math.inf),
-    ):
-        for step, value in evidence.values(f"rollout_corr/rollout_is_{name}"):
-            if not low <= value <= high:
-                return f"step {step}: rollout_is_{name} {value:.3g}, from {low:g} to {high:g}"
     return ""
 
 
@@ -227,7 +216,9 @@ def data_order_differs(evidence: Evidence) -> str:
 
 
 def run_failed(evidence: Evidence) -> str:
-    """Find a run that verl ended with an error."""
+    """Find a run that verl ended with an error, or that was killed because nothing was heard of it."""
+    if evidence.status == HUNG:
+        return "it hung: nothing was heard of it for too long, and its processes were killed"
     return f"verl ended with status {evidence.status}" if evidence.status else ""
 
 
@@ -249,6 +240,7 @@ def last_step_not_saved(evidence: Evidence) -> str:
 CHECKS: tuple[Check, ...] = (
     run_failed,
     effective_configuration_differs,
+    planned_steps_differ,
     settings_not_in_force,
     built_otherwise,
     worker_has_problems,
@@ -262,13 +254,24 @@ CHECKS: tuple[Check, ...] = (
     noise_left_in_validation,
     sigma_not_scheduled,
     restore_skipped,
+    weights_not_restored,
+    noise_not_felt,
     gradient_vanished,
+    quantized_gradient_vanished,
     policies_apart,
+    validation_not_clean,
     importance_weights_wild,
+    prompts_not_kept,
+    gradient_exploded,
+    entropy_out_of_bounds,
+    answers_grow,
+    answers_cut_off,
+    score_dropped,
     steps_missing,
     data_order_differs,
     last_step_not_validated,
     last_step_not_saved,
+    checkpoint_scores_otherwise,
 )
 
 
@@ -278,12 +281,8 @@ def judge(evidence: Evidence) -> tuple[Failed, ...]:
     return tuple(Failed(name, words) for name, words in found if words)
 
 
-def same_on_both_sides(evidence: Evidence) -> bool:
-    """Return whether rollout and actor should compute the same numbers: float32, no AQN, no noise or the same draws."""
-    recipe = evidence.recipe
-    noise = recipe.noise
-    alike = noise is None or (noise.draws == SAME and {ROLLOUT, "old_log_prob"} <= set(noise.passes))
-    return recipe.model.dtype == "float32" and recipe.aqn is None and recipe.quantization is None and alike
+def _echoes(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(each["process"], each.get("effective", "nothing")) for each in line["rollout"]]
 
 
 def _names(evidence: Evidence) -> tuple[str, ...]:

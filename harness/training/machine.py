@@ -8,6 +8,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.training.child import MARK
+
 SHARED = Path("/dev/shm")
 GIB = 1 << 30
 RAYLET = "raylet"
@@ -18,6 +20,7 @@ RAYLET = "raylet"
 class MachineState:
     """GiB of memory that programs can still take, GiB free in /dev/shm, a free port, Rays of this user by process id.
 
+    A Ray of another run of the harness lies in a folder of its own, so that nobody joins it: it is none of these.
     ``ports`` False means that no port could be had. ``accelerators`` counts the devices that the kernel shows.
     """
 
@@ -34,9 +37,10 @@ def look_around() -> MachineState:
     import psutil
 
     rays = []
-    for process in psutil.process_iter(["name", "uids", "pid"]):
+    for process in psutil.process_iter(["name", "uids", "pid", "environ"]):
         uids = process.info["uids"]
-        if process.info["name"] == RAYLET and uids is not None and uids.real == os.getuid():
+        own = uids is not None and uids.real == os.getuid()
+        if own and process.info["name"] == RAYLET and MARK not in (process.info["environ"] or {}):
             rays.append(process.info["pid"])
     return MachineState(
         memory=psutil.virtual_memory().available / GIB,

@@ -18,12 +18,14 @@ from harness.training.verl_plugin import VENDOR
 from harness.training.verl_plugin.actor_noise import ActorNoise
 from harness.training.verl_plugin.keys import items_of
 from harness.training.verl_plugin.plans import actor_plans, recipe_here
+from harness.training.verl_plugin.weights import Unchanged
 
 
 class NoisyEngine(FSDPEngineWithLMHead):
     """The engine of actor and reference."""
 
     noise: ActorNoise
+    unchanged: Unchanged
     _adapter_off = False
 
     def initialize(self) -> None:
@@ -31,12 +33,14 @@ class NoisyEngine(FSDPEngineWithLMHead):
         super().initialize()
         recipe = recipe_here()
         self.noise = ActorNoise(self.module, recipe, actor_plans(recipe, self.model_config.local_path))
+        self.unchanged = Unchanged(self.module)
 
     def forward_backward_batch(
         self, data: Any, loss_function: Callable[..., Any] | None, forward_only: bool = False
     ) -> Any:
         """Run the pass with its noise, from the first forward to the last backward."""
-        with self.noise.during(self._pass(forward_only)):
+        name = self._pass(forward_only)
+        with self.unchanged.during(name), self.noise.during(name):
             return super().forward_backward_batch(data, loss_function, forward_only)
 
     def _pass(self, forward_only: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from torch import nn
@@ -14,6 +15,7 @@ from harness.noise.planner import build_plan
 from harness.spec import NoiseSpec, parse_noise
 from harness.training.injection import ACTOR, OLD_LOG_PROB, REFERENCE, ROLLOUT, TRAINING_FORWARD, VALIDATION
 from harness.training.recipe import Recipe, current_recipe
+from harness.training.sizes import sizes_of
 
 SILENT = "relative_gaussian(0) @ op:linear"
 """The noise of a pass that is only quantized: everything is counted, nothing is changed."""
@@ -36,6 +38,13 @@ def recipe_here() -> Recipe:
     if found is None:
         raise HarnessError("the verl plugin without a recipe", "its processes are told what to do", "use harness train")
     return found
+
+
+@cache
+def effective_here() -> str:
+    """Return the hash of the effective configuration that this process runs under."""
+    recipe = recipe_here()
+    return recipe.effective_hash(sizes_of(recipe).layers)
 
 
 def outline(path: str | Path) -> nn.Module:

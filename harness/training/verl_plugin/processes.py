@@ -11,6 +11,7 @@ from harness.integrations.vllm_plugin.worker import counts_of
 from harness.training.injection import ROLLOUT
 from harness.training.verl_plugin.echo import WORKER, echo, engine_echo
 from harness.training.verl_plugin.ledgers import summarised
+from harness.training.verl_plugin.plans import effective_here
 
 
 def engines_in(worker: Any) -> Iterator[Any]:
@@ -32,7 +33,7 @@ def reports_of(worker: Any) -> list[dict[str, Any]]:
     """Return what every engine of ``worker`` did since the last report; runs in its process."""
     found = []
     for engine in engines_in(worker):
-        report = engine.noise.report()
+        report = engine.noise.report() | {"weights_kept": engine.unchanged.report(), "effective": effective_here()}
         sites = report.pop("sites")
         for name, done in report["passes"].items():
             done["counts"] = summarised(done["counts"], sites.get(name))

@@ -15,6 +15,8 @@ from harness.aqn.worker import AqnWorker
 from harness.integrations.vllm_plugin.worker import RobustnessWorker
 from harness.noise.ledger import process_name
 from harness.training.verl_plugin import obstacles
+from harness.training.verl_plugin.plans import effective_here
+from harness.training.verl_plugin.weights import digest_of
 
 QUALIFIED_NAME = "harness.training.verl_plugin.worker.VerlWorker"
 
@@ -28,6 +30,7 @@ class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):
 
     _noisy = False
     _sync: Mapping[str, Any] | None = None
+    _loaded = ""
 
     def verl_begin(self, noisy: bool, aqn: Mapping[str, Any] | None) -> dict[str, Any]:
         """Open the noise session where the rollout is perturbed, and configure AQN; return what this process says."""
@@ -36,6 +39,7 @@ class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):
         if noisy:
             report = self.robustness_attach()
             self.robustness_set(0.0)
+        report["effective"] = effective_here()
         report["aqn"] = None if aqn is None else self.aqn_configure(aqn)
         model = self.vllm_config.model_config
         report["built"] = {
@@ -58,6 +62,15 @@ class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):
         """
         self._sync = self.aqn_restore()
         super().update_weights_from_ipc(*args, **kwargs)
+        self._loaded = self._weights()
+
+    def aqn_restore(self) -> dict[str, list[str]]:
+        """Take AQN's noise back; ``weights`` are digests of what the last sync brought, and of what is there then."""
+        done = super().aqn_restore()
+        return done | {"weights": [self._loaded, self._weights()] if self._loaded else []}
+
+    def _weights(self) -> str:
+        return digest_of(self.model_runner.get_model().named_parameters())
 
     def verl_report(self, levels: list[float]) -> dict[str, Any]:
         """Return the ledger since the last report and what the last sync restored; plain data."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.training import integrity
+from harness.training import apart, integrity
 from harness.training.book import load_recipe
 from harness.training.evidence import Evidence
 from harness.training.injection import PASSES
@@ -22,6 +22,8 @@ NORMS = ["model.norm", "model.layers.0.input_layernorm"]
 RUN = {"run": {"epochs": 1, "steps": STEPS, "validate_every": STEPS, "save_every": STEPS}}
 SAME = {**RUN, "noise": {"draws": "same"}}
 VALIDATED = {**RUN, "noise": {"draws": "same", "passes": list(PASSES)}}
+QUANTIZED = {**RUN, "noise": False, "quantization": {"weights": "mxfp4"}}
+DAPO = {**RUN, "noise": False, "algorithm": {"filter_groups": True}, "data": {"gen_batch": 16}}
 AQN = {**RUN, "noise": False, "aqn": {"epoch_aware": False, "num_stages": 3, "sigma_start": 0.01, "sigma_end": 0.001}}
 
 
@@ -40,7 +42,7 @@ def lines(directions=("forward",), level=LEVEL):
 def dose(recipe, step):
     config = recipe.aqn_config(LAYERS)
     sigma = config.schedule.sigma(step)
-    layers = [{"name": name, "layer": None, "asked": sigma} for name in NORMS]
+    layers = [{"name": name, "layer": None, "asked": sigma, "relative": sigma} for name in NORMS]
     return {"step": step, "sigma": sigma, "effective": "e", "layers": layers}
 
 
@@ -75,28 +77,43 @@ def run_of(changes, recipe_name="E5"):
     }
     aqn = recipe.aqn is not None
     effective = recipe.effective_hash(LAYERS)
-    worker = {"process": "box:2", "problems": [], "aqn": {"effective": "e", "targets": NORMS} if aqn else None}
-    begun = {"kind": "begun", "step": 0, "effective": effective, "rollout": [worker], "echoes": echoes(recipe)}
-    ledger = [begun]
+    worker = {
+        "process": "box:2",
+        "problems": [],
+        "aqn": {"effective": "e", "targets": NORMS} if aqn else None,
+        "effective": effective,
+    }
+    ledger = [{"kind": "begun", "step": 0, "effective": effective, "rollout": [worker], "planned_steps": STEPS}]
+    ledger[0]["echoes"] = echoes(recipe)
     clean = {"process": "box:2", "problems": [], "counts": lines(level=0.0) if noisy else [], "restored": None}
     if noisy and "validation" in recipe.noise.passes:
         clean["counts"] += lines()
-    taken_back = [{"restored": NORMS if aqn else [], "updated": []}]
+    taken_back = [{"restored": NORMS if aqn else [], "updated": [], "weights": ["a", "a"]}]
     ledger.append({"kind": "validated", "step": 0, "rollout": [clean], "taken_back": taken_back})
     for step in range(1, STEPS + 1):
-        restored = {"restored": NORMS if aqn and step > 1 else [], "updated": []}
+        restored = {"restored": NORMS if aqn and step > 1 else [], "updated": [], "weights": ["a", "a"]}
         rollout = {"process": "box:2", "problems": [], "counts": lines() if noisy else [], "restored": restored}
         actor = {"process": "box:1", "side": "actor", "step": step, "passes": copy.deepcopy(passes)}
+        actor |= {"effective": effective, "weights_kept": dict.fromkeys(passes, True)}
         doses = [dose(recipe, step - 1)] if aqn else []
         told = {"kind": "step", "step": step, "actor": [actor], "rollout": [rollout], "doses": doses}
         ledger.append(told | {"drawn": drawn(recipe, step)})
-    kl = 1e-3 if aqn or (noisy and recipe.noise.draws != "same") else 1e-9
-    metrics = {0: {"val-core/arith/acc/mean@1": 0.5}}
+    metrics = {0: {"val-core/arith/acc/mean@1": 0.5, "robust/validation_k3_kl": 1e-9}}
     for step in range(1, STEPS + 1):
-        metrics[step] = {"rollout_corr/k3_kl": kl, "actor/grad_norm": 0.7, "training/rollout_probs_diff_max": 1e-6}
-        metrics[step] |= {"perf/total_num_tokens": TOKENS, "response_length/mean": 4.0}
-    metrics[STEPS]["val-core/arith/acc/mean@1"] = 0.6
-    return Evidence(recipe, LAYERS, metrics, ledger, (STEPS,), 0)
+        sigma = ledger[1 + step]["doses"][0]["sigma"] if aqn else 0.0
+        kl = 0.02 * len(NORMS) * sigma**2 + (1e-3 if noisy and recipe.noise.draws != "same" else 1e-9)
+        metrics[step] = {"rollout_corr/k3_kl": kl, "rollout_corr/kl": kl, "rollout_corr/chi2_token": 2 * kl}
+        metrics[step] |= {"actor/grad_norm": 0.7, "actor/entropy": 0.2, "critic/score/mean": 0.5}
+        metrics[step] |= {
+            "perf/total_num_tokens": TOKENS,
+            "response_length/mean": 4.0,
+            "response_length/clip_ratio": 0.03,
+        }
+        metrics[step] |= {"robust/quantized_modules": 2, "robust/quantized_gradient_least": 0.1}
+        metrics[step] |= {"robust/kept_prompts": 0.5}
+    metrics[STEPS]["val-core/arith/acc/mean@1"] = 0.59375
+    reloaded = {"step": STEPS, "score": 0.59375, "items": recipe.data.validation_items, "problem": ""}
+    return Evidence(recipe, LAYERS, metrics, ledger, (STEPS,), 0, reloaded)
 
 
 def in_order(recipe):
@@ -114,7 +131,7 @@ def drawn(recipe, step):
     return list(in_order(recipe)[(step - 1) * number : step * number])
 
 
-@pytest.mark.parametrize("changes", [SAME, RUN, AQN, VALIDATED, {**RUN, "noise": False}])
+@pytest.mark.parametrize("changes", [SAME, RUN, AQN, VALIDATED, {**RUN, "noise": False}, QUANTIZED, DAPO])
 def test_a_clean_run_fails_nothing(changes):
     assert judge(run_of(changes)) == ()
 
@@ -143,12 +160,12 @@ def other_configuration(evidence):
 
 def other_aqn_in_one_worker(evidence):
     evidence.ledger[0]["rollout"].append(
-        {"process": "box:3", "problems": [], "aqn": {"effective": "other", "targets": NORMS}}
+        {**evidence.ledger[0]["rollout"][0], "aqn": {"effective": "other", "targets": NORMS}}
     )
 
 
 def worker_without_aqn(evidence):
-    evidence.ledger[0]["rollout"].append({"process": "box:3", "problems": [], "aqn": None})
+    evidence.ledger[0]["rollout"].append({**evidence.ledger[0]["rollout"][0], "aqn": None})
 
 
 def said(evidence, place):
@@ -304,11 +321,11 @@ def one_layer_without_its_dose(evidence):
 
 
 def restore_left_out(evidence):
-    rollout(evidence, 3)["restored"] = {"restored": [], "updated": []}
+    rollout(evidence, 3)["restored"] = {"restored": [], "updated": [], "weights": ["a", "a"]}
 
 
 def weight_written_by_another(evidence):
-    rollout(evidence, 3)["restored"] = {"restored": NORMS[:1], "updated": NORMS[1:]}
+    rollout(evidence, 3)["restored"] = {"restored": NORMS[:1], "updated": NORMS[1:], "weights": ["a", "b"]}
 
 
 def zero_gradient(evidence):
@@ -353,6 +370,96 @@ def other_data(evidence):
 
 def last_validation_left_out(evidence):
     del evidence.metrics[STEPS]["val-core/arith/acc/mean@1"]
+
+
+def actor_of_another_recipe(evidence):
+    step_line(evidence, 1)["actor"][0]["effective"] = "0" * 16
+
+
+def worker_of_another_recipe(evidence):
+    evidence.ledger[0]["rollout"][0]["effective"] = "0" * 16
+
+
+def planned_for_other_steps(evidence):
+    evidence.ledger[0]["planned_steps"] = 233
+
+
+def actor_keeps_quantized_weights(evidence):
+    step_line(evidence, 2)["actor"][0]["weights_kept"]["old_log_prob"] = False
+
+
+def rollout_keeps_noise(evidence):
+    rollout(evidence, 3)["restored"]["weights"] = ["a", "b"]
+
+
+def validation_keeps_noise(evidence):
+    evidence.ledger[1]["taken_back"][0]["weights"] = ["a", "b"]
+
+
+def noise_gone_before_the_rollout(evidence):
+    evidence.metrics[2]["rollout_corr/k3_kl"] = 1e-9
+
+
+def noise_that_adds_up(evidence):
+    evidence.metrics[3]["rollout_corr/k3_kl"] = 0.05
+
+
+def noise_left_in_the_validation(evidence):
+    evidence.metrics[0]["robust/validation_k3_kl"] = 1e-4
+
+
+def zero_gradient_through_a_quantizer(evidence):
+    evidence.metrics[2]["robust/quantized_gradient_least"] = 0.0
+    passes(evidence, 2)["training_forward"]["gradients"] = {SITES[0]: {"weight": 1.0, "input": 0.0}}
+
+
+def no_gradient_measured(evidence):
+    del evidence.metrics[2]["robust/quantized_modules"]
+
+
+def all_groups_fail(evidence):
+    evidence.metrics[2]["robust/kept_prompts"] = 0.05
+
+
+def nobody_counts_prompts(evidence):
+    del evidence.metrics[2]["robust/kept_prompts"]
+
+
+def rare_tokens_weigh_all(evidence):
+    evidence.metrics[2] |= {"rollout_corr/chi2_token": 4.0}
+
+
+def weights_far_from_one(evidence):
+    evidence.metrics[2] |= {"rollout_corr/kl": 0.9}
+
+
+def gradient_of_a_collapse(evidence):
+    evidence.metrics[3]["actor/grad_norm"] = 88.7
+
+
+def entropy_explodes(evidence):
+    evidence.metrics[3]["actor/entropy"] = 2.5
+
+
+def entropy_vanishes(evidence):
+    evidence.metrics[3]["actor/entropy"] = 1e-5
+
+
+def nobody_tells_entropy(evidence):
+    for step in range(1, STEPS + 1):
+        del evidence.metrics[step]["actor/entropy"]
+
+
+def answers_twice_as_long(evidence):
+    evidence.metrics[3]["response_length/mean"] = 250.0
+
+
+def answers_reach_the_limit(evidence):
+    evidence.metrics[3]["response_length/clip_ratio"] = 0.75
+
+
+def score_falls(evidence):
+    evidence.metrics[STEPS]["val-core/arith/acc/mean@1"] = 0.0
 
 
 PLANTED = [
@@ -404,6 +511,28 @@ PLANTED = [
     (one_step_more, SAME, "steps_missing"),
     (other_data, SAME, "data_order_differs"),
     (last_validation_left_out, SAME, "last_step_not_validated"),
+    (actor_of_another_recipe, SAME, "effective_configuration_differs"),
+    (worker_of_another_recipe, SAME, "effective_configuration_differs"),
+    (planned_for_other_steps, AQN, "planned_steps_differ"),
+    (actor_keeps_quantized_weights, SAME, "weights_not_restored"),
+    (rollout_keeps_noise, AQN, "weights_not_restored"),
+    (validation_keeps_noise, AQN, "weights_not_restored"),
+    (noise_gone_before_the_rollout, AQN, "noise_not_felt"),
+    (noise_that_adds_up, AQN, "policies_apart"),
+    (noise_left_in_the_validation, AQN, "validation_not_clean"),
+    (zero_gradient_through_a_quantizer, QUANTIZED, "quantized_gradient_vanished"),
+    (no_gradient_measured, QUANTIZED, "quantized_gradient_vanished"),
+    (all_groups_fail, DAPO, "prompts_not_kept"),
+    (nobody_counts_prompts, DAPO, "prompts_not_kept"),
+    (rare_tokens_weigh_all, RUN, "importance_weights_wild"),
+    (weights_far_from_one, RUN, "importance_weights_wild"),
+    (gradient_of_a_collapse, SAME, "gradient_exploded"),
+    (entropy_explodes, SAME, "entropy_out_of_bounds"),
+    (entropy_vanishes, SAME, "entropy_out_of_bounds"),
+    (nobody_tells_entropy, SAME, "entropy_out_of_bounds"),
+    (answers_twice_as_long, SAME, "answers_grow"),
+    (answers_reach_the_limit, SAME, "answers_cut_off"),
+    (score_falls, SAME, "score_dropped"),
 ]
 
 
@@ -414,14 +543,49 @@ def test_a_planted_violation_is_named(plant, changes, named):
     assert named in {failed.check for failed in judge(evidence)}
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [({"status": 1}, "run_failed"), ({"saved": (1, 2)}, "last_step_not_saved")],
-)
+REREAD = {"step": STEPS, "score": 0.4, "items": 32, "problem": ""}
+AT_THE_END = [
+    ({"status": 1}, "run_failed"),
+    ({"status": 124}, "run_failed"),
+    ({"saved": (1, 2)}, "last_step_not_saved"),
+    ({"reloaded": None}, "checkpoint_scores_otherwise"),
+    ({"reloaded": REREAD}, "checkpoint_scores_otherwise"),
+    ({"reloaded": {**REREAD, "score": 0.59375, "step": 2}}, "checkpoint_scores_otherwise"),
+    ({"reloaded": {**REREAD, "problem": "it cannot be read back"}}, "checkpoint_scores_otherwise"),
+]
+
+
+@pytest.mark.parametrize(("changes", "named"), AT_THE_END)
 def test_what_only_the_end_shows(changes, named):
     assert [failed.check for failed in judge(replace(run_of(SAME), **changes))] == [named]
 
 
+def test_a_checkpoint_may_answer_one_item_otherwise_in_float32_and_one_in_a_hundred_in_bfloat16():
+    one_off = {"step": STEPS, "score": 0.59375 - 1 / 32, "items": 32, "problem": ""}
+    assert judge(replace(run_of(SAME), reloaded=one_off)) == ()
+    assert judge(replace(run_of(SAME), reloaded={**one_off, "score": 0.59375 - 2 / 32}))
+
+
+def test_a_silent_module_is_named():
+    evidence = run_of(QUANTIZED)
+    zero_gradient_through_a_quantizer(evidence)
+    assert [each.words for each in judge(evidence)] == [f"step 2: gradient 0 through a quantized module, {SITES[0]}"]
+
+
+def test_groups_of_one_score_have_no_gradient_and_that_is_no_fault():
+    evidence = run_of(SAME)
+    evidence.metrics[2] |= {"actor/grad_norm": 0.0, "critic/advantages/max": 0.0, "critic/advantages/min": 0.0}
+    assert judge(evidence) == ()
+
+
+def test_the_bound_of_a_run_with_aqn_goes_with_its_dose():
+    evidence = run_of(AQN, "E5b")
+    evidence.metrics[2]["rollout_corr/k3_kl"] = 1e-3  # far below 0.1, and more than sigma 0.01 can do
+    words = {each.check: each.words for each in judge(evidence)}
+    assert set(words) == {"policies_apart"} and "by AQN's dose of 0.0002" in words["policies_apart"]
+    assert not apart.same_on_both_sides(evidence)
+
+
 def test_every_check_has_a_planted_violation():
-    named = {each[2] for each in PLANTED} | {"run_failed", "last_step_not_saved"}
+    named = {each[2] for each in PLANTED} | {each[1] for each in AT_THE_END}
     assert named == {check.__name__ for check in CHECKS}

@@ -1,0 +1,95 @@
+"""The last checkpoint of a run read back and scored on the run's own validation: it must be what was validated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.checkpoints.modes import MERGED, UNMERGED
+from harness.exceptions import HarnessError
+from harness.training.injection import ROLLOUT
+from harness.training.recipe import Recipe
+from harness.training.reward import compute_score
+from harness.training.sections import LORA
+
+FILE = "readback.json"
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Readback:
+    """The mean ``score`` of the checkpoint of ``step`` over ``items``, greedy and without noise.
+
+    ``problem`` says why there is none.
+    """
+
+    step: int
+    score: float
+    items: int
+    problem: str = ""
+
+
+def read_back(recipe: Recipe, checkpoint: Path, step: int, validation: Path) -> Readback:
+    """Return how ``checkpoint``, loaded by the harness, scores on the rows of the Parquet file ``validation``.
+
+    The rollout's quantization is on, as it is in verl's validation; operator noise and AQN are off.
+    """
+    if recipe.algorithm.validation_temperature > 0:
+        return Readback(step, 0.0, 0, "its validation is sampled, so no two scores agree; validate greedily")
+    try:
+        scores = list(_scores(recipe, checkpoint, _rows(validation)))
+    except HarnessError as error:
+        return Readback(step, 0.0, 0, f"it cannot be read back: {error}")
+    return Readback(step, sum(scores) / len(scores), len(scores))
+
+
+def write_readback(found: Readback, folder: Path) -> None:
+    """Write ``found`` into the folder of the run."""
+    (folder / FILE).write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+
+
+def _rows(file: Path) -> list[Mapping[str, Any]]:
+    from pyarrow import parquet
+
+    found: list[Mapping[str, Any]] = parquet.read_table(file).to_pylist()
+    return found
+
+
+def _scores(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[float]:
+    """Yield the reward of the greedy answer to every row."""
+    import torch
+
+    from harness.checkpoints.source import resolve
+    from harness.engines.generation import Decoding, Prompt, greedy
+    from harness.evaluate.checkpoint import load_checkpoint
+    from harness.noise.inject import noisy
+
+    part = recipe.quantization
+    quantized = part is not None and ROLLOUT in part.sides
+    beside = recipe.tuning.kind == LORA and quantized  # the rollout quantizes the base, not what is merged into it
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    source = resolve(path, adapter=UNMERGED if beside else MERGED)
+    loaded = load_checkpoint(source, recipe.model.dtype, device=device)
+    tokenizer = loaded.tokenizer
+    stop = loaded.model.generation_config.eos_token_id
+    stops = tuple(stop) if isinstance(stop, list) else (int(stop if stop is not None else tokenizer.eos_token_id),)
+    decoding = Decoding(recipe.data.max_response, stops, stops[0])
+    prompts = [_tokens(tokenizer, row) for row in rows]
+    specs = part.specs() if part is not None and quantized else ()
+    with noisy(loaded.model, specs) if specs else nullcontext():
+        for first in range(0, len(rows), BATCH):
+            chosen = range(first, min(first + BATCH, len(rows)))
+            done = greedy(loaded.model, [Prompt(str(n), 0, prompts[n]) for n in chosen], decoding)
+            for number, answer in zip(chosen, done, strict=True):
+                text = tokenizer.decode(list(answer.tokens), skip_special_tokens=True)
+                row = rows[number]
+                yield compute_score(row["data_source"], text, row["reward_model"]["ground_truth"])["score"]
+
+
+def _tokens(tokenizer: Any, row: Mapping[str, Any]) -> tuple[int, ...]:
+    text = tokenizer.apply_chat_template(list(row["prompt"]), tokenize=False, add_generation_prompt=True)
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
