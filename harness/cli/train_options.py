@@ -58,13 +58,21 @@ def changes_of(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return changes
 
 
-silence_option = click.option(
-    "--silence",
-    type=click.FloatRange(1),
-    default=900.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Kill a run of which nothing is heard for so long.",
+watching_options = options.apply(
+    click.option(
+        "--silence",
+        type=click.FloatRange(1),
+        default=900.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Kill a run of which nothing is heard for so long.",
+    ),
+    click.option(
+        "--logger",
+        multiple=True,
+        metavar="NAME",
+        help="One of verl's loggers, as wandb; repeatable.  [default: tensorboard, where it is installed]",
+    ),
 )
 
 

@@ -7,21 +7,21 @@ from pathlib import Path
 import click
 
 from harness.cli.options import json_option
-from harness.cli.train_options import show_trained, silence_option
+from harness.cli.train_options import show_trained, watching_options
 
 
 @click.command("resume")
 @click.argument("folder", type=click.Path(path_type=Path))
-@silence_option
+@watching_options
 @json_option
-def command(folder: Path, silence: float, as_json: bool) -> None:
+def command(folder: Path, silence: float, logger: tuple[str, ...], as_json: bool) -> None:
     """Go on with the run in FOLDER from its last checkpoint; the recipe is the one it holds.
 
     Exit codes: 0 valid, 2 a check refuses it, a bad argument, or a run that was stopped, 4 INVALID.
     """
-    from harness.library.training import resume_training
+    from harness.library.training import Watching, resume_training
     from harness.reports.progress import shown
 
     with shown() as watcher:
-        trained = resume_training(folder, watcher, silence)
+        trained = resume_training(folder, watcher, Watching(silence, logger))
     show_trained(trained, as_json)

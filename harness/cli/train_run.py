@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from harness.cli.options import json_option
-from harness.cli.train_options import recipe_of, recipe_options, show_trained, silence_option
+from harness.cli.train_options import recipe_of, recipe_options, show_trained, watching_options
 from harness.training.check import default_folder
 
 
@@ -16,17 +16,19 @@ from harness.training.check import default_folder
 @click.argument("name")
 @recipe_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/training/NAME-...]")
-@silence_option
+@watching_options
 @json_option
-def command(name: str, out: Path | None, silence: float, as_json: bool, **given: Any) -> None:
+def command(name: str, out: Path | None, silence: float, logger: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Train a recipe, NAME or a file of it, on verl; what it left is judged by the integrity checks.
 
     Exit codes: 0 valid, 2 a check refuses it, a bad argument, or a run that was stopped, 4 INVALID.
     """
-    from harness.library.training import start_training
+    from harness.library.training import Watching, start_training
     from harness.reports.progress import shown
 
     recipe = recipe_of(name, given)
     with shown() as watcher:
-        trained = start_training(recipe, default_folder(recipe) if out is None else out, watcher, silence)
+        trained = start_training(
+            recipe, default_folder(recipe) if out is None else out, watcher, Watching(silence, logger)
+        )
     show_trained(trained, as_json)

@@ -1,4 +1,4 @@
-"""``harness train``: list, show, check, run, resume, report, matrix."""
+"""``harness train``: list, show, check, run, resume, report, import, matrix."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import click
 from harness.cli.sub_verbs import SubVerbs
 
 
-@click.group("train", cls=SubVerbs, verbs=("list", "show", "check", "run", "resume", "report", "matrix"))
+@click.group("train", cls=SubVerbs, verbs=("list", "show", "check", "run", "resume", "report", "import", "matrix"))
 def command() -> None:
     """Run training experiments on verl: recipes, what they will do, whether they may start."""

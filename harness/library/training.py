@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.evaluate.external import score_completions
 from harness.exceptions import HarnessError
-from harness.progress import Watcher
+from harness.progress import Watcher, duration
+from harness.reports.training_curves import write_curves
 from harness.strict import read_object
 from harness.training.book import resolved
-from harness.training.check import RECIPE_FILE, check_recipe
-from harness.training.evidence import Evidence, read_evidence
+from harness.training.check import RECIPE_FILE, check_recipe, place_of
+from harness.training.child import Hung
+from harness.training.evidence import HUNG, Evidence, read_evidence, saved_in
 from harness.training.integrity import Failed, judge
-from harness.training.launch import DATA, launch
+from harness.training.launch import DATA, SILENCE, Listening, attempts_in, launch, loggers_here
 from harness.training.order import order_hash
 from harness.training.preflight import refuse
+from harness.training.readback import ANSWERS, read_back, write_readback
 from harness.training.recipe import Recipe
+from harness.training.run_record import write_run_record
 from harness.training.sizes import sizes_of
 from harness.training_record import FILE, TrainingRecord
 
@@ -57,31 +63,77 @@ class Trained:
         }
 
 
-def start_training(recipe: Recipe, folder: Path, watcher: Watcher, silence: float, resumed: bool = False) -> Trained:
-    """Check ``recipe``, run it on verl in ``folder`` (or go on there) and judge what it left.
+@dataclass(frozen=True)
+class Watching:
+    """How a run is watched: killed after ``silence`` seconds of which nothing is heard, and told to verl's ``loggers``
+    (TensorBoard where it is installed, and these)."""
 
-    Raises :class:`HarnessError` where a preflight check refuses it, and where it was stopped or fell silent for
-    ``silence`` seconds.
+    silence: float = SILENCE
+    loggers: tuple[str, ...] = ()
+
+
+def start_training(
+    recipe: Recipe, folder: Path, watcher: Watcher, watching: Watching, resumed: bool = False
+) -> Trained:
+    """Check ``recipe``, run it on verl in ``folder`` (or go on there), read its last checkpoint back, judge and record.
+
+    Raises :class:`HarnessError` where a preflight check refuses it, and where it was stopped or fell silent.
     """
+    loggers = loggers_here(watching.loggers)
     checked = check_recipe(recipe, folder, resumed=resumed)
     refuse(recipe, checked.findings, starting=True)
     status_file = folder / STATUS
     status_file.unlink(missing_ok=True)
     watcher.stage("training", recipe.total_steps)
-    ended = launch(recipe, folder, silence, _telling(watcher))
-    status_file.write_text(json.dumps({"status": ended.status, "attempts": ended.attempts}) + "\n", encoding="utf-8")
+    listening = Listening(watching.silence, telling(watcher, recipe.total_steps), loggers)
+    try:
+        ended = launch(recipe, folder, listening)
+    except Hung:
+        _write_status(folder, HUNG)
+        raise
+    _write_status(folder, ended.status)
+    if ended.status == 0 and recipe.total_steps in saved_in(folder):
+        watcher.cost(f"the checkpoint of step {recipe.total_steps} is read back and scored")
+        file = place_of(recipe, folder).validation_file
+        checkpoint = folder / "checkpoints" / f"global_step_{recipe.total_steps}"
+        write_readback(read_back(recipe, checkpoint, recipe.total_steps, file), folder)
+    return record_training(folder)
+
+
+def record_training(folder: Path) -> Trained:
+    """Judge the run in ``folder`` and write its record, its curves and ``training.json`` beside each checkpoint."""
     trained = read_training(folder)
     for step in trained.evidence.saved:
         write_record(trained, step)
+    write_run_record(folder, trained.evidence, trained.failed)
+    write_curves(folder / "curves", trained.evidence.metrics, trained.evidence.validations())
     return trained
 
 
-def resume_training(folder: Path, watcher: Watcher, silence: float) -> Trained:
+def import_training(folder: Path, out: Path) -> Path:
+    """Bring the answers of the last checkpoint to the run's validation into the store of evaluations, in ``out``.
+
+    As with ``harness score`` nothing certifies them. Raises :class:`HarnessError` where no checkpoint was read back.
+    """
+    recipe = read_training(folder).evidence.recipe
+    answers = folder / ANSWERS
+    if not answers.is_file() or not answers.stat().st_size:
+        raise HarnessError(f"run {folder}", "its last checkpoint was not read back", "let it end: harness train resume")
+    score_completions(recipe.data.task, recipe.data.validation_files or None, None, answers, out)
+    return out
+
+
+def _write_status(folder: Path, status: int) -> None:
+    told = {"status": status, "attempts": attempts_in(folder)}
+    (folder / STATUS).write_text(json.dumps(told) + "\n", encoding="utf-8")
+
+
+def resume_training(folder: Path, watcher: Watcher, watching: Watching) -> Trained:
     """Go on with the run in ``folder`` from its last checkpoint; a run that ended well is judged again."""
     trained = read_training(folder)
     if trained.evidence.status == 0 and len(trained.evidence.steps) >= trained.evidence.recipe.total_steps:
         return trained
-    return start_training(trained.evidence.recipe, folder, watcher, silence, resumed=True)
+    return start_training(trained.evidence.recipe, folder, watcher, watching, resumed=True)
 
 
 def read_training(folder: Path) -> Trained:
@@ -123,14 +175,21 @@ def _template(recipe: Recipe) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def _telling(watcher: Watcher) -> Callable[[int], None]:
-    """Return what tells ``watcher`` of new steps, called with the last step at every look."""
-    done = 0
+def telling(watcher: Watcher, planned: int) -> Callable[[int, Mapping[str, Any]], None]:
+    """Return what tells ``watcher`` of new steps: step, reward and time left, called with the last step at every look."""
+    done, begun = 0, time.monotonic()
 
-    def said(step: int) -> None:
-        nonlocal done
-        if step > done:
-            watcher.advance(step - done)
-            done = step
+    def said(step: int, metrics: Mapping[str, Any]) -> None:
+        nonlocal done, begun
+        if step <= done:
+            return
+        watcher.advance(step - done)
+        now = time.monotonic()
+        reward = metrics.get(REWARD)
+        told = "" if reward is None else f": reward {reward:.3f}"
+        # the first step comes after minutes of imports, which say nothing of the others
+        left = f", {duration((now - begun) / (step - done) * (planned - step))} left" if done else ""
+        watcher.cost(f"step {step} of {planned}{told}{left}")
+        done, begun = step, now
 
     return said

@@ -7,12 +7,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness.exceptions import HarnessError
+from harness.text import nearest
 from harness.training.book import resolved
 from harness.training.check import RECIPE_FILE, place_of
 from harness.training.child import Watch, run_child
@@ -24,6 +26,10 @@ from harness.training.render import ENGINE, Place, render
 from harness.training.verl_plugin import EARLY, LATE, LEDGER_VARIABLE, MAIN, SETTINGS_FILE, TRAINER, VENDOR
 
 LOG, LEDGER, DATA = "log.txt", "ledger.jsonl", "data.json"
+TENSORBOARD = "tensorboard"
+LOGGERS = (TENSORBOARD, "wandb", "mlflow", "swanlab")
+"""Loggers of verl's own (``trainer.logger``) that a user may ask for, by the packages that they need."""
+
 SILENCE = 900.0
 """Seconds without a sign of life after which a run is given up: longer than imports and a first validation take."""
 
@@ -37,14 +43,28 @@ class Launched:
     attempts: int
 
 
-def plugin_settings(recipe: Recipe) -> dict[str, Setting]:
+def loggers_here(asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return verl's loggers beside console and file: TensorBoard where it is installed, and those ``asked`` for.
+
+    Raises :class:`HarnessError` for one that is not known, or not installed here.
+    """
+    for name in asked:
+        if name not in LOGGERS:
+            raise HarnessError(f"logger {name!r}", "it is one of a list", nearest(name, LOGGERS))
+        if find_spec(name) is None:
+            raise HarnessError(f"logger {name}", "it is not installed here", f"pip install {name}, or drop it")
+    always = (TENSORBOARD,) if find_spec(TENSORBOARD) is not None else ()
+    return tuple(dict.fromkeys((*always, *asked)))
+
+
+def plugin_settings(recipe: Recipe, loggers: Sequence[str] = ()) -> dict[str, Setting]:
     """Return verl's keys that bring the plugin in; the model's path is that of the machine."""
     found = resolved(recipe.model.path)
     return {
         f"{MODEL}.path": recipe.model.path if found is None else str(found.absolute()),
         f"{MODEL}.external_lib": LATE,
         "trainer.v1.trainer_mode": TRAINER,
-        "trainer.logger": ["console", "file"],
+        "trainer.logger": ["console", "file", *loggers],
     }
 
 
@@ -59,6 +79,7 @@ def environment_of(recipe: Recipe, place: Place, attempt: int) -> dict[str, str]
         "VERL_USE_EXTERNAL_MODULES": EARLY,
         "VERL_ENGINE_VENDOR": VENDOR,
         "VERL_FILE_LOGGER_PATH": str(metrics_file(place.folder, attempt)),
+        "TENSORBOARD_DIR": str(place.folder / TENSORBOARD),
         "HYDRA_FULL_ERROR": "1",
     }
 
@@ -73,10 +94,18 @@ def attempts_in(folder: Path) -> int:
     return len(list(folder.glob("metrics-*.jsonl")))
 
 
-def launch(
-    recipe: Recipe, folder: Path, silence: float = SILENCE, said: Callable[[int], None] = lambda step: None
-) -> Launched:
-    """Run ``recipe`` in the new ``folder``, or go on where its last checkpoint is; ``said`` hears of every step done.
+@dataclass(frozen=True)
+class Listening:
+    """``said`` hears of the last step that is done and its metrics, at every look; nothing for ``silence`` seconds kills
+    the run; ``loggers`` are verl's, beside console and file."""
+
+    silence: float = SILENCE
+    said: Callable[[int, Mapping[str, Any]], None] = lambda step, metrics: None
+    loggers: tuple[str, ...] = ()
+
+
+def launch(recipe: Recipe, folder: Path, listening: Listening) -> Launched:
+    """Run ``recipe`` in the new ``folder``, or go on where its last checkpoint is.
 
     Raises :class:`HarnessError` where the folder holds another recipe, or the run was interrupted or hung.
     """
@@ -90,13 +119,14 @@ def launch(
     place = place_of(recipe, folder, ray_folder)
     written = write_data(recipe, place)
     (folder / DATA).write_text(json.dumps(vars(written)) + "\n", encoding="utf-8")
-    settings = render(recipe, place, plugin_settings(recipe))
+    settings = render(recipe, place, plugin_settings(recipe, listening.loggers))
     composed = compose(settings)
     told = {key: value for key, value in settings.items() if key != ENGINE}
     (folder / SETTINGS_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     attempt = attempts_in(folder) + 1
     metrics = metrics_file(folder, attempt)
-    watch = Watch(lambda: (folder / LOG, metrics, folder / LEDGER), silence, lambda: said(last_step(metrics)))
+    files = (folder / LOG, metrics, folder / LEDGER)
+    watch = Watch(lambda: files, listening.silence, lambda: listening.said(*last_step(metrics)))
     try:
         status = run_child(
             (sys.executable, "-u", "-m", MAIN, *composed.overrides),
@@ -109,9 +139,9 @@ def launch(
     return Launched(folder, status, attempt)
 
 
-def last_step(metrics: Path) -> int:
-    """Return the last step of which ``metrics`` tells, 0 where there is none."""
-    return max((step for step, _ in read_metrics(metrics)), default=0)
+def last_step(metrics: Path) -> tuple[int, Mapping[str, Any]]:
+    """Return the last step of which ``metrics`` tells and what; 0 and nothing where there is none."""
+    return max(read_metrics(metrics), key=lambda told: told[0], default=(0, {}))
 
 
 def read_metrics(file: Path) -> list[tuple[int, Mapping[str, Any]]]:

@@ -26,7 +26,7 @@ def weights_not_restored(evidence: Evidence) -> str:
     for kind in (STEP, VALIDATED):
         for line in evidence.lines(kind):
             for where, done in _restores(line):
-                pair = done["weights"]
+                pair = done.get("weights")
                 if pair and pair[0] != pair[1]:
                     return f"step {line['step']}: weights {pair[1]} after the restore in {where}, synced were {pair[0]}"
     return ""

@@ -16,21 +16,22 @@ from harness.training.recipe import Recipe
 from harness.training.reward import compute_score
 from harness.training.sections import LORA
 
-FILE = "readback.json"
+FILE, ANSWERS = "readback.json", "answers.jsonl"
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Readback:
-    """The mean ``score`` of the checkpoint of ``step`` over ``items``, greedy and without noise.
+    """The mean ``score`` of the checkpoint of ``step`` over ``items``, greedy and without noise, and its answers.
 
-    ``problem`` says why there is none.
+    ``problem`` says why there are none.
     """
 
     step: int
     score: float
     items: int
     problem: str = ""
+    answers: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_back(recipe: Recipe, checkpoint: Path, step: int, validation: Path) -> Readback:
@@ -41,15 +42,19 @@ def read_back(recipe: Recipe, checkpoint: Path, step: int, validation: Path) -> 
     if recipe.algorithm.validation_temperature > 0:
         return Readback(step, 0.0, 0, "its validation is sampled, so no two scores agree; validate greedily")
     try:
-        scores = list(_scores(recipe, checkpoint, _rows(validation)))
+        answers = tuple(_answers(recipe, checkpoint, _rows(validation)))
     except HarnessError as error:
         return Readback(step, 0.0, 0, f"it cannot be read back: {error}")
-    return Readback(step, sum(scores) / len(scores), len(scores))
+    return Readback(step, sum(each["score"] for each in answers) / len(answers), len(answers), "", answers)
 
 
 def write_readback(found: Readback, folder: Path) -> None:
-    """Write ``found`` into the folder of the run."""
-    (folder / FILE).write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+    """Write ``found`` into the folder of the run, its answers one a line as ``harness score`` reads them."""
+    told = asdict(found)
+    answers = told.pop("answers")
+    (folder / FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    kept = [{name: each[name] for name in ("question", "completion", "truncated")} for each in answers]
+    (folder / ANSWERS).write_text("".join(json.dumps(each) + "\n" for each in kept), encoding="utf-8")
 
 
 def _rows(file: Path) -> list[Mapping[str, Any]]:
@@ -59,8 +64,8 @@ def _rows(file: Path) -> list[Mapping[str, Any]]:
     return found
 
 
-def _scores(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[float]:
-    """Yield the reward of the greedy answer to every row."""
+def _answers(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield question, completion, whether it was cut off, and the reward (score) of the greedy answer to every row."""
     import torch
 
     from harness.checkpoints.source import resolve
@@ -87,7 +92,9 @@ def _scores(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> It
             for number, answer in zip(chosen, done, strict=True):
                 text = tokenizer.decode(list(answer.tokens), skip_special_tokens=True)
                 row = rows[number]
-                yield compute_score(row["data_source"], text, row["reward_model"]["ground_truth"])["score"]
+                score = compute_score(row["data_source"], text, row["reward_model"]["ground_truth"])["score"]
+                question = row["prompt"][-1]["content"]
+                yield {"question": question, "completion": text, "truncated": answer.truncated, "score": score}
 
 
 def _tokens(tokenizer: Any, row: Mapping[str, Any]) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ from harness.progress import Silent
 from harness.training.book import recipe_names
 from harness.training.check import check_recipe
 from harness.training.experiments import Places, replications
-from harness.training.launch import SILENCE
 from harness.training.preflight import refuse
 from harness.training.recipe import Recipe
 from harness.training.sections import MEGATRON
@@ -41,7 +40,7 @@ def test_experiment(
     pytestconfig: pytest.Config,
     record_property: Callable[[str, object], None],
 ) -> None:
-    from harness.library.training import resume_training, start_training
+    from harness.library.training import Watching, resume_training, start_training
 
     first, *others = arms(name)
     if first.model.engine == MEGATRON:
@@ -53,7 +52,9 @@ def test_experiment(
         begun = folder.is_dir()
         refuse(recipe, check_recipe(recipe, folder, resumed=begun).findings, starting=True)
         trained = (
-            resume_training(folder, Silent(), SILENCE) if begun else start_training(recipe, folder, Silent(), SILENCE)
+            resume_training(folder, Silent(), Watching())
+            if begun
+            else start_training(recipe, folder, Silent(), Watching())
         )
         record_property(f"seed {recipe.run.seed}", str(folder))
         assert trained.evidence.status == 0
