@@ -14,7 +14,7 @@ from harness.cli import options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write.")
 @options.json_option
 def command(folder: Path, out: Path, as_json: bool) -> None:
-    """Import what the last checkpoint of the run in FOLDER answered to the run's own validation.
+    """Write what the last checkpoint of the run in FOLDER answered to the run's own validation into a store.
 
     Such a run is "external, uncertified", as those of harness score: it can be shown, compared at level 0 and be a
     baseline. Exit codes: 0 imported, 2 no run there, or none whose checkpoint was read back.

@@ -176,7 +176,7 @@ def _template(recipe: Recipe) -> str:
 
 
 def telling(watcher: Watcher, planned: int) -> Callable[[int, Mapping[str, Any]], None]:
-    """Return what tells ``watcher`` of new steps: step, reward and time left, called with the last step at every look."""
+    """Return what tells ``watcher`` of new steps: step, reward, time left. It is called at every look."""
     done, begun = 0, time.monotonic()
 
     def said(step: int, metrics: Mapping[str, Any]) -> None:

@@ -96,8 +96,8 @@ def attempts_in(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Listening:
-    """``said`` hears of the last step that is done and its metrics, at every look; nothing for ``silence`` seconds kills
-    the run; ``loggers`` are verl's, beside console and file."""
+    """``said`` hears of the last step that is done and its metrics, at every look; ``silence`` is how many seconds
+    without a sign of life kill the run; ``loggers`` are verl's, beside console and file."""
 
     silence: float = SILENCE
     said: Callable[[int, Mapping[str, Any]], None] = lambda step, metrics: None

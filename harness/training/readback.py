@@ -58,9 +58,12 @@ def write_readback(found: Readback, folder: Path) -> None:
 
 
 def _rows(file: Path) -> list[Mapping[str, Any]]:
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
-    found: list[Mapping[str, Any]] = parquet.read_table(file).to_pylist()
+    try:
+        found: list[Mapping[str, Any]] = parquet.read_table(file).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise HarnessError(f"data file {file}", str(error), "copy it again") from None
     return found
 
 

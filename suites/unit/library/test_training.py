@@ -13,7 +13,7 @@ from harness.library import training
 from harness.progress import Silent
 from harness.training import check
 from harness.training.book import load_recipe
-from harness.training.launch import DATA, Launched, metrics_file
+from harness.training.launch import DATA, Launched, Listening, metrics_file
 from harness.training.machine import MachineState
 from harness.training.recipe import Recipe, write_recipe
 from harness.training_record import load_training_record
@@ -29,7 +29,7 @@ class Verl:
     def __init__(self, steps: int, status: int = 0) -> None:
         self.steps, self.status, self.calls = steps, status, 0
 
-    def __call__(self, recipe: Recipe, folder: Path, silence: float, said: Any) -> Launched:
+    def __call__(self, recipe: Recipe, folder: Path, listening: Listening) -> Launched:
         self.calls += 1
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / "recipe.json")
@@ -40,7 +40,7 @@ class Verl:
         ]
         metrics_file(folder, self.calls).write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / "checkpoints" / f"global_step_{self.steps}" / "actor").mkdir(parents=True)
-        said(self.steps)
+        listening.said(self.steps, {})
         return Launched(folder, self.status, self.calls)
 
 
@@ -58,7 +58,7 @@ def verl(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_run_leaves_the_record_that_comparisons_read(verl: Any, tmp_path: Path) -> None:
     verl(20)
     recipe = load_recipe("E5b").with_seed(3)
-    trained = training.start_training(recipe, tmp_path / "run", Silent(), 60)
+    trained = training.start_training(recipe, tmp_path / "run", Silent(), training.Watching(60))
     record = load_training_record(tmp_path / "run" / "checkpoints" / "global_step_20" / "actor")
     assert record is not None
     assert (record.seed, record.step, record.updates, record.epochs) == (3, 20, 40, 2.0)
@@ -71,28 +71,28 @@ def test_a_run_leaves_the_record_that_comparisons_read(verl: Any, tmp_path: Path
 
 def test_a_run_without_a_ledger_is_invalid(verl: Any, tmp_path: Path) -> None:
     verl(20)
-    trained = training.start_training(load_recipe("E5b"), tmp_path / "run", Silent(), 60)
+    trained = training.start_training(load_recipe("E5b"), tmp_path / "run", Silent(), training.Watching(60))
     assert trained.failed
 
 
 def test_a_run_that_stopped_early_is_resumed_and_one_that_ended_is_not(verl: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     first = verl(10, status=1)
-    training.start_training(load_recipe("E5b"), folder, Silent(), 60)
+    training.start_training(load_recipe("E5b"), folder, Silent(), training.Watching(60))
     second = verl(20)
     second.calls = first.calls
-    assert len(training.resume_training(folder, Silent(), 60).evidence.steps) == 20
+    assert len(training.resume_training(folder, Silent(), training.Watching(60)).evidence.steps) == 20
     assert second.calls == 2
-    training.resume_training(folder, Silent(), 60)
+    training.resume_training(folder, Silent(), training.Watching(60))
     assert second.calls == 2, "a run that ended is judged, not run again"
 
 
 def test_a_used_folder_and_an_empty_one_are_refused(verl: Any, tmp_path: Path) -> None:
     verl(20)
-    training.start_training(load_recipe("E5b"), tmp_path / "run", Silent(), 60)
+    training.start_training(load_recipe("E5b"), tmp_path / "run", Silent(), training.Watching(60))
     with pytest.raises(HarnessError, match="results_overwritten"):
-        training.start_training(load_recipe("E5b"), tmp_path / "run", Silent(), 60)
+        training.start_training(load_recipe("E5b"), tmp_path / "run", Silent(), training.Watching(60))
     with pytest.raises(HarnessError, match="it holds no recipe"):
         training.read_training(tmp_path)
     with pytest.raises(HarnessError, match="it holds no recipe"):
-        training.resume_training(tmp_path / "absent", Silent(), 60)
+        training.resume_training(tmp_path / "absent", Silent(), training.Watching(60))
