@@ -138,7 +138,9 @@ class QuantizationPart:
             if fmt:
                 spec = quantization(part, fmt)
                 at = OUTPUT if part == "activations" and self.point == OUTPUT else spec.at
-                found.append(replace(spec, at=at, exclude=exclude))
+                # results are quantized everywhere, also at the head, which stays by itself elsewhere
+                left = tuple(sorted((*exclude, HEAD))) if at == OUTPUT else exclude
+                found.append(replace(spec, at=at, exclude=left))
                 if self.head:
                     found.append(replace(spec, at=at, include=(HEAD,)))
         return tuple(found)

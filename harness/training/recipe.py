@@ -20,6 +20,7 @@ from harness.strict import fill, read_object
 from harness.training.injection import AqnPart, NoisePart, QuantizationPart
 from harness.training.sections import (
     CORRECTION_OFF,
+    LORA,
     AlgorithmPart,
     DataPart,
     MachinePart,
@@ -69,6 +70,13 @@ class Recipe:
                 f"optimizer.mini_batch {self.optimizer.mini_batch} for {self.trained_prompts} prompts",
                 "a step is a whole number of updates",
                 "give a divisor",
+            )
+        part = self.quantization
+        if part is not None and not part.straight_through and not (part.activations and self.tuning.kind == LORA):
+            raise HarnessError(
+                "quantization.straight_through = false",
+                "it takes the gradient from activations beside an adapter; trained weights would get none",
+                'quantize activations and write kind = "lora", or drop it',
             )
 
     @property

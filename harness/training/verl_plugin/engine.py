@@ -44,6 +44,8 @@ class NoisyEngine(FSDPEngineWithLMHead):
             return super().forward_backward_batch(data, loss_function, forward_only)
 
     def _pass(self, forward_only: bool) -> str:
+        if self.noise.probe is not None:
+            return self.noise.probe
         if self.engine_config.forward_only or self._adapter_off:
             return REFERENCE
         return OLD_LOG_PROB if forward_only else TRAINING_FORWARD

@@ -13,7 +13,7 @@ from harness.exceptions import HarnessError
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.spec import NoiseSpec, parse_noise
-from harness.training.injection import ACTOR, OLD_LOG_PROB, REFERENCE, ROLLOUT, TRAINING_FORWARD, VALIDATION
+from harness.training.injection import ACTOR, OLD_LOG_PROB, ONE_SIDE, REFERENCE, ROLLOUT, TRAINING_FORWARD, VALIDATION
 from harness.training.recipe import Recipe, current_recipe
 from harness.training.sizes import sizes_of
 
@@ -21,6 +21,9 @@ SILENT = "relative_gaussian(0) @ op:linear"
 """The noise of a pass that is only quantized: everything is counted, nothing is changed."""
 
 ACTOR_PASSES = (OLD_LOG_PROB, REFERENCE, TRAINING_FORWARD)
+NOISY, CONTROL = "noisy_validation", "independent_validation"
+"""Passes in which the actor judges the answers of a noisy validation: with the draws of the recipe, and with draws of
+its own, which is the control. The answers of the clean one it judges in the pass ``validation``, without noise."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ def actor_plans(recipe: Recipe, path: str | Path) -> dict[str, PassPlan]:
     """Return what acts in each pass of the actor in which anything does."""
     noise = recipe.noise
     specs = {name: None if noise is None else noise.spec_in(name) for name in ACTOR_PASSES}
+    specs |= {VALIDATION: None}
+    if noise is not None and noise.draws != ONE_SIDE:
+        specs |= dict.fromkeys((NOISY, CONTROL), noise.spec_in(VALIDATION))
     quantized = recipe.quantization is not None and ACTOR in recipe.quantization.sides
     return _plans(recipe, path, specs, quantized)
 

@@ -23,10 +23,11 @@ def engines_in(worker: Any) -> Iterator[Any]:
                 yield holder.engine
 
 
-def set_step(worker: Any, step: int) -> None:
-    """Tell every engine of ``worker`` the step; runs in its process."""
+def set_step(worker: Any, step: int, probe: str | None) -> None:
+    """Tell every engine of ``worker`` the step, and the pass that it runs apart; runs in its process."""
     for engine in engines_in(worker):
         engine.noise.step = step
+        engine.noise.probe = probe
 
 
 def reports_of(worker: Any) -> list[dict[str, Any]]:
@@ -67,9 +68,9 @@ class Processes:
     def _servers(self) -> list[Any]:
         return [server for replica in self._trainer.llm_server_manager.get_replicas() for server in replica.servers]
 
-    def set_step(self, step: int) -> None:
-        """Tell the actor's processes the step."""
-        ray.get([worker.__ray_call__.remote(set_step, step) for worker in self._workers])
+    def set_step(self, step: int, probe: str | None = None) -> None:
+        """Tell the actor's processes the step, and which pass they run apart from training."""
+        ray.get([worker.__ray_call__.remote(set_step, step, probe) for worker in self._workers])
 
     def set_level(self, level: float, seed: int) -> None:
         """Set the noise of all requests of all servers."""

@@ -1,26 +1,34 @@
 """verl's synchronous trainer, which sets the noise of every pass and brings back what every process did.
 
 Rollouts of step k run on the weights of step k - 1, and so under AQN's sigma of step k - 1. Validation is clean; where
-the recipe asks for a noisy one too, it runs apart, under metrics that begin with ``noisy-``.
+the recipe asks for a noisy one too, it runs apart, under metrics that begin with ``noisy-``. The actor judges the
+answers of both: ``robust/validation_k3_kl`` (no noise on either side, and no AQN left in the rollout's weights),
+``robust/noisy_validation_k3_kl`` (noise on both) and its control ``robust/independent_validation_k3_kl`` (the actor
+draws apart); with each the largest abs(dlogp), ``..._dlogp_max``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from harness.training.injection import ROLLOUT, SAME, VALIDATION
+from harness.training.injection import ONE_SIDE, ROLLOUT, SAME, VALIDATION
 from harness.training.sizes import sizes_of
 from harness.training.verl_plugin import LEDGER_VARIABLE, TRAINER
+from harness.training.verl_plugin.apart import Apart
 from harness.training.verl_plugin.echo import echo
+from harness.training.verl_plugin.gradients import least
 from harness.training.verl_plugin.keys import draw_seed
 from harness.training.verl_plugin.ledgers import changed, relative_error
-from harness.training.verl_plugin.plans import recipe_here, rollout_plan
+from harness.training.verl_plugin.plans import CONTROL, NOISY, recipe_here, rollout_plan
+from harness.training.verl_plugin.probing import each_sampled, judged, trained_apart
 from harness.training.verl_plugin.processes import Processes
 
 OFF = 0.0
@@ -94,6 +102,20 @@ class RobustTrainer(PPOTrainerSync):
         self._note(STEP, actor=actor, rollout=rollout, doses=doses, drawn=drawn)
         self._robust = metrics_of(actor, rollout, doses)
 
+    def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:
+        """Train as verl does; with dynamic sampling say which share of the prompts was kept."""
+        batch = super().step(metrics, timing_raw)
+        if self._recipe.algorithm.filter_groups and self._drawn:
+            dropped = metrics.get("training/filter_groups/evicted_samples", 0)
+            metrics["robust/kept_prompts"] = 1 - dropped / len(self._drawn)
+        return batch
+
+    def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        batch = super()._compute_old_log_prob(batch, metrics)
+        if not self.config.algorithm.rollout_correction.bypass_mode:
+            metrics["robust/dlogp_max"] = trained_apart(batch).largest
+        return batch
+
     def _consume_sync_metrics(self) -> dict[str, Any]:
         found, self._robust = self._robust, {}
         return {**super()._consume_sync_metrics(), **found}
@@ -106,21 +128,43 @@ class RobustTrainer(PPOTrainerSync):
         self._processes.rollout_reports([OFF], None)
 
     def on_validate_end(self) -> None:
-        """Write down that the validation was clean, and put AQN back on."""
+        """Write down what was perturbed in the validation, and put AQN back on."""
         rollout = self._processes.rollout_reports([OFF, self._level], self._sites)
-        self._note(VALIDATED, rollout=rollout, taken_back=self._taken_back)
+        actor = self._processes.actor_reports()
+        self._note(VALIDATED, rollout=rollout, actor=actor, taken_back=self._taken_back)
         self._put_aqn_on()
         super().on_validate_end()
 
     def _validate(self) -> dict[str, float]:
-        found: dict[str, float] = super()._validate()
+        with self._judging(VALIDATION) as told:
+            found: dict[str, float] = super()._validate()
+        found |= told
         noise = self._recipe.noise
         if noise is None or VALIDATION not in noise.passes:
             return found
         self._processes.set_level(self._level, self._seed(self.global_steps))
-        noisy: dict[str, float] = super()._validate()
+        with self._judging(*(() if noise.draws == ONE_SIDE else (NOISY, CONTROL))) as told:
+            noisy: dict[str, float] = super()._validate()
         self._processes.set_level(OFF, 0)
-        return {**found, **{f"noisy-{name}": value for name, value in noisy.items()}}
+        return {**found, **{f"noisy-{name}": value for name, value in noisy.items()}, **told}
+
+    @contextlib.contextmanager
+    def _judging(self, *probes: str) -> Iterator[dict[str, float]]:
+        """Have the actor judge in each of ``probes`` what is validated inside; yields metrics, filled at the end."""
+        temperature = self.config.actor_rollout_ref.rollout.val_kwargs.temperature or 1.0  # greedy answers at 1
+        found = dict.fromkeys(probes, Apart())
+        told: dict[str, float] = {}
+
+        def seen(batch: Any) -> None:
+            for probe in probes:
+                self._processes.set_step(self.global_steps, probe)
+                found[probe] = found[probe].plus(judged(self, batch, temperature))
+            self._processes.set_step(self.global_steps)
+
+        with each_sampled(self.replay_buffer, seen):
+            yield told
+        for probe, each in found.items():
+            told |= each.metrics(f"robust/{probe}_")
 
 
 def metrics_of(
@@ -135,6 +179,9 @@ def metrics_of(
                 found[key] = found.get(key, 0) + changed(done["counts"], direction)
             forward = [line for line in done["counts"] if line["direction"] == "forward" and ":" not in line["op"]]
             found[f"robust/{name}_error"] = relative_error(forward)
+    flows = least([done["gradients"] for report in actor for done in report["passes"].values()])
+    if flows is not None:
+        found["robust/quantized_modules"], found["robust/quantized_gradient_least"] = flows
     lines = [line for report in rollout for line in report["counts"]]
     found["robust/rollout_changed"] = changed(lines)
     found["robust/rollout_error"] = relative_error([line for line in lines if ":" not in line["op"]])

@@ -87,7 +87,7 @@ def test_settings_that_act_the_same_have_one_effective_hash() -> None:
         {"noise": NoisePart(NOISE, ("rollout",), "one_side")},
         {"noise": NoisePart(NOISE, ("rollout", "training_forward"), "independent")},
         {"quantization": QuantizationPart("mxfp4")},
-        {"quantization": QuantizationPart("mxfp4", straight_through=False)},
+        {"quantization": QuantizationPart("mxfp4", "mxfp4", point="output")},
         {"tuning": TuningPart("lora", 8)},
         {"optimizer": OptimizerPart(1e-5, 4, dropout=0.1)},
         {"algorithm": AlgorithmPart("grpo", 4, filter_groups=True)},
@@ -96,6 +96,25 @@ def test_settings_that_act_the_same_have_one_effective_hash() -> None:
 def test_a_setting_that_acts_changes_one_factor_at_least(changed: dict[str, Any]) -> None:
     before, after = recipe().effective(4), recipe(**changed).effective(4)
     assert [name for name in before if before[name] != after[name]]
+
+
+def test_a_cut_gradient_is_another_quantization_and_needs_an_adapter() -> None:
+    lora, parts = (
+        TuningPart("lora", 8),
+        [QuantizationPart("mxfp4", "mxfp4", straight_through=each) for each in (True, False)],
+    )
+    straight, cut = (recipe(tuning=lora, quantization=part).effective(4)["quantization"] for part in parts)
+    assert straight != cut
+    with pytest.raises(HarnessError, match=r"straight_through = false; .* trained weights would get none"):
+        recipe(quantization=parts[1])
+    with pytest.raises(HarnessError, match="straight_through = false"):
+        recipe(tuning=lora, quantization=replace(parts[1], activations=""))
+
+
+def test_results_are_quantized_everywhere_but_at_the_head() -> None:
+    weights, activations = QuantizationPart("mxfp4", "mxfp4", exclude=("layers.0", "lm_head"), point="output").specs()
+    assert weights.exclude == ("layers.0",), "the head stays by itself"
+    assert activations.exclude == ("layers.0", "lm_head")
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_pass_without_a_plan_is_untouched_and_still_counted(model, recipe):
         with noise.during(REFERENCE), noise.rows(items()):
             reference = model(input_ids=ids, attention_mask=mask).logits
     assert torch.equal(clean, reference)
-    assert noise.report()["passes"] == {REFERENCE: {"micro_batches": 1, "sequences": 2, "counts": []}}
+    assert noise.report()["passes"] == {REFERENCE: {"micro_batches": 1, "sequences": 2, "counts": [], "gradients": {}}}
     assert noise.report()["passes"] == {}
 
 
