@@ -12,8 +12,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from harness.aqn.beside import CHECKSUM_FIELD, FILE, Written, write_beside
 from harness.aqn.config import AqnConfig
+from harness.aqn.dose_file import CHECKSUM_FIELD, FILE, Written, write_beside
 from harness.aqn.draws import Region
 from harness.aqn.holder import ModuleHolder, Piece
 from harness.aqn.session import Aqn, Dose

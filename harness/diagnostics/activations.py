@@ -12,7 +12,7 @@ from harness.diagnostics.gaussian import Yardstick
 from harness.diagnostics.measuring import Measurement
 from harness.diagnostics.scan_result import ModuleScan
 from harness.diagnostics.scan_spec import ACTIVATIONS
-from harness.diagnostics.scanned_model import FUSED_INPUT, Loaded
+from harness.diagnostics.scanned_model import FUSED_INPUT, ScannedModel
 from harness.diagnostics.weight_roles import Place
 from harness.spec.formats import Recipe
 
@@ -32,7 +32,7 @@ def prompt_batches(prompts: Sequence[tuple[int, ...]], size: int) -> list[list[t
 
 @torch.inference_mode()
 def scan_activations(
-    loaded: Loaded,
+    loaded: ScannedModel,
     recipes: Sequence[Recipe],
     yardstick: Yardstick,
     size: int,

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.aqn.beside import OFF, state_of
 from harness.aqn.config import AqnConfig, constant
+from harness.aqn.dose_file import OFF, state_of
 from harness.aqn.holder import ModuleHolder
 from harness.aqn.session import Aqn
 from harness.aqn.targets import KINDS, LINEAR, NORMS, Targets, kind_of

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.diagnostics.scan_result import LayerEffect
 from harness.diagnostics.scan_spec import ScanSpec
-from harness.diagnostics.scanned_model import Loaded, quantized_places
+from harness.diagnostics.scanned_model import ScannedModel, quantized_places
 from harness.engines.generation import Completion, Prompt, greedy, left_pad
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.scoring import scored_result
@@ -167,7 +167,7 @@ class CleanAnswers:
 class Effects(CleanAnswers):
     """Measures layers, each quantized alone, against the clean answers."""
 
-    def __init__(self, loaded: Loaded, spec: ScanSpec, advance: _Advance = lambda count: None) -> None:
+    def __init__(self, loaded: ScannedModel, spec: ScanSpec, advance: _Advance = lambda count: None) -> None:
         self._loaded, self._spec = loaded, spec
         super().__init__(loaded.prepared, spec.batch_size, advance)
 

@@ -17,7 +17,7 @@ from harness.diagnostics.gaussian import Yardstick, gaussian
 from harness.diagnostics.scan_result import LayerEffect, ModuleScan, ScanResult
 from harness.diagnostics.scan_spec import ACTIVATIONS, WEIGHTS, ScanSpec
 from harness.diagnostics.scan_store import ScanStore
-from harness.diagnostics.scanned_model import Loaded, load
+from harness.diagnostics.scanned_model import ScannedModel, load
 from harness.diagnostics.weights import Source, open_source, scan_weights
 from harness.engines.device import device_name, out_of_memory_as
 from harness.engines.generation import Decoding, Prompt, greedy
@@ -75,14 +75,14 @@ def scan(spec: ScanSpec, out: Path | None = None, watcher: Watcher | None = None
         )
 
 
-def _load(running: _Scan) -> Loaded:
+def _load(running: _Scan) -> ScannedModel:
     spec = running.spec
     smaller = "free memory, or give a --device that has more"
     with out_of_memory_as(f"checkpoint {spec.checkpoint}", smaller):
         return load(spec, running.source)
 
 
-def _checkpoint(running: _Scan, loaded: Loaded | None, fingerprint: str) -> Mapping[str, Any]:
+def _checkpoint(running: _Scan, loaded: ScannedModel | None, fingerprint: str) -> Mapping[str, Any]:
     source = running.source
     opened = source.opened
     return {
@@ -144,7 +144,7 @@ def _weight_cost(running: _Scan, elements: int) -> str:
     return f"weights: {elements:,} elements in {names}; about {duration(seconds)} (measured on a sample)"
 
 
-def _activations(running: _Scan, loaded: Loaded) -> tuple[list[ModuleScan], dict[str, str]]:
+def _activations(running: _Scan, loaded: ScannedModel) -> tuple[list[ModuleScan], dict[str, str]]:
     spec, store = running.spec, running.store
     entry = store.get(ACTIVATIONS)
     if entry is None:
@@ -158,7 +158,7 @@ def _activations(running: _Scan, loaded: Loaded) -> tuple[list[ModuleScan], dict
     return [ModuleScan.from_json(module) for module in entry["modules"]], entry["unmeasured"]
 
 
-def _effects(running: _Scan, loaded: Loaded) -> tuple[list[LayerEffect], Any]:
+def _effects(running: _Scan, loaded: ScannedModel) -> tuple[list[LayerEffect], Any]:
     spec, store, watcher = running.spec, running.store, running.watcher
     cases = [(recipe, group) for recipe in spec.recipes for group in loaded.groups]
     left = [case for case in cases if store.get(EFFECT, case[0].format.name, case[1]) is None]
@@ -177,7 +177,7 @@ def _effects(running: _Scan, loaded: Loaded) -> tuple[list[LayerEffect], Any]:
     return found, store.get(CLEAN)
 
 
-def _effect_cost(loaded: Loaded, spec: ScanSpec, variants: int) -> str:
+def _effect_cost(loaded: ScannedModel, spec: ScanSpec, variants: int) -> str:
     """What the effect will cost at most: answers are taken as long as allowed."""
     prepared = loaded.prepared
     prompts = sorted(prepared.prompts.items(), key=lambda entry: -len(entry[1]))[: spec.batch_size]

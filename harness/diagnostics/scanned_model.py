@@ -21,7 +21,7 @@ FUSED_INPUT = "fused experts: their inputs are computed inside the module"
 
 
 @dataclass(frozen=True)
-class Loaded:
+class ScannedModel:
     """A checkpoint in memory: model, prompts and decoding of ``prepared``, and the places of its linears."""
 
     prepared: Prepared
@@ -48,7 +48,7 @@ class Loaded:
         return tuple(dict.fromkeys(place.group for place in self.chosen))
 
 
-def load(spec: ScanSpec, source: Source) -> Loaded:
+def load(spec: ScanSpec, source: Source) -> ScannedModel:
     """Load the model and the prompts of ``spec`` as an evaluation does, an adapter merged or beside it.
 
     Raises :class:`harness.exceptions.HarnessError` for all that ``harness eval`` refuses too.
@@ -66,7 +66,7 @@ def load(spec: ScanSpec, source: Source) -> Loaded:
         dtype=spec.dtype,
     )
     prepared = prepare(source.opened, asked, spec.device)
-    return Loaded(prepared, find_places(prepared.checkpoint.model, spec.include))
+    return ScannedModel(prepared, find_places(prepared.checkpoint.model, spec.include))
 
 
 @contextlib.contextmanager

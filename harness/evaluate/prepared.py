@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.aqn.beside import OFF, state_of
+from harness.aqn.dose_file import OFF, state_of
 from harness.checkpoints.source import AnyCheckpoint, path_of
 from harness.coverage import Coverage
 from harness.engines.device import best_device, check_device, device_name, out_of_memory_as

@@ -21,7 +21,7 @@ from harness.engines.protocol import Batch, Engine
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.evaluate.prepared import Prepared
 from harness.noise.replay.forcing import Answer, Replayed, replay
-from harness.noise.replay.places import Layer
+from harness.noise.replay.hooks import Layer
 from harness.noise.replay.untouched import renew
 from harness.record import ItemResult
 from harness.runs.replayed import (

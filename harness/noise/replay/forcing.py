@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.noise.replay.draws import Side, counted, row_stream
-from harness.noise.replay.places import Layer, Places, Rows
+from harness.noise.replay.hooks import Layer, Places, Rows
 
 TOKENS, LOGITS = 4096, 1 << 25
 """Tokens fed, and logits made, in one forward at most (but always one record)."""

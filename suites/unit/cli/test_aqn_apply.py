@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.aqn.beside import FILE, folder_state
+from harness.aqn.dose_file import FILE, folder_state
 from harness.checkpoints.folder import fingerprint_weights
 from harness.cli.main import main
 from harness.evaluate.prepared import prepare

@@ -16,7 +16,7 @@ from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.noise.replay.errors import FORMULAS
 from harness.noise.replay.forcing import Answer, replay
-from harness.noise.replay.places import Layer
+from harness.noise.replay.hooks import Layer
 from harness.spec import parse_noise
 from harness.spec.errors import ERROR_MODELS
 from harness.spec.formats import FORMATS
