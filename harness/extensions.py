@@ -5,6 +5,7 @@ Nothing is cached, so that what was just installed is there. Standard library on
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection
 from importlib import metadata
 from typing import Any
@@ -42,6 +43,12 @@ def load(group: str, kind: str, name: str, own: Collection[str]) -> Any:
     return found
 
 
+def resolve(reference: str) -> Any:
+    """Return the object that ``reference`` (``module:name``) names, its module imported where it was not yet."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def broken(kind: str, name: str, where: str, why: str) -> HarnessError:
     """Return the error that says in one line why the ``kind`` called ``name`` of a distribution cannot be used."""
     return HarnessError(f"{kind} {name!r} of {where}", f"it cannot be used ({why:.200})", "repair or uninstall it")
@@ -50,6 +57,17 @@ def broken(kind: str, name: str, where: str, why: str) -> HarnessError:
 def origin(point: metadata.EntryPoint) -> str:
     """Return the distribution that brings ``point``, with its version: ``my-tasks 1.0``."""
     return "an unknown distribution" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+
+
+def distributions(**named: tuple[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return what of ``named`` (kind -> group and name) comes from another distribution: kind -> the distribution."""
+    found = {}
+    for kind, (group, name) in named.items():
+        points = metadata.entry_points(group=group, name=name)
+        brought = tuple(sorted({point.dist.name for point in points if point.dist is not None}))
+        if brought:
+            found[kind.replace("_", " ")] = brought
+    return found
 
 
 def origin_of(group: str, name: str) -> str:

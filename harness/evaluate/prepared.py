@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from harness import extensions
 from harness.aqn.dose_file import OFF, state_of
 from harness.checkpoints.source import AnyCheckpoint, path_of
 from harness.coverage import Coverage
@@ -22,6 +23,7 @@ from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.rendering import check_distinct, render_items
 from harness.evaluate.scoring import scored_result
+from harness.evaluate.tasks import GROUP as TASK_GROUP
 from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.evaluate.tasks.base import clusters_of
 from harness.exceptions import CheckpointError, HarnessError
@@ -45,7 +47,7 @@ from harness.runs.manifest import (
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
 from harness.scorers import Scorer, load_scorer
-from harness.spec import EvalSpec, quantization_text
+from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, quantization_text
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
 
@@ -118,12 +120,12 @@ class Prepared:
             positive_control=self.spec.positive_control,
             early_stop=None if self.early is None else self.early.to_json(),
         )
-        kind = engine_kind(self.spec.engine)
+        beside = {**engine_kind(self.spec.engine).distributions, **self._outside}
         return EvaluationManifest(
             identity=identity,
             measurement_key=self.key,
             environment=environment(),
-            code=code_identity(self.spec.engine, torch.backends.cpu.get_cpu_capability(), kind.distributions),
+            code=code_identity(self.spec.engine, torch.backends.cpu.get_cpu_capability(), beside),
             checkpoint=self.checkpoint.source.to_json(),
             training=None if self.training is None else self.training.to_json(),
             device=self.device,
@@ -134,6 +136,17 @@ class Prepared:
             floor=self.task.floor,
             quantization=tuple(_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers),
             clusters=clusters_of(self.items, self.prompts) or None,
+        )
+
+    @property
+    def _outside(self) -> dict[str, tuple[str, ...]]:
+        """The distributions whose code makes the records together with the harness's."""
+        error = self.spec.noise.error.name
+        return extensions.distributions(
+            task=(TASK_GROUP, self.task.name),
+            scorer=(SCORER_GROUP, self.scorer.name),
+            error_model=(ERROR_GROUP, error),
+            engine_kind=(ENGINE_GROUP, self.spec.engine),
         )
 
     @functools.cached_property

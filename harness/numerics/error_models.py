@@ -1,36 +1,24 @@
-"""The one home of the error formulas: one function for all models, the formulas of the smooth ones, and the table.
+"""The one home of the error formulas: one function for all models, and the formulas of the smooth ones.
 
-The faults are in :mod:`harness.numerics.faults`; the models as data in :mod:`harness.spec.errors`.
+Which formula a model has, its class says (``computed_by``). The faults are in :mod:`harness.numerics.faults`; the
+models as data in :mod:`harness.spec.errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from harness.numerics import faults
+from harness import extensions
 from harness.numerics.keyed_random import DrawKey, normals
 from harness.numerics.row_statistics import spread, widened
 from harness.spec.errors import (
     AbsoluteGaussian,
-    AbsoluteSaturation,
-    BitFlip,
-    Deadzone,
     ErrorModel,
-    FakeQuant,
-    Nondeterministic,
     RelativeBias,
     RelativeGaussian,
-    Saturation,
-    Spike,
     SpreadBias,
-    StuckAt,
     SystematicBias,
-    Truncation,
 )
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -52,9 +40,9 @@ def perturb(model: ErrorModel, x: Tensor, key: DrawKey, level: Tensor | float | 
     or a level that do not fit, a bit that the dtype does not have or a rounding that is not supported, and
     :class:`~harness.exceptions.NoiseSpecError` for a number as level that the model refuses.
     """
-    formula = _FORMULAS.get(type(model))
-    if formula is None:
-        raise TypeError(f"error model {type(model).__name__}; known: {', '.join(known.name for known in _FORMULAS)}")
+    if not model.computed_by:
+        raise TypeError(f"error model {type(model).__name__}; its class names no formula (computed_by)")
+    formula = extensions.resolve(model.computed_by)
     if x.dtype not in DTYPES:
         raise TypeError(f"dtype {x.dtype}; error models take {', '.join(str(dtype) for dtype in DTYPES)}")
     if x.ndim == 0:
@@ -123,23 +111,3 @@ def _systematic_bias(model: SystematicBias, x: Tensor, key: DrawKey, scale: Tens
 def _spread_bias(model: SpreadBias, x: Tensor, key: DrawKey, scale: Tensor) -> Tensor:
     y = widened(x)
     return y + scale * spread(y)
-
-
-_FORMULAS: Mapping[type[ErrorModel], Callable[[Any, Tensor, DrawKey, Tensor], Tensor]] = MappingProxyType(
-    {
-        RelativeGaussian: _relative_gaussian,
-        Nondeterministic: _relative_gaussian,  # the caller supplies fresh keys
-        AbsoluteGaussian: _absolute_gaussian,
-        SystematicBias: _systematic_bias,
-        RelativeBias: _relative_bias,
-        SpreadBias: _spread_bias,
-        Truncation: faults.truncation,
-        Deadzone: faults.deadzone,
-        Saturation: faults.saturation,
-        AbsoluteSaturation: faults.absolute_saturation,
-        Spike: faults.spike,
-        StuckAt: faults.stuck_at,
-        BitFlip: faults.bit_flip,
-        FakeQuant: faults.fake_quant,
-    }
-)

@@ -5,7 +5,7 @@ perturbed value say so.
 """
 
 from harness.spec.engine import EngineOptions
-from harness.spec.errors import ERROR_MODELS, ErrorModel, FakeQuant, RelativeGaussian, make_error
+from harness.spec.errors import ERROR_GROUP, ERROR_MODELS, ErrorModel, FakeQuant, RelativeGaussian, make_error
 from harness.spec.evaluation import (
     ATTENTIONS,
     DEFAULT_BATCH,
@@ -35,6 +35,7 @@ __all__ = [
     "DTYPES",
     "ENGINES",
     "ENGINE_GROUP",
+    "ERROR_GROUP",
     "ERROR_MODELS",
     "OPS",
     "PROFILES",

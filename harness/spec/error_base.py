@@ -29,6 +29,11 @@ class ErrorModel:
     draws belong to features, so that rows of different keys get the same. ``rough`` models are no smooth function of a
     value: its last bit may move the result by a whole step. ``not_replayed`` says in words why no second computation
     can repeat the noise; empty where one can.
+
+    The formulas, as ``module:function`` that is loaded when it is needed (here is no torch): ``computed_by`` is
+    ``(model, x, key, strength) -> tensor`` of :func:`harness.numerics.error_models.perturb`, ``replayed_by`` the same
+    ``(model, x, rows, columns, strength) -> tensor`` written a second time, of
+    :func:`harness.noise.replay.errors.perturbed`; empty only where ``not_replayed`` says why.
     """
 
     name: ClassVar[str]
@@ -43,6 +48,8 @@ class ErrorModel:
     per_row: ClassVar[bool] = True
     rough: ClassVar[bool] = False
     not_replayed: ClassVar[str] = ""
+    computed_by: ClassVar[str] = ""
+    replayed_by: ClassVar[str] = ""
 
     @property
     def level(self) -> float | None:

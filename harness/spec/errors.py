@@ -1,9 +1,9 @@
 """The error models as data: what is done to a value, with which parameters, and what that should cost.
 
-The formulas themselves live in :mod:`harness.numerics.error_models`. In the formulas below y is an element, ``row``
-the elements of one token (the last dimension), z a standard normal draw, u a uniform draw in [0, 1). Rates, scales of
-relative models, thresholds and margins are fractions; ``step``, ``limit``, ``value`` and the scales of absolute
-models are in the unit of y. Every model keeps NaN and infinity as they are.
+The formulas themselves live where ``computed_by`` and ``replayed_by`` say. In the formulas below y is an element,
+``row`` the elements of one token (the last dimension), z a standard normal draw, u a uniform draw in [0, 1). Rates,
+scales of relative models, thresholds and margins are fractions; ``step``, ``limit``, ``value`` and the scales of
+absolute models are in the unit of y. Every model keeps NaN and infinity as they are.
 
 Each class states in ``formula`` what it computes and in ``expected`` the relative error to expect. Only where that
 does not depend on the data is it a number (``expected_relative_rms``: root mean square of (y' - y) / y over non-zero
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from harness import extensions
 from harness.exceptions import NoiseSpecError
 from harness.spec.error_base import ABSOLUTE, RELATIVE, ErrorModel
 from harness.spec.formats import ROUNDINGS, UNSCALED, Recipe
@@ -35,6 +36,8 @@ class RelativeGaussian(ErrorModel):
     scale: float | None = None
 
     name = "relative_gaussian"
+    computed_by = "harness.numerics.error_models:_relative_gaussian"
+    replayed_by = "harness.noise.replay.errors:_relative_gaussian"
     formula = "y + scale * y * z"
     expected = "scale"
     strength = "scale"
@@ -55,6 +58,7 @@ class Nondeterministic(RelativeGaussian):
     formula = "y + scale * y * z, z drawn anew on every call"
     fresh = True
     not_replayed = "draws anew at every call, so no second computation can repeat it"
+    replayed_by = ""  # the caller supplies fresh keys to the same formula
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class AbsoluteGaussian(ErrorModel):
     scale: float | None = None
 
     name = "absolute_gaussian"
+    computed_by = "harness.numerics.error_models:_absolute_gaussian"
+    replayed_by = "harness.noise.replay.errors:_absolute_gaussian"
     formula = "y + scale * z"
     expected = "scale / RMS(y), as the root of error energy over signal energy"
     strength = "scale"
@@ -84,6 +90,8 @@ class SystematicBias(ErrorModel):
     scale: float | None = None
 
     name = "systematic_bias"
+    computed_by = "harness.numerics.error_models:_systematic_bias"
+    replayed_by = "harness.noise.replay.errors:_systematic_bias"
     rough = True
     random = False
     formula = "y + sign(y) * scale"
@@ -102,6 +110,8 @@ class RelativeBias(ErrorModel):
     scale: float | None = None
 
     name = "relative_bias"
+    computed_by = "harness.numerics.error_models:_relative_bias"
+    replayed_by = "harness.noise.replay.errors:_relative_bias"
     random = False
     formula = "y + scale * y"
     expected = "scale"
@@ -126,6 +136,8 @@ class SpreadBias(ErrorModel):
     scale: float | None = None
 
     name = "spread_bias"
+    computed_by = "harness.numerics.error_models:_spread_bias"
+    replayed_by = "harness.noise.replay.errors:_spread_bias"
     random = False
     formula = "y + scale * std(row)"
     expected = "scale * std(row) / |y|"
@@ -146,6 +158,8 @@ class Truncation(ErrorModel):
     step: float | None = None
 
     name = "truncation"
+    computed_by = "harness.numerics.faults:truncation"
+    replayed_by = "harness.noise.replay.errors:_truncation"
     rough = True
     random = False
     formula = "trunc(y / step) * step"
@@ -164,6 +178,8 @@ class Deadzone(ErrorModel):
     threshold: float | None = None
 
     name = "deadzone"
+    computed_by = "harness.numerics.faults:deadzone"
+    replayed_by = "harness.noise.replay.errors:_deadzone"
     rough = True
     random = False
     formula = "0 where |y| < threshold * max|row|, else y"
@@ -182,6 +198,8 @@ class Saturation(ErrorModel):
     margin: float | None = None
 
     name = "saturation"
+    computed_by = "harness.numerics.faults:saturation"
+    replayed_by = "harness.noise.replay.errors:_saturation"
     random = False
     formula = "clamp(y, +-(1 - margin) * max|row|)"
     expected = "at most margin, in the clamped elements only"
@@ -199,6 +217,8 @@ class AbsoluteSaturation(ErrorModel):
     limit: float = 1.0
 
     name = "absolute_saturation"
+    computed_by = "harness.numerics.faults:absolute_saturation"
+    replayed_by = "harness.noise.replay.errors:_absolute_saturation"
     random = False
     formula = "clamp(y, +-limit)"
     expected = "1 - limit / |y| in the clamped elements"
@@ -215,6 +235,8 @@ class Spike(ErrorModel):
     magnitude: float = 10.0
 
     name = "spike"
+    computed_by = "harness.numerics.faults:spike"
+    replayed_by = "harness.noise.replay.errors:_spike"
     formula = "magnitude * max|row| * z where u < rate, else y"
     expected = "about magnitude * max|row| / |y| in a share rate of the elements"
     strength = "rate"
@@ -237,6 +259,8 @@ class StuckAt(ErrorModel):
     value: float = 0.0
 
     name = "stuck_at"
+    computed_by = "harness.numerics.faults:stuck_at"
+    replayed_by = "harness.noise.replay.errors:_stuck_at"
     per_row = False  # a stuck feature is stuck for every row
     formula = "value in the features with u(feature) < rate, else y"
     expected = "|value - y| / |y| in a share rate of the features"
@@ -259,6 +283,8 @@ class BitFlip(ErrorModel):
     bit: int = 0
 
     name = "bit_flip"
+    computed_by = "harness.numerics.faults:bit_flip"
+    replayed_by = "harness.noise.replay.errors:_bit_flip"
     rough = True
     formula = "bits(y) xor (1 << bit) where u < rate, else y"
     expected = "2**(bit - mantissa bits) of the binade in a share rate, for bits of the mantissa"
@@ -288,6 +314,8 @@ class FakeQuant(ErrorModel):
     rounding: str = ROUNDINGS[0]
 
     name = "fake_quant"
+    computed_by = "harness.numerics.faults:fake_quant"
+    replayed_by = "harness.noise.replay.errors:_fake_quant"
     rough = True
     formula = "dequantize(quantize(y, format))"
     expected = "that of the format; harness scan compares it with Gaussian data"
@@ -328,7 +356,44 @@ _MODELS: tuple[type[ErrorModel], ...] = (
     *(Saturation, AbsoluteSaturation, Spike, StuckAt, BitFlip, Nondeterministic, FakeQuant),
 )
 ERROR_MODELS: Mapping[str, type[ErrorModel]] = MappingProxyType({model.name: model for model in _MODELS})
-"""Name in a specification -> error model."""
+"""Name in a specification -> error model, of those in the package. A new one is a class here and a row."""
+
+ERROR_GROUP = "robustness_harness.error_models"
+"""The group of entry points by which other distributions add error models."""
+
+
+def error_names() -> tuple[str, ...]:
+    """Return the names of all error models: the package's own first, then those of other distributions."""
+    return tuple(dict.fromkeys((*ERROR_MODELS, *extensions.names(ERROR_GROUP))))
+
+
+def error_model(name: str) -> type[ErrorModel] | None:
+    """Return the class of the error model ``name``, None where there is none.
+
+    Raises :class:`HarnessError`, naming the distribution, for one of another distribution that cannot be used.
+    """
+    if name in ERROR_MODELS:
+        return ERROR_MODELS[name]
+    outside = extensions.load(ERROR_GROUP, "error model", name, ERROR_MODELS)
+    wrong = None if outside is None else _fault(name, outside)
+    if wrong:
+        raise extensions.broken("error model", name, extensions.origin_of(ERROR_GROUP, name), wrong)
+    found: type[ErrorModel] | None = outside
+    return found
+
+
+def _fault(name: str, outside: object) -> str:
+    """What keeps ``outside`` from being an error model, empty where nothing does."""
+    if not isinstance(outside, type) or not issubclass(outside, ErrorModel) or not dataclasses.is_dataclass(outside):
+        return "it is no dataclass that derives from harness.spec.ErrorModel"
+    lacking = [each for each in ("name", "formula", "expected", "computed_by") if not getattr(outside, each, "")]
+    if lacking:
+        return f"it has no {lacking[0]}"
+    if outside.name != name:
+        return f"it calls itself {outside.name!r}"
+    if not outside.replayed_by and not outside.not_replayed:
+        return "it has neither replayed_by nor not_replayed, which would say why"
+    return ""
 
 
 def make_error(name: str, given: Mapping[str, Any]) -> ErrorModel:
@@ -336,10 +401,11 @@ def make_error(name: str, given: Mapping[str, Any]) -> ErrorModel:
 
     Raises :class:`NoiseSpecError` for an unknown name or field and for a value that the model refuses.
     """
-    if name not in ERROR_MODELS:
-        raise NoiseSpecError(f"unknown error model {name!r}", nearest(name, ERROR_MODELS))
-    fields = [field.name for field in dataclasses.fields(ERROR_MODELS[name])]
+    model = error_model(name)
+    if model is None:
+        raise NoiseSpecError(f"unknown error model {name!r}", nearest(name, error_names()))
+    fields = [field.name for field in dataclasses.fields(model)]
     for key in given:
         if key not in fields:
             raise NoiseSpecError(f"unknown parameter {key!r} of {name}", nearest(key, fields) if fields else "")
-    return ERROR_MODELS[name](**given)
+    return model(**given)

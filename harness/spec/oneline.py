@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_type_hints
 
 from harness.exceptions import NoiseSpecError
-from harness.spec.errors import ERROR_MODELS, ErrorModel, make_error
+from harness.spec.errors import ErrorModel, error_model, make_error
 from harness.spec.noise import NoiseSpec
 from harness.spec.selectors import LISTS, SELECTORS
 from harness.text import nearest
@@ -86,9 +86,10 @@ def _parse_error(head: str, text: str) -> ErrorModel:
             f"noise {text!r}", "it reads error_model(scale) @ op:NAME", "relative_gaussian @ op:linear"
         )
     name, arguments = match.groups()
-    if arguments is None or name not in ERROR_MODELS:
+    model = error_model(name)
+    if arguments is None or model is None:
         return make_error(name, {})
-    return make_error(name, _parse_arguments(ERROR_MODELS[name], arguments))
+    return make_error(name, _parse_arguments(model, arguments))
 
 
 def _parse_arguments(model: type[ErrorModel], text: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.noise.replay.draws import Side, columns_of, counted, row_stream
-from harness.noise.replay.errors import FORMULAS, perturbed
+from harness.noise.replay.errors import perturbed
 from harness.spec.error_base import RELATIVE, ErrorModel
 from harness.stats.draw_moments import FALSE_ALARM, share_beyond
 
@@ -100,7 +100,7 @@ class Draws:
         self._shared, self._lot = shared, lot
         self._relative = error.gaussian == RELATIVE
         self._gaussian = bool(level) and bool(error.gaussian)
-        self._keyed = bool(level) and error.random and not error.fresh and error.name in FORMULAS
+        self._keyed = bool(level) and error.random and not error.fresh and bool(error.replayed_by)
         self._columns: dict[tuple[str, int, torch.device], Side] = {}
         self._forget()
 

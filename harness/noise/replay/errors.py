@@ -1,14 +1,16 @@
-"""The formulas of the error models, written out: what ``harness.spec.errors`` says, in plain tensor operators."""
+"""The formulas of the error models, written out: what ``harness.spec.errors`` says, in plain tensor operators.
+
+Which of them a model has, its class says (``replayed_by``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness import extensions
 from harness.noise.replay import formats
 from harness.noise.replay.draws import Side, below, normal
 from harness.spec.errors import ErrorModel
@@ -21,13 +23,15 @@ def perturbed(error: ErrorModel, x: Tensor, rows: Side, columns: Side, level: fl
     """Return ``x`` (rows in the last dimension) with ``error`` of strength ``level``, in the dtype of ``x``.
 
     The sides broadcast against ``x``. Computes in float32 and rounds once. NaN and infinity stay, and so does all at
-    strength 0. Raises KeyError for an error model that has no formula here.
+    strength 0. Raises TypeError for an error model without a second formula.
     """
-    formula = FORMULAS[error.name]
+    if not error.replayed_by:
+        raise TypeError(f"error model {error.name} {error.not_replayed or 'names no second formula (replayed_by)'}")
+    formula = extensions.resolve(error.replayed_by)
     if level == 0:
         return x
     strength = float(torch.tensor(level, dtype=torch.float32))
-    after = formula(error, x, rows, columns, strength).to(x.dtype)
+    after: Tensor = formula(error, x, rows, columns, strength).to(x.dtype)
     if torch.isfinite(x.float().sum()):  # one pass; a sum that overflows only takes the longer way
         return after
     return torch.where(torch.isfinite(x), after, x)
@@ -109,24 +113,3 @@ def _bit_flip(error: Any, x: Tensor, rows: Side, columns: Side, rate: float) -> 
 
 def _fake_quant(error: Any, x: Tensor, rows: Side, columns: Side, on: float) -> Tensor:
     return formats.quantized(x, error.recipe, rows, columns, by_row=True)
-
-
-FORMULAS: Mapping[str, Callable[[Any, Tensor, Side, Side, float], Tensor]] = MappingProxyType(
-    {
-        "relative_gaussian": _relative_gaussian,
-        "absolute_gaussian": _absolute_gaussian,
-        "systematic_bias": _systematic_bias,
-        "relative_bias": _relative_bias,
-        "spread_bias": _spread_bias,
-        "truncation": _truncation,
-        "deadzone": _deadzone,
-        "saturation": _saturation,
-        "absolute_saturation": _absolute_saturation,
-        "spike": _spike,
-        "stuck_at": _stuck_at,
-        "bit_flip": _bit_flip,
-        "fake_quant": _fake_quant,
-    }
-)
-"""Name of an error model -> its formula (model, x, rows, columns, strength). ``nondeterministic`` draws anew at every
-call and cannot be replayed."""

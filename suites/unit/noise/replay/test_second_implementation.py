@@ -14,7 +14,8 @@ from harness.engines.generation import Decoding, Prompt, greedy
 from harness.engines.sessions import open_sessions
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
-from harness.noise.replay.errors import FORMULAS
+from harness.noise.replay.draws import Side
+from harness.noise.replay.errors import perturbed
 from harness.noise.replay.forcing import Answer, replay
 from harness.noise.replay.hooks import Layer
 from harness.spec import parse_noise
@@ -103,7 +104,16 @@ def test_every_error_model(name: str, dtype: torch.dtype) -> None:
 
 
 def test_no_error_model_is_forgotten() -> None:
-    assert sorted(FORMULAS) == NAMES
+    assert sorted(name for name, model in ERROR_MODELS.items() if model.replayed_by) == NAMES
+    for model in ERROR_MODELS.values():
+        assert model.computed_by and bool(model.replayed_by) is not bool(model.not_replayed)
+        assert model.computed_by.split(".")[:2] == ["harness", "numerics"], "the two formulas share no code"
+
+
+def test_a_model_without_a_second_formula_says_why() -> None:
+    side = Side(torch.zeros(1, 1, dtype=torch.int32), torch.zeros(1, 1, dtype=torch.int32))
+    with pytest.raises(TypeError, match="error model nondeterministic draws anew at every call"):
+        perturbed(ERROR_MODELS["nondeterministic"](), torch.ones(1, 4), side, side, 0.05)
 
 
 @pytest.mark.parametrize(
