@@ -17,10 +17,10 @@ from harness.reports.training_curves import write_curves
 from harness.strict import read_object
 from harness.training.book import resolved
 from harness.training.check import RECIPE_FILE, check_recipe, place_of
-from harness.training.child import Hung
+from harness.training.child import Hung, end_leftovers
 from harness.training.evidence import HUNG, Evidence, read_evidence, saved_in
 from harness.training.integrity import Failed, judge
-from harness.training.launch import DATA, SILENCE, Listening, attempts_in, launch, loggers_here
+from harness.training.launch import DATA, FAMILY, SILENCE, Listening, attempts_in, launch, loggers_here
 from harness.training.order import order_hash
 from harness.training.preflight import refuse
 from harness.training.readback import ANSWERS, read_back, write_readback
@@ -80,6 +80,7 @@ def start_training(
     Raises :class:`HarnessError` where a preflight check refuses it, and where it was stopped or fell silent.
     """
     loggers = loggers_here(watching.loggers)
+    end_leftovers(folder / FAMILY)  # of a run that was killed: they would be in the way of the next
     checked = check_recipe(recipe, folder, resumed=resumed)
     refuse(recipe, checked.findings, starting=True)
     status_file = folder / STATUS

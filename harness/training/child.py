@@ -7,6 +7,8 @@ mark in their environment, which all of them inherit.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import json
 import logging
 import os
 import signal
@@ -21,9 +23,13 @@ from types import FrameType
 import psutil
 
 from harness.exceptions import HarnessError
+from harness.strict import read_object
 
 MARK = "ROBUSTNESS_RUN_MARK"
 SHARED = Path("/dev/shm")
+_PARENT_DEATH = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+
 POLL, GRACE = 1.0, 10.0
 """Seconds between two looks, and from the polite signal to the other."""
 
@@ -40,11 +46,15 @@ class Interrupted(HarnessError):
 
 @dataclass
 class Family:
-    """All processes with one mark, and the shared-memory files that they were seen to map."""
+    """All processes with one mark, and the shared-memory files that they were seen to map.
+
+    Both stand in the file ``note`` as well, so that another process can end what a killed one left.
+    """
 
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     segments: set[str] = field(default_factory=set)
     seen: set[psutil.Process] = field(default_factory=set)
+    note: Path | None = None
 
     def members(self) -> list[psutil.Process]:
         """Return the living processes with the mark, and children of theirs that were seen: some of Ray's rename
@@ -58,10 +68,14 @@ class Family:
 
     def look(self) -> None:
         """Remember which segments of shared memory the members map."""
+        before = set(self.segments)
         for process in self.members():
             self.segments |= mapped(process.pid)
             with contextlib.suppress(psutil.Error):
                 self.seen |= set(process.children(recursive=True))
+        if self.note is not None and (self.segments != before or not self.note.exists()):
+            told = {"mark": self.mark, "segments": sorted(self.segments)}
+            self.note.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
     def end(self) -> None:
         """Ask every member to end, kill those that do not, and remove the segments that nobody maps any more."""
@@ -75,6 +89,24 @@ class Family:
         used = {name for process in psutil.process_iter() for name in mapped(process.pid)}
         for name in self.segments - used:
             (SHARED / name).unlink(missing_ok=True)
+        if self.note is not None:
+            self.note.unlink(missing_ok=True)
+
+
+def end_leftovers(note: Path) -> bool:
+    """End what the child of a killed process left running or in shared memory, by its ``note``; return whether there
+    was a note at all."""
+    if not note.is_file():
+        return False
+    told = read_object(note)
+    Family(str(told["mark"]), {str(name) for name in told["segments"]}, note=note).end()
+    return True
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, however it dies; Linux alone can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGTERM)
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -98,20 +130,22 @@ def mapped(pid: int) -> set[str]:
 class Watch:
     """``files`` are those that grow while the child lives; it is killed after ``silence`` seconds without growth.
 
-    ``said`` is called at every look.
+    ``said`` is called at every look. ``note`` is where the child's processes and segments are written down meanwhile.
     """
 
     files: Callable[[], Sequence[Path]]
     silence: float
     said: Callable[[], None] = lambda: None
+    note: Path | None = None
 
 
 def run_child(command: Sequence[str], environment: Mapping[str, str], output: Path, watch: Watch) -> int:
     """Run ``command`` in a session of its own until it ends; return its exit status.
 
-    Whatever happens, no process of it is left, and no shared memory. Raises :class:`Hung` and :class:`Interrupted`.
+    Whatever happens, no process of it is left, and no shared memory; where this process is killed, the child is told to
+    end, and :func:`end_leftovers` does the rest. Raises :class:`Hung` and :class:`Interrupted`.
     """
-    family = Family()
+    family = Family(note=watch.note)
     with output.open("ab") as sink, _signals() as told:
         process = subprocess.Popen(
             list(command),
@@ -121,6 +155,7 @@ def run_child(command: Sequence[str], environment: Mapping[str, str], output: Pa
             stderr=subprocess.STDOUT,
             cwd=output.parent,
             start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, which takes no lock
         )
         try:
             return _waited(process, family, watch, told)

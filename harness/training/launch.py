@@ -26,6 +26,9 @@ from harness.training.render import ENGINE, Place, render
 from harness.training.verl_plugin import EARLY, LATE, LEDGER_VARIABLE, MAIN, SETTINGS_FILE, TRAINER, VENDOR
 
 LOG, LEDGER, DATA = "log.txt", "ledger.jsonl", "data.json"
+FAMILY = "family.json"
+"""What the processes of a run are known by while they live."""
+
 TENSORBOARD = "tensorboard"
 LOGGERS = (TENSORBOARD, "wandb", "mlflow", "swanlab")
 """Loggers of verl's own (``trainer.logger``) that a user may ask for, by the packages that they need."""
@@ -126,7 +129,7 @@ def launch(recipe: Recipe, folder: Path, listening: Listening) -> Launched:
     attempt = attempts_in(folder) + 1
     metrics = metrics_file(folder, attempt)
     files = (folder / LOG, metrics, folder / LEDGER)
-    watch = Watch(lambda: files, listening.silence, lambda: listening.said(*last_step(metrics)))
+    watch = Watch(lambda: files, listening.silence, lambda: listening.said(*last_step(metrics)), folder / FAMILY)
     try:
         status = run_child(
             (sys.executable, "-u", "-m", MAIN, *composed.overrides),

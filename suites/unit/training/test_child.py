@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.training.child import Hung, Watch, run_child
+from harness.training import child
+from harness.training.child import SHARED, Hung, Watch, end_leftovers, run_child
 
 pytestmark = pytest.mark.unit
 RENAMED = """
@@ -35,3 +37,42 @@ def test_a_silent_child_is_killed_with_children_that_hide_their_mark(tmp_path: P
             return
         time.sleep(0.1)
     raise AssertionError("the child of the child lives on")
+
+
+PARENT = """
+import os, sys
+from pathlib import Path
+from harness.training.child import Watch, run_child
+note, inner, log = map(Path, sys.argv[1:4])
+code = (
+    "import os, signal, sys, time\\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\\n"
+    "from multiprocessing import shared_memory, resource_tracker\\n"
+    "block = shared_memory.SharedMemory(create=True, size=4096)\\n"
+    "resource_tracker.unregister(block._name, 'shared_memory')\\n"
+    "open(sys.argv[1], 'w').write(f'{os.getpid()} {block.name}')\\n"
+    "time.sleep(60)\\n"
+)
+run_child((sys.executable, "-c", code, str(inner)), dict(os.environ), log, Watch(lambda: (), 50, note=note))
+"""
+
+
+def test_what_a_killed_run_left_is_ended_by_its_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "GRACE", 0.5)
+    note, inner = tmp_path / "family.json", tmp_path / "inner"
+    words = (str(note), str(inner), str(tmp_path / "log"))
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, *words], cwd=Path(__file__).parents[3])
+    try:
+        for _ in range(300):
+            if note.exists() and inner.exists() and inner.read_text().split()[-1] in note.read_text():
+                break
+            time.sleep(0.1)
+        pid, segment = inner.read_text().split()
+    finally:
+        parent.kill()
+        parent.wait()
+    assert psutil.pid_exists(int(pid)) and (SHARED / segment).exists(), "the child hears no SIGTERM, so it lives on"
+    assert end_leftovers(note)
+    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    assert not (SHARED / segment).exists() and not note.exists()
+    assert not end_leftovers(note)

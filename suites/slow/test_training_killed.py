@@ -1,0 +1,106 @@
+"""A training run that is killed with -9 and resumed: nothing of it is left, and it ends as an uninterrupted one does.
+
+Sampled answers differ from run to run in verl (greedy ones do not), so the weights of the two differ; what must agree
+is the data of every step, the steps and the verdict, and the validation within four standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.strict import read_object
+from harness.training.child import MARK, SHARED
+
+pytestmark = pytest.mark.thorough
+ROOT = Path(__file__).resolve().parents[2]
+STEPS, ITEMS, LIMIT = 2, 16, 900
+RECIPE = f"""
+base = "E5"
+title = "5 % on both sides, two steps"
+[noise]
+draws = "same"
+[tiny.run]
+epochs = 1
+steps = {STEPS}
+validate_every = {STEPS}
+save_every = 1
+validate_first = false
+[tiny.data]
+validation_items = {ITEMS}
+"""
+
+
+def harness(*words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "harness.cli.main", "train", *words], cwd=ROOT)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The living processes of a run."""
+    found = []
+    for process in psutil.process_iter(["environ", "status"]):
+        environ = process.info["environ"] or {}
+        if environ.get(MARK) == mark and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(LIMIT)
+    finally:
+        process.terminate()
+
+
+def killed_after_the_first_checkpoint(recipe: Path, folder: Path) -> dict[str, Any]:
+    """Start a run, kill the harness with -9 once a checkpoint is whole, and return the note that it left."""
+    process = harness("run", str(recipe), "--out", str(folder))
+    latest = folder / "checkpoints" / "latest_checkpointed_iteration.txt"
+    begun = time.monotonic()
+    try:
+        while not latest.is_file() and process.poll() is None and time.monotonic() - begun < LIMIT:
+            time.sleep(0.2)
+        assert latest.is_file(), "the run ended before its first checkpoint"
+        return read_object(folder / "family.json")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_run_is_resumed_to_the_same_end(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    pytest.importorskip("verl", reason="verl is not installed: make setup-full")
+    recipe = tmp_path / "short.toml"
+    recipe.write_text(RECIPE)
+    there = {each.name for each in SHARED.iterdir()}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    note = killed_after_the_first_checkpoint(recipe, broken)
+    assert not (broken / "status.json").exists()
+    assert ended(harness("resume", str(broken))) == 0
+    assert not marked(note["mark"]) and not (broken / "family.json").exists()
+    assert not [name for name in note["segments"] if (SHARED / name).exists() and name not in there]
+    assert ended(harness("run", str(recipe), "--out", str(whole))) == 0
+    one, other = read_object(broken / "record.json"), read_object(whole / "record.json")
+    for name in ("effective_hash", "data_order", "data", "planned_steps", "valid"):
+        assert one[name] == other[name], name
+    assert one["valid"] and set(one["metrics"]) == set(other["metrics"]) == {str(n) for n in range(1, STEPS + 1)}
+    ((_, resumed),), ((_, straight),) = one["validations"], other["validations"]
+    record_property("validation", f"{resumed:.4f} resumed, {straight:.4f} straight")
+    record_property("weights equal", _same_weights(one, other))
+    middle = (resumed + straight) / 2
+    assert abs(resumed - straight) <= 4 * math.sqrt(2 * middle * (1 - middle) / ITEMS) + 1 / ITEMS
+    left = {each.name for each in SHARED.iterdir()} - there
+    assert not [name for name in left if name.startswith(("psm_", "sem.mp-"))], left
+
+
+def _same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return bool(one["checkpoints"][str(STEPS)] == other["checkpoints"][str(STEPS)])
