@@ -9,10 +9,16 @@ import math
 from collections.abc import Iterator
 
 from harness.training.evidence import STEP, Evidence
-from harness.training.injection import ROLLOUT, SAME
+from harness.training.injection import INDEPENDENT, ROLLOUT, SAME
 
 K3_KL, KL, CHI2 = "rollout_corr/k3_kl", "rollout_corr/kl", "rollout_corr/chi2_token"
 VALIDATION_KL = "robust/validation_k3_kl"
+DLOGP, NOISY_DLOGP = "robust/dlogp_max", "robust/noisy_validation_dlogp_max"
+NOISY_KL, CONTROL_KL = "robust/noisy_validation_k3_kl", "robust/independent_validation_k3_kl"
+LARGEST_DLOGP, CONTROL_FACTOR = 5e-5, 100.0
+"""Largest abs(dlogp) of an answer token where both sides compute the same, and the least factor by which k3_kl grows
+where the actor draws apart on the same answers."""
+
 ON_POLICY_KL, APART_KL = 1e-8, 0.1
 """Largest k3_kl between rollout and actor: where both compute the same in float32, and anywhere."""
 
@@ -46,6 +52,31 @@ def policies_apart(evidence: Evidence) -> str:
             limit, words = ON_POLICY_KL + LARGEST_RESPONSE * doses[step], f" by AQN's dose of {doses[step]:.3g}"
         if not abs(value) <= limit:
             return f"step {step}: k3_kl {value:.3g}, at most {limit:.3g}{words}"
+        largest = evidence.metrics[step].get(DLOGP, 0.0)
+        if same_on_both_sides(evidence) and not largest <= LARGEST_DLOGP:
+            return f"step {step}: abs(dlogp) up to {largest:.3g}, at most {LARGEST_DLOGP:g}"
+    return ""
+
+
+def draws_not_as_asked(evidence: Evidence) -> str:
+    """Find a noisy validation in which rollout and actor drew otherwise than the recipe says.
+
+    Under the same draws they agree to the floor of float32, and the control, in which the actor draws apart on the same
+    answers, does not; under independent draws they do not agree.
+    """
+    recipe = evidence.recipe
+    if recipe.noise is None or recipe.model.dtype != "float32" or recipe.quantization is not None:
+        return ""
+    largest, control = dict(evidence.values(NOISY_DLOGP)), dict(evidence.values(CONTROL_KL))
+    for step, value in evidence.values(NOISY_KL):
+        if recipe.noise.draws == INDEPENDENT and not value > ON_POLICY_KL:
+            return f"step {step}: k3_kl {value:.3g} under independent draws: they were the same"
+        if recipe.noise.draws != SAME:
+            continue
+        if not (value <= ON_POLICY_KL and largest[step] <= LARGEST_DLOGP):
+            return f"step {step}: k3_kl {value:.3g}, abs(dlogp) up to {largest[step]:.3g} under the same draws"
+        if not control[step] >= CONTROL_FACTOR * value:
+            return f"step {step}: k3_kl {control[step]:.3g} with draws apart, {value:.3g} with the same"
     return ""
 
 

@@ -19,7 +19,13 @@ from harness.training.alarms import (
     gradient_exploded,
     score_dropped,
 )
-from harness.training.apart import importance_weights_wild, noise_not_felt, policies_apart, validation_not_clean
+from harness.training.apart import (
+    draws_not_as_asked,
+    importance_weights_wild,
+    noise_not_felt,
+    policies_apart,
+    validation_not_clean,
+)
 from harness.training.configuration_checks import built_otherwise, settings_not_in_force
 from harness.training.coverage_checks import (
     noise_left_in_validation,
@@ -260,6 +266,7 @@ CHECKS: tuple[Check, ...] = (
     quantized_gradient_vanished,
     policies_apart,
     validation_not_clean,
+    draws_not_as_asked,
     importance_weights_wild,
     prompts_not_kept,
     gradient_exploded,

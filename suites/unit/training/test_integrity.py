@@ -536,6 +536,46 @@ PLANTED = [
 ]
 
 
+def judged_noisily(evidence, value, control, largest=1e-5):
+    evidence.metrics[STEPS][apart.NOISY_KL] = value
+    evidence.metrics[STEPS][apart.CONTROL_KL] = control
+    evidence.metrics[STEPS][apart.NOISY_DLOGP] = largest
+
+
+def test_a_noisy_validation_under_the_same_draws_is_as_good_as_a_clean_one():
+    evidence = run_of(VALIDATED)
+    judged_noisily(evidence, 2e-13, 0.004)
+    evidence.metrics[1][apart.DLOGP] = 2e-5
+    assert judge(evidence) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "control", "largest", "words"),
+    [
+        (1e-3, 0.004, 1e-5, "under the same draws"),
+        (2e-13, 0.004, 1e-4, "abs(dlogp) up to 0.0001 under the same draws"),
+        (2e-13, 1e-12, 1e-5, "1e-12 with draws apart, 2e-13 with the same"),
+    ],
+)
+def test_draws_that_are_not_the_same_are_named(value, control, largest, words):
+    evidence = run_of(VALIDATED)
+    judged_noisily(evidence, value, control, largest)
+    (failed,) = judge(evidence)
+    assert failed.check == "draws_not_as_asked" and words in failed.words
+
+
+def test_independent_draws_that_were_the_same_are_named():
+    evidence = run_of({**RUN, "noise": {"draws": "independent"}})
+    judged_noisily(evidence, 2e-13, 0.004)
+    assert "draws_not_as_asked" in {failed.check for failed in judge(evidence)}
+
+
+def test_one_token_that_is_off_is_named_though_the_mean_is_not():
+    evidence = run_of(SAME)
+    evidence.metrics[2][apart.DLOGP] = 6e-5
+    assert [each.words for each in judge(evidence)] == ["step 2: abs(dlogp) up to 6e-05, at most 5e-05"]
+
+
 @pytest.mark.parametrize(("plant", "changes", "named"), PLANTED, ids=[each[0].__name__ for each in PLANTED])
 def test_a_planted_violation_is_named(plant, changes, named):
     evidence = run_of(changes, "E5b" if changes is AQN else "E5")
