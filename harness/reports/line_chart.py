@@ -83,8 +83,11 @@ def write_chart(file: Path, svg: str) -> None:
     """Write ``svg`` to ``file``, whose name must end in ``.svg``. Raises :class:`HarnessError`."""
     if file.suffix != ".svg":
         raise HarnessError(f"--plot {file}", "plots are SVG", "end the name in .svg")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(svg, encoding="utf-8")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(svg, encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"--plot {file}", error.strerror or str(error), "choose another place") from None
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

@@ -54,7 +54,7 @@ def fraction(interval: Mapping[str, float] | None) -> str:
 
 
 def level_header(report: Mapping[str, Any]) -> tuple[str, ...]:
-    """The columns of :func:`level_rows`; one names the scores that the run's scorer gives."""
+    """Return the columns of :func:`level_rows`; one names the scores that the run's scorer gives."""
     names = " / ".join(dict.fromkeys(name for level in report["levels"] for name in level["scores"]))
     return ("level", "n", "draws", "accuracy %", "retention", f"{names} %", "format %", "cut %", "unscored")
 

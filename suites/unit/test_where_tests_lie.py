@@ -19,28 +19,27 @@ PACKAGE, TESTS = ROOT / "harness", ROOT / "suites" / "unit"
 REASONS: Mapping[str, tuple[str, ...]] = {
     "numbers alone: every test that reaches a limit uses them": ("thresholds.py",),
     "arguments and printing: the tests of suites/unit/cli run it through the command line": ("cli/",),
-    "rendered by suites/unit/reports/test_reports.py and by the verbs of suites/unit/cli": ("reports/",),
+    "beside what they show: calibration/test_report.py, cli/test_replay_verb.py, suites/unit/training": (
+        *("reports/calibration_page.py", "reports/replay_page.py", "reports/training_curves.py"),
+    ),
     "judged through harness.gates.gate by every test of suites/unit/gates": (
         *("gates/adjusting.py", "gates/bounds.py", "gates/judge.py", "gates/result.py"),
     ),
     "read and judged whole: test_load.py, test_judge.py and the published verdicts": (
-        *("claims/compare.py", "claims/kinds.py", "claims/parse_claims.py", "claims/parse_experiments.py"),
-        *("claims/judgements.py", "claims/feeds.py"),
+        *("claims/compare.py", "claims/parse_claims.py", "claims/parse_experiments.py", "claims/judgements.py"),
     ),
-    "simulations: suites/contract/test_calibration_*.py": (
-        *("calibration/losses.py", "calibration/naive.py", "calibration/seeds.py"),
-    ),
+    "simulations: suites/contract/test_calibration_*.py": (*("calibration/losses.py", "calibration/seeds.py"),),
     "adapters, shards and caches as wholes: test_source.py, suites/contract and suites/slow": (
         *("checkpoints/fitting.py", "checkpoints/loading.py", "checkpoints/lora.py", "checkpoints/merging.py"),
-        *("checkpoints/modes.py", "checkpoints/opening.py", "checkpoints/outline.py", "checkpoints/settings.py"),
-        *("checkpoints/tensors.py", "checkpoints/unmerged.py", "checkpoints/verl_merger.py"),
+        *("checkpoints/modes.py", "checkpoints/opening.py", "checkpoints/outline.py", "checkpoints/unmerged.py"),
+        "checkpoints/verl_merger.py",
     ),
     "perturbs only inside a model: the laws of suites/contract run over every way, operator and error model": (
         *("noise/ways/", "noise/audit/operands.py", "noise/audit/watching.py", "noise/conflicts.py"),
         *("noise/custom_ops.py", "noise/estimate/expected.py", "noise/estimate/speed.py", "noise/inject.py"),
         *("noise/injector.py", "noise/layout.py", "noise/probe.py", "noise/protocol.py", "noise/replay/formats.py"),
         *("noise/replay/untouched.py", "noise/scores.py", "noise/sites.py", "numerics/native.py"),
-        *("numerics/row_statistics.py", "spec/error_base.py", "diagnostics/skeleton.py"),
+        *("spec/error_base.py", "diagnostics/skeleton.py"),
     ),
     "the ancestor's interface as a whole: suites/unit/integrations/test_noisy_ops.py": (
         *("integrations/noisy_counts.py", "integrations/noisy_settings.py"),
@@ -51,7 +50,10 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     "one evaluation from end to end: test_run.py, suites/contract and suites/sabotage": ("evaluate/", "engines/"),
     "runs inside a pytest of its own: suites/contract/test_plugin_*.py": ("pytest_plugin/", "suites/"),
     "the dose response as a whole: test_aqn_response.py": ("diagnostics/aqn_probe.py",),
-    "the laws of suites/contract/test_aqn_laws.py run over every kind of layer": ("aqn/",),
+    "the laws of suites/contract/test_aqn_laws.py and cli/test_aqn_apply.py run over every kind of layer": (
+        *("aqn/digest.py", "aqn/dose.py", "aqn/dose_file.py", "aqn/passes.py", "aqn/plan.py", "aqn/stored.py"),
+        "aqn/worker.py",
+    ),
     "held against verl's own sources and configuration by suites/unit/training and suites/slow": ("training/",),
     "read back with every run: test_loaded.py and test_folder.py": ("runs/identity.py",),
 }
