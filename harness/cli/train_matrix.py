@@ -15,8 +15,9 @@ from harness.cli.options import json_option
 from harness.cli.train_options import changes_of, place_options
 from harness.progress import Silent
 from harness.training.check import check_recipe
+from harness.training.machine import look_around
 from harness.training.matrix import Matrix, load_matrix
-from harness.training.matrix_run import Layout, run_matrix, steps_of
+from harness.training.matrix_run import Layout, cells_at_once, run_matrix, steps_of
 from harness.training.preflight import refuse
 
 
@@ -25,9 +26,12 @@ from harness.training.preflight import refuse
 @place_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the matrix.  [default: runs/matrix/FILE]")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of an evaluation.")
+@click.option("--at-once", type=click.IntRange(1), help="Cells side by side.  [default: what cores and memory allow]")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and run nothing.")
 @json_option
-def command(file: Path, out: Path | None, workers: int, only_plan: bool, as_json: bool, **given: Any) -> None:
+def command(
+    file: Path, out: Path | None, workers: int, at_once: int | None, only_plan: bool, as_json: bool, **given: Any
+) -> None:
     """Train every arm of FILE at every seed, evaluate every last checkpoint, and compare the arms.
 
     Arms that act the same, or differ in more than one factor, are refused before anything runs. What is finished is not
@@ -45,7 +49,8 @@ def command(file: Path, out: Path | None, workers: int, only_plan: bool, as_json
     for arm in matrix.arms:
         checked = check_recipe(arm.recipe, layout.folder / "runs" / f"{arm.name}-preflight")
         refuse(arm.recipe, checked.findings, starting=True)
-    raise Ended(run_matrix(matrix, layout, _run, _Lines(), workers))
+    together = cells_at_once(matrix, look_around()) if at_once is None else at_once
+    raise Ended(run_matrix(matrix, layout, _run, _Lines(), workers, together))
 
 
 def _run(step: Sequence[str]) -> int:

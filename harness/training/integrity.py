@@ -63,8 +63,9 @@ def effective_configuration_differs(evidence: Evidence) -> str:
     wanted = evidence.recipe.effective_hash(evidence.layers)
     for line in evidence.lines(STEP):
         for report in line["actor"]:
-            if report["effective"] != wanted:
-                return f"step {line['step']}: {report['process']} runs {report['effective']}, the recipe is {wanted}"
+            said = report.get("effective", "nothing")
+            if said != wanted:
+                return f"step {line['step']}: {report['process']} runs {said}, the recipe is {wanted}"
     for line in evidence.lines(BEGUN):
         for process, effective in [("the driver", line["effective"]), *_echoes(line)]:
             if effective != wanted:

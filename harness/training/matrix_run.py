@@ -1,24 +1,30 @@
 """A planned matrix carried out: every cell trained, every last checkpoint evaluated, the arms compared.
 
 Each step is a command of ``harness``, so that what the matrix does can be done by hand; what is finished is not done
-again. Trainings come one after the other, since each is several processes with a Ray of its own; an evaluation shares
-its items among the cores.
+again. Cells run side by side where cores and memory allow: each training has a Ray of its own, which the others leave
+alone.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.exceptions import HarnessError, StoreError
 from harness.progress import Watcher, duration
 from harness.runs.loaded import complete_run, is_run
 from harness.training.book import load_recipe
+from harness.training.estimate import memory_gib
+from harness.training.machine import MachineState
 from harness.training.matrix import Cell, Matrix
 from harness.training.recipe import write_recipe
+from harness.training.sections import CPU
+from harness.training.sizes import sizes_of
 from harness.training_record import FILE
 
 Command = tuple[str, ...]
@@ -75,33 +81,82 @@ def steps_of(matrix: Matrix, layout: Layout, workers: int = 1) -> Iterator[Step]
         yield Step(COMPARE, f"{other.name} against {first.name}", command, False)
 
 
-def run_matrix(matrix: Matrix, layout: Layout, runner: Runner, watcher: Watcher, workers: int = 1) -> int:
+def run_matrix(
+    matrix: Matrix, layout: Layout, runner: Runner, watcher: Watcher, workers: int = 1, at_once: int = 1
+) -> int:
     """Carry out what is not done yet of ``matrix`` and return the exit code of its comparisons, the worst of
     several.
 
-    ``runner`` takes a command and returns its exit code. Raises :class:`HarnessError` at the first training or
-    evaluation that fails; the same call goes on from there.
+    ``runner`` takes a command and returns its exit code. ``at_once`` cells are carried out side by side; within a cell
+    the training comes before the evaluation. Raises :class:`HarnessError` where a training or evaluation failed, when
+    those beside it have ended; the same call goes on from there.
     """
     layout.folder.joinpath("recipes").mkdir(parents=True, exist_ok=True)
     for cell in matrix.cells:
         _keep_recipe(cell, layout.recipe(cell))
     todo = [step for step in steps_of(matrix, layout, workers) if step.kind != COMPARE]
     watcher.stage("matrix", len(todo), sum(step.done for step in todo))
-    spent: list[float] = []
-    for number, step in enumerate(each for each in todo if not each.done):
-        left = sum(not each.done for each in todo) - number
-        guess = f", about {duration(sum(spent) / len(spent) * left)} left" if spent else ""
-        watcher.cost(f"{step.kind} {step.name}: {left} of {len(todo)} steps to do{guess}")
+    telling = _Telling(watcher, len(todo), sum(not step.done for step in todo), at_once)
+    cells = [[step for step in todo if step.name == cell.name and not step.done] for cell in matrix.cells]
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(_carry_out, steps, runner, telling) for steps in cells]
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        if any(future.exception() is not None for future in done):
+            for future in futures:
+                future.cancel()
+    for future in futures:
+        if not future.cancelled():
+            future.result()
+    codes = [runner(step.command) for step in steps_of(matrix, layout, workers) if step.kind == COMPARE]
+    return max(codes, key=_severity)
+
+
+def cells_at_once(matrix: Matrix, machine: MachineState) -> int:
+    """Return how many cells ``machine`` can train side by side: a core and the memory of a run for each; 1 where the
+    runs share devices or a cluster."""
+    first = matrix.arms[0].recipe
+    if first.machine.platform != CPU or first.machine.ray_address:
+        return 1
+    needed = max(memory_gib(arm.recipe, sizes_of(arm.recipe)) for arm in matrix.arms)
+    return max(1, min(machine.cores, int(machine.memory / needed), len(matrix.cells)))
+
+
+@dataclass
+class _Telling:
+    """Tells a watcher which step begins, how many are left and how long they will take; several threads may call."""
+
+    watcher: Watcher
+    total: int
+    left: int
+    at_once: int
+    spent: list[float] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begins(self, step: Step) -> None:
+        """Say that ``step`` begins."""
+        with self.lock:
+            seconds = sum(self.spent) / len(self.spent) * self.left / self.at_once if self.spent else 0.0
+            guess = f", about {duration(seconds)} left" if self.spent else ""
+            self.watcher.cost(f"{step.kind} {step.name}: {self.left} of {self.total} steps to do{guess}")
+
+    def ended(self, seconds: float) -> None:
+        """Take note that a step took ``seconds``."""
+        with self.lock:
+            self.spent.append(seconds)
+            self.left -= 1
+            self.watcher.advance(1)
+
+
+def _carry_out(steps: Sequence[Step], runner: Runner, telling: _Telling) -> None:
+    for step in steps:
+        telling.begins(step)
         began = time.monotonic()
         code = runner(step.command)
         if code != 0:
             raise HarnessError(
                 f"{step.kind} {step.name}", f"it ended with code {code}", "see its output; the same command resumes"
             )
-        spent.append(time.monotonic() - began)
-        watcher.advance(1)
-    codes = [runner(step.command) for step in steps_of(matrix, layout, workers) if step.kind == COMPARE]
-    return max(codes, key=_severity)
+        telling.ended(time.monotonic() - began)
 
 
 def _training(cell: Cell, layout: Layout) -> Step:

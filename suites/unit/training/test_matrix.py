@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import pytest
 from harness.exceptions import HarnessError
 from harness.progress import Silent
 from harness.training.book import load_recipe
+from harness.training.machine import MachineState
 from harness.training.matrix import Arm, Matrix, load_matrix, one_factor
-from harness.training.matrix_run import Command, Layout, run_matrix, steps_of
+from harness.training.matrix_run import Command, Layout, cells_at_once, run_matrix, steps_of
 from harness.training.order import order_hash, planned_order
 from harness.training.sizes import sizes_of
 
@@ -203,3 +206,31 @@ def test_the_worst_of_several_comparisons_is_the_answer(write: Any, tmp_path: Pa
     for number, (verdicts, code) in enumerate((((3, 0), 0), ((3, 3), 3), ((0, 4), 4), ((4, 2), 4))):
         layout = Layout(tmp_path / f"out{number}")
         assert run_matrix(matrix, layout, Machine(matrix, layout, verdicts=verdicts), Silent()) == code
+
+
+@needs_verl
+def test_cells_run_side_by_side_and_one_that_fails_lets_the_other_end(write: Any, tmp_path: Path) -> None:
+    matrix, layout = load_matrix(write(HEAD + TWO)), Layout(tmp_path / "out")
+    machine = Machine(matrix, layout)
+    both = threading.Barrier(2, timeout=60)
+
+    def meets(command: Command) -> int:
+        if command[3] != "compare":
+            both.wait()  # raises where nobody else is at work
+        return machine(command)
+
+    assert run_matrix(matrix, layout, meets, Silent(), at_once=2) == 3
+    assert len(machine.seen) == 9 and machine.seen[-1].startswith("compare")
+    other = Layout(tmp_path / "other")
+    failing = Machine(matrix, other, "without-seed0")
+    with pytest.raises(HarnessError, match="it ended with code 137"):
+        run_matrix(matrix, other, failing, Silent(), at_once=2)
+    assert not [each for each in failing.seen if each.startswith("compare")]
+
+
+@needs_verl
+def test_as_many_cells_run_at_once_as_have_a_core_and_memory(write: Any) -> None:
+    matrix = load_matrix(write(HEAD + TWO))
+    state = MachineState(memory=20, shared=8, ports=True, rays=(), accelerators=0, cores=2)
+    assert [cells_at_once(matrix, replace(state, memory=memory)) for memory in (3, 9, 17, 99)] == [1, 1, 2, 2]
+    assert cells_at_once(matrix, replace(state, memory=99, cores=64)) == len(matrix.cells) == 4
