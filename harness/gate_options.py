@@ -136,7 +136,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("base", PATH, "Base checkpoint of a LoRA adapter; default: its config's.", "PATH"),
     GateOption("adapter", TEXT, "A LoRA adapter's weights: merged, unmerged.", "MODE", "merged"),
     GateOption("data", TEXT, "JSONL or Parquet of the task's items.", "FILE", file=True),
-    GateOption("engine", TEXT, "transformers, vllm, vllm-compiled.", "ENGINE", "transformers"),
+    GateOption("engine", TEXT, "What runs the model; harness doctor lists the engines.", "ENGINE", "transformers"),
     GateOption("dtype", TEXT, "float32, bfloat16, float16.", "DTYPE", "float32"),
     GateOption("attention", TEXT, "auto, eager, sdpa.", "KIND", "auto"),
     GateOption("batch-size", WHOLE, "Sequences per batch.", "N", 64),

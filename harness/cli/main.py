@@ -17,9 +17,11 @@ from typing import Any
 
 import click
 
+from harness import extensions
 from harness.cli.crash import error_line, keep_log, traceback_of
 from harness.cli.exits import BAD_INPUT, CRASHED, INTERRUPTED, PASS, PIPE_CLOSED, Ended
 from harness.exceptions import HarnessError
+from harness.text import nearest
 
 VERBS = {
     "aqn": "Noise on rollout weights: schedule, plan, apply, response.",
@@ -36,6 +38,8 @@ VERBS = {
     "score": "Score completions produced elsewhere.",
     "train": "Training experiments on verl: list, show, check, run, resume, report, matrix.",
 }
+GROUP = "robustness_harness.verbs"
+"""The group of entry points by which other distributions add verbs: each names a ``click.Command``."""
 VERBOSE = ("-v", "--verbose")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Errors of the file system that name no file."""
@@ -45,11 +49,11 @@ class _Verbs(click.Group):
     """Imports a verb's module only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(VERBS)
+        return sorted(_known())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
-            return None
+            return _outside(cmd_name)
         command = importlib.import_module(f"harness.cli.{cmd_name}_verb").command
         assert isinstance(command, click.Command)
         return command
@@ -57,10 +61,8 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            from harness.spec import nearest
-
-            raise click.UsageError(f"no verb {args[0]!r}; {nearest(args[0], VERBS)}", ctx)
+        if args and args[0] not in VERBS and args[0] not in _known() and not args[0].startswith("-"):
+            raise click.UsageError(f"no verb {args[0]!r}; {nearest(args[0], _known())}", ctx)
         return super().resolve_command(ctx, args)
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
@@ -73,7 +75,27 @@ class _Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl(sorted(VERBS.items()))
+            formatter.write_dl(sorted({**_origins(), **VERBS}.items()))
+
+
+def _known() -> tuple[str, ...]:
+    """The names of all verbs: the package's own first, then those of other distributions."""
+    return tuple(dict.fromkeys((*VERBS, *extensions.names(GROUP))))
+
+
+def _origins() -> dict[str, str]:
+    """What the list of verbs says of those of other distributions, whose code is not loaded for it."""
+    return {name: f"Of {extensions.origin_of(GROUP, name)}." for name in extensions.names(GROUP)}
+
+
+def _outside(name: str) -> click.Command | None:
+    """The verb of another distribution, None where there is none. Raises :class:`HarnessError` for what is no
+    verb."""
+    found = extensions.load(GROUP, "verb", name, VERBS)
+    if found is not None and not isinstance(found, click.Command):
+        where = extensions.origin_of(GROUP, name)
+        raise extensions.broken("verb", name, where, f"it is a {type(found).__name__}, not a click.Command")
+    return found
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from harness.gate_options import LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
-from harness.spec import EngineOptions, EvalSpec, parse_quantization
+from harness.spec import EngineOptions, EvalSpec, engine_names, parse_quantization
 from harness.spec.reading import read_noise
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
@@ -33,7 +33,7 @@ def shared(name: str, **other: Any) -> Callable[[Function], Function]:
     """Return the option ``name`` of the table of gate options as one of this verb; ``other`` replaces what differs
     here."""
     found = row(name)
-    given: dict[str, Any] = {"help": found.help}
+    given: dict[str, Any] = {"help": f"{', '.join(engine_names())}." if name == "engine" else found.help}
     if found.default is not None:  # to click a default of None is one, so that nothing would be missing
         given["default"] = found.default
     if found.kind == SWITCH:

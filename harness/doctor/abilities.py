@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from harness.doctor.findings import BROKEN, MISSING, TRANSFORMERS, VERL, VLLM, Ability, Finding, in_the_way
 from harness.doctor.stack import SETUP, UNINSTALL, Stack
+from harness.spec import engine_names
 
-ENGINES = (TRANSFORMERS, VLLM)
+STACKS = {"transformers": TRANSFORMERS, "vllm": VLLM, "vllm-compiled": VLLM}
+"""Engine of the package -> what must be sound for it; one of another distribution needs what its own check says."""
 TESTS = ("pytest", "hypothesis")
 BENCH = "pytest-benchmark"
 NO_DEVICE = {True: "", False: "no accelerator here", None: "nobody looked for an accelerator (--quick)"}
@@ -25,8 +27,13 @@ class Repair:
 
 
 def abilities(findings: Sequence[Finding], stack: Stack, accelerator: bool | None) -> tuple[Ability, ...]:
-    """Return engines, training and markers, in the order of the table; ``accelerator`` is None where nobody looked."""
-    whys = {name: in_the_way(findings, name) for name in (*ENGINES, VERL)}
+    """Return engines, training and markers, in the order of the table; ``accelerator`` is None where nobody looked.
+
+    The engines are those of the registry's names; one of another distribution counts as running where the base does,
+    since only an evaluation can ask it.
+    """
+    whys = {name: in_the_way(findings, name) for name in (TRANSFORMERS, VLLM, VERL)}
+    engines = {name: whys[STACKS.get(name, TRANSFORMERS)] for name in engine_names()}
     base = whys[TRANSFORMERS] or _lacking(TESTS, stack)
     heavy = base or whys[VERL] or whys[VLLM]
     device = base or NO_DEVICE[accelerator]
@@ -38,7 +45,7 @@ def abilities(findings: Sequence[Finding], stack: Stack, accelerator: bool | Non
         "gate": whys[TRANSFORMERS] or _lacking(("pytest",), stack),
     }
     return (
-        *(Ability("engine", name, not whys[name], whys[name]) for name in ENGINES),
+        *(Ability("engine", name, not why, why) for name, why in engines.items()),
         Ability("training", VERL, not whys[VERL], whys[VERL]),
         *(Ability("marker", name, not why, why) for name, why in markers.items()),
     )

@@ -19,4 +19,5 @@ def engine_of(prepared: Prepared, options: EngineOptions, device: str | None = N
         from harness.engines.workers.pool import Workers
 
         return Workers(prepared, options, prepare, device)
+    kind.together(prepared, options)  # the workers' pool asks for itself
     return kind.open(prepared, options)

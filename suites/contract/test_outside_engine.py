@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.doctor.examining import examine
+from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.exceptions import HarnessError
 from harness.record import CERTIFIED
 from harness.runs.loaded import load_run
-from harness.spec import ENGINE_GROUP, ENGINES, EvalSpec, engine_names
+from harness.spec import ENGINE_GROUP, ENGINES, EngineOptions, EvalSpec, engine_names
 
 pytestmark = pytest.mark.contract
 
@@ -26,7 +28,16 @@ def check(spec, device):
         raise HarnessError("dtype float16", "mirror computes in float32", "use --dtype float32")
 
 
-mirror = EngineKind("mirror", lambda evaluation, options: TransformersEngine(evaluation), check=check)
+def together(evaluation, options):
+    if options.batch_size > 64:
+        raise HarnessError(f"--batch-size {options.batch_size}", "mirror takes 64 sequences", "give fewer")
+
+
+def opened(evaluation, options):
+    return TransformersEngine(evaluation)
+
+
+mirror = EngineKind("mirror", opened, check=check, together=together)
 other = EngineKind("of another name", mirror.open)
 """
 
@@ -52,6 +63,19 @@ def test_it_evaluates_and_is_certified(two_layers: Path, tmp_path: Path) -> None
     run = load_run(tmp_path / "run")
     assert [level.problems for level in run.arm.certificate.levels] == [(), ()]
     assert (run.arm.certificate.status, run.arm.key["engine"]) == (CERTIFIED, "mirror")
+
+
+@pytest.mark.usefixtures("installed")
+def test_how_it_is_run_is_asked_for_one_engine_too(two_layers: Path) -> None:
+    spec = EvalSpec("arith", items=2, levels=(0.0,), engine="mirror", positive_control=False)
+    with pytest.raises(HarnessError, match="--batch-size 65; mirror takes 64 sequences"):
+        engine_of(prepare(two_layers, spec, "cpu"), EngineOptions(batch_size=65))
+
+
+@pytest.mark.usefixtures("installed")
+def test_doctor_lists_it() -> None:
+    engines = [each.name for each in examine(lambda line: None, quick=True).abilities if each.kind == "engine"]
+    assert engines == [*ENGINES, "mirror", "misnamed"]
 
 
 @pytest.mark.usefixtures("installed")

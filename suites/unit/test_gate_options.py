@@ -7,6 +7,7 @@ import dataclasses
 import click
 import pytest
 
+from harness.cli.eval_verb import command as evaluation
 from harness.cli.gate_verb import command
 from harness.evaluate.tasks import TASKS
 from harness.exceptions import HarnessError
@@ -54,8 +55,10 @@ def test_defaults_and_choices_are_those_in_force() -> None:
     for key in ("batch_size", "workers", "timeout"):
         assert row(key).default == getattr(how, key)
     assert row("batch-size").default == DEFAULT_BATCH
-    for key, known in (("across", AXES), ("engine", ENGINES), ("dtype", DTYPES), ("attention", ATTENTIONS)):
+    for key, known in (("across", AXES), ("dtype", DTYPES), ("attention", ATTENTIONS)):
         assert ", ".join(known) in row(key).help
+    (engine,) = (option for option in evaluation.params if option.name == "engine")
+    assert isinstance(engine, click.Option) and engine.help == f"{', '.join(ENGINES)}."
     assert ", ".join(SCORERS) in row("scorer").help and ", ".join(TASKS) in row("task").help
 
 
