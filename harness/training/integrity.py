@@ -43,6 +43,11 @@ from harness.training.proofs import (
     quantized_gradient_vanished,
     weights_not_restored,
 )
+from harness.training.quantizer_checks import (
+    quantized_sites_differ,
+    quantized_without_being_asked,
+    quantizer_missing,
+)
 
 LEVEL_OFF = 0.10
 """How far the achieved relative error may be from the level that was asked for, as a fraction of it."""
@@ -249,6 +254,9 @@ CHECKS: tuple[Check, ...] = (
     effective_configuration_differs,
     planned_steps_differ,
     settings_not_in_force,
+    quantizer_missing,
+    quantized_sites_differ,
+    quantized_without_being_asked,
     built_otherwise,
     worker_has_problems,
     hooked_modules_differ,

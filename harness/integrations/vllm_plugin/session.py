@@ -217,14 +217,18 @@ class EngineSession:
         return self.payload.quantizers[number][0]
 
     def quantize_weight(self, number: int, site: Site, weight: Tensor) -> Tensor:
-        """Return ``weight`` (out, in) of ``site`` under quantization ``number``; measured once, when the engine
-        loads."""
+        """Return ``weight`` (out, in) of ``site`` under quantization ``number``; measured whenever weights are
+        loaded."""
         ledger = Ledger()
         error = self._quantization(number).error
         frame = Frame(0, torch.tensor(0), None, True, error, ON, True, "", (), 0)
         after = Injector(ledger, self._kernel).inject(site, VALUE, weight.detach(), frame)
         self._weights += [(number, site, count) for count in ledger.drain(ON).values()]
         return after
+
+    def forget_weights(self) -> None:
+        """Forget what was measured on weights that are about to be overwritten: only those quantized anew count."""
+        self._weights.clear()
 
     def flush(self) -> None:
         """Add up what the last forward counted."""

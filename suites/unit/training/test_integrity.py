@@ -21,6 +21,7 @@ SITES = ["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj", "lm_head"
 NORMS = ["model.norm", "model.layers.0.input_layernorm"]
 RUN = {"run": {"epochs": 1, "steps": STEPS, "validate_every": STEPS, "save_every": STEPS}}
 SAME = {**RUN, "noise": {"draws": "same"}}
+W4A4 = {**RUN, "noise": False, "quantization": {"weights": "mxfp4", "activations": "mxfp4"}}
 VALIDATED = {**RUN, "noise": {"draws": "same", "passes": list(PASSES)}}
 QUANTIZED = {**RUN, "noise": False, "quantization": {"weights": "mxfp4"}}
 DAPO = {**RUN, "noise": False, "algorithm": {"filter_groups": True}, "data": {"gen_batch": 16}}
@@ -32,6 +33,13 @@ def count(site, direction="forward", level=LEVEL, operand=""):
     found = {"site": site, "op": "linear", "direction": direction, "level": level, "operand": operand}
     return (
         found | {"calls": 1, "rows": TOKENS, "elements": 4800, "changed": 4800 if level else 0, "nonfinite": 0} | energy
+    )
+
+
+def quantized(sites=SITES, points=("weight", "input")):
+    """Counts of quantizers, as they stand beside those of the noise."""
+    return summarised(
+        [{**count(site, level=0.0), "op": f"linear:{at}", "changed": 9} for site in sites for at in points]
     )
 
 
@@ -75,6 +83,9 @@ def run_of(changes, recipe_name="E5"):
         name: {"micro_batches": 4, "sequences": SEQUENCES, "counts": lines(there) if noisy else []}
         for name, there in directions.items()
     }
+    beside = quantized() if recipe.quantization is not None else []
+    for done in passes.values():
+        done["counts"] += beside
     aqn = recipe.aqn is not None
     effective = recipe.effective_hash(LAYERS)
     worker = {
@@ -92,7 +103,8 @@ def run_of(changes, recipe_name="E5"):
     ledger.append({"kind": "validated", "step": 0, "rollout": [clean], "taken_back": taken_back})
     for step in range(1, STEPS + 1):
         restored = {"restored": NORMS if aqn and step > 1 else [], "updated": [], "weights": ["a", "a"]}
-        rollout = {"process": "box:2", "problems": [], "counts": lines() if noisy else [], "restored": restored}
+        rollout = {"process": "box:2", "problems": [], "restored": restored}
+        rollout["counts"] = (lines() if noisy else []) + beside
         actor = {"process": "box:1", "side": "actor", "step": step, "passes": copy.deepcopy(passes)}
         actor |= {"effective": effective, "weights_kept": dict.fromkeys(passes, True)}
         doses = [dose(recipe, step - 1)] if aqn else []
@@ -131,7 +143,7 @@ def drawn(recipe, step):
     return list(in_order(recipe)[(step - 1) * number : step * number])
 
 
-@pytest.mark.parametrize("changes", [SAME, RUN, AQN, VALIDATED, {**RUN, "noise": False}, QUANTIZED, DAPO])
+@pytest.mark.parametrize("changes", [SAME, RUN, AQN, VALIDATED, W4A4, {**RUN, "noise": False}, QUANTIZED, DAPO])
 def test_a_clean_run_fails_nothing(changes):
     assert judge(run_of(changes)) == ()
 
@@ -198,6 +210,30 @@ def frozen_weights(evidence):
 
 def rollout_in_half_precision(evidence):
     said(evidence, 2)["built"]["workers"][0]["dtype"] = "float16"
+
+
+def unquantized_rollout(evidence):
+    rollout(evidence, 1)["counts"] = []
+
+
+def unquantized_activations(evidence):
+    passes(evidence, 2)["training_forward"]["counts"] = quantized(points=("weight",))
+
+
+def reference_that_nobody_reports(evidence):
+    del passes(evidence, 1)["old_log_prob"]
+
+
+def exclude_read_by_one_side(evidence):
+    rollout(evidence, 1)["counts"] = quantized(SITES[1:])
+
+
+def quantized_in_a_run_without(evidence):
+    passes(evidence, 1)["reference"]["counts"] = quantized()
+
+
+def quantized_validation_of_the_wrong_operand(evidence):
+    validation(evidence)["rollout"][0]["counts"] = quantized(points=("output",))
 
 
 def worker_with_a_stale_cache(evidence):
@@ -473,6 +509,12 @@ PLANTED = [
     (other_learning_rate, SAME, "built_otherwise"),
     (frozen_weights, SAME, "built_otherwise"),
     (rollout_in_half_precision, SAME, "built_otherwise"),
+    (unquantized_rollout, W4A4, "quantizer_missing"),
+    (unquantized_activations, W4A4, "quantizer_missing"),
+    (reference_that_nobody_reports, W4A4, "quantizer_missing"),
+    (exclude_read_by_one_side, W4A4, "quantized_sites_differ"),
+    (quantized_in_a_run_without, {**RUN, "noise": False}, "quantized_without_being_asked"),
+    (quantized_validation_of_the_wrong_operand, W4A4, "quantized_without_being_asked"),
     (worker_with_a_stale_cache, SAME, "worker_has_problems"),
     (substring_exclude, SAME, "hooked_modules_differ"),
     (router_perturbed, SAME, "hooked_modules_differ"),
