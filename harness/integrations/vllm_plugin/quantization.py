@@ -201,12 +201,18 @@ class HeadMethod(UnquantizedEmbeddingMethod):
 
     def __init__(self, session: EngineSession, prefix: str, packed: dict[str, list[str]]) -> None:
         self.sites = _Sites(session, prefix, packed)
+        self._loaded: nn.Parameter | None = None
 
     def create_weights(self, layer: nn.Module, *args: Any, **kwargs: Any) -> None:
         """Do as vLLM does."""
         super().create_weights(layer, *args, **kwargs)
         inputs, _ = _given(args, kwargs)
         self.sites.build([layer.org_vocab_size], inputs, head=True)  # type: ignore[list-item]
+
+    def open_for_loading(self, layer: nn.Module) -> None:
+        """Put the weight that vLLM loads into back in place of the quantized copy, before weights are loaded anew."""
+        if self._loaded is not None:
+            layer.weight = self._loaded
 
     def process_weights_after_loading(self, layer: nn.Module) -> None:
         """Quantize a copy of the weight, padding left out, before vLLM packs it."""
@@ -215,6 +221,7 @@ class HeadMethod(UnquantizedEmbeddingMethod):
         if after is not None:
             padded = layer.weight.detach().clone()  # type: ignore[operator]
             padded[:vocabulary] = after
+            self._loaded = layer.weight  # type: ignore[assignment]
             layer.weight = nn.Parameter(padded, requires_grad=False)
         super().process_weights_after_loading(layer)
 

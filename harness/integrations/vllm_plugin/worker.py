@@ -122,6 +122,18 @@ class RobustnessWorker:
             self._auditor.begin(scheduled)
         session.begin(scheduled, runner.device)
 
+    def robustness_reload(self) -> None:
+        """Make ready for weights that are loaded anew into this engine, as a trainer does after every step.
+
+        The head takes them again, and what was measured on the old ones counts no more: weights that are not quantized
+        anew are missing from the next counts.
+        """
+        for module in self.model_runner.get_model().modules():
+            open_for_loading = getattr(getattr(module, "quant_method", None), "open_for_loading", None)
+            if open_for_loading is not None:
+                open_for_loading(module)
+        self.vllm_config.quant_config.session.forget_weights()
+
     def robustness_set(self, level: float | None, seed: int = 0, error: str | None = None) -> None:
         """Set level, noise seed and error model of every request that names none; ``None`` refuses such requests again.
 

@@ -55,13 +55,17 @@ class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):
         if self._noisy:
             self.robustness_set(level, seed)
 
-    def update_weights_from_ipc(self, *args: Any, **kwargs: Any) -> None:
-        """Take AQN's noise back, then load the actor's weights.
+    def update_weights_from_ipc(
+        self, peft_config: dict[str, Any] | None = None, base_sync_done: bool = False, use_shm: bool = False
+    ) -> None:
+        """Take AQN's noise back, then load the actor's weights, which are quantized anew.
 
-        Under LoRA the base is not sent again: without the restore its noise would add up.
+        Under LoRA the base is not sent again, and stays quantized: without the restore AQN's noise would add up.
         """
         self._sync = self.aqn_restore()
-        super().update_weights_from_ipc(*args, **kwargs)
+        if self._noisy and not (peft_config and base_sync_done):
+            self.robustness_reload()
+        super().update_weights_from_ipc(peft_config, base_sync_done, use_shm)
         self._loaded = self._weights()
 
     def aqn_restore(self) -> dict[str, list[str]]:

@@ -83,7 +83,8 @@ def run_of(changes, recipe_name="E5"):
         name: {"micro_batches": 4, "sequences": SEQUENCES, "counts": lines(there) if noisy else []}
         for name, there in directions.items()
     }
-    beside = quantized() if recipe.quantization is not None else []
+    part = recipe.quantization
+    beside = [] if part is None else quantized(points=("weight", "input") if part.activations else ("weight",))
     for done in passes.values():
         done["counts"] += beside
     aqn = recipe.aqn is not None
