@@ -117,13 +117,21 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def mapped(pid: int) -> set[str]:
-    """Return the names of the files in /dev/shm that the process ``pid`` maps, those already removed left out."""
+    """Return the names of the files in /dev/shm that the process ``pid`` maps, those already removed left out.
+
+    By inode: a semaphore is mapped under a name that is gone by the time it has its own.
+    """
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     except OSError:
         return set()
-    paths = (line[line.index("/") :] for line in lines if f" {SHARED}/" in line)
-    return {Path(path).name for path in paths if not path.endswith("(deleted)")}
+    inodes = {int(line.split(maxsplit=5)[4]) for line in lines if f" {SHARED}/" in line}
+    found = set()
+    for file in SHARED.iterdir() if inodes else ():
+        with contextlib.suppress(OSError):
+            if file.stat().st_ino in inodes:
+                found.add(file.name)
+    return found
 
 
 @dataclass(frozen=True)

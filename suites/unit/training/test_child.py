@@ -76,3 +76,24 @@ def test_what_a_killed_run_left_is_ended_by_its_note(tmp_path: Path, monkeypatch
     assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
     assert not (SHARED / segment).exists() and not note.exists()
     assert not end_leftovers(note)
+
+
+SEMAPHORE = """
+import sys, time
+from multiprocessing import get_context, resource_tracker
+lock = get_context("spawn").Lock()
+resource_tracker.unregister(lock._semlock.name, "semaphore")
+open(sys.argv[1], "w").write(lock._semlock.name)
+time.sleep(60)
+"""
+
+
+def test_a_semaphore_that_a_killed_child_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "GRACE", 0.5)
+    note = tmp_path / "name"
+    with pytest.raises(Hung):
+        run_child(
+            (sys.executable, "-c", SEMAPHORE, str(note)), dict(os.environ), tmp_path / "log", Watch(lambda: (), 2)
+        )
+    name = f"sem.{note.read_text().lstrip('/')}"
+    assert name.startswith("sem.mp-") and not (SHARED / name).exists()
