@@ -48,6 +48,7 @@ from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
 from harness.scorers import Scorer, load_scorer
 from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, quantization_text
+from harness.spec.formats import FORMAT_GROUP
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
 
@@ -141,12 +142,14 @@ class Prepared:
     @property
     def _outside(self) -> dict[str, tuple[str, ...]]:
         """The distributions whose code makes the records together with the harness's."""
-        error = self.spec.noise.error.name
+        errors = [spec.error for spec in (self.spec.noise, *self.spec.quantization)]
+        formats = {error.recipe.format.name for error in errors if error.recipe is not None}
         return extensions.distributions(
             task=(TASK_GROUP, self.task.name),
             scorer=(SCORER_GROUP, self.scorer.name),
-            error_model=(ERROR_GROUP, error),
+            error_model=(ERROR_GROUP, self.spec.noise.error.name),
             engine_kind=(ENGINE_GROUP, self.spec.engine),
+            **{f"format {name}": (FORMAT_GROUP, name) for name in sorted(formats)},
         )
 
     @functools.cached_property

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 
+from harness import extensions
 from harness.text import nearest
 
 SCALE_RULES = ("floor", "even", "ceil", "rceil")
@@ -141,20 +143,37 @@ _ROWS = (
     Format("fp8_e5m2_tensor", _E["fp8_e5m2"], REAL, WHOLE, WHOLE, "amax / 57344"),
 )
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})
-"""Format name -> row. A new format is a new row."""
+"""Format name -> row, of those in the package. A new format is a new row."""
+
+FORMAT_GROUP = "robustness_harness.formats"
+"""The group of entry points by which other distributions add number formats: each names a :class:`Format`."""
 
 ALIASES: Mapping[str, str] = MappingProxyType({"mxfp6": "mxfp6_e2m3", "mxfp8": "mxfp8_e4m3"})
 """Shorter name -> the row that it means; messages and files show the row's own name."""
 
 
 def find_format(name: str) -> Format:
-    """Return the row ``name`` or the one that it is an alias of. Raises ValueError with the nearest known name."""
+    """Return the row ``name`` or the one that it is an alias of, also from another distribution.
+
+    Raises ValueError with the nearest known name, and :class:`HarnessError`, naming the distribution, for a row of
+    another distribution that cannot be used.
+    """
     if name == "e8m0":
         raise ValueError("format 'e8m0'; it holds scales, not values; the MX formats use it: mxfp4, mxfp8, ...")
     known = FORMATS.get(ALIASES.get(name, name))
-    if known is None:
-        raise ValueError(f"unknown format {name!r}; {nearest(str(name), [*FORMATS, *ALIASES])}")
-    return known
+    return _outside(name) if known is None else known
+
+
+@cache  # asked for every tensor that is quantized; what raises is not kept
+def _outside(name: str) -> Format:
+    found = extensions.load(FORMAT_GROUP, "number format", name, (*FORMATS, *ALIASES))
+    if found is None:
+        known = [*FORMATS, *ALIASES, *extensions.names(FORMAT_GROUP)]
+        raise ValueError(f"unknown format {name!r}; {nearest(str(name), known)}")
+    if not isinstance(found, Format) or found.name != name:
+        why = f"it calls itself {found.name!r}" if isinstance(found, Format) else "it is no harness.spec.formats.Format"
+        raise extensions.broken("number format", name, extensions.origin_of(FORMAT_GROUP, name), why)
+    return found
 
 
 def find_scale_rule(chosen: Format, scale_rule: str | None) -> str | None:

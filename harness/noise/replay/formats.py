@@ -56,7 +56,10 @@ def _block(block: Tensor, recipe: Recipe, outer: Tensor | None, bits: Tensor | N
     largest = largest.masked_fill(~sound, 0.0)
     if fmt.scale == POWER_OF_TWO:
         exponent = _power(largest, element, str(recipe.scale_rule))
-        scaled, scale = torch.ldexp(block.double(), -exponent).float(), torch.ldexp(torch.ones(()).double(), exponent)
+        scaled, scale = (
+            torch.ldexp(block.double(), -exponent).float(),
+            torch.ldexp(torch.ones_like(exponent, dtype=torch.float64), exponent),
+        )
         values = (rounded(scaled, element, recipe.rounding, bits).double() * scale).float()
         return values.masked_fill(~sound, math.nan)
     if fmt.scale == REAL:
