@@ -19,6 +19,15 @@ ROWS_OF = "linear"
 """The operator whose rows are the tokens that it saw."""
 
 
+def ledger_incomplete(evidence: Evidence) -> str:
+    """Find a run whose ledger lacks its start or a step that verl did: other checks read what is there, not what is
+    missing."""
+    if evidence.steps and not evidence.lines(BEGUN):
+        return "the ledger does not tell how the run began"
+    missing = sorted(set(evidence.steps) - {line["step"] for line in evidence.lines(STEP)})
+    return f"step {missing[0]}: verl has metrics of it, the ledger has nothing" if missing else ""
+
+
 def site_asleep(evidence: Evidence) -> str:
     """Find a site that was planned and counted and changed nothing, which the sums over sites hide."""
     for line in evidence.lines(STEP):

@@ -28,6 +28,7 @@ from harness.training.apart import (
 )
 from harness.training.configuration_checks import built_otherwise, settings_not_in_force
 from harness.training.coverage_checks import (
+    ledger_incomplete,
     noise_left_in_validation,
     noisy_validation_was_clean,
     site_asleep,
@@ -251,6 +252,7 @@ def last_step_not_saved(evidence: Evidence) -> str:
 
 CHECKS: tuple[Check, ...] = (
     run_failed,
+    ledger_incomplete,
     effective_configuration_differs,
     planned_steps_differ,
     settings_not_in_force,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import extensions
+from harness.extensions import resolve
 from harness.noise.replay import formats
 from harness.noise.replay.draws import Side, below, normal
 from harness.spec.errors import ErrorModel
@@ -27,7 +27,7 @@ def perturbed(error: ErrorModel, x: Tensor, rows: Side, columns: Side, level: fl
     """
     if not error.replayed_by:
         raise TypeError(f"error model {error.name} {error.not_replayed or 'names no second formula (replayed_by)'}")
-    formula = extensions.resolve(error.replayed_by)
+    formula = resolve(error.replayed_by)
     if level == 0:
         return x
     strength = float(torch.tensor(level, dtype=torch.float32))

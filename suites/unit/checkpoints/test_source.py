@@ -171,7 +171,7 @@ def spoilt(tensor: torch.Tensor) -> torch.Tensor:
 
 BAD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "unknown module": (lambda: renamed("down_proj", "sideways_proj"), {}, "fit no linear of Qwen2ForCausalLM"),
-    "unknown target": (tensors, {"target_modules": ["q_proj", "down_proj", "w1"]}, "'w1' is no module"),
+    "unknown target": (tensors, {"target_modules": ["q_proj", "down_proj", "w1"]}, "'w1' is not a module"),
     "target without update": (tensors, {"target_modules": ["q_proj", "down_proj", "v_proj"]}, "v_proj is a target"),
     "regex target without update": (tensors, {"target_modules": r".*\.[qvo]_proj|.*down_proj"}, "is a target"),
     "all linears": (tensors, {"target_modules": "all-linear"}, "is a target"),

@@ -237,6 +237,18 @@ def quantized_validation_of_the_wrong_operand(evidence):
     validation(evidence)["rollout"][0]["counts"] = quantized(points=("output",))
 
 
+def ledger_without_a_start(evidence):
+    del evidence.ledger[0]
+
+
+def ledger_without_a_step(evidence):
+    evidence.ledger.remove(step_line(evidence, 2))
+
+
+def ledger_lost(evidence):
+    evidence.ledger.clear()
+
+
 def worker_with_a_stale_cache(evidence):
     rollout(evidence, 1)["problems"].append("a stale compile cache")
 
@@ -516,6 +528,9 @@ PLANTED = [
     (exclude_read_by_one_side, W4A4, "quantized_sites_differ"),
     (quantized_in_a_run_without, {**RUN, "noise": False}, "quantized_without_being_asked"),
     (quantized_validation_of_the_wrong_operand, W4A4, "quantized_without_being_asked"),
+    (ledger_without_a_start, SAME, "ledger_incomplete"),
+    (ledger_without_a_step, SAME, "ledger_incomplete"),
+    (ledger_lost, SAME, "ledger_incomplete"),
     (worker_with_a_stale_cache, SAME, "worker_has_problems"),
     (substring_exclude, SAME, "hooked_modules_differ"),
     (router_perturbed, SAME, "hooked_modules_differ"),
