@@ -1,4 +1,5 @@
-"""What tests of checkpoints and of gates need again and again: tiny models by seed, ready checkpoints, finished runs.
+"""What tests of checkpoints and of gates need again and again: tiny models by seed, ready checkpoints, a scripted
+engine, finished runs.
 
 Everything is loaded when it is first asked for, so that importing the package loads no torch.
 """
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.testing.arms import make_arm, make_certificate
+    from harness.testing.engine import ScriptedEngine
     from harness.testing.model import tiny_checkpoint, tiny_config, tiny_model
     from harness.testing.runs import RunMaker, make_result, write_run
     from harness.testing.tokenizer import build_tokenizer
 
 _HOMES = {
     "RunMaker": "harness.testing.runs",
+    "ScriptedEngine": "harness.testing.engine",
     "build_tokenizer": "harness.testing.tokenizer",
     "make_arm": "harness.testing.arms",
     "make_certificate": "harness.testing.arms",
@@ -26,6 +29,7 @@ _HOMES = {
 
 __all__ = [
     "RunMaker",
+    "ScriptedEngine",
     "build_tokenizer",
     "make_arm",
     "make_certificate",
