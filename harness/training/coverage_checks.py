@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from harness.record import FORWARD
 from harness.training.evidence import BEGUN, STEP, VALIDATED, Evidence, counted
 from harness.training.injection import OLD_LOG_PROB, ROLLOUT, TRAINING_FORWARD, VALIDATION
+from harness.training.verl_plugin.ledgers import of_noise
 
 TOKENS, RESPONSE = "perf/total_num_tokens", "response_length/mean"
 """verl's tokens of a step's prompts and answers, and the mean length of its answers."""
@@ -32,8 +34,8 @@ def site_asleep(evidence: Evidence) -> str:
     """Find a site that was planned and counted and changed nothing, which the sums over sites hide."""
     for line in evidence.lines(STEP):
         for process, name, counts in counted(line):
-            for count in counts:
-                if ":" in count["op"] or not count["level"] or count["direction"] != "forward":
+            for count in of_noise(counts, FORWARD):
+                if not count["level"]:
                     continue
                 if "idle" not in count:
                     return f"step {line['step']}: {process} has no counts of single sites"
@@ -89,7 +91,7 @@ def noisy_validation_was_clean(evidence: Evidence) -> str:
         return ""
     for line in evidence.lines(VALIDATED):
         for report in line["rollout"]:
-            noisy = [count for count in report["counts"] if count["level"] and ":" not in count["op"]]
+            noisy = [count for count in of_noise(report["counts"], FORWARD) if count["level"]]
             asleep = [name for count in noisy for name in (*count["missing"], *count.get("idle", ()))]
             if asleep or not any(count["changed"] for count in noisy):
                 return f"step {line['step']}: {asleep[0] if asleep else 'everything'} in {report['process']} was clean"
@@ -107,8 +109,8 @@ def _rows(line: Mapping[str, Any]) -> Counter[tuple[str, str]]:
     """The rows that noise acted on in a forward, by pass and part, added up over processes."""
     found: Counter[tuple[str, str]] = Counter()
     for _, name, counts in counted(line):
-        for count in counts:
-            if count["op"] == ROWS_OF and count["direction"] == "forward" and count["level"] > 0:
+        for count in of_noise(counts, FORWARD):
+            if count["op"] == ROWS_OF and count["level"] > 0:
                 for part, rows in (("linears", count.get("fewest_rows")), ("head", count.get("head_rows"))):
                     if rows is not None:
                         found[name, part] += rows
@@ -128,5 +130,4 @@ def _sequences(line: Mapping[str, Any]) -> int:
 def _asked(evidence: Evidence, name: str) -> bool:
     """Whether noise that always changes something acts in the forward of the pass ``name``."""
     noise = evidence.recipe.noise
-    spec = None if noise is None or name not in noise.passes else noise.spec_in(name)
-    return spec is not None and bool(spec.level and spec.error.expected_relative_rms(spec.level))
+    return noise is not None and name in noise.passes and bool(noise.expected_error(name))

@@ -88,6 +88,13 @@ class NoisePart:
             return replace(found, when=when[there]) if there else None
         return found if name in self.passes else None
 
+    def expected_error(self, name: str) -> float:
+        """Return the relative RMS error to expect in the pass ``name``, 0 where there is none or data decide it."""
+        spec = self.spec_in(name)
+        if spec is None or not spec.level:
+            return 0.0
+        return spec.error.expected_relative_rms(spec.level) or 0.0
+
 
 @dataclass(frozen=True)
 class QuantizationPart:

@@ -7,10 +7,11 @@ Source of the levels: FACTS.md section 10 (verl's own examples, NeMo-RL, bitwise
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.record import FORWARD
 from harness.training.alarms import (
     GRAD_NORM,
     answers_cut_off,
@@ -49,6 +50,7 @@ from harness.training.quantizer_checks import (
     quantized_without_being_asked,
     quantizer_missing,
 )
+from harness.training.verl_plugin.ledgers import changed, of_noise, relative_error
 
 LEVEL_OFF = 0.10
 """How far the achieved relative error may be from the level that was asked for, as a fraction of it."""
@@ -102,7 +104,7 @@ def noise_missing(evidence: Evidence) -> str:
         for process, name, counts in counted(line):
             for part, direction in _asked(evidence, name):
                 seen.add(part)
-                if not _changed(counts, direction):
+                if not changed(of_noise(counts, direction)):
                     return f"step {line['step']}: {part} in {process} changed nothing"
         absent = {part for each in _names(evidence) for part, _ in _asked(evidence, each)} - seen
         if absent:
@@ -115,12 +117,12 @@ def noise_not_asked_for(evidence: Evidence) -> str:
     for line in evidence.lines(STEP):
         for process, name, counts in counted(line):
             allowed = {direction for _, direction in _asked(evidence, name)}
-            for direction in ("forward", "backward"):
-                if direction not in allowed and _changed(counts, direction):
+            for direction in (FORWARD, BACKWARD):
+                if direction not in allowed and changed(of_noise(counts, direction)):
                     return f"step {line['step']}: {name} {direction} in {process} was perturbed"
     for line in evidence.lines(VALIDATED):
         for process, _, counts in counted(line):
-            if _changed([count for count in counts if count["level"] == 0], "forward"):
+            if changed(of_noise((count for count in counts if count["level"] == 0), FORWARD)):
                 return f"step {line['step']}: the clean validation was perturbed in {process}"
     return ""
 
@@ -130,11 +132,10 @@ def noise_level_off(evidence: Evidence) -> str:
     noise = evidence.recipe.noise
     for line in evidence.lines(STEP) if noise is not None else ():
         for process, name, counts in counted(line):
-            spec = None if noise is None else noise.spec_in(name)
-            wanted = spec.error.expected_relative_rms(spec.level) if spec is not None and spec.level else None
+            wanted = 0.0 if noise is None else noise.expected_error(name)
             for direction in {d for _, d in _asked(evidence, name)} if wanted else ():
-                found = _error(count for count in counts if count["direction"] == direction and ":" not in count["op"])
-                if wanted and abs(found / wanted - 1) > LEVEL_OFF:
+                found = relative_error(of_noise(counts, direction))
+                if abs(found / wanted - 1) > LEVEL_OFF:
                     where = f"{name} {direction} in {process}"
                     return f"step {line['step']}: {where} has error {found:.4f}, asked was {wanted:.4f}"
     return ""
@@ -316,13 +317,3 @@ def _asked(evidence: Evidence, name: str) -> list[tuple[str, str]]:
         pairs = ((TRAINING_FORWARD, "forward"), (BACKWARD, "backward"))
         return [(part, direction) for part, direction in pairs if part in noise.passes]
     return [(name, "forward")] if name in noise.passes else []
-
-
-def _changed(counts: Iterable[Mapping[str, Any]], direction: str) -> int:
-    return sum(each["changed"] for each in counts if each["direction"] == direction and ":" not in each["op"])
-
-
-def _error(counts: Iterable[Mapping[str, Any]]) -> float:
-    given = list(counts)
-    signal = sum(count["signal"] for count in given)
-    return float((sum(count["error"] for count in given) / signal) ** 0.5) if signal else 0.0

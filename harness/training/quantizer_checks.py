@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from harness.record import FORWARD
+from harness.runs.quantized import WEIGHT
 from harness.training.evidence import STEP, VALIDATED, Evidence, counted
 from harness.training.injection import ACTOR, OLD_LOG_PROB, REFERENCE, ROLLOUT, TRAINING_FORWARD
-
-WEIGHT = "weight"
+from harness.training.verl_plugin.ledgers import changed, is_noise
 
 
 def quantizer_missing(evidence: Evidence) -> str:
     """Find a pass of a process in which a quantizer that was asked for quantized nothing, or is not reported."""
-    points = _points(evidence)
+    points, passes = _points(evidence), _passes(evidence)
     for line in evidence.lines(STEP) if points else ():
         seen = set()
         for process, name, counts in counted(line):
-            if name not in _passes(evidence):
+            if name not in passes:
                 continue
             seen.add(name)
             for point in points:
-                found = _of(counts, point)
-                if not sum(count["changed"] for count in found):
+                if not changed(_of(counts, point)):
                     return f"step {line['step']}: no {point} was quantized in {name} of {process}"
-        for name in _passes(evidence):
+        for name in passes:
             if name not in seen:
                 return f"step {line['step']}: no process reports what was quantized in {name}"
     return ""
@@ -36,13 +36,14 @@ def quantizer_missing(evidence: Evidence) -> str:
 
 def quantized_sites_differ(evidence: Evidence) -> str:
     """Find two passes or processes that quantized different numbers of modules: an exclude that only one side reads."""
-    for line in evidence.lines(STEP) if evidence.recipe.quantization is not None else ():
+    passes = _passes(evidence)
+    for line in evidence.lines(STEP):
         for point in _points(evidence):
             first: tuple[str, int] | None = None
             for process, name, counts in counted(line):
-                sites = sum(count["sites"] for count in _of(counts, point))
-                if name not in _passes(evidence):
+                if name not in passes:
                     continue
+                sites = sum(count["sites"] for count in _of(counts, point))
                 if first is not None and sites != first[1]:
                     here = f"{sites} in {name} of {process}"
                     return f"step {line['step']}: {point} quantized at {here}, at {first[1]} in {first[0]}"
@@ -58,8 +59,7 @@ def quantized_without_being_asked(evidence: Evidence) -> str:
             side = ROLLOUT if name == ROLLOUT else ACTOR
             allowed = points if part is not None and side in part.sides else ()
             for count in counts:
-                _, colon, point = count["op"].partition(":")
-                if colon and point not in allowed:
+                if not is_noise(count) and _point(count) not in allowed:
                     return f"step {line['step']}: {count['op']} was quantized in {name} of {process}"
     return ""
 
@@ -83,4 +83,10 @@ def _passes(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _of(counts: Iterable[Mapping[str, Any]], point: str) -> list[Mapping[str, Any]]:
-    return [each for each in counts if each["op"].partition(":")[2] == point and each["direction"] == "forward"]
+    there = (each for each in counts if not is_noise(each) and each["direction"] == FORWARD)
+    return [each for each in there if _point(each) == point]
+
+
+def _point(count: Mapping[str, Any]) -> str:
+    """What a quantizer's count was taken of: its operator is called ``linear:weight``."""
+    return str(count["op"]).partition(":")[2]

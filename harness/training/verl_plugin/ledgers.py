@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.record import NOISE
 from harness.training.injection import HEAD
 
 ADDED = ("calls", "rows", "elements", "changed", "nonfinite", "signal", "error")
 
 
 def summarised(counts: Iterable[Mapping[str, Any]], sites: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Return ``counts`` (:class:`harness.record.SiteCount` as dictionaries) added up by (op, direction, level).
+    """Return ``counts`` (:class:`harness.record.SiteCount` as dictionaries) added up by (kind, op, direction, level).
 
     ``sites`` is how many sites were counted in each, ``missing`` and ``extra`` name what is not as planned by the list
     ``sites``; without one they are empty. ``idle`` names the sites that have elements and changed none of them,
@@ -22,20 +23,18 @@ def summarised(counts: Iterable[Mapping[str, Any]], sites: Sequence[str] | None 
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     by_site: dict[tuple[Any, ...], dict[str, Counter[str]]] = {}
     for count in counts:
-        key = count["op"], count["direction"], count["level"]
+        key = count["kind"], count["op"], count["direction"], count["level"]
         group = groups.setdefault(key, dict.fromkeys(ADDED, 0))
         for name in ADDED:
             group[name] += count[name]
         site = by_site.setdefault(key, {}).setdefault(count["site"], Counter())
         site.update({name: count[name] for name in ("rows", "elements", "changed")})
-    planned = set(sites) if sites is not None else None
     found = []
     for key, group in groups.items():
-        op, direction, level = key
         there = by_site[key]
-        missing = sorted(planned - there.keys()) if planned is not None and ":" not in op else []
-        extra = sorted(there.keys() - planned) if planned is not None and ":" not in op else []
-        head = {"op": op, "direction": direction, "level": level, "sites": len(there)}
+        head = dict(zip(("kind", "op", "direction", "level"), key, strict=True)) | {"sites": len(there)}
+        planned = there.keys() if sites is None or not is_noise(head) else set(sites)
+        missing, extra = sorted(planned - there.keys()), sorted(there.keys() - planned)
         found.append({**head, **group, "missing": missing, "extra": extra, **_least(there)})
     return found
 
@@ -48,6 +47,16 @@ def _least(sites: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
         "fewest_rows": min((each["rows"] for name, each in sites.items() if name not in heads), default=None),
         "head_rows": sum(sites[name]["rows"] for name in heads) if heads else None,
     }
+
+
+def is_noise(line: Mapping[str, Any]) -> bool:
+    """Return whether ``line`` counts the noise and not a quantizer; ledgers of before had it in the operator's name."""
+    return line["kind"] == NOISE if "kind" in line else ":" not in line["op"]
+
+
+def of_noise(lines: Iterable[Mapping[str, Any]], direction: str) -> list[Mapping[str, Any]]:
+    """Return the lines of the noise in ``direction``."""
+    return [line for line in lines if is_noise(line) and line["direction"] == direction]
 
 
 def changed(lines: Iterable[Mapping[str, Any]], direction: str | None = None) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from harness.record import FORWARD
 from harness.training.injection import ONE_SIDE, ROLLOUT, SAME, VALIDATION
 from harness.training.sizes import sizes_of
 from harness.training.verl_plugin import LEDGER_VARIABLE, TRAINER
@@ -26,7 +27,7 @@ from harness.training.verl_plugin.apart import Apart
 from harness.training.verl_plugin.echo import echo
 from harness.training.verl_plugin.gradients import least
 from harness.training.verl_plugin.keys import draw_seed
-from harness.training.verl_plugin.ledgers import changed, relative_error
+from harness.training.verl_plugin.ledgers import changed, of_noise, relative_error
 from harness.training.verl_plugin.plans import CONTROL, NOISY, recipe_here, rollout_plan
 from harness.training.verl_plugin.probing import each_sampled, judged, trained_apart
 from harness.training.verl_plugin.processes import Processes
@@ -177,14 +178,13 @@ def metrics_of(
             for direction in ("forward", "backward"):
                 key = f"robust/{name}_{direction}_changed"
                 found[key] = found.get(key, 0) + changed(done["counts"], direction)
-            forward = [line for line in done["counts"] if line["direction"] == "forward" and ":" not in line["op"]]
-            found[f"robust/{name}_error"] = relative_error(forward)
+            found[f"robust/{name}_error"] = relative_error(of_noise(done["counts"], FORWARD))
     flows = least([done["gradients"] for report in actor for done in report["passes"].values()])
     if flows is not None:
         found["robust/quantized_modules"], found["robust/quantized_gradient_least"] = flows
     lines = [line for report in rollout for line in report["counts"]]
     found["robust/rollout_changed"] = changed(lines)
-    found["robust/rollout_error"] = relative_error([line for line in lines if ":" not in line["op"]])
+    found["robust/rollout_error"] = relative_error(of_noise(lines, FORWARD))
     if doses:
         found["robust/aqn_sigma"] = max(dose["sigma"] for dose in doses)
         found["robust/aqn_layers"] = sum(layer["asked"] != 0 for dose in doses for layer in dose["layers"])

@@ -30,7 +30,7 @@ AQN = {**RUN, "noise": False, "aqn": {"epoch_aware": False, "num_stages": 3, "si
 
 def count(site, direction="forward", level=LEVEL, operand=""):
     energy = {"signal": 100.0, "error": 100.0 * level**2}
-    found = {"site": site, "op": "linear", "direction": direction, "level": level, "operand": operand}
+    found = {"site": site, "op": "linear", "kind": "noise", "direction": direction, "level": level, "operand": operand}
     return (
         found | {"calls": 1, "rows": TOKENS, "elements": 4800, "changed": 4800 if level else 0, "nonfinite": 0} | energy
     )
@@ -39,7 +39,11 @@ def count(site, direction="forward", level=LEVEL, operand=""):
 def quantized(sites=SITES, points=("weight", "input")):
     """Counts of quantizers, as they stand beside those of the noise."""
     return summarised(
-        [{**count(site, level=0.0), "op": f"linear:{at}", "changed": 9} for site in sites for at in points]
+        [
+            {**count(site, level=0.0), "op": f"linear:{at}", "kind": "quantizer", "changed": 9}
+            for site in sites
+            for at in points
+        ]
     )
 
 

@@ -140,7 +140,7 @@ def test_training_is_perturbed_in_the_directions_of_the_recipe(model, recipe, pa
 
 
 def test_a_summary_names_what_was_not_planned_and_what_is_missing():
-    count = {"op": "linear", "direction": "forward", "level": 0.05, "site": "a.q_proj"}
+    count = {"kind": "noise", "op": "linear", "direction": "forward", "level": 0.05, "site": "a.q_proj"}
     count |= dict.fromkeys(("calls", "rows", "elements", "changed", "nonfinite"), 2) | {"signal": 4.0, "error": 1.0}
     (line,) = summarised([count, {**count, "site": "a.k_proj"}], ["a.q_proj", "a.v_proj"])
     assert line["missing"] == ["a.v_proj"] and line["extra"] == ["a.k_proj"]
