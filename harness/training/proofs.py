@@ -20,6 +20,8 @@ def weights_not_restored(evidence: Evidence) -> str:
     """Find a process whose weights after a pass, or after noise was taken back, are not those from before."""
     for line in evidence.lines(STEP):
         for report in line["actor"]:
+            if "weights_kept" not in report:
+                return f"step {line['step']}: {report['process']} does not say whether its weights stayed"
             for name, kept in report["weights_kept"].items():
                 if not kept:
                     return f"step {line['step']}: {name} left other weights than it found in {report['process']}"

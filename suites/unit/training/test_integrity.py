@@ -249,6 +249,10 @@ def ledger_without_a_step(evidence):
     evidence.ledger.remove(step_line(evidence, 2))
 
 
+def weights_untold(evidence):
+    del step_line(evidence, 2)["actor"][0]["weights_kept"]
+
+
 def ledger_lost(evidence):
     evidence.ledger.clear()
 
@@ -534,6 +538,7 @@ PLANTED = [
     (quantized_validation_of_the_wrong_operand, W4A4, "quantized_without_being_asked"),
     (ledger_without_a_start, SAME, "ledger_incomplete"),
     (ledger_without_a_step, SAME, "ledger_incomplete"),
+    (weights_untold, SAME, "weights_not_restored"),
     (ledger_lost, SAME, "ledger_incomplete"),
     (worker_with_a_stale_cache, SAME, "worker_has_problems"),
     (substring_exclude, SAME, "hooked_modules_differ"),
