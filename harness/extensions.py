@@ -6,7 +6,7 @@ Nothing is cached, so that what was just installed is there. Standard library on
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib import metadata
 from typing import Any
 
@@ -40,6 +40,18 @@ def load(group: str, kind: str, name: str, own: Collection[str]) -> Any:
         raise broken(kind, name, origins[0], f"{type(error).__name__}: {error}") from error
     if found is None:
         raise broken(kind, name, origins[0], "it is None")
+    return found
+
+
+def load_checked(group: str, kind: str, name: str, own: Collection[str], fault: Callable[[Any], str]) -> Any:
+    """Do as :func:`load`; ``fault`` says what keeps the object from being a ``kind``, an empty text where nothing does.
+
+    Raises :class:`HarnessError` with those words too, naming the distribution.
+    """
+    found = load(group, kind, name, own)
+    wrong = "" if found is None else fault(found)
+    if wrong:
+        raise broken(kind, name, origin_of(group, name), wrong)
     return found
 
 

@@ -91,11 +91,12 @@ def _origins() -> dict[str, str]:
 def _outside(name: str) -> click.Command | None:
     """The verb of another distribution, None where there is none. Raises :class:`HarnessError` for what is no
     verb."""
-    found = extensions.load(GROUP, "verb", name, VERBS)
-    if found is not None and not isinstance(found, click.Command):
-        where = extensions.origin_of(GROUP, name)
-        raise extensions.broken("verb", name, where, f"it is a {type(found).__name__}, not a click.Command")
-    return found
+
+    def fault(found: object) -> str:
+        return "" if isinstance(found, click.Command) else f"it is a {type(found).__name__}, not a click.Command"
+
+    command: click.Command | None = extensions.load_checked(GROUP, "verb", name, VERBS, fault)
+    return command
 
 
 @contextlib.contextmanager

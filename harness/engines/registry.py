@@ -25,14 +25,18 @@ def engine_kind(name: str) -> EngineKind:
     Raises :class:`HarnessError` for an unknown name, and, naming the distribution, for an engine of another
     distribution that cannot be loaded, has a name that is taken, or is no :class:`EngineKind` of that name.
     """
-    outside = extensions.load(ENGINE_GROUP, "engine", name, ENGINES)
+    outside: EngineKind | None = extensions.load_checked(
+        ENGINE_GROUP, "engine", name, ENGINES, lambda found: _fault(name, found)
+    )
     if name in ENGINES:
         return ENGINES[name]
     if outside is None:
         raise HarnessError(f"unknown engine {name!r}", nearest(name, engine_names()))
-    where = extensions.origin_of(ENGINE_GROUP, name)
-    if not isinstance(outside, EngineKind):
-        raise extensions.broken("engine", name, where, f"it is a {type(outside).__name__}, not an EngineKind")
-    if outside.name != name:
-        raise extensions.broken("engine", name, where, f"it calls itself {outside.name!r}")
     return outside
+
+
+def _fault(name: str, outside: object) -> str:
+    """What keeps ``outside`` from being an engine of that name, empty where nothing does."""
+    if not isinstance(outside, EngineKind):
+        return f"it is a {type(outside).__name__}, not an EngineKind"
+    return "" if outside.name == name else f"it calls itself {outside.name!r}"

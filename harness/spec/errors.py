@@ -374,11 +374,9 @@ def error_model(name: str) -> type[ErrorModel] | None:
     """
     if name in ERROR_MODELS:
         return ERROR_MODELS[name]
-    outside = extensions.load(ERROR_GROUP, "error model", name, ERROR_MODELS)
-    wrong = None if outside is None else _fault(name, outside)
-    if wrong:
-        raise extensions.broken("error model", name, extensions.origin_of(ERROR_GROUP, name), wrong)
-    found: type[ErrorModel] | None = outside
+    found: type[ErrorModel] | None = extensions.load_checked(
+        ERROR_GROUP, "error model", name, ERROR_MODELS, lambda outside: _fault(name, outside)
+    )
     return found
 
 

@@ -166,13 +166,15 @@ def find_format(name: str) -> Format:
 
 @cache  # asked for every tensor that is quantized; what raises is not kept
 def _outside(name: str) -> Format:
-    found = extensions.load(FORMAT_GROUP, "number format", name, (*FORMATS, *ALIASES))
+    def fault(found: object) -> str:
+        if not isinstance(found, Format):
+            return "it is no harness.spec.formats.Format"
+        return "" if found.name == name else f"it calls itself {found.name!r}"
+
+    own = (*FORMATS, *ALIASES)
+    found: Format | None = extensions.load_checked(FORMAT_GROUP, "number format", name, own, fault)
     if found is None:
-        known = [*FORMATS, *ALIASES, *extensions.names(FORMAT_GROUP)]
-        raise ValueError(f"unknown format {name!r}; {nearest(str(name), known)}")
-    if not isinstance(found, Format) or found.name != name:
-        why = f"it calls itself {found.name!r}" if isinstance(found, Format) else "it is no harness.spec.formats.Format"
-        raise extensions.broken("number format", name, extensions.origin_of(FORMAT_GROUP, name), why)
+        raise ValueError(f"unknown format {name!r}; {nearest(str(name), [*own, *extensions.names(FORMAT_GROUP)])}")
     return found
 
 
