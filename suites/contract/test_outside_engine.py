@@ -14,6 +14,7 @@ from harness.exceptions import HarnessError
 from harness.record import CERTIFIED
 from harness.runs.loaded import load_run
 from harness.spec import ENGINE_GROUP, ENGINES, EngineOptions, EvalSpec, engine_names
+from suites.distributions import write_distribution
 
 pytestmark = pytest.mark.contract
 
@@ -45,12 +46,8 @@ other = EngineKind("of another name", mirror.open)
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distribution with two engines, one of which calls itself otherwise."""
-    info = tmp_path / "engines" / "mirrors-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mirrors\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{ENGINE_GROUP}]\nmirror = mirrors:mirror\nmisnamed = mirrors:other\n")
-    (tmp_path / "engines" / "mirrors.py").write_text(CODE)
-    monkeypatch.syspath_prepend(str(tmp_path / "engines"))
+    points = {ENGINE_GROUP: {"mirror": "mirrors:mirror", "misnamed": "mirrors:other"}}
+    monkeypatch.syspath_prepend(str(write_distribution(tmp_path / "engines", "mirrors", points, mirrors=CODE)))
 
 
 @pytest.mark.usefixtures("installed")

@@ -15,7 +15,7 @@ from harness.record import CERTIFIED, Certificate
 from harness.runs.loaded import load_run
 from harness.spec import ERROR_GROUP, ERROR_MODELS, EvalSpec, parse_noise
 from harness.spec.errors import error_names
-from suites.contract.distributions import write_distribution
+from suites.distributions import write_distribution
 
 pytestmark = pytest.mark.contract
 CODE = '''

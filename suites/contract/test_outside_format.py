@@ -17,7 +17,7 @@ from harness.record import CERTIFIED, INVALID_EVIDENCE
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec, parse_quantization
 from harness.spec.formats import FORMAT_GROUP
-from suites.contract.distributions import write_distribution
+from suites.distributions import write_distribution
 
 pytestmark = pytest.mark.contract
 CODE = """

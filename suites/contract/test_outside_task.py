@@ -23,7 +23,7 @@ from harness.reports.run_report import run_report
 from harness.runs import sums
 from harness.runs.loaded import load_run
 from harness.spec import SCORER_GROUP, EvalSpec
-from suites.contract.distributions import write_distribution
+from suites.distributions import write_distribution
 
 pytestmark = pytest.mark.contract
 CODE = '''

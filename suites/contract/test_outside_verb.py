@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import GROUP, main
-from suites.contract.distributions import write_distribution
+from suites.distributions import write_distribution
 
 pytestmark = pytest.mark.contract
 CODE = '''

@@ -11,6 +11,7 @@ import pytest
 from harness.evaluate.tasks import GROUP, TASKS, load_task, task_names
 from harness.evaluate.tasks.base import Task
 from harness.exceptions import HarnessError
+from suites.distributions import write_distribution
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,12 +25,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Puts a distribution with one entry point, and a module with ``code``, where Python finds them."""
 
     def put(distribution: str, name: str, target: str, code: str = "") -> None:
-        folder = tmp_path / distribution
-        info = folder / f"{distribution}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {target}\n")
-        (folder / f"{target.partition(':')[0]}.py").write_text(code)
+        points, module = {GROUP: {name: target}}, target.partition(":")[0]
+        folder = write_distribution(tmp_path / distribution, distribution, points, **{module: code})
         monkeypatch.syspath_prepend(str(folder))
 
     return put

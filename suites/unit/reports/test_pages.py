@@ -12,6 +12,7 @@ import pytest
 from harness.exceptions import HarnessError
 from harness.reports.page import Page, Table
 from harness.reports.pages import GROUP, PAGES, build_page, page_names, usual_page
+from suites.distributions import write_distribution
 
 pytestmark = pytest.mark.unit
 DOCS = (Path(__file__).resolve().parents[3] / "docs" / "report-pages.md").read_text(encoding="utf-8")
@@ -25,12 +26,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Puts a distribution with one entry point, and a module with ``code``, where Python finds them."""
 
     def put(name: str, target: str, code: str) -> None:
-        folder = tmp_path / target.partition(":")[0]
-        info = folder / f"of_{name}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: of_{name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {target}\n")
-        (folder / f"{target.partition(':')[0]}.py").write_text(code)
+        points, module = {GROUP: {name: target}}, target.partition(":")[0]
+        folder = write_distribution(tmp_path / module, f"of_{name}", points, **{module: code})
         monkeypatch.syspath_prepend(str(folder))
 
     return put

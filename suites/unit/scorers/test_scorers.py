@@ -10,6 +10,7 @@ from harness.exceptions import HarnessError
 from harness.scorers import SCORERS, load_scorer
 from harness.spec import SCORER_GROUP, scorer_names
 from harness.spec import SCORERS as NAMES
+from suites.distributions import write_distribution
 
 pytestmark = pytest.mark.unit
 CODE = """
@@ -35,13 +36,9 @@ made, misnamed, bare = Letter(), Letter(), object()
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distribution with one sound scorer, given as a class, and three that are none."""
-    info = tmp_path / "letters-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: letters\nVersion: 1.0\n")
-    lines = "letter = letters:Letter\nother = letters:misnamed\nbare = letters:bare\ndear = letters:Dear\n"
-    (info / "entry_points.txt").write_text(f"[{SCORER_GROUP}]\n{lines}")
-    (tmp_path / "letters.py").write_text(CODE)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    targets = {"letter": "Letter", "other": "misnamed", "bare": "bare", "dear": "Dear"}
+    points = {SCORER_GROUP: {name: f"letters:{target}" for name, target in targets.items()}}
+    monkeypatch.syspath_prepend(str(write_distribution(tmp_path, "letters", points, letters=CODE)))
 
 
 def test_the_names_of_the_specification_are_the_rows() -> None:
