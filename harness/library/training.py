@@ -25,6 +25,7 @@ from harness.training.order import order_hash
 from harness.training.preflight import refuse
 from harness.training.readback import ANSWERS, read_back, write_readback
 from harness.training.recipe import Recipe
+from harness.training.render import checkpoint_in
 from harness.training.run_record import write_run_record
 from harness.training.sizes import sizes_of
 from harness.training_record import FILE, TrainingRecord
@@ -96,7 +97,7 @@ def start_training(
     if ended.status == 0 and recipe.total_steps in saved_in(folder):
         watcher.cost(f"the checkpoint of step {recipe.total_steps} is read back and scored")
         file = place_of(recipe, folder).validation_file
-        checkpoint = folder / "checkpoints" / f"global_step_{recipe.total_steps}"
+        checkpoint = checkpoint_in(folder, recipe.total_steps)
         write_readback(read_back(recipe, checkpoint, recipe.total_steps, file), folder)
     return record_training(folder)
 
@@ -164,7 +165,7 @@ def write_record(trained: Trained, step: int) -> None:
         dataset=str(read_object(trained.folder / DATA)["train"]),
         template=_template(recipe),
     )
-    file = trained.folder / "checkpoints" / f"global_step_{step}" / "actor" / FILE
+    file = checkpoint_in(trained.folder, step) / "actor" / FILE
     file.write_text(json.dumps(record.to_json(), indent=2) + "\n", encoding="utf-8")
 
 

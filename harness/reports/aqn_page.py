@@ -37,9 +37,11 @@ def plan_page(plan: Mapping[str, Any]) -> Page:
         f"kinds: {', '.join(sorted({each['kind'] for each in targets}))}",
     )
     rows = [
-        (f"{each['elements']:,}", f"{each['multiplier']:.3g}", *map(_number, (asked, _ratio(each), each["relative"])))
+        (
+            *(f"{each['elements']:,}", f"{each['multiplier']:.3g}"),
+            *map(_number, (each["asked"], _ratio(each), each["relative"])),
+        )
         for each in targets
-        for asked in (each["asked"],)
     ]
     return Page.of("AQN: targets", Lines(lines), _by_layer("AQN: targets", targets, PLANNED_HEADER, rows))
 

@@ -13,10 +13,10 @@ from harness.training.check import RECIPE_FILE
 from harness.training.launch import LEDGER, attempts_in, metrics_file, read_metrics
 from harness.training.readback import FILE as READBACK
 from harness.training.recipe import Recipe
+from harness.training.render import CHECKPOINTS
 
 BEGUN, STEP, VALIDATED = "begun", "step", "validated"
 VALIDATION = "val-core/"
-CHECKPOINTS = "checkpoints"
 HUNG = 124
 """Exit status of a run that was killed because it fell silent, as timeout(1) has it."""
 

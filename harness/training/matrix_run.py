@@ -23,6 +23,7 @@ from harness.training.estimate import memory_gib
 from harness.training.machine import MachineState
 from harness.training.matrix import Cell, Matrix
 from harness.training.recipe import write_recipe
+from harness.training.render import checkpoint_in
 from harness.training.sections import CPU
 from harness.training.sizes import sizes_of
 from harness.training_record import FILE
@@ -61,7 +62,7 @@ class Layout:
 
     def checkpoint(self, cell: Cell) -> Path:
         """Return the folder of the last checkpoint of ``cell``, as verl names it."""
-        return self.run(cell) / "checkpoints" / f"global_step_{cell.recipe.total_steps}"
+        return checkpoint_in(self.run(cell), cell.recipe.total_steps)
 
     def evaluation(self, cell: Cell) -> Path:
         """Return the run folder of the evaluation of ``cell``."""

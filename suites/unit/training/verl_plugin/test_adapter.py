@@ -85,9 +85,8 @@ def test_a_site_that_the_model_lacks_is_named():
         placed(plan, model)
 
 
-def trained(recipe):
-    """(flow of the gradients, whether every adapter learns) of one training pass."""
-    model, outline = adapted(), tiny_model(seed=3)
+def flow_of(model, outline, recipe):
+    """What flowed back through the quantized modules of ``model`` in one training pass."""
     quantizers = tuple(build_plan(outline, spec) for spec in recipe.quantization.specs())
     silent = build_plan(outline, parse_noise("relative_gaussian(0.01) @ op:linear"))
     noise = ActorNoise(model, recipe, {TRAINING_FORWARD: PassPlan(silent, quantizers, 0.0)})
@@ -95,7 +94,13 @@ def trained(recipe):
         with noise.rows(ITEMS):
             found = model(input_ids=IDS).logits
         found.square().sum().backward()
-    flow = noise.report()["passes"][TRAINING_FORWARD]["gradients"]
+    return noise.report()["passes"][TRAINING_FORWARD]["gradients"]
+
+
+def trained(recipe):
+    """(flow of the gradients, whether every adapter learns) of one training pass."""
+    model = adapted()
+    flow = flow_of(model, tiny_model(seed=3), recipe)
     adapters = [each for name, each in model.named_parameters() if "lora_B" in name]
     return flow, all(each.grad is not None and each.grad.abs().sum() > 0 for each in adapters)
 
@@ -112,15 +117,7 @@ def test_a_gradient_flows_through_every_quantized_module_unless_it_is_cut(straig
 
 def test_without_an_adapter_weights_are_among_what_gets_a_gradient():
     model = tiny_model(seed=3)
-    recipe = recipe_of(activations="mxfp4")
-    quantizers = tuple(build_plan(model, spec) for spec in recipe.quantization.specs())
-    silent = build_plan(model, parse_noise("relative_gaussian(0.01) @ op:linear"))
-    noise = ActorNoise(model, recipe, {TRAINING_FORWARD: PassPlan(silent, quantizers, 0.0)})
-    with noise.during(TRAINING_FORWARD):
-        with noise.rows(ITEMS):
-            found = model(input_ids=IDS).logits
-        found.square().sum().backward()
-    flow = noise.report()["passes"][TRAINING_FORWARD]["gradients"]
+    flow = flow_of(model, model, recipe_of(activations="mxfp4"))
     assert {part for parts in flow.values() for part in parts} == {"input", "weight"}
     assert all(value > 0 for parts in flow.values() for value in parts.values())
 
