@@ -51,14 +51,17 @@ def is_mlp_block(module: nn.Module) -> bool:
 def is_router(path: str, modules: Mapping[str, nn.Module]) -> bool:
     """Return True where the module at ``path`` chooses experts; ``modules`` maps every path of the model to its module.
 
-    Either its class says so (``MixtralTopKRouter``, ``GraniteMoeTopKGating``), or it is a linear named ``gate`` or
-    ``router`` beside ``experts``. A gate on the output of a shared expert chooses nothing and is no router.
+    Either its class says so (``MixtralTopKRouter``, ``GraniteMoeTopKGating``), or it is named ``gate`` or ``router``,
+    stands beside ``experts``, and is a linear or holds one (HunYuan's ``gate.wg``). A gate on the output of a shared
+    expert chooses nothing and is no router.
     """
     module = modules[path]
     if names_router(type(module).__name__):
         return True
     above, _, name = path.rpartition(".")
-    return name in _ROUTER_NAMES and hasattr(modules.get(above), "experts") and operator_of(module) in _LINEARS
+    if name not in _ROUTER_NAMES or not hasattr(modules.get(above), "experts"):
+        return False
+    return any(operator_of(inner) in _LINEARS for inner in module.modules())
 
 
 def names_router(text: str) -> bool:

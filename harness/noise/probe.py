@@ -46,9 +46,12 @@ def run_probe(model: nn.Module) -> Probe:
         return result
 
     ids = torch.arange(PROBE_TOKENS, device=next(model.parameters()).device)[None]
-    # torch counts every fused attention but the one of the CPU
-    fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-    counter = FlopCounterMode(display=False, custom_mapping=fused)
+    # torch counts every fused attention but the one of the CPU, and no grouped product of experts
+    uncounted = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        torch.ops.aten._grouped_mm: _grouped_flops,
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=uncounted)
     inside = _widths(model, ids.shape), _callers(model), watched(model, seen)
     with _aside(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1] as callers, inside[2]:
         # without a cache transformers reads the positions for packed sequences, and meta tensors hold none
@@ -139,6 +142,11 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
     """FLOPs of QK and PV, from the shapes (batch, heads, tokens, dim)."""
     batch, heads, tokens, width = query
     return 2 * batch * heads * tokens * key[-2] * (width + value[-1])
+
+
+def _grouped_flops(rows: Sequence[int], weights: Sequence[int], *rest: Any, **named: Any) -> int:
+    """FLOPs of rows (rows, in), each times the (in, out) of its expert in ``weights`` (experts, in, out)."""
+    return 2 * rows[0] * rows[1] * weights[-1]
 
 
 @contextlib.contextmanager

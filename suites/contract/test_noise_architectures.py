@@ -6,11 +6,14 @@ from collections import Counter
 
 import pytest
 import torch
+from torch import nn
 
 from harness.exceptions import NoiseSpecError
 from harness.noise import NoiseSession, build_plan, noisy
 from harness.noise.audit.auditor import Auditor
 from harness.noise.audit.check import check_audit
+from harness.noise.flop_coverage import product_share
+from harness.noise.kinds import router_of
 from harness.record import BACKWARD, FORWARD
 from harness.spec import parse_noise
 from suites.contract.noise_models import (
@@ -19,6 +22,7 @@ from suites.contract.noise_models import (
     HIDDEN,
     ITEMS,
     LAYERS,
+    MLP,
     REAL,
     VISIBLE,
     VOCAB,
@@ -156,6 +160,21 @@ def test_the_router_of_a_mixture_is_left_out_and_listed():
         assert f"model.layers.{layer}.mlp.experts:_grouped_mm" in plan.uncovered
     asked = build_plan(model, parse_noise("relative_gaussian(0.05) @ op:linear include:gate"))
     assert {site.module for site in asked.sites} == {f"model.layers.{layer}.mlp.gate" for layer in range(LAYERS)}
+
+
+def test_flops_of_grouped_experts_are_those_on_paper():
+    """Two of four experts for each token, three matrices of 16 x 24 in each; the plan does not perturb them."""
+    model = build("mixtral")
+    plan = build_plan(model, parse_noise("relative_gaussian @ op:linear"))
+    assert plan.probe.flops["model.layers.0.mlp.experts"] == 2 * plan.probe.tokens * 2 * 3 * HIDDEN * MLP
+    assert product_share(plan, model, 1)["share"] < 0.5
+
+
+def test_a_router_that_holds_its_linear_is_left_out():
+    model = nn.Module()
+    model.experts, model.gate = nn.ModuleList(), nn.Module()
+    model.gate.wg = nn.Linear(4, 2)
+    assert router_of("gate.wg", dict(model.named_modules())) == "gate"
 
 
 def test_experts_are_reached_by_the_function_mode():
