@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 
 from harness.training.evidence import STEP, Evidence
-from harness.training.injection import INDEPENDENT, ROLLOUT, SAME
+from harness.training.injection import INDEPENDENT, ROLLOUT, SAME, SIDES, QuantizationPart
 
 K3_KL, KL, CHI2 = "rollout_corr/k3_kl", "rollout_corr/kl", "rollout_corr/chi2_token"
 VALIDATION_KL = "robust/validation_k3_kl"
@@ -31,15 +31,20 @@ IS_MEAN, IS_STD, LEAST_SIZE = (0.5, 2.0), 1.0, 0.3
 
 
 def same_on_both_sides(evidence: Evidence) -> bool:
-    """Return whether rollout and actor should compute the same numbers: float32, no AQN, no noise or the same draws."""
-    return evidence.recipe.aqn is None and _same_but_for_aqn(evidence)
+    """Return whether rollout and actor should compute the same numbers: float32, no AQN, no noise or the same draws.
+
+    Weights quantized on both sides are the same numbers on both. Activations are not: the two sides sum in another
+    order, and a difference of 1e-7 between them can flip a rounding by a whole step of the format.
+    """
+    recipe = evidence.recipe
+    return recipe.aqn is None and _draws_alike(evidence) and _weights_alike(recipe.quantization)
 
 
 def policies_apart(evidence: Evidence) -> str:
     """Find a step at which rollout and actor are further apart than the recipe allows, by k3_kl and not by a mean.
 
-    Where they should compute the same (float32, no AQN, the same draws or none) that is 1e-8; where AQN alone stands
-    between them, its dose says it; else 0.1.
+    Where they should compute the same (float32, no AQN, the same draws or none, the same quantized weights or none)
+    that is 1e-8; where AQN alone stands between them, its dose says it; else 0.1.
     """
     doses = dict(_doses(evidence)) if evidence.recipe.aqn is not None and _same_but_for_aqn(evidence) else {}
     for step in evidence.steps:
@@ -140,7 +145,14 @@ def _doses(evidence: Evidence) -> Iterator[tuple[int, float]]:
 
 
 def _same_but_for_aqn(evidence: Evidence) -> bool:
-    recipe = evidence.recipe
-    noise = recipe.noise
+    return evidence.recipe.quantization is None and _draws_alike(evidence)
+
+
+def _draws_alike(evidence: Evidence) -> bool:
+    noise = evidence.recipe.noise
     alike = noise is None or (noise.draws == SAME and {ROLLOUT, "old_log_prob"} <= set(noise.passes))
-    return recipe.model.dtype == "float32" and recipe.quantization is None and alike
+    return evidence.recipe.model.dtype == "float32" and alike
+
+
+def _weights_alike(part: QuantizationPart | None) -> bool:
+    return part is None or (not part.activations and part.sides == SIDES)

@@ -401,6 +401,10 @@ def kl_beyond_any_recipe(evidence):
     evidence.metrics[1]["rollout_corr/k3_kl"] = 0.3
 
 
+def weights_of_another_layout(evidence):
+    evidence.metrics[1]["rollout_corr/k3_kl"] = 3e-6
+
+
 def bypassed(evidence):
     del evidence.metrics[1]["rollout_corr/k3_kl"]
 
@@ -571,6 +575,7 @@ PLANTED = [
     (nan_gradient, SAME, "gradient_vanished"),
     (other_draws, SAME, "policies_apart"),
     (kl_beyond_any_recipe, RUN, "policies_apart"),
+    (weights_of_another_layout, QUANTIZED, "policies_apart"),
     (bypassed, SAME, "policies_apart"),
     (few_effective_samples, RUN, "importance_weights_wild"),
     (wild_weights, RUN, "importance_weights_wild"),
@@ -691,6 +696,13 @@ def test_the_bound_of_a_run_with_aqn_goes_with_its_dose():
     words = {each.check: each.words for each in judge(evidence)}
     assert set(words) == {"policies_apart"} and "by AQN's dose of 0.0002" in words["policies_apart"]
     assert not apart.same_on_both_sides(evidence)
+
+
+@pytest.mark.parametrize("part", [{"activations": "mxfp4"}, {"sides": ["rollout"]}])
+def test_the_floor_holds_for_weights_alone_and_on_both_sides(part):
+    evidence = run_of({**RUN, "noise": False, "quantization": {"weights": "mxfp4", **part}})
+    evidence.metrics[1]["rollout_corr/k3_kl"] = 3e-6
+    assert not apart.same_on_both_sides(evidence) and not apart.policies_apart(evidence)
 
 
 def test_every_check_has_a_planted_violation():
