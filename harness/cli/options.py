@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from harness.exceptions import HarnessError
 from harness.gate_options import LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
 from harness.spec import EngineOptions, EvalSpec, engine_names, parse_quantization
 from harness.spec.reading import read_noise
@@ -83,6 +85,12 @@ folder_option = shared("baselines-dir")
 
 def build_spec(given: dict[str, Any]) -> EvalSpec:
     """Return the specification of :data:`spec_options`. Raises :class:`HarnessError` for contradictions."""
+    context = click.get_current_context(silent=True)
+    chosen = context is not None and context.get_parameter_source("items") is ParameterSource.COMMANDLINE
+    if given["all_items"] and chosen:
+        raise HarnessError(
+            f"--items {given['items']} with --all-items", "one says how many items", "leave one of them out"
+        )
     noise, levels = read_noise(given["noise"], given["noise_levels"])
     return EvalSpec(
         task=given["task"],

@@ -37,6 +37,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "clean level twice": ((*EVAL, "--noise-levels", "0,-0.0"), "a level is given twice"),
     "zero items": ((*EVAL, "--items", "0"), "--items 0; at least one item is needed"),
     "negative items": ((*EVAL, "--items", "-3"), "--items -3; at least one item is needed"),
+    "items and all items": ((*EVAL, "--items", "5", "--all-items"), "--items 5 with --all-items; one says how many"),
     "items that are no number": ((*EVAL, "--items", "many"), "Invalid value for '--items'"),
     "too many items": ((*EVAL, "--items", "2001"), "2001 items asked for; the task has 2000"),
     "no seeds": ((*EVAL, "--noise-seeds", "0"), "--noise-seeds 0; at least one seed is needed"),
