@@ -17,6 +17,7 @@ from harness.gates.early_runs import run_to_judge
 from harness.gates.forecast import forecast, joint_sentence
 from harness.gates.policy import GatePolicy
 from harness.library.for_gate import (
+    CHANGES,
     GateEvaluation,
     baseline_spec,
     changed,
@@ -87,7 +88,7 @@ def gate(
     policy.check_judged(policy.levels or held.arm.outcomes)
     plan = early_plan(policy, held)
     if is_run(target):
-        refuse_changes(target, vars(evaluation))
+        refuse_changes(target, vars(evaluation), ("base", "out", *CHANGES))
         run = run_to_judge(target, plan, held.arm)
     else:
         log.info("%s", joint_sentence(forecast(held.arm, policy)))

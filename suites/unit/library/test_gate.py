@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from harness import GatePolicy, accept_baseline, gate
+from harness.exceptions import HarnessError
+from harness.library.for_gate import GateEvaluation
 from harness.library.gate import attempt_of
 
 pytestmark = pytest.mark.unit
@@ -25,3 +27,12 @@ def test_a_verdict_is_kept_counted_and_repeated(tmp_path: Path, make_run: Any) -
     assert narrow.verdict == "INCONCLUSIVE"
     limits = [attempt_of(first.baseline, GatePolicy(margin=m), first.result) for m in (0.1, 0.01)]
     assert limits[0] != limits[1]
+
+
+def test_a_finished_run_goes_to_no_other_folder(tmp_path: Path, make_run: Any) -> None:
+    run = make_run(tmp_path / "run", {0.0: [[1]] * 60})
+    accept_baseline(run, tmp_path / "baselines", "mine", "for a test", False)
+    elsewhere = GateEvaluation(out=tmp_path / "other")
+    with pytest.raises(HarnessError, match=r"--out .*other; .* is a run, made as it was made"):
+        gate(run, "mine", GatePolicy(margin=0.1), elsewhere, baselines_dir=tmp_path / "baselines")
+    assert not list(run.glob("verdicts/*")) and not (tmp_path / "other").exists()
