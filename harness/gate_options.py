@@ -146,11 +146,11 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("allow-mixed-code", SWITCH, "Resume a run that other code began; every report says so.", default=False),
     # What an evaluation takes from its baseline on the command line, and a user's own suite may say by itself
     GateOption("task", TEXT, "arith, gsm8k", "TASK", "arith", PYTEST_ONLY),
-    GateOption("items", WHOLE, "Items, chosen in a seeded order.", "N", 200, PYTEST_ONLY),
+    GateOption("items", WHOLE, "Items, chosen in a seeded order.", "N", 200),
     GateOption("item-seed", WHOLE, "Seed of the choice of items.", "N", 0, PYTEST_ONLY),
     GateOption("noise", TEXT, "Noise specification, or a .toml file with one.", "SPEC", None, PYTEST_ONLY, file=True),
     GateOption("noise-levels", LEVELS, "Fractions, 0 among them.  [default: 0,0.05,0.1]", "L,L,...", None, PYTEST_ONLY),
-    GateOption("noise-seeds", WHOLE, "Noise seeds per level above 0.", "N", 5, PYTEST_ONLY),
+    GateOption("noise-seeds", WHOLE, "Noise seeds per level above 0.", "N", 5),
     GateOption("scorer", TEXT, "strict, flexible; default: the task's own.", "SCORER", None, PYTEST_ONLY),
     GateOption("max-new-tokens", WHOLE, "Longest answer; default: the task's own.", "N", None, PYTEST_ONLY),
     GateOption("dir", PATH, "Where runs are kept and resumed.", "DIR", ".robustness", PYTEST_ONLY, session=True),

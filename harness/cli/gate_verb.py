@@ -24,7 +24,7 @@ from harness.reports.render.terminal import show
 from harness.reports.run_report import run_report, write_reports
 from harness.runs.loaded import is_run
 
-GIVEN = ("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device")
+GIVEN = ("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device", "items", "noise_seeds")
 """Options that are fields of :class:`GateEvaluation`."""
 
 
@@ -41,6 +41,8 @@ GIVEN = ("base", "adapter", "data", "engine", "dtype", "attention", "quantize", 
 @options.adapter_options
 @options.data_option
 @options.shared("out")
+@options.shared("items", default=None, help="Quick check on that many of the baseline's items, in its own order.")
+@options.shared("noise-seeds", default=None, help="Quick check on that many of the baseline's noise seeds.")
 @options.shared("engine", default=None, help="Another engine than the baseline's, with --across engine.")
 @options.shared("dtype", default=None, help="Another dtype than the baseline's, with --across dtype.")
 @options.shared("attention", default=None, help="Another attention than the baseline's, with --across attention.")
@@ -52,7 +54,8 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     A checkpoint is evaluated first with the baseline's own specification; with --quantize it is quantized as well, and
     --across quantization says that this is what is compared. With --early-stop the items are evaluated in seeded
     random order until every level is decided, with the error rate kept; such a run is judged again by the same rule
-    only. Exit codes: 0 PASS, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
+    only. With --items or --noise-seeds a declared part of the baseline is judged, chosen by its own seeded order; every
+    report says so. Exit codes: 0 PASS, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
     options.set_up_logging(given["verbose"])
     policy = policy_given(given, ("min_retention", "across", "early_stop"))

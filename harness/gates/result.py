@@ -73,6 +73,7 @@ class GateResult:
     ``certificate`` is the candidate's; ``baseline`` names the other arm (label, status of its certificate,
     measurement key); ``family`` says how several levels were held together. ``early``: the items that were looked at,
     and of how many, where the policy stops early. ``notes`` are what every report says in its first lines.
+    ``quick`` is the declared quick check (:mod:`harness.gates.quick`), None for the whole baseline (its JSON lacks it).
     """
 
     verdict: str
@@ -84,6 +85,7 @@ class GateResult:
     inconclusive: str = STOP
     early: Looks | None = None
     notes: tuple[str, ...] = ()
+    quick: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -104,6 +106,7 @@ class GateResult:
                 "early_stop": None if self.early is None else self.early.to_json(),
                 "certificate": self.certificate.to_json(),
                 "baseline": self.baseline,
+                **({} if self.quick is None else {"quick_check": self.quick}),
             }
         )
         return found

@@ -14,6 +14,7 @@ from harness.checkpoints.modes import MERGED
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates.early import EarlyPlan, check_independent, plan_of
 from harness.gates.policy import GatePolicy
+from harness.gates.quick import QuickCheck
 from harness.revision import FILES, MEASURING, revision
 from harness.runs.manifest import digest
 from harness.spec import EngineOptions, EvalSpec, parse_quantization
@@ -32,7 +33,8 @@ class GateEvaluation:
 
     ``base`` and ``adapter`` are those of :class:`harness.checkpoints.source.CheckpointRef`, ``data`` is a file of the
     task's items, ``quantize`` the text of :func:`harness.spec.parse_quantization`. ``out`` is the run folder (default:
-    one under ``runs`` that the same evaluation resumes). No result depends on ``options`` and ``device``.
+    one under ``runs`` that the same evaluation resumes). ``items`` and ``noise_seeds`` declare a quick check on that
+    many of the baseline's (:class:`harness.gates.quick.QuickCheck`). No result depends on ``options`` and ``device``.
     """
 
     base: Path | None = None
@@ -43,6 +45,8 @@ class GateEvaluation:
     attention: str | None = None
     quantize: str | None = None
     out: Path | None = None
+    items: int | None = None
+    noise_seeds: int | None = None
     options: EngineOptions = field(default_factory=EngineOptions)
     device: str | None = None
 
@@ -61,6 +65,17 @@ def baseline_spec(baseline: Baseline) -> EvalSpec:
 def order_seed_of(baseline: Baseline) -> int:
     """Return the seed of the items' random order under early stopping: that of the baseline's choice of items."""
     return 0 if baseline.spec is None else int(baseline.spec["item_seed"])
+
+
+def quick_check(baseline: Baseline, items: int | None, noise_seeds: int | None) -> QuickCheck | None:
+    """Return the quick check that is declared, ``None`` where none is, or where it would be the whole baseline.
+
+    Raises :class:`HarnessError` for more than ``baseline`` has, and :class:`NotComparableError` where it has no
+    order of its own.
+    """
+    if items is None and noise_seeds is None:
+        return None
+    return QuickCheck.declared(baseline.arm, baseline_spec(baseline).item_seed, items, noise_seeds)
 
 
 def early_plan(policy: GatePolicy, baseline: Baseline) -> EarlyPlan | None:
@@ -95,13 +110,16 @@ def refuse_changes(target: Path, given: Mapping[str, Any], names: Sequence[str] 
     """Raise :class:`HarnessError` where ``given`` asks ``target``, a finished run, for another evaluation."""
     for name in names:
         if given[name] is not None:
-            option = f"--{name.replace('_', '-')} {given[name]}"
-            raise HarnessError(option, f"{target} is a run, made as it was made", "give the checkpoint")
+            option = f"--{name.replace('_', '-')}"
+            rule, way_out = f"{target} is a run, made as it was made", f"leave {option} out, or give the checkpoint"
+            raise HarnessError(f"{option} {given[name]}", rule, way_out)
 
 
-def changed(spec: EvalSpec, given: Mapping[str, Any]) -> EvalSpec:
-    """Return ``spec`` with what ``given`` says of :data:`CHANGES` in place of its own."""
+def changed(spec: EvalSpec, given: Mapping[str, Any], quick: QuickCheck | None = None) -> EvalSpec:
+    """Return ``spec`` with what ``given`` says of :data:`CHANGES` in place of its own, and on the part of ``quick``."""
     changes = {name: given[name] for name in CHANGES if name != "quantize" and given[name] is not None}
     if given["quantize"] is not None:
         changes["quantization"] = parse_quantization(given["quantize"])
+    if quick is not None:
+        changes |= {"items": quick.items, "noise_seeds": quick.noise_seeds}
     return replace(spec, **changes)

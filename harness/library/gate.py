@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from harness.gates.early import EarlyPlan
 from harness.gates.early_runs import run_to_judge
 from harness.gates.forecast import forecast, joint_sentence
 from harness.gates.policy import GatePolicy
+from harness.gates.quick import QuickCheck
 from harness.library.for_gate import (
     CHANGES,
     GateEvaluation,
@@ -24,13 +25,14 @@ from harness.library.for_gate import (
     default_run_folder,
     early_plan,
     order_seed_of,
+    quick_check,
     refuse_changes,
 )
 from harness.progress import Watcher
 from harness.runs.attempts import Attempt, count_attempt
 from harness.runs.kept_verdicts import check_verdict, keep_verdict, verdict_file
 from harness.runs.loaded import Run, is_run
-from harness.runs.manifest import digest
+from harness.runs.manifest import EvaluationManifest, digest
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +79,10 @@ def gate(
     """Judge ``target``, a finished run or a checkpoint, against ``baseline`` (a file, or a name in ``baselines_dir``).
 
     A checkpoint is evaluated first, with the baseline's own specification changed as ``evaluation`` says; ``watcher``
-    is told about cost and progress. The attempt is counted and the verdict kept beside the run, which makes a verdict
-    that changes with equal records an error. INVALID, FAIL and INCONCLUSIVE are results, not errors.
+    is told about cost and progress. With its ``items`` or ``noise_seeds`` that part of the baseline is judged, a
+    declared quick check, of a run too, which must be of exactly that part. The attempt is counted and the verdict kept
+    beside the run, which makes a verdict that changes with equal records an error. INVALID, FAIL and INCONCLUSIVE are
+    results, not errors.
 
     Raises :class:`harness.exceptions.HarnessError` for bad input, and
     :class:`harness.exceptions.NotComparableError` where nothing can be judged at all.
@@ -86,17 +90,21 @@ def gate(
     target, policy, evaluation = Path(target), policy or GatePolicy(), evaluation or GateEvaluation()
     held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
     policy.check_judged(policy.levels or held.arm.outcomes)
-    plan = early_plan(policy, held)
+    plan, quick = early_plan(policy, held), quick_check(held, evaluation.items, evaluation.noise_seeds)
+    asked = held if quick is None else replace(held, arm=quick.part_of(held.arm))
     if is_run(target):
         refuse_changes(target, vars(evaluation), ("base", "out", *CHANGES))
-        run = run_to_judge(target, plan, held.arm)
+        run = run_to_judge(target, plan, asked.arm)
     else:
-        log.info("%s", joint_sentence(forecast(held.arm, policy)))
-        run = _evaluated(target, held, plan, evaluation, watcher)
-    result = judge(run.arm, held.arm, policy, order_seed_of(held))
-    kept = verdict_file(run.path, dump(held), repr(policy))
+        log.info("%s", joint_sentence(forecast(asked.arm, policy)))
+        run = _evaluated(target, asked, plan, evaluation, quick, watcher)
+    if quick is not None:
+        quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)
+    result = judge(run.arm, asked.arm, policy, order_seed_of(held))
+    result = result if quick is None else quick.said(result)
+    kept = verdict_file(run.path, dump(held), _rules(policy, quick))
     repeated = check_verdict(kept, result.to_json())
-    attempts = count_attempt(run.path, attempt_of(held, policy, result))
+    attempts = count_attempt(run.path, attempt_of(held, policy, result, quick=quick))
     unkept = ""
     if not repeated:
         try:
@@ -106,20 +114,33 @@ def gate(
     return Gated(run, held, result, attempts, repeated, unkept)
 
 
-def attempt_of(baseline: Baseline, policy: GatePolicy, result: GateResult, session: str = "") -> Attempt:
-    """Return what is kept of a gating; ``session`` names the test session that judges level by level."""
+def attempt_of(
+    baseline: Baseline, policy: GatePolicy, result: GateResult, session: str = "", quick: QuickCheck | None = None
+) -> Attempt:
+    """Return what is kept of a gating; ``session`` names the test session that judges level by level, ``quick`` the
+    declared part of the baseline."""
     limits = (policy.margin, policy.margins, policy.min_retention, policy.retentions)
-    return Attempt(digest(dump(baseline)), repr(limits), repr(policy), result.verdict, session)
+    return Attempt(digest(dump(baseline)), repr(limits), _rules(policy, quick), result.verdict, session)
+
+
+def _rules(policy: GatePolicy, quick: QuickCheck | None) -> str:
+    """By what was judged, as text: equal texts, equal verdicts."""
+    return repr(policy) if quick is None else f"{policy!r} {quick!r}"
 
 
 def _evaluated(
-    target: Path, held: Baseline, plan: EarlyPlan | None, evaluation: GateEvaluation, watcher: Watcher | None
+    target: Path,
+    held: Baseline,
+    plan: EarlyPlan | None,
+    evaluation: GateEvaluation,
+    quick: QuickCheck | None,
+    watcher: Watcher | None,
 ) -> Run:
     from harness.checkpoints.source import resolve
     from harness.evaluate.api import evaluate
     from harness.evaluate.early import EarlyStopping
 
-    spec = changed(baseline_spec(held), vars(evaluation))
+    spec = changed(baseline_spec(held), vars(evaluation), quick)
     source = resolve(target, base=evaluation.base, adapter=evaluation.adapter)
     out = evaluation.out or default_run_folder(source, spec, plan=plan)
     early = None if plan is None else EarlyStopping(plan, held.arm)

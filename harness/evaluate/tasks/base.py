@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.exceptions import HarnessError
+from harness.runs.item_order import choice_order
 from harness.strict import once, shown
 
 _HASH_DIGITS = 16
@@ -112,7 +113,8 @@ def select(items: Sequence[Item], n: int, seed: int) -> tuple[Item, ...]:
             f"the task has {len(items)} and at least 1 is needed",
             f"choose a number from 1 to {len(items)}",
         )
-    return tuple(sorted(items, key=lambda item: hashlib.sha256(f"{seed}/{item.key}".encode()).digest())[:n])
+    by_key = {item.key: item for item in items}
+    return tuple(by_key[key] for key in choice_order((item.key for item in items), seed)[:n])
 
 
 def read_bytes(path: Path) -> bytes:

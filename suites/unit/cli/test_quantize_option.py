@@ -80,7 +80,7 @@ def test_a_finished_run_cannot_be_quantized_afterwards(cli: Verb, tiny: Path, fo
     books = ("--baselines-dir", tmp_path / "books")
     assert cli("baseline", "accept", tmp_path / "run", "--name", "plain", "--reason", "a test", *books).code == 0
     said = cli("gate", tmp_path / "run", "--baseline", "plain", *books, "--quantize", "weights=mxfp4")
-    assert said.code == 2 and "made as it was made; give the checkpoint" in said.err
+    assert said.code == 2 and "made as it was made; leave --quantize out, or give the checkpoint" in said.err
     said = cli("gate", tmp_path / "run", "--baseline", "plain", *books, "--across", "task")
     assert said.code == 2 and "known: quantization, dtype" in said.err
 
