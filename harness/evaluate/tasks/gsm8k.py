@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.answers import MARKER, STRICT, canonical_number, strict_answer
+from harness.answers import MARKER, STRICT, canonical_number, gold_answer
 from harness.evaluate.tasks.base import Item, hash_items, item_key, read_bytes, read_json_lines, unique_items
 from harness.exceptions import HarnessError
 from harness.strict import shown
@@ -167,11 +167,11 @@ def _item(place: str, question: str, reference: str, solution: str, prompt: tupl
 
 def _gold(place: str, solution: str) -> str:
     """The number that a gold solution ends in."""
-    reference = strict_answer(solution)
+    reference = gold_answer(solution)
     if reference is None:
         raise HarnessError(
             f"{place}: answer ends in {shown(solution[-40:])}",
-            f"it must end in '{MARKER} N' with N a number",
+            f"it must end in '{MARKER} N' with N one number and nothing behind it",
             "correct the row",
         )
     return reference
