@@ -84,7 +84,7 @@ _GOES_ON = re.compile(
     rf"|{_PERCENT}{_SPACE}*(?:{_OPERATOR}){_SPACE}*[(\[{{]*{_NEXT}"
     rf"|{_PERCENT}(?:{_SPACE}*[A-Za-z]+)?{_SPACE}*(?:-|(?<![A-Za-z])(?:to|or)){_SPACE}*{_NEXT}"
 )
-_MAY_GO_ON = re.compile(r"(?:[^\w\n]|_)*(?:[A-Za-z]+(?:[^\w\n]|_)*){0,3}")
+_MAY_GO_ON = re.compile(r"(?:[^\w\n]|_)*+(?:[A-Za-z]++(?:[^\w\n]|_)*+){0,3}")
 _SENTENCE_ENDED = re.compile(r"[.!?]\s")
 _MARKER_AT_END = re.compile(rf"{MARKER}[ \t]*[+-]?(?:{_CURRENCY}|\\)?[+-]?\.?\Z")
 
