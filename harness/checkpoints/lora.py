@@ -32,6 +32,18 @@ _OTHER_KINDS = (
 )
 """Settings of peft's configuration that make an adapter more, or other, than W + scaling * B A."""
 
+_KNOWN = frozenset(
+    (
+        *_OTHER_KINDS,
+        *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "r"),
+        *("inference_mode", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out"),
+        *("bias", "use_rslora", "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern"),
+        *("alpha_pattern", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
+        *("qalora_group_size", "runtime_config", "ensure_weight_tying", "base_model_sha256"),
+    )
+)
+"""Settings whose meaning is known: an adapter with another one that is on may be something else."""
+
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Ways to initialise an adapter that leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and others change it."""
 
@@ -76,6 +88,9 @@ def read_config(path: Path) -> Mapping[str, Any]:
     odd = [name for name in _OTHER_KINDS if config.get(name)]
     if odd:
         raise _other_kind(path, f"{odd[0]} {config[odd[0]]!r}")
+    unknown = sorted(name for name in config if name not in _KNOWN and config[name])
+    if unknown:
+        raise _other_kind(path, f"{unknown[0]} {config[unknown[0]]!r:.80}, a setting that is not known here")
     if config.get("bias", "none") != "none":
         raise _other_kind(path, f"bias {config['bias']!r}")
     start = config.get("init_lora_weights")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from harness.engines.sessions import Injecting
 
@@ -101,7 +102,7 @@ def greedy(
         if len(kept) < len(active):
             active = [active[index] for index in kept.tolist()]
             chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
-            cache.batch_select_indices(kept)
+            keep_rows(cache, kept)
             if session is not None:
                 session.select(kept)
         ids = chosen[:, None]
@@ -126,6 +127,19 @@ def _forward(
     logits = logits.float()
     chosen = logits.argmax(-1)
     return chosen, logits.gather(-1, chosen[:, None])[:, 0]
+
+
+def keep_rows(cache: DynamicCache, kept: Tensor) -> None:
+    """Keep the rows ``kept`` (int64) of every layer of ``cache``, keys and values as well as recurrent states.
+
+    ``batch_select_indices`` is missing from layers with recurrent states, or reaches only half of what they hold;
+    ``reorder_cache``, which beam search needs, selects rows too, fewer of them as well.
+    """
+    for layer in cache.layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            layer.reorder_cache(kept)
+        else:
+            layer.batch_select_indices(kept)
 
 
 def completed(tokens: Sequence[int], stop: tuple[int, ...], logits: Sequence[float] = ()) -> Completion:

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.checkpoints.architecture import check_decodable, has_sdpa
 from harness.checkpoints.checking import check_config
-from harness.checkpoints.source import CheckpointRef
+from harness.checkpoints.source import CheckpointRef, as_source
 from harness.engines.device import best_device, check_device, out_of_memory_as
 from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import load_checkpoint
@@ -39,8 +40,10 @@ class Source:
 def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
     """Return the checkpoint at ``path``, loaded as an evaluation would. Raises :class:`HarnessError`."""
     place = check_device(given["device"] or best_device())
-    attention = choose_attention(given["attention"], noises)
-    named = CheckpointRef(path, given["base"], given["adapter"])
+    named = as_source(CheckpointRef(path, given["base"], given["adapter"]))
+    config = load_config(named.folder)
+    check_decodable(config, path)
+    attention = choose_attention(given["attention"], noises, has_sdpa(config))
     with out_of_memory_as(f"checkpoint {path} on {place}", "give its config alone: --config"):
         model = load_checkpoint(named, given["dtype"], attention, place).model
     return Source(CHECKPOINT, path, model, given["dtype"], place)
@@ -51,8 +54,9 @@ def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any
     place = check_device(given["device"] or best_device())
     config = load_config(path)
     check_config(path / CONFIG_FILE if path.is_dir() else path)
+    check_decodable(config, path)
     model: Any = meta_model(config)
-    model.set_attn_implementation(choose_attention(given["attention"], noises))
+    model.set_attn_implementation(choose_attention(given["attention"], noises, has_sdpa(config)))
     return Source(CONFIG, path, model, given["dtype"], place)
 
 

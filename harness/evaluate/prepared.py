@@ -13,7 +13,8 @@ from torch import nn
 
 from harness import extensions
 from harness.aqn.dose_file import OFF, state_of
-from harness.checkpoints.source import AnyCheckpoint, path_of
+from harness.checkpoints.architecture import check_decodable, has_sdpa
+from harness.checkpoints.source import AnyCheckpoint, as_source, path_of
 from harness.coverage import Coverage
 from harness.engines.device import best_device, check_device, device_name, out_of_memory_as
 from harness.engines.generation import Completion, Decoding, Prompt
@@ -30,6 +31,7 @@ from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
 from harness.noise.flop_coverage import coverage_of
 from harness.noise.inject import check_apart
+from harness.noise.meta import load_config
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.record import ItemResult
@@ -202,9 +204,9 @@ def _quantized_part(model: nn.Module, plan: InjectionPlan) -> QuantizedPart:
     return QuantizedPart(str(plan.spec), plan.spec.at, sites, dict(plan.excluded))
 
 
-def attention_for(spec: EvalSpec) -> str:
+def attention_for(spec: EvalSpec, sdpa: bool = True) -> str:
     """Return the attention implementation to load for ``spec``: :func:`harness.evaluate.attention.choose_attention`."""
-    return choose_attention(spec.attention, (spec.noise,))
+    return choose_attention(spec.attention, (spec.noise,), sdpa)
 
 
 def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, outline: bool = False) -> Prepared:
@@ -247,7 +249,6 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
             f"the context of {path} holds {checkpoint.context}",
             "lower --max-new-tokens or choose other items",
         )
-    _check_cache(checkpoint)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
     template = digest("\0".join(texts.values()))
@@ -260,13 +261,16 @@ def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: boo
     """The checkpoint; its outline for engines that load it in processes of their own."""
     kind = engine_kind(spec.engine)
     kind.check(spec, device)
-    attention = attention_for(spec) if kind.loads else FUSED
+    source = as_source(named)
+    config = load_config(source.folder)
+    check_decodable(config, source.path)
+    attention = attention_for(spec, has_sdpa(config)) if kind.loads else FUSED
     if outline or not kind.loads:
-        checkpoint = load_checkpoint(named, spec.dtype, attention, OUTLINE)
+        checkpoint = load_checkpoint(source, spec.dtype, attention, OUTLINE)
     else:
         place, way_out = check_device(device or best_device()), "free memory, or give a --device that has more"
         with out_of_memory_as(f"checkpoint {path_of(named)} on {place}", way_out):
-            checkpoint = load_checkpoint(named, spec.dtype, attention, place)
+            checkpoint = load_checkpoint(source, spec.dtype, attention, place)
     kind.check_checkpoint(checkpoint)
     return checkpoint
 
@@ -292,17 +296,6 @@ def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
             f"--noise {spec.noise}",
             f"{spec.noise.error.name} reads whole rows, and those of {growing[0]} hold padded keys",
             "choose other operators or another error model",
-        )
-
-
-def _check_cache(checkpoint: Checkpoint) -> None:
-    """Greedy decoding here keeps keys and values, or states, in transformers' own cache; a few models have another."""
-    takes = getattr(checkpoint.model, "_supports_default_dynamic_cache", None)
-    if callable(takes) and not takes():
-        raise CheckpointError(
-            f"checkpoint {checkpoint.path} of type {checkpoint.model.config.model_type}",
-            f"{type(checkpoint.model).__name__} keeps a cache of its own, which batched decoding cannot drive",
-            "evaluate another architecture, or score answers made elsewhere with harness score",
         )
 
 
