@@ -57,6 +57,7 @@ def load(spec: ScanSpec, source: Source) -> ScannedModel:
     task = spec.task
     asked = EvalSpec(
         task.name,
+        levels=(0.0,),
         data=task.data,
         items=task.items,
         item_seed=task.item_seed,

@@ -14,8 +14,10 @@ from harness.engines.device import best_device, check_device, out_of_memory_as
 from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
+from harness.experts import pattern_for
 from harness.noise.estimate.expected import Expected, Width, expected_counts
 from harness.noise.estimate.speed import BATCH, Speed, measure_speed
+from harness.noise.experts import clean_experts
 from harness.noise.flop_coverage import product_share
 from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_model
 from harness.noise.plan import InjectionPlan
@@ -116,7 +118,7 @@ def _plan_json(
         "uncovered": dict(plan.uncovered),
         "products": share,
         "overhead": _overhead(plan, known, share, speed, tokens),
-        "warnings": _warnings(plan.spec, source.dtype),
+        "warnings": [*_warnings(plan.spec, source.dtype), *_clean_experts(plan)],
     }
 
 
@@ -162,6 +164,18 @@ def _warnings(noise: NoiseSpec, dtype: str) -> list[str]:
     return [
         f"{dtype} cannot carry a relative error of {relative:g}: rounding swallows what is below about {least:g}; "
         "raise the level or use float32"
+    ]
+
+
+def _clean_experts(plan: InjectionPlan) -> list[str]:
+    names = clean_experts(plan)
+    if not names:
+        return []
+    modules = dict.fromkeys(name.partition(":")[0] for name in names)
+    return [
+        f"mixture of experts: {len(modules)} modules ({next(iter(modules))} first) hold experts whose products cannot "
+        f"be perturbed; an evaluation refuses this unless they are left out by name: "
+        f"exclude:{','.join(pattern_for(names))}"
     ]
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from harness import extensions
 from harness.aqn.dose_file import OFF, state_of
 from harness.checkpoints.architecture import check_decodable, has_sdpa
-from harness.checkpoints.source import AnyCheckpoint, as_source, path_of
+from harness.checkpoints.source import AnyCheckpoint, Source, as_source, path_of
 from harness.coverage import Coverage
 from harness.engines.device import best_device, check_device, device_name, out_of_memory_as
 from harness.engines.generation import Completion, Decoding, Prompt
@@ -29,9 +29,10 @@ from harness.evaluate.tasks import Item, Task, load_task, select
 from harness.evaluate.tasks.base import clusters_of
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
+from harness.noise.experts import check_experts
 from harness.noise.flop_coverage import coverage_of
 from harness.noise.inject import check_apart
-from harness.noise.meta import load_config
+from harness.noise.meta import CONFIG_FILE, load_config
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.record import ItemResult
@@ -49,7 +50,7 @@ from harness.runs.manifest import (
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
 from harness.scorers import Scorer, load_scorer
-from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, quantization_text
+from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, NoiseSpec, quantization_text
 from harness.spec.formats import FORMAT_GROUP
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
@@ -224,9 +225,13 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
     every = task.items()
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
+    named = as_source(named)
+    if not outline:
+        _check_mixture(named, spec)
     checkpoint = _load(named, spec, device, outline)
     aqn = state_of(checkpoint.source)
     check_carried(spec)
+    check_experts(checkpoint.model, _acting(spec))
     plan = build_plan(checkpoint.model, spec.noise)
     quantizers = tuple(build_plan(checkpoint.model, each) for each in spec.quantization)
     check_apart((plan, *quantizers))
@@ -273,6 +278,19 @@ def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: boo
             checkpoint = load_checkpoint(source, spec.dtype, attention, place)
     kind.check_checkpoint(checkpoint)
     return checkpoint
+
+
+def _check_mixture(source: Source, spec: EvalSpec) -> None:
+    """Refuse a mixture of experts before its weights are read: its outline has the experts too."""
+    file = source.folder / CONFIG_FILE
+    mixture = file.is_file() and "expert" in file.read_text(encoding="utf-8", errors="replace")
+    if mixture and engine_kind(spec.engine).loads:
+        check_experts(_load(source, spec, None, True).model, _acting(spec))
+
+
+def _acting(spec: EvalSpec) -> tuple[NoiseSpec, ...]:
+    """What changes results at some level: the quantization, and the noise where a level is not 0."""
+    return (*((spec.noise,) if any(spec.levels) else ()), *spec.quantization)
 
 
 def check_carried(spec: EvalSpec) -> None:

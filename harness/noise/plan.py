@@ -73,7 +73,8 @@ class InjectionPlan:
 
     ``excluded`` and ``uncovered`` map a product's name to the reason: excluded products could be asked for,
     uncovered ones cannot be reached in this model as it is loaded. ``functions`` chooses the calls that a function
-    mode perturbs, None where there are none. ``probe`` is what a forward of the model showed.
+    mode perturbs, None where there are none. ``probe`` is what a forward of the model showed. ``experts`` are the
+    paths of the stacked experts that the specification asks for.
     """
 
     spec: NoiseSpec
@@ -82,3 +83,4 @@ class InjectionPlan:
     uncovered: Mapping[str, str]
     functions: FunctionChoice | None = None
     probe: Probe | None = field(default=None, compare=False, repr=False)
+    experts: tuple[str, ...] = ()

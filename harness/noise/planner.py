@@ -8,7 +8,9 @@ from dataclasses import replace
 from torch import nn
 
 from harness.exceptions import NoiseSpecError
+from harness.experts import REASON as EXPERTS
 from harness.noise.audit.auditor import FUSED_ATTENTION
+from harness.noise.experts import meant_experts
 from harness.noise.kinds import ModelView
 from harness.noise.paths import adapter_parts
 from harness.noise.plan import FunctionChoice, InjectionPlan, Probe
@@ -55,7 +57,20 @@ def build_plan(model: nn.Module | None, spec: NoiseSpec, way: str = AUTO) -> Inj
         plan = _plan_of_modules(model, spec, probe)
     else:
         plan = _plan_of_operators(model, spec, probe, way)
-    return replace(plan, sites=tuple(_measured(site, probe) for site in plan.sites))
+    return _with_experts(replace(plan, sites=tuple(_measured(site, probe) for site in plan.sites)), model)
+
+
+def _with_experts(plan: InjectionPlan, model: nn.Module) -> InjectionPlan:
+    """``plan`` that names the stacked experts which it should reach and does not, whether or not the probe knew their
+    products."""
+    meant = meant_experts(model, plan.spec)
+    reached = {site.module for site in plan.sites}
+    uncovered = dict(plan.uncovered)
+    for path in meant:
+        names = [name for name in uncovered if name.partition(":")[0] == path]
+        if path not in reached:
+            uncovered |= dict.fromkeys(names or [path], EXPERTS)
+    return replace(plan, uncovered=uncovered, experts=meant)
 
 
 def _measured(site: Site, probe: Probe) -> Site:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
+from harness.experts import REASON as EXPERTS
+from harness.experts import unreached
 from harness.record import (
     EXTERNAL,
     NOISE,
@@ -245,6 +247,9 @@ def _certificate(
         levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
         control_wanted=asked.control,
     )
+    clean = unreached(manifest.plan.uncovered, parse_noise(manifest.plan.noise))
+    if clean and any(asked.levels):
+        certificate = objected(certificate, (f"{clean[0]} ({len(clean)} in all): {EXPERTS}, nor left out by name",))
     certificate = with_control(certificate, asked.items, results)
     if asked.limit is not None:
         certificate = with_lengths(certificate, results, asked.limit)

@@ -1,0 +1,38 @@
+"""Experts of a mixture whose products no site reaches: told by the words of a stored plan (standard library only)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.spec.noise import NoiseSpec
+from harness.spec.operators import SCOPES
+
+REASON = "experts that no site reaches"
+"""Why a plan leaves products of stacked experts alone that its specification asks for."""
+
+_EARLIER = "no site reaches this product"
+"""What plans said of them before they told experts from other products."""
+
+
+def asks_for_linears(spec: NoiseSpec) -> bool:
+    """Return True where ``spec`` means every linear product, experts among them; one that names modules or classes, or
+    other operators, claims nothing of experts."""
+    return "linear" in spec.operators or "linear" in SCOPES.get(spec.scope or "", ())
+
+
+def unreached(uncovered: Mapping[str, str], spec: NoiseSpec) -> tuple[str, ...]:
+    """Return the names among the ``uncovered`` products of the plan of ``spec`` that are products of experts which it
+    asks for."""
+    if not asks_for_linears(spec):
+        return ()
+    return tuple(
+        name
+        for name, reason in uncovered.items()
+        if reason == REASON or (reason == _EARLIER and "experts" in name.partition(":")[0].split("."))
+    )
+
+
+def pattern_for(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the shortest patterns for ``exclude:`` that leave out the products ``names``."""
+    paths = [name.partition(":")[0].split(".") for name in names]
+    return tuple(dict.fromkeys("experts" if "experts" in parts else parts[-1] for parts in paths))
