@@ -57,7 +57,7 @@ _SPACE = rf"[ \t{_THIN}]"
 _SEPARATOR = rf",\\!|\{{,\}}|\\,|[,'{_THIN}]"
 _POWERS_AND_PARTS = "\u00b2\u00b3\u00b9\u00bc-\u00be\u2070\u2074-\u2079\u2150-\u215f\u2189"
 _CURRENCY = r"\\?[$€£¥] ?"
-_DIGITS = rf"(?:(?<![\w.,)])\.)?[0-9](?:(?:{_SEPARATOR}|_)(?=[0-9])|[0-9.,])*"
+_DIGITS = rf"(?:(?<![\w.,)])\.)?[0-9](?:(?:{_SEPARATOR}|_)(?=[0-9])|[0-9.,])*+"
 _NUMBER = (
     rf"(?:(?P<sign>(?<![\w)\]}}+\-%°$€£¥])[+-])?(?:{_CURRENCY})?|(?<![0-9])(?<![0-9] ){_CURRENCY}(?P<inner>[+-]))"
     rf"(?P<digits>{_DIGITS})(?:(?<=[0-9])[eE](?P<exponent>[+-]?[0-9]+))?"

@@ -45,7 +45,7 @@ def test_an_ended_text(text: str, expected: tuple[float | None, str, str | None]
 
 
 def test_flexible_reads_the_last_number() -> None:
-    assert judge("#### 2 of 3", "flexible") == Judged(0.0, WRONG, "3", {"strict": 1.0, "flexible": 0.0})
+    assert judge("#### 2 (not 3)", "flexible") == Judged(0.0, WRONG, "3", {"strict": 1.0, "flexible": 0.0})
     assert judge("no", "flexible") == Judged(None, UNPARSED, None, {"strict": None, "flexible": None})
 
 
