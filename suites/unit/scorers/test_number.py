@@ -50,7 +50,7 @@ def test_flexible_reads_the_last_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["#### 2\nSo", "#### 2 ", "#### 2.\n", "#### 2%", "#### 2e\n", "#### 2/n", "#### 2 ###"]
+    "text", ["#### 2\nSo", "#### 2.\n", "#### 2. ", "#### 2%\n", "#### 2e\n", "#### 2/n\n", "#### 2 in all is it so"]
 )
 def test_truncated_after_a_complete_answer(text: str) -> None:
     assert part(judge(text, "strict", True)) == (1.0, RIGHT, "2")
@@ -62,6 +62,9 @@ def test_truncated_after_a_complete_answer(text: str) -> None:
     [
         *("#### 2", "#### 2.", "#### 2,", "#### 2,0", "#### 2e", "#### 2e+", "#### 2e1", "#### 2/", "#### 2-"),
         *(
+            "#### 2 ",
+            "#### 2%",
+            "#### 2 dollars",
             "#### 2\u00a0",
             "#### 2\u202f00",
             "#### 2\n####",
