@@ -225,9 +225,6 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
     every = task.items()
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
-    named = as_source(named)
-    if not outline:
-        _check_mixture(named, spec)
     checkpoint = _load(named, spec, device, outline)
     aqn = state_of(checkpoint.source)
     check_carried(spec)
@@ -266,16 +263,16 @@ def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: boo
     """The checkpoint; its outline for engines that load it in processes of their own."""
     kind = engine_kind(spec.engine)
     kind.check(spec, device)
+    here = kind.loads and not outline
+    place = check_device(device or best_device()) if here else OUTLINE
     source = as_source(named)
     config = load_config(source.folder)
     check_decodable(config, source.path)
     attention = attention_for(spec, has_sdpa(config)) if kind.loads else FUSED
-    if outline or not kind.loads:
-        checkpoint = load_checkpoint(source, spec.dtype, attention, OUTLINE)
-    else:
-        place, way_out = check_device(device or best_device()), "free memory, or give a --device that has more"
-        with out_of_memory_as(f"checkpoint {path_of(named)} on {place}", way_out):
-            checkpoint = load_checkpoint(source, spec.dtype, attention, place)
+    if here:
+        _check_mixture(source, spec)
+    with out_of_memory_as(f"checkpoint {path_of(named)} on {place}", "free memory, or give a --device that has more"):
+        checkpoint = load_checkpoint(source, spec.dtype, attention, place)
     kind.check_checkpoint(checkpoint)
     return checkpoint
 
@@ -284,7 +281,7 @@ def _check_mixture(source: Source, spec: EvalSpec) -> None:
     """Refuse a mixture of experts before its weights are read: its outline has the experts too."""
     file = source.folder / CONFIG_FILE
     mixture = file.is_file() and "expert" in file.read_text(encoding="utf-8", errors="replace")
-    if mixture and engine_kind(spec.engine).loads:
+    if mixture:
         check_experts(_load(source, spec, None, True).model, _acting(spec))
 
 
