@@ -14,7 +14,6 @@ from harness.engines.device import best_device, check_device, out_of_memory_as
 from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
-from harness.experts import pattern_for
 from harness.noise.estimate.expected import Expected, Width, expected_counts
 from harness.noise.estimate.speed import BATCH, Speed, measure_speed
 from harness.noise.experts import clean_experts
@@ -23,6 +22,7 @@ from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_mod
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.spec import NoiseSpec
+from harness.spec.experts import pattern_for
 from harness.thresholds import LEAST_RELATIVE
 
 CHECKPOINT, CONFIG = "checkpoint", "config"

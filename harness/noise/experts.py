@@ -8,11 +8,11 @@ from dataclasses import replace
 from torch import nn
 
 from harness.exceptions import NoiseSpecError
-from harness.experts import asks_for_linears, pattern_for, unreached
 from harness.noise.kinds import ModelView, class_names
 from harness.noise.plan import InjectionPlan
 from harness.noise.selection import left_out
 from harness.noise.sites import FUNCTION
+from harness.spec.experts import asks_for_linears, pattern_for, unreached
 from harness.spec.noise import NoiseSpec
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from torch import nn
 
 from harness.exceptions import NoiseSpecError
-from harness.experts import REASON as EXPERTS
 from harness.noise.audit.auditor import FUSED_ATTENTION
 from harness.noise.experts import meant_experts
 from harness.noise.kinds import ModelView
@@ -32,6 +31,7 @@ from harness.noise.sites import (
     is_rotary,
     output_width,
 )
+from harness.spec.experts import REASON as EXPERTS
 from harness.spec.noise import NoiseSpec
 
 AUTO, FUNCTIONS_ONLY = "auto", "functions"

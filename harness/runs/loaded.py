@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.exceptions import NoiseSpecError, NotComparableError, StoreError
-from harness.experts import REASON as EXPERTS
-from harness.experts import unreached
 from harness.record import (
     EXTERNAL,
     NOISE,
@@ -43,6 +41,8 @@ from harness.runs.replay_evidence import with_replays
 from harness.runs.rescoring import check_scores
 from harness.runs.store import Audit, Store
 from harness.spec import ErrorModel, parse_noise
+from harness.spec.experts import REASON as EXPERTS
+from harness.spec.experts import unreached
 from harness.text import named
 from harness.thresholds import LEAST_CHANGED
 

@@ -14,14 +14,15 @@ from harness.evaluate import prepared as preparing
 from harness.evaluate.planning import CHECKPOINT, Source, plan_report
 from harness.evaluate.prepared import prepare
 from harness.exceptions import NoiseSpecError
-from harness.experts import REASON, pattern_for, unreached
 from harness.noise.experts import check_experts, clean_experts
 from harness.noise.planner import build_plan
 from harness.spec import EvalSpec, parse_noise
+from harness.spec.experts import unreached
 from harness.spec.quantization import parse_quantization
 from harness.testing.model import tiny_model
 from harness.testing.tokenizer import build_tokenizer
 
+pytestmark = pytest.mark.unit
 SIZES = {
     "vocab_size": 64,
     "hidden_size": 32,
@@ -142,17 +143,3 @@ def test_an_evaluation_is_refused_before_its_weights_are_read(
     assert clean.loaded
     named = replace(SPEC, noise=parse_noise("relative_gaussian @ op:linear exclude:experts"))
     assert "model.layers.0.mlp.experts" in prepare(checkpoint, named).coverage.left_out
-
-
-def test_a_stored_plan_tells_experts_that_stayed_clean() -> None:
-    """Also one of a run from before plans knew experts; what was left out by name is no gap."""
-    stored = {
-        "model.layers.0.mlp.experts:_grouped_mm": "no site reaches this product",
-        "model.layers.1.mlp.experts:_grouped_mm": "exclude:experts",
-        "model.layers.2.mamba:mm": "no site reaches this product",
-        "model.layers.3.block_sparse_moe.input_linear:mm": REASON,
-    }
-    found = unreached(stored, parse_noise("relative_gaussian"))
-    assert found == (next(iter(stored)), "model.layers.3.block_sparse_moe.input_linear:mm")
-    assert pattern_for(found) == ("experts", "input_linear")
-    assert unreached(stored, parse_noise("relative_gaussian @ op:rms_norm")) == ()
