@@ -32,6 +32,7 @@ SIZES = {
     "num_key_value_heads": 2,
 }
 MIXTURES = {
+    "granitemoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "mixtral": {"num_local_experts": 4},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8},
 }
@@ -40,7 +41,8 @@ SPEC = EvalSpec("arith", items=2, levels=(0.0, 0.05), noise_seeds=1, max_new_tok
 
 def mixture(kind: str, experts: str = "grouped_mm") -> torch.nn.Module:
     config = CONFIG_MAPPING[kind](**SIZES, **MIXTURES[kind])
-    config._experts_implementation = experts
+    if kind != "granitemoe":  # it has one implementation only
+        config._experts_implementation = experts
     model: torch.nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     return model
 
