@@ -66,10 +66,9 @@ def _with_experts(plan: InjectionPlan, model: nn.Module) -> InjectionPlan:
     meant = meant_experts(model, plan.spec)
     reached = {site.module for site in plan.sites}
     uncovered = dict(plan.uncovered)
-    for path in meant:
+    for path in (each for each in meant if each not in reached):
         names = [name for name in uncovered if name.partition(":")[0] == path]
-        if path not in reached:
-            uncovered |= dict.fromkeys(names or [path], EXPERTS)
+        uncovered |= dict.fromkeys(names or [path], EXPERTS)
     return replace(plan, uncovered=uncovered, experts=meant)
 
 

@@ -19,18 +19,10 @@ from harness.noise.planner import build_plan
 from harness.spec import EvalSpec, parse_noise
 from harness.spec.experts import unreached
 from harness.spec.quantization import parse_quantization
-from harness.testing.model import tiny_model
+from harness.testing.model import ARCHITECTURES, tiny_model
 from harness.testing.tokenizer import build_tokenizer
 
 pytestmark = pytest.mark.unit
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 MIXTURES = {
     "granitemoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "mixtral": {"num_local_experts": 4},
@@ -40,7 +32,7 @@ SPEC = EvalSpec("arith", items=2, levels=(0.0, 0.05), noise_seeds=1, max_new_tok
 
 
 def mixture(kind: str, experts: str = "grouped_mm") -> torch.nn.Module:
-    config = CONFIG_MAPPING[kind](**SIZES, **MIXTURES[kind])
+    config = CONFIG_MAPPING[kind](**ARCHITECTURES["llama"], **MIXTURES[kind])
     if kind != "granitemoe":  # it has one implementation only
         config._experts_implementation = experts
     model: torch.nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
