@@ -32,6 +32,7 @@ from harness.noise.sites import (
     output_width,
 )
 from harness.spec.experts import REASON as EXPERTS
+from harness.spec.experts import UNREACHED
 from harness.spec.noise import NoiseSpec
 
 AUTO, FUNCTIONS_ONLY = "auto", "functions"
@@ -40,7 +41,6 @@ AUTO, FUNCTIONS_ONLY = "auto", "functions"
 _ADAPTER_REASON = "part of an adapter that runs beside its linear: left alone"
 _ROTARY_REASON = "rotary angle product: excluded by default, noise on it alone destroys a model (op:rotary reaches it)"
 _FUSED_REASON = "inside a fused attention kernel: use eager attention and profile:matmul"
-_UNKNOWN_REASON = "no site reaches this product"
 _HIDDEN_BY_FUSION = (QK, PV, SOFTMAX)
 
 
@@ -245,5 +245,5 @@ def _left_out(
             elif adapter_parts(module):
                 excluded[where] = left_out(module, spec) or _ADAPTER_REASON
             else:
-                uncovered[where] = left_out(module, spec) or _UNKNOWN_REASON
+                uncovered[where] = left_out(module, spec) or UNREACHED
     return excluded, uncovered

@@ -10,8 +10,8 @@ from harness.spec.operators import SCOPES
 REASON = "experts that no site reaches"
 """Why a plan leaves products of stacked experts alone that its specification asks for."""
 
-_EARLIER = "no site reaches this product"
-"""What plans said of them before they told experts from other products."""
+UNREACHED = "no site reaches this product"
+"""Why a plan leaves any other product alone; of experts too, before plans told them from others."""
 
 
 def asks_for_linears(spec: NoiseSpec) -> bool:
@@ -28,7 +28,7 @@ def unreached(uncovered: Mapping[str, str], spec: NoiseSpec) -> tuple[str, ...]:
     return tuple(
         name
         for name, reason in uncovered.items()
-        if reason == REASON or (reason == _EARLIER and "experts" in name.partition(":")[0].split("."))
+        if reason == REASON or (reason == UNREACHED and "experts" in name.partition(":")[0].split("."))
     )
 
 
