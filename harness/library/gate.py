@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from harness.gates import GateResult
 from harness.gates import gate as judge
 from harness.gates.early import EarlyPlan
 from harness.gates.early_runs import run_to_judge
-from harness.gates.forecast import forecast, joint_sentence
 from harness.gates.policy import GatePolicy
 from harness.gates.quick import QuickCheck
 from harness.library.for_gate import (
@@ -28,13 +26,13 @@ from harness.library.for_gate import (
     quick_check,
     refuse_changes,
 )
+from harness.library.foregone import announce, refuse_other_key
 from harness.progress import Watcher
 from harness.runs.attempts import Attempt, count_attempt
 from harness.runs.kept_verdicts import check_verdict, keep_verdict, verdict_file
 from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import EvaluationManifest, digest
-
-log = logging.getLogger(__name__)
+from harness.spec import EvalSpec
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,10 @@ def gate(
         refuse_changes(target, vars(evaluation), ("base", "out", *CHANGES))
         run = run_to_judge(target, plan, asked.arm)
     else:
-        log.info("%s", joint_sentence(forecast(asked.arm, policy)))
-        run = _evaluated(target, asked, plan, evaluation, quick, watcher)
+        spec = changed(baseline_spec(held), vars(evaluation), quick)
+        refuse_other_key(spec, held, vars(evaluation), policy.across)
+        announce(asked, policy, part=quick is not None)
+        run = _evaluated(target, asked, plan, evaluation, spec, watcher)
     if quick is not None:
         quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)
     result = judge(run.arm, asked.arm, policy, order_seed_of(held))
@@ -133,14 +133,13 @@ def _evaluated(
     held: Baseline,
     plan: EarlyPlan | None,
     evaluation: GateEvaluation,
-    quick: QuickCheck | None,
+    spec: EvalSpec,
     watcher: Watcher | None,
 ) -> Run:
     from harness.checkpoints.source import resolve
     from harness.evaluate.api import evaluate
     from harness.evaluate.early import EarlyStopping
 
-    spec = changed(baseline_spec(held), vars(evaluation), quick)
     source = resolve(target, base=evaluation.base, adapter=evaluation.adapter)
     out = evaluation.out or default_run_folder(source, spec, plan=plan)
     early = None if plan is None else EarlyStopping(plan, held.arm)

@@ -219,6 +219,7 @@ def test_an_adapter_is_gated_and_planned(
     runs: dict[str, Path], adapter: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.baselines.book.check_acceptable", lambda run: None)  # random weights are at the floor
+    monkeypatch.setattr("harness.library.gate.announce", lambda *_, **__: None)  # where every verdict is foregone
     folder = ("--baselines-dir", tmp_path / "baselines")
     assert cli("baseline", "accept", runs["unmerged"], "--name", "lora", "--reason", "test", *folder) == 0
     given = (

@@ -46,13 +46,17 @@ def at_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("at_the_floor")
-def test_the_gate_wants_the_axis_to_be_declared(cli: Verb, tiny: Path, folder: Path) -> None:
+def test_the_gate_wants_the_axis_to_be_declared(
+    cli: Verb, tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     books = ("--baselines-dir", folder / "books")
     assert cli("eval", tiny, *TINY, "--out", folder / "plain").code == 0
     assert cli("baseline", "accept", folder / "plain", "--name", "plain", "--reason", "a test", *books).code == 0
     judge = ("gate", tiny, "--baseline", "plain", *books, "--quantize", "weights=nvfp4", "--out", folder / "gated")
     said = cli(*judge, "--json")
     assert said.code == 4 and "measurement keys differ in quantization" in said.out
+    assert not (folder / "gated").exists()
+    monkeypatch.setattr("harness.library.gate.announce", lambda *_, **__: None)  # at the floor all is foregone
     said = cli(*judge, "--across", "quantization", "--json")
     reasons = json.loads(said.out)["reasons"]
     assert any("across quantization: candidate 'fake_quant(format=nvfp4)" in reason for reason in reasons)

@@ -227,6 +227,10 @@ def test_gate_evaluates_a_checkpoint_with_the_baselines_own_specification(
     monkeypatch.setattr("harness.baselines.book.check_acceptable", lambda run: None)  # as older versions accepted it
     assert cli("baseline", "accept", "run", "--name", "tiny", "--reason", "r").code == 0
     copy = Path(shutil.copytree(tiny, tmp_path / "copy"))
+    foregone = cli("gate", copy, "--baseline", "tiny", "--out", "gated", "--device", "cpu", "--json")
+    assert (foregone.code, foregone.json["verdict"]) == (4, "INVALID") and not Path("gated").exists()
+    assert "INVALID is foregone" in foregone.line and "at the floor" in foregone.line
+    monkeypatch.setattr("harness.library.gate.announce", lambda *_, **__: None)  # evaluate it all the same
     said = cli("gate", copy, "--baseline", "tiny", "--out", "gated", "--device", "cpu", "--json")
     assert (said.code, said.json["verdict"]) == (4, "INVALID"), "random weights are at the floor"
     assert "at the floor" in " ".join(said.json["reasons"])

@@ -1,0 +1,85 @@
+"""Verdicts that are known before a checkpoint is evaluated: said, or refused, before a model is loaded.
+
+The baseline is judged against itself by the very rules of the gate. What does not PASS where nothing was lost and
+nothing gained is not going to PASS because a model was run: the margin is too narrow for so many items, the baseline is
+at the floor, its seeds are too few for the policy, or its evidence is not what a verdict needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.baselines.file import Baseline
+from harness.exceptions import NotComparableError
+from harness.gates import gate
+from harness.gates.forecast import forecast, joint_sentence
+from harness.gates.keys import key_differences
+from harness.gates.policy import GatePolicy
+from harness.gates.result import GateResult
+from harness.gates.verdicts import INVALID, PASS
+from harness.library.for_gate import order_seed_of
+from harness.spec import EvalSpec, quantization_text
+
+log = logging.getLogger(__name__)
+
+
+def refuse_other_key(spec: EvalSpec, held: Baseline, given: Mapping[str, Any], across: str | None) -> None:
+    """Raise :class:`NotComparableError` where an evaluation by ``spec`` would have another measurement key than the
+    baseline in a field that is known without the model. ``given`` is what was asked to differ, ``across`` the declared
+    axis."""
+    known = {"engine": spec.engine, "dtype": spec.dtype, "quantization": quantization_text(spec.quantization)}
+    if given.get("attention") in ("eager", "sdpa") and given.get("engine") is None:
+        known["attention"] = given["attention"]
+    if given.get("data") is not None:
+        from harness.evaluate.tasks import load_task
+
+        known["dataset"] = load_task(spec.task, Path(given["data"])).dataset_hash()
+    theirs = {name: held.arm.key[name] for name in known if name in held.arm.key}
+    differing = key_differences({name: known[name] for name in theirs}, theirs, across) if theirs else ()
+    if differing:
+        raise NotComparableError(
+            f"{'; '.join(differing)}",
+            "the verdict would be INVALID, so nothing was evaluated",
+            "evaluate as the baseline was, or declare one axis with --across",
+        )
+
+
+def announce(held: Baseline, policy: GatePolicy, part: bool) -> None:
+    """Log the joint odds of the gate if nothing changed, and raise :class:`NotComparableError` where PASS is out of
+    reach.
+
+    A ``part`` of a baseline (a quick check) and early stopping may be too small for PASS and still find damage: that is
+    only said.
+    """
+    rules = replace(policy, bootstrap_resamples=0, min_retention=None, retentions=())
+    found = gate(held.arm, held.arm, rules, order_seed_of(held))
+    if found.verdict == PASS:
+        log.info("%s", joint_sentence(forecast(held.arm, policy)))
+        return
+    if (part or policy.early_stop) and found.verdict != INVALID:
+        log.warning("PASS is out of reach: %s; this check can only find damage", _why(found))
+        return
+    raise NotComparableError(
+        f"{held.arm.label}: {found.verdict} is foregone, even if nothing is lost and nothing gained ({_why(found)})",
+        "no checkpoint can show that it is unchanged here, so nothing was evaluated",
+        _way_out(found),
+    )
+
+
+def _why(found: GateResult) -> str:
+    level = next(level for level in found.levels if level.verdict == found.verdict) if found.levels else None
+    return found.reasons[0] if level is None else f"level {level.level:g}: {level.reasons[0]}"
+
+
+def _way_out(found: GateResult) -> str:
+    """What would be enough: the narrowest margin that the interval without any change leaves, or another baseline."""
+    open_to = [-level.difference.low for level in found.levels if level.difference is not None]
+    if found.verdict == INVALID or not open_to:
+        return "accept a baseline that has this evidence, or change the policy"
+    enough = math.ceil(10_000 * max(open_to)) / 10_000
+    return f"give --margin {enough:g} or more, or a baseline of more items and noise seeds"
