@@ -1,8 +1,8 @@
 """``harness``: finds the verb, runs it, and turns every expected error into one line and an exit code.
 
 Exit codes: 0 PASS or done, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID,
-70 an error that nobody foresaw, 130 stopped by Ctrl-C, 141 the reader of the output went away (the last three are never
-a verdict's code).
+70 an error that nobody foresaw, 130 stopped by Ctrl-C or SIGTERM, 141 the reader of the output went away (the last
+three are never a verdict's code).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import click
 from harness import extensions
 from harness.cli.crash import error_line, keep_log, traceback_of
 from harness.cli.exits import BAD_INPUT, CRASHED, INTERRUPTED, PASS, PIPE_CLOSED, Ended
+from harness.cli.stopping import stopped_by_sigterm
 from harness.exceptions import HarnessError
 from harness.text import nearest
 
@@ -127,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(given: Sequence[str]) -> int:
     """Runs the verb of the command line ``given`` and returns its exit code, whatever happens."""
     try:
-        code = _foreseen(given)
+        with stopped_by_sigterm():
+            code = _foreseen(given)
         if sys.stdout is not None:
             sys.stdout.flush()  # a reader that went away shows here, not after the exit code is known
     except BrokenPipeError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,11 +83,25 @@ json_option = click.option("--json", "as_json", is_flag=True, help=row("json").h
 folder_option = shared("baselines-dir")
 
 
+def refuse_without(needed: str, names: Iterable[str], given: Mapping[str, Any]) -> None:
+    """Raise :class:`HarnessError` where the command line has one of the options ``names`` and not ``needed``, without
+    which nothing reads it."""
+    for name in names:
+        if on_command_line(name):
+            option = f"--{name.replace('_', '-')}"
+            shown = option if given[name] is True else f"{option} {given[name]}"
+            raise HarnessError(f"{shown} without {needed}", "nothing would read it", f"give {needed}, or leave it out")
+
+
+def on_command_line(name: str) -> bool:
+    """Return whether the option ``name`` of the verb that runs was written on the command line."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def build_spec(given: dict[str, Any]) -> EvalSpec:
     """Return the specification of :data:`spec_options`. Raises :class:`HarnessError` for contradictions."""
-    context = click.get_current_context(silent=True)
-    chosen = context is not None and context.get_parameter_source("items") is ParameterSource.COMMANDLINE
-    if given["all_items"] and chosen:
+    if given["all_items"] and on_command_line("items"):
         raise HarnessError(
             f"--items {given['items']} with --all-items", "one says how many items", "leave one of them out"
         )

@@ -62,6 +62,7 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
 
 def _power(given: dict[str, Any]) -> Power | None:
     if given["name"] is None:
+        options.refuse_without("--baseline", ("margin", "policy", "force", "discordance"), given)
         return None
     return power(given["name"], policy_given(given), given["discordance"], given["baselines_dir"])
 

@@ -85,6 +85,8 @@ def _spec(checkpoint: Path, given: dict[str, Any]) -> ScanSpec:
     if given["items"] < 1:
         raise HarnessError(f"--items {given['items']}", "at least one item is needed", "give a positive number")
     task = None
+    if given["task"] is None:
+        options.refuse_without("--task", ("data", "items", "item_seed", "scorer", "max_new_tokens"), given)
     if given["task"] is not None:
         names = ("data", "items", "item_seed", "scorer", "max_new_tokens")
         task = TaskChoice(given["task"], **{name: given[name] for name in names})

@@ -24,8 +24,9 @@ def parse_arms(texts: Sequence[str], example: str) -> dict[str, tuple[Path, ...]
 
 def _parse_arm(text: str, example: str) -> tuple[str, tuple[Path, ...]]:
     name, equals, rest = text.partition("=")
-    paths = tuple(Path(part.strip()) for part in rest.split(",") if part.strip())
-    if not equals or not name.strip() or not paths:
+    parts = [part.strip() for part in rest.split(",")]
+    paths = tuple(Path(part) for part in parts)
+    if not equals or not name.strip() or "" in parts:
         raise HarnessError(f"--arm {text!r}", "an arm is a name and its run folders, NAME=RUN,RUN", f"write {example}")
     seen: set[Path] = set()
     for path in paths:
