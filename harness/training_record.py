@@ -17,7 +17,9 @@ from typing import Any
 from harness.exceptions import CheckpointError, HarnessError
 from harness.strict import Table, fill, read_object
 
-FILE = "training.json"
+FILE, ACTOR = "training.json", "actor"
+"""The file, and the folder of the policy in a ``global_step_N`` of verl, beside whose weights it may lie."""
+
 PROGRESS = ("step", "updates", "epochs")
 """How far the training went: these must agree between arms, whatever the factor is."""
 
@@ -70,11 +72,11 @@ class TrainingRecord:
 
 
 def load_training_record(checkpoint: Path) -> TrainingRecord | None:
-    """Return the record in the folder ``checkpoint``, None where there is none.
+    """Return the record in the folder ``checkpoint``, or in the ``actor`` of a step of verl; None where there is none.
 
     Raises :class:`CheckpointError` for a file that is damaged: a replicate that cannot be told is no replicate.
     """
-    file = checkpoint / FILE
-    if not file.is_file():
-        return None
-    return TrainingRecord.from_json(read_object(file), f"file {file}", CheckpointError)
+    for file in (checkpoint / FILE, checkpoint / ACTOR / FILE):
+        if file.is_file():
+            return TrainingRecord.from_json(read_object(file), f"file {file}", CheckpointError)
+    return None

@@ -17,8 +17,9 @@ from harness.checkpoints.checking import check_settings
 from harness.checkpoints.folder import settings_files
 from harness.exceptions import CheckpointError
 from harness.strict import read_object
+from harness.training_record import ACTOR
 
-FSDP_CONFIG, LORA_META, HF_FOLDER, ACTOR = "fsdp_config.json", "lora_train_meta.json", "huggingface", "actor"
+FSDP_CONFIG, LORA_META, HF_FOLDER = "fsdp_config.json", "lora_train_meta.json", "huggingface"
 LATEST = "latest_checkpointed_iteration.txt"
 _SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
 _COPY = "copy all its files again"

@@ -28,7 +28,7 @@ from harness.training.recipe import Recipe
 from harness.training.render import checkpoint_in
 from harness.training.run_record import write_run_record
 from harness.training.sizes import sizes_of
-from harness.training_record import FILE, TrainingRecord
+from harness.training_record import ACTOR, FILE, TrainingRecord
 
 REWARD, LOSS = "critic/score/mean", "actor/pg_loss"
 STATUS = "status.json"
@@ -165,7 +165,7 @@ def write_record(trained: Trained, step: int) -> None:
         dataset=str(read_object(trained.folder / DATA)["train"]),
         template=_template(recipe),
     )
-    file = checkpoint_in(trained.folder, step) / "actor" / FILE
+    file = checkpoint_in(trained.folder, step) / ACTOR / FILE
     file.write_text(json.dumps(record.to_json(), indent=2) + "\n", encoding="utf-8")
 
 

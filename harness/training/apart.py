@@ -70,7 +70,7 @@ def draws_not_as_asked(evidence: Evidence) -> str:
     answers, does not; under independent draws they do not agree.
     """
     recipe = evidence.recipe
-    if recipe.noise is None or recipe.model.dtype != "float32" or recipe.quantization is not None:
+    if recipe.noise is None or recipe.model.dtype != "float32" or not _weights_alike(recipe.quantization):
         return ""
     largest, control = dict(evidence.values(NOISY_DLOGP)), dict(evidence.values(CONTROL_KL))
     for step, value in evidence.values(NOISY_KL):
@@ -100,7 +100,7 @@ def noise_not_felt(evidence: Evidence) -> str:
 def validation_not_clean(evidence: Evidence) -> str:
     """Find a validation whose answers are not those of the actor's own policy: something was left on in the rollout."""
     recipe = evidence.recipe
-    if recipe.model.dtype != "float32" or recipe.quantization is not None:
+    if recipe.model.dtype != "float32" or not _weights_alike(recipe.quantization):
         return ""
     for step, value in evidence.values(VALIDATION_KL):
         if not abs(value) <= ON_POLICY_KL:

@@ -26,7 +26,7 @@ from harness.training.recipe import write_recipe
 from harness.training.render import checkpoint_in
 from harness.training.sections import CPU
 from harness.training.sizes import sizes_of
-from harness.training_record import FILE
+from harness.training_record import ACTOR, FILE
 
 Command = tuple[str, ...]
 Runner = Callable[[Command], int]
@@ -168,7 +168,7 @@ def _training(cell: Cell, layout: Layout) -> Step:
     else:
         command = (*HARNESS, "train", "run", str(layout.recipe(cell)), "--out", str(folder))
     checkpoint = layout.checkpoint(cell)
-    done = any((place / FILE).is_file() for place in (checkpoint, checkpoint / "actor"))
+    done = any((place / FILE).is_file() for place in (checkpoint, checkpoint / ACTOR))
     return Step(TRAIN, cell.name, command, done)
 
 

