@@ -26,7 +26,10 @@ SHORT: dict[str, Any] = {
 }
 NOISY_PASSES = ["rollout", "old_log_prob", "training_forward", "backward", "validation"]
 CHANGES: dict[str, dict[str, Any]] = {
-    NOISY: {"aqn": {"sigma_start": 0.05, "stages_per_epoch": STEPS}, "data": {"validation_items": 8}},
+    NOISY: {
+        "aqn": {"sigma_start": 0.05, "sigma_end": 0.05, "stages_per_epoch": STEPS},
+        "data": {"validation_items": 8},
+    },
     ADAPTER: {
         "noise": {**SHORT["noise"], "passes": NOISY_PASSES},
         "algorithm": {"filter_groups": False},
