@@ -3,7 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_UNSEEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    r"|[\U000e0000-\U000e007f]"
+)
+"""What steers a terminal or the order of letters instead of being seen: controls, escape sequences, marks of writing
+direction, line separators, tags; and halves of letters, which no file takes."""
+
+
+def visible(text: str, kept: str = "") -> str:
+    """Return ``text`` with what would steer its reader's screen as escapes (``\\x1b``, ``\\n``), except those in
+    ``kept``."""
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in kept else ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with its line breaks and tabs as spaces and other controls as :func:`visible` shows them."""
+    return visible(text, "\n\t").replace("\n", " ").replace("\t", " ")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -56,6 +56,6 @@ def session_page(rows: Sequence[Mapping[str, Any]]) -> Page:
     found = ordered(rows)
     if not found:
         return Page.of(TITLE, Prose("Nothing was judged."))
-    reasons = [f"**{row['verdict']}** {points(row)}: {'; '.join(row['reasons'])} (`{row['test']}`)" for row in found]
+    reasons = [f"{row['verdict']} {points(row)}: {'; '.join(row['reasons'])} ({row['test']})" for row in found]
     table = Table.of("", HEADER, [cells(row) for row in found])
     return Page.of(TITLE, table, Lines.of(reasons, detail=True), notes=notes(found))

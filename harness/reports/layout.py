@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from harness.text import one_line
+
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", "INVALID": "bold magenta"}
 WIDE = 180
 """Columns where the output is no terminal and nobody says otherwise (COLUMNS): enough for every table."""
@@ -41,7 +43,7 @@ def stdout_console() -> Console:
 def print_lines(console: Console, lines: Sequence[str]) -> None:
     """Print sentences as they are; a terminal folds them at words, a file or a pipe gets whole lines."""
     for line in lines:
-        console.print(escape(line), highlight=False, soft_wrap=not console.is_terminal)
+        console.print(escape(one_line(line)), highlight=False, soft_wrap=not console.is_terminal)
 
 
 def print_table(
@@ -56,7 +58,9 @@ def print_table(
 
     ``total`` is a last row, which may leave cells empty; a ``plain`` table has no frame.
     """
-    totals = [] if total is None else [total]
+    title, header = one_line(title), [one_line(name) for name in header]
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    totals = [] if total is None else [[one_line(cell) for cell in total]]
     widths = _fitting(header, [*rows, *totals], console.width)
     if widths is not None:
         console.print(_styled(_table(title, header, rows, totals, widths), plain))
@@ -108,7 +112,7 @@ def _table(title: str, header: Sequence[str], rows: _Rows, totals: _Rows, widths
     table = Table(title=escape(title) or None, title_justify="left")
     for index, name in enumerate(header):
         numbers = bool(rows) and all(_NUMBER.fullmatch(row[index]) for row in rows)
-        table.add_column(name, overflow="fold", justify="right" if numbers else "left", width=widths[index])
+        table.add_column(Text(name), overflow="fold", justify="right" if numbers else "left", width=widths[index])
     for group in (rows, totals):
         for row in group:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))

@@ -46,7 +46,7 @@ def noise_reference() -> str:
 
 
 def _joined(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(table_lines(header, rows))
+    return "\n".join(table_lines(header, ([cell.replace("|", "\\|") for cell in row] for row in rows)))
 
 
 def _model_row(model: type[ErrorModel]) -> Sequence[str]:

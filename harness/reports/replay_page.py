@@ -12,7 +12,6 @@ from harness.reports.run_page import ledger_table, site_table
 FACTS = ("generation", "tokens", "end", "answer", "outcome", "stored record")
 AS_STORED, DIFFERS = "as stored", "DIFFERS from the stored record"
 PARTED = "end"
-_PLAIN = frozenset("\n\t")
 
 
 def replay_page(report: Mapping[str, Any], counts: Sequence[SiteCount] = ()) -> Page:
@@ -27,21 +26,13 @@ def replay_page(report: Mapping[str, Any], counts: Sequence[SiteCount] = ()) -> 
     return Page.of(
         title,
         Lines((title,)),
-        Prose(printable(report["question"])),
-        Lines((f"reference answer: {printable(report['reference'])}",)),
+        Prose(report["question"]),
+        Lines((f"reference answer: {report['reference']}",)),
         Texts(texts),
         Table.of("Held against the stored records", FACTS, rows),
         Lines.of([*_parting(report), *_noise(report), *_verdict(report, names)]),
         *((ledger_table(report["ledger"]), site_table(counts)) if counts else ()),
         notes=report["notes"],
-    )
-
-
-def printable(text: str) -> str:
-    """Return ``text`` without control characters, which a noisy model may well write: they are shown as escapes."""
-    return "".join(
-        letter if letter in _PLAIN or letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
     )
 
 
@@ -51,7 +42,7 @@ def _names(report: Mapping[str, Any]) -> list[str]:
 
 
 def _passage(name: str, generation: Mapping[str, Any], equal: int | None) -> Passage:
-    before, at, after = (printable(part) for part in generation["parts"])
+    before, at, after = generation["parts"]
     if equal is None:
         return Passage(name, before + after)
     marked = at.replace("\n", "\\n").replace("\t", "\\t") or PARTED
@@ -63,7 +54,7 @@ def _facts(name: str, generation: Mapping[str, Any]) -> tuple[str, ...]:
         name,
         str(len(generation["tokens"])),
         "cut at the limit" if generation["truncated"] else "by itself",
-        "-" if generation["answer"] is None else printable(generation["answer"]),
+        "-" if generation["answer"] is None else generation["answer"],
         generation["reason"],
         AS_STORED if generation["as_stored"] else DIFFERS,
     )

@@ -6,11 +6,12 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from harness.reports.page import Figure, Heading, Lines, Page, Part, Prose, Table, Texts, Verdict
+from harness.reports.render.escape import fenced, inline, line
 
 
 def markdown(page: Page) -> str:
     """Return ``page`` as a Markdown text: title, notes, verdict, all parts with their details."""
-    blocks = [f"# {page.title}"]
+    blocks = [f"# {line(page.title)}"]
     blocks += ["\n".join(bullets(page.notes))] if page.notes else []
     blocks += [_verdict(page.verdict)] if page.verdict is not None else []
     heading = ""
@@ -18,26 +19,25 @@ def markdown(page: Page) -> str:
         if isinstance(part, Heading):
             heading = part.text
         elif isinstance(part, Table) and part.title and part.title != heading:
-            blocks.append(f"{part.title}:")
+            blocks.append(f"{line(part.title)}:")
         blocks.append(_block(part))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table; a bar inside a cell does not end it."""
-    lines = [" | ".join(name.strip() for name in header), " | ".join("---" for _ in header)]
-    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    return [f"| {line} |" for line in lines]
+    """Return the lines of a table whose cells are Markdown; a bar in a cell is escaped."""
+    lines = [" | ".join(header), " | ".join("---" for _ in header), *(" | ".join(row) for row in rows)]
+    return [f"| {found} |" for found in lines]
 
 
 def bullets(lines: Iterable[str]) -> list[str]:
-    """Return the lines of a list."""
-    return [f"- {line}" for line in lines]
+    """Return the lines of a list of texts."""
+    return [f"- {line(text)}" for text in lines]
 
 
 def _verdict(verdict: Verdict) -> str:
-    against = f" against {verdict.against}" if verdict.against else ""
-    return f"**{verdict.word}**{against} ({verdict.family})"
+    against = f" against {inline(verdict.against)}" if verdict.against else ""
+    return f"**{inline(verdict.word)}**{against} ({inline(verdict.family)})"
 
 
 @functools.singledispatch
@@ -47,7 +47,7 @@ def _block(part: Part) -> str:
 
 @_block.register
 def _(part: Heading) -> str:
-    return f"{'#' * part.depth} {part.text}"
+    return f"{'#' * part.depth} {line(part.text)}"
 
 
 @_block.register
@@ -57,29 +57,29 @@ def _(part: Lines) -> str:
 
 @_block.register
 def _(part: Prose) -> str:
-    return f"**{part.text}**" if part.strong else part.text
+    return f"**{inline(part.text)}**" if part.strong else line(part.text)
 
 
 @_block.register
 def _(part: Table) -> str:
-    return "\n".join(table_lines(part.header, [*part.rows, *([] if part.total is None else [part.total])]))
+    rows = [*part.rows, *([] if part.total is None else [part.total])]
+    return "\n".join(table_lines(_cells(part.header), map(_cells, rows)))
 
 
 @_block.register
 def _(part: Texts) -> str:
-    """Fenced, with a fence longer than any in the text."""
     shown = []
     for passage in part.passages:
         marked = "" if passage.marked is None else f">>{passage.marked}<<"
-        text = f"{passage.before}{marked}{passage.after}"
-        fence = "```"
-        while fence in text:
-            fence += "`"
-        shown.append(f"{passage.name}:\n\n{fence}text\n{text}\n{fence}")
+        shown.append(f"{line(passage.name)}:\n\n{fenced(f'{passage.before}{marked}{passage.after}')}")
     return "\n\n".join(shown)
 
 
 @_block.register
 def _(part: Figure) -> str:
     """Markdown on its own shows no drawing."""
-    return f"({part.title}: in the HTML and SVG files)"
+    return f"({inline(part.title)}: in the HTML and SVG files)"
+
+
+def _cells(row: Sequence[str]) -> list[str]:
+    return [inline(cell) for cell in row]

@@ -7,15 +7,18 @@ import io
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
 from harness.reports.layout import STYLES, print_lines, print_table, stdout_console
 from harness.reports.page import Figure, Heading, Lines, Page, Part, Passage, Prose, Table, Texts, Verdict
+from harness.text import one_line, visible
 
 SIDE_BY_SIDE = 80
 """Columns from which two texts stand side by side."""
 MARK = "bold reverse"
+_SPACE = "\n\t"
 
 
 def show(page: Page, console: Console | None = None, plain: bool = False) -> None:
@@ -39,8 +42,9 @@ def text_lines(page: Page, width: int) -> list[str]:
 
 
 def _print_verdict(verdict: Verdict, console: Console) -> None:
-    style = STYLES.get(verdict.word, "bold")
-    console.print(f"verdict: [{style}]{verdict.word}[/]  ({escape(verdict.family)})", soft_wrap=True)
+    word = one_line(verdict.word)
+    style = STYLES.get(word, "bold")
+    console.print(f"verdict: [{style}]{escape(word)}[/]  ({escape(one_line(verdict.family))})", soft_wrap=True)
 
 
 @functools.singledispatch
@@ -61,7 +65,7 @@ def _(part: Lines, console: Console) -> None:
 @_print.register
 def _(part: Prose, console: Console) -> None:
     if part.strong:
-        console.print(Text(part.text, "bold"), soft_wrap=not console.is_terminal)
+        console.print(Text(one_line(part.text), "bold"), soft_wrap=not console.is_terminal)
     else:
         print_lines(console, [part.text])
 
@@ -77,18 +81,18 @@ def _(part: Texts, console: Console) -> None:
     texts = [_marked(passage) for passage in part.passages]
     if console.width < SIDE_BY_SIDE:
         for passage, text in zip(part.passages, texts, strict=True):
-            console.print(Text(f"--- {passage.name}", "bold"))
-            console.print(text, overflow="fold")
+            console.print(Text(f"--- {one_line(passage.name)}", "bold"))
+            console.print(Padding(text, (0, 0, 0, 2)), overflow="fold")
         return
     grid = Grid()
     for passage in part.passages:
-        grid.add_column(passage.name, overflow="fold")
+        grid.add_column(Text(one_line(passage.name)), overflow="fold")
     grid.add_row(*texts)
     console.print(grid)
 
 
 def _marked(passage: Passage) -> Text:
-    text = Text(passage.before)
+    text = Text(visible(passage.before, _SPACE))
     if passage.marked is not None:
-        text.append(f">>{passage.marked}<<", MARK)
-    return text.append(passage.after)
+        text.append(f">>{one_line(passage.marked)}<<", MARK)
+    return text.append(visible(passage.after, _SPACE))
