@@ -35,7 +35,7 @@ $(FULL_STAMP): $(STAMP) constraints-full.txt
 
 eval: setup
 	$(BIN)/harness eval $(CHECKPOINT) --task arith --out runs/arith-qwen2
-	$(BIN)/harness gate runs/arith-qwen2 --baseline arith/arith-qwen2 --margin 0.03
+	$(BIN)/harness gate runs/arith-qwen2 --baseline arith/arith-qwen2 --policy baselines/arith/arith-qwen2.toml
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -p no:benchmark -m "not slow and not thorough and not bench" suites

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.text import nearest
+from harness.thresholds import MARGIN
 
 TEXT, WHOLE, NUMBER, PATH, SWITCH, LEVELS = "text", "whole number", "number", "path", "switch", "levels"
 """Kinds of values. A path is relative to where it was written; levels are fractions, one text or a list."""
@@ -116,7 +117,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("checkpoint", PATH, "Checkpoint to evaluate, or a finished run.", "PATH", where=PYTEST_ONLY),
     GateOption("baseline", TEXT, "Name under --baselines-dir, or a file.", "NAME", file=True),
     GateOption("baselines-dir", PATH, "Folder of the baselines.", "DIR", "baselines"),
-    GateOption("margin", NUMBER, "Accepted drop at every level (fraction).  [default: 0.03]", "FRACTION"),
+    GateOption("margin", NUMBER, f"Accepted drop at every level (fraction).  [default: {MARGIN:g}]", "FRACTION"),
     GateOption("policy", PATH, "TOML file with a table [policy] instead.", "FILE"),
     GateOption("force", SWITCH, "Allow a margin above 0.5."),
     GateOption("min-retention", NUMBER, "Least accepted accuracy under noise / clean accuracy.", "FRACTION"),

@@ -38,6 +38,9 @@ REPLAY_ROUGH = {"float32": (0.5, 0.5), "float16": (1.0, 1.0), "bfloat16": (2.0, 
 FLOOR = 0.10
 """A clean accuracy whose Wilson lower bound is below this fraction has nothing to lose, so it proves nothing."""
 
+MARGIN = 0.06
+"""The accepted drop (fraction) where nobody chose one: the narrowest whole point at which what lost nothing
+PASSes the shipped baseline with a probability of at least 0.8 over all its levels (docs/gate.md)."""
 
 LEAST_SHARE = 0.5
 """Share of the floating-point operations of all matrix products (forward over one token) below which noise that was

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from harness.exceptions import HarnessError
 from harness.text import nearest
-from harness.thresholds import FLOOR
+from harness.thresholds import FLOOR, MARGIN
 
 AXES = ("quantization", "dtype", "attention", "engine")
 """Fields of the measurement key that may be declared as the axis of a comparison: how the model computes. Data,
@@ -69,7 +69,7 @@ class GatePolicy:
     Raises :class:`HarnessError` on a value outside its range.
     """
 
-    margin: float = 0.03
+    margin: float = MARGIN
     alpha: float = 0.05
     min_retention: float | None = None
     floor: float = FLOOR

@@ -83,7 +83,20 @@ def test_a_damaged_copy_fails_after_one_block(
     call: Callable[..., tuple[int, str, str]], baseline: Path, damaged: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    judge = ("gate", damaged, "--baseline", baseline, "--early-stop", "0.5", "--out", run, "--device", "cpu")
+    judge = (
+        "gate",
+        damaged,
+        "--baseline",
+        baseline,
+        "--margin",
+        "0.03",
+        "--early-stop",
+        "0.5",
+        "--out",
+        run,
+        "--device",
+        "cpu",
+    )
     code, out, _ = call(*judge, "--json")
     found = json.loads(out)
     assert (code, found["verdict"]) == (1, "FAIL")
@@ -96,7 +109,9 @@ def test_a_damaged_copy_fails_after_one_block(
     code, out, err = call(*judge)
     assert (code, err) == (1, "")
     assert "84.0 % saved" in out
-    code, out, _ = call("gate", run, "--baseline", baseline, "--early-stop", "0.5", "--from-records")
+    code, out, _ = call(
+        "gate", run, "--baseline", baseline, "--margin", "0.03", "--early-stop", "0.5", "--from-records"
+    )
     assert code == 1 and "the stored verdict, byte for byte" in out
     (kept,) = (run / "verdicts").glob("*.json")
     assert json.loads(kept.read_text()) == {name: value for name, value in found.items() if name != "attempts"}

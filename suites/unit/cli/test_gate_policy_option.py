@@ -38,9 +38,9 @@ def scored(cli: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 def test_a_policy_decides(cli: Verb, scored: Callable[[str, int], Path], tmp_path: Path) -> None:
     run, policy = scored("run", 5), tmp_path / "policy.toml"
-    policy.write_text('[policy]\ninconclusive = "fail"\n')
+    policy.write_text('[policy]\nmargin = 0.03\ninconclusive = "fail"\n')
     judge = ("gate", run, "--baseline", "gold")
-    assert cli(*judge).code == 3
+    assert cli(*judge, "--margin", 0.03).code == 3
     assert cli(*judge, "--policy", policy).code == 1
     policy.write_text("[policy]\nmargin = 0.1\n")
     assert cli(*judge, "--policy", policy).code == 0
@@ -53,7 +53,7 @@ def test_a_policy_decides(cli: Verb, scored: Callable[[str, int], Path], tmp_pat
 
 def test_flips_are_shown_with_question_and_text(cli: Verb, scored: Callable[[str, int], Path]) -> None:
     run = scored("run", 12)
-    assert cli("gate", run, "--baseline", "gold").code == 1
+    assert cli("gate", run, "--baseline", "gold", "--margin", 0.02).code == 1
     text = (run / "report.md").read_text()
     assert "Level 0 %: 12 outcomes, the first 10 here." in text
     lost = min((item for item in ITEMS[:12]), key=lambda item: item.key)

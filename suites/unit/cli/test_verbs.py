@@ -59,7 +59,7 @@ def test_the_gate_decides_on_external_completions(
     cli: Verb, scored: Callable[..., Path], wrong: int, verdict: str, code: int, words: str
 ) -> None:
     run = scored("run", wrong)
-    said = cli("gate", run, "--baseline", "gold", "--json")
+    said = cli("gate", run, "--baseline", "gold", "--margin", 0.03, "--json")
     found = said.json
     assert (said.code, found["exit_code"], found["verdict"]) == (code, code, verdict)
     assert {"verdict", "exit_code", "reasons", "levels", "certificate", "baseline"} <= set(found)
@@ -73,7 +73,7 @@ def test_the_gate_decides_on_external_completions(
     assert (level["items_needed"] is not None) is (verdict == "INCONCLUSIVE")
     assert words in " ".join(level["reasons"])
     assert found["certificate"]["status"] == found["baseline"]["status"] == "external, uncertified"
-    shown = cli("gate", run, "--baseline", "gold")
+    shown = cli("gate", run, "--baseline", "gold", "--margin", 0.03)
     assert shown.code == code
     assert f"verdict: {verdict}" in shown.out and words in shown.out and "external, uncertified" in shown.out
     assert f"**{verdict}** against baseline gold" in (run / "report.md").read_text()

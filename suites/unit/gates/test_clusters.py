@@ -40,7 +40,7 @@ def sides() -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
 
 def test_clusters_widen_the_interval_and_change_the_verdict(sides) -> None:
     ours, theirs, clusters = sides
-    policy = GatePolicy(bootstrap_resamples=200)
+    policy = GatePolicy(margin=0.03, bootstrap_resamples=200)
     alone = gate(arm(ours), arm(theirs), policy).levels[0]
     together = gate(arm(ours, clusters), arm(theirs), policy).levels[0]
     assert (alone.verdict, together.verdict) == (PASS, INCONCLUSIVE)

@@ -17,7 +17,7 @@ from harness.record import EXTERNAL, INVALID_EVIDENCE, Arm, Certificate, Control
 
 pytestmark = pytest.mark.unit
 Build = Callable[..., Arm]
-QUICK = GatePolicy(bootstrap_resamples=0)
+QUICK = GatePolicy(margin=0.03, bootstrap_resamples=0)
 
 
 def rows(right: int, n: int) -> list[Any]:

@@ -57,7 +57,7 @@ def losing(lost: int, gained: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarr
 
 def judged(flips: dict[float, tuple[int, int]], family: str, **fields: Any):
     sides = {level: losing(*pair) for level, pair in flips.items()}
-    policy = GatePolicy(family=family, bootstrap_resamples=0, **fields)
+    policy = GatePolicy(**{"margin": 0.03, "family": family, "bootstrap_resamples": 0, **fields})
     ours, theirs = (arm({level: pair[side] for level, pair in sides.items()}) for side in (0, 1))
     return gate(ours, theirs, policy)
 
@@ -184,7 +184,7 @@ def test_an_invalid_level_stays_so_and_belongs_to_no_family():
         CERTIFIED, (*ours.certificate.levels[:2], LevelCertificate(0.1, 1, 1, 1, 1, 1, 0, 0, 1, ("x",)))
     )
     candidate = Arm("arm", ours.key, ours.outcomes, broken)
-    result = gate(candidate, theirs, GatePolicy(family=HOLM, bootstrap_resamples=0))
+    result = gate(candidate, theirs, GatePolicy(0.03, family=HOLM, bootstrap_resamples=0))
     assert [level.verdict for level in result.levels] == [PASS, PASS, INVALID] and result.verdict == INVALID
     assert result.levels[2].adjusted is None
     assert result.levels[0].adjusted.levels == 2
@@ -198,7 +198,7 @@ def test_unmeasured_outcomes_that_would_turn_an_adjusted_verdict_make_it_invalid
     worse = tango_tails(4, 0, N, -0.03).above, tango_tails(3, 0, N - 1, -0.03).above
     alpha = 2 * (worse[0] + worse[1]) / 2
     assert worse[1] < alpha / 2 < worse[0] < alpha
-    fields = {"alpha": alpha, "bootstrap_resamples": 0}
+    fields = {"margin": 0.03, "alpha": alpha, "bootstrap_resamples": 0}
     candidate, baseline = arm({0.0: gap, 0.1: gap}), arm({0.0: theirs, 0.1: theirs})
     assert gate(candidate, baseline, GatePolicy(family=ALL_MUST_PASS, **fields)).verdict == PASS
     found = gate(candidate, baseline, GatePolicy(family=HOLM, **fields)).levels[0]

@@ -14,6 +14,7 @@ from harness.record import CERTIFIED, Arm, Certificate, LevelCertificate, Outcom
 from harness.stats.odds import verdict_odds, verdict_odds_mean
 
 pytestmark = pytest.mark.long
+NARROW = GatePolicy(margin=0.03)
 RIGHT, WRONG = Outcome(1.0, "right"), Outcome(0.0, "wrong")
 
 
@@ -37,7 +38,7 @@ def only(found: tuple[LevelForecast, ...]) -> LevelForecast:
 
 def test_one_draw_takes_the_assumed_discordance() -> None:
     rng = np.random.default_rng(0)
-    level = only(forecast(arm({0.0: drawn(200, 1, rng, np.full(200, 0.9))})))
+    level = only(forecast(arm({0.0: drawn(200, 1, rng, np.full(200, 0.9))}), NARROW))
     assert (level.n, level.noise_seeds, level.own, level.discordance, level.seeds) == (200, 1, False, 0.05, None)
     assert level.odds == verdict_odds(200, 0.05, 0.03)
     assert level.warning is not None and "PASS has probability 0.54 even if nothing changed" in level.warning
@@ -48,7 +49,7 @@ def test_one_draw_takes_the_assumed_discordance() -> None:
 def test_several_draws_give_the_baselines_own() -> None:
     rng = np.random.default_rng(1)
     chances = rng.choice([0.0, 0.5, 1.0], 4000)
-    level = only(forecast(arm({0.05: drawn(4000, 4, rng, chances)})))
+    level = only(forecast(arm({0.05: drawn(4000, 4, rng, chances)}), NARROW))
     assert level.own
     assert level.discordance == pytest.approx(2 * np.mean(chances * (1 - chances)), abs=0.01)
     assert level.odds == verdict_odds_mean(4000, math.sqrt(level.discordance / 4), 0.03)
@@ -73,7 +74,7 @@ def test_the_prediction_is_what_the_gate_does() -> None:
 
 def test_what_would_be_enough_is_the_smallest_number() -> None:
     rng = np.random.default_rng(3)
-    level = only(forecast(arm({0.1: drawn(200, 5, rng, np.full(200, 0.5))})))
+    level = only(forecast(arm({0.1: drawn(200, 5, rng, np.full(200, 0.5))}), NARROW))
     assert level.items is not None and level.seeds is not None
     for count in (level.items - 1, level.items):
         passing = verdict_odds_mean(count, math.sqrt(level.discordance / 5), 0.03).passing
@@ -85,14 +86,14 @@ def test_what_would_be_enough_is_the_smallest_number() -> None:
 
 def test_too_few_items_are_never_enough_whatever_the_seeds() -> None:
     rng = np.random.default_rng(4)
-    level = only(forecast(arm({0.1: drawn(20, 2, rng, np.full(20, 0.5))})))
+    level = only(forecast(arm({0.1: drawn(20, 2, rng, np.full(20, 0.5))}), NARROW))
     assert level.seeds is None and level.items is not None and level.warning is not None
 
 
 def test_levels_and_margins_follow_the_policy() -> None:
     rng = np.random.default_rng(5)
     rows = {level: drawn(50, 2, rng, np.full(50, 0.8)) for level in (0.0, 0.05, 0.1)}
-    found = forecast(arm(rows), GatePolicy(levels=(0.05, 0.1, 0.2), margins=((0.1, 0.2),)))
+    found = forecast(arm(rows), GatePolicy(margin=0.03, levels=(0.05, 0.1, 0.2), margins=((0.1, 0.2),)))
     assert [(level.level, level.margin) for level in found] == [(0.05, 0.03), (0.1, 0.2)]
 
 

@@ -56,6 +56,7 @@ def items(right: int, count: int, seeds: int = 1) -> list[tuple[int, ...]]:
 def test_every_field_of_the_file_is_read(file: Callable[[str], Path]) -> None:
     found = load_policy(file(FULL))
     assert found == GatePolicy(
+        margin=0.03,
         levels=(0.0, 0.05, 0.1),
         margins=((0.0, 0.02), (0.1, 0.05)),
         min_retention=0.5,
@@ -132,7 +133,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 
 
 def verdicts(ours: Arm, theirs: Arm, **fields: Any) -> list[str]:
-    policy = policy_of({"bootstrap_resamples": 0, "floor": 0.0, **fields})
+    policy = policy_of({"margin": 0.03, "bootstrap_resamples": 0, "floor": 0.0, **fields})
     return [level.verdict for level in gate(ours, theirs, policy).levels]
 
 
@@ -164,14 +165,14 @@ def test_families() -> None:
     ours = arm({0.0: items(370, 400), 0.05: items(300, 400)})
     assert verdicts(ours, baseline) == [INCONCLUSIVE, INCONCLUSIVE]
     assert verdicts(ours, baseline, family="all_must_pass") == [INCONCLUSIVE, PASS]
-    result = gate(ours, baseline, policy_of({"family": "all_must_pass", "bootstrap_resamples": 0}))
+    result = gate(ours, baseline, policy_of({"margin": 0.03, "family": "all_must_pass", "bootstrap_resamples": 0}))
     assert result.verdict == INCONCLUSIVE and result.family.startswith("all levels must pass")
 
 
 def test_inconclusive_stops_or_fails_and_is_never_green() -> None:
     baseline, ours = arm({0.0: items(380, 400)}), arm({0.0: items(370, 400)})
     for action, code in (("stop", 3), ("fail", 1)):
-        result = gate(ours, baseline, policy_of({"inconclusive": action, "bootstrap_resamples": 0}))
+        result = gate(ours, baseline, policy_of({"margin": 0.03, "inconclusive": action, "bootstrap_resamples": 0}))
         assert (result.verdict, result.exit_code) == (INCONCLUSIVE, code)
 
 

@@ -81,7 +81,7 @@ def test_the_cells_decide_as_the_interval_says(scores, minimum):
 
 def test_the_gate_uses_it_and_says_so(scores):
     noisy, clean = scores
-    policy = GatePolicy(min_retention=0.84, bootstrap_resamples=0)
+    policy = GatePolicy(0.03, min_retention=0.84, bootstrap_resamples=0)
     own, shared = (
         gate(arm(noisy, clean, noise), arm(noisy, clean, noise), policy).levels[1] for noise in (OWN, SHARED)
     )

@@ -15,7 +15,7 @@ from harness.stats import bca_mean, mean_ratio, paired_mean, ratio_score, tango,
 
 pytestmark = pytest.mark.unit
 Build = Callable[..., Arm]
-QUICK = GatePolicy(bootstrap_resamples=0)
+QUICK = GatePolicy(margin=0.03, bootstrap_resamples=0)
 
 
 def rows(right: int, n: int) -> list[int]:
@@ -107,7 +107,7 @@ def test_retention_of_one_draw_is_the_paired_ratio_of_the_candidate(arm: Build) 
 @pytest.mark.parametrize(("minimum", "verdict"), [(None, PASS), (0.5, PASS), (0.93, INCONCLUSIVE), (0.99, FAIL)])
 def test_retention_gates_only_when_asked(arm: Build, minimum: float | None, verdict: str) -> None:
     same = arm({0.0: rows(190, 200), 0.05: rows(175, 200)})
-    result = gate(same, same, GatePolicy(min_retention=minimum, bootstrap_resamples=0))
+    result = gate(same, same, GatePolicy(0.03, min_retention=minimum, bootstrap_resamples=0))
     assert verdicts(result) == [PASS, verdict]
     if verdict == INCONCLUSIVE:
         needed = result.levels[1].items_needed
@@ -119,7 +119,7 @@ def test_retention_gates_only_when_asked(arm: Build, minimum: float | None, verd
 def test_a_failed_level_needs_no_more_items_though_a_requirement_is_undecided(arm: Build) -> None:
     ours = arm({0.0: rows(190, 200), 0.05: rows(175, 200)})
     baseline = arm({0.0: rows(190, 200), 0.05: rows(195, 200)})
-    level = gate(ours, baseline, GatePolicy(min_retention=0.93, bootstrap_resamples=0)).levels[1]
+    level = gate(ours, baseline, GatePolicy(0.03, min_retention=0.93, bootstrap_resamples=0)).levels[1]
     assert level.verdict == FAIL
     assert "alarms are adjusted by Holm over 3 requirements" in level.reasons[0]
     assert "items would decide" in level.reasons[2]

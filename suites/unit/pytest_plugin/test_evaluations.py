@@ -61,7 +61,7 @@ def test_a_gate_says_verdict_and_numbers_first(tmp_path: Path, gated: tuple[Path
         fixture.gate(0.05)
     assert not caught.value.pytrace and caught.value.__context__ is None
     rows = [json.loads(value) for name, value in properties if name == "robustness"]
-    assert [(row["verdict"], row["limit"], row["n"]) for row in rows] == [("PASS", 0.2, 60), ("FAIL", 0.03, 60)]
+    assert [(row["verdict"], row["limit"], row["n"]) for row in rows] == [("PASS", 0.2, 60), ("FAIL", 0.06, 60)]
     first = [value.split(":")[0] for name, value in properties if name != "robustness"]
     assert first == [
         "PASS level 0 %",
