@@ -187,7 +187,11 @@ class Prepared:
 def stored_plan(plan: InjectionPlan) -> StoredPlan:
     """Return what a manifest keeps of ``plan``."""
     sites = tuple(
-        PlannedSite(site.name, site.op, site.columns, site.last_token_only, site.grows) for site in plan.sites
+        PlannedSite(
+            *(site.name, site.op, site.columns, site.last_token_only, site.grows),
+            per_token=site.per_token if site.field else None,
+        )
+        for site in plan.sites
     )
     return StoredPlan(str(plan.spec), sites, dict(plan.excluded), dict(plan.uncovered))
 
@@ -197,8 +201,11 @@ def _quantized_part(model: nn.Module, plan: InjectionPlan) -> QuantizedPart:
     sites = tuple(
         QuantizedSite(
             site.name,
-            model.get_submodule(site.module).weight.numel() if site.point == WEIGHT else site.columns,  # type: ignore[operator]
+            model.get_submodule(site.module).get_parameter(site.field or "weight").numel()
+            if site.point == WEIGHT
+            else site.columns,
             site.last_token_only,
+            site.per_token if site.field else None,
         )
         for site in plan.sites
     )

@@ -12,12 +12,14 @@ from harness.noise.kinds import ModelView, class_names
 from harness.noise.plan import InjectionPlan
 from harness.noise.selection import left_out
 from harness.noise.sites import FUNCTION
+from harness.noise.stacked import stacked_fields
 from harness.spec.experts import asks_for_linears, pattern_for, unreached
 from harness.spec.noise import NoiseSpec
 
 
 def stacked_experts(view: ModelView) -> tuple[str, ...]:
-    """Return the paths of modules that hold the weights of several experts themselves, in module order.
+    """Return the paths of modules that hold the weights of several experts themselves and whose products no site
+    reaches, in module order.
 
     They lie under the name ``experts``, or a class of theirs says ``Expert``, and have parameters of their own of at
     least two dimensions; a linear is none (experts that are a list of linears are linears).
@@ -25,7 +27,11 @@ def stacked_experts(view: ModelView) -> tuple[str, ...]:
     return tuple(
         path
         for path, module in view.modules.items()
-        if view.kinds[path] is None and path not in view.routers and _named(path, module) and _holds(module)
+        if view.kinds[path] is None
+        and path not in view.routers
+        and not stacked_fields(module)
+        and _named(path, module)
+        and _holds(module)
     )
 
 

@@ -116,9 +116,10 @@ class Injector:
         flat = y.detach().reshape(height, width)
         key = DrawKey(keys, columns)
         if frame.error.recipe is not None:
-            # blocks run along the contraction dimension, which Conv1D stores first
-            turned = site.op == CONV1D
-            after, sums = self._kernel.quantize(frame.error.recipe, flat, key, frame.level, turned)
+            # blocks run along the contraction dimension, which Conv1D and some experts store first
+            turned = site.op == CONV1D or site.transposed
+            count = y.shape[0] if site.field else 1  # each expert is a matrix of its own
+            after, sums = self._kernel.quantize(frame.error.recipe, flat, key, frame.level, turned, count)
         else:
             after, sums = self._kernel.perturb(frame.error, flat, key, frame.level, real)
         measured = after.reshape(y.shape), height, y.numel(), sums

@@ -92,23 +92,31 @@ class Kernel:
         return _in_chunks(_eager(error), y, *key.rows, *key.columns, strength, real)
 
     def quantize(
-        self, recipe: Recipe, y: Tensor, key: DrawKey, level: float, turned: bool = False
+        self, recipe: Recipe, y: Tensor, key: DrawKey, level: float, turned: bool = False, count: int = 1
     ) -> tuple[Tensor, Tensor]:
         """Return ``(y', sums)`` as :meth:`perturb` gives them, for a weight ``y`` (rows, columns), quantized as a
         whole.
 
-        Tiles and tensor scales span all of it. ``turned`` weights are stored (in, out): their blocks run along the
-        first dimension.
+        Tiles and tensor scales span all of it, or each of ``count`` matrices that lie one below the other in ``y``.
+        ``turned`` weights are stored (in, out): their blocks run along the first dimension.
         """
         if level:
-            matrix = y.t().contiguous() if turned else y
-            draws = DrawKey(_turned(key.columns), _turned(key.rows)) if turned else key
-            after = quantized(matrix, recipe, draws)
-            after = torch.where(torch.isfinite(y), after.t() if turned else after, y)
+            height = y.shape[0] // count
+            after = torch.empty_like(y)
+            for start in range(0, y.shape[0], height):
+                rows = slice(start, start + height)
+                after[rows] = _quantized(recipe, y[rows], key.rows_at(rows), turned)
         else:
             after = y.clone()
         everything = torch.ones(y.shape[0], 1, dtype=torch.bool, device=y.device)
         return _in_chunks(lambda before, *rest: (rest[0], _measure(before, *rest)), y, after, everything)
+
+
+def _quantized(recipe: Recipe, y: Tensor, key: DrawKey, turned: bool) -> Tensor:
+    matrix = y.t().contiguous() if turned else y
+    draws = DrawKey(_turned(key.columns), _turned(key.rows)) if turned else key
+    after = quantized(matrix, recipe, draws)
+    return torch.where(torch.isfinite(y), after.t() if turned else after, y)
 
 
 def _turned(keys: Keys) -> Keys:

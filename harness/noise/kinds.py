@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from harness.noise.stacked import StackedLinear, stacked_fields
 from harness.spec.operators import OPS, selected
 
 MLP = "mlp"
@@ -82,7 +83,8 @@ class ModelView:
 
     ``kinds`` holds what a module computes: a canonical operator or ``mlp``, None for other containers. ``routers``
     maps the modules of a router to the path of that router; one that multiplies by a weight of its own (and holds no
-    linear) is of the kind ``linear``.
+    linear) is of the kind ``linear``. Each weight of stacked experts stands among the modules as a
+    :class:`StackedLinear` by its own path, so that what chooses linears chooses it too.
     """
 
     name: str
@@ -93,14 +95,17 @@ class ModelView:
     @classmethod
     def of(cls, model: nn.Module) -> ModelView:
         """Read the names of ``model``; no weight is touched."""
-        every = dict(model.named_modules(remove_duplicate=False))
+        every: dict[str, nn.Module] = {}
+        for path, module in model.named_modules(remove_duplicate=False):
+            every[path] = module
+            every |= {f"{path}.{field}": StackedLinear(module, field) for field in stacked_fields(module)}
         paths = [path for path in every if path]
         routers = {path: router for path in paths if (router := router_of(path, every)) is not None}
         by_class = {kind: _operator_of_class(kind) for kind in {type(every[path]) for path in paths}}
         kinds: dict[str, str | None] = {}
         for path in paths:
             module = every[path]
-            kinds[path] = by_class[type(module)]
+            kinds[path] = "linear" if isinstance(module, StackedLinear) else by_class[type(module)]
             if kinds[path] is None and routers.get(path) == path and any(True for _ in module.parameters(False)):
                 kinds[path] = "linear"
             elif kinds[path] is None and is_mlp_block(module):

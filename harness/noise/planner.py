@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -18,7 +18,10 @@ from harness.noise.selection import ROUTER_REASON, left_out, select_modules
 from harness.noise.sites import (
     ANGLE,
     ATTENTION,
+    EXPERTS,
     FUNCTION,
+    LINEAR,
+    MATMUL,
     MODULE,
     PV,
     QK,
@@ -30,9 +33,10 @@ from harness.noise.sites import (
     find_sites,
     is_rotary,
     output_width,
+    stacked_site,
 )
-from harness.spec.experts import REASON as EXPERTS
-from harness.spec.experts import UNREACHED
+from harness.noise.stacked import StackedLinear
+from harness.spec.experts import REASON, UNREACHED
 from harness.spec.noise import NoiseSpec
 
 AUTO, FUNCTIONS_ONLY = "auto", "functions"
@@ -42,6 +46,7 @@ _ADAPTER_REASON = "part of an adapter that runs beside its linear: left alone"
 _ROTARY_REASON = "rotary angle product: excluded by default, noise on it alone destroys a model (op:rotary reaches it)"
 _FUSED_REASON = "inside a fused attention kernel: use eager attention and profile:matmul"
 _HIDDEN_BY_FUSION = (QK, PV, SOFTMAX)
+_SPELLED = (LINEAR, MATMUL, "bmm", "einsum")
 
 
 def build_plan(model: nn.Module | None, spec: NoiseSpec, way: str = AUTO) -> InjectionPlan:
@@ -68,12 +73,14 @@ def _with_experts(plan: InjectionPlan, model: nn.Module) -> InjectionPlan:
     uncovered = dict(plan.uncovered)
     for path in (each for each in meant if each not in reached):
         names = [name for name in uncovered if name.partition(":")[0] == path]
-        uncovered |= dict.fromkeys(names or [path], EXPERTS)
+        uncovered |= dict.fromkeys(names or [path], REASON)
     return replace(plan, uncovered=uncovered, experts=meant)
 
 
 def _measured(site: Site, probe: Probe) -> Site:
     """``site`` as wide as the probe found it: classes do not say it of activations, blocks and norms of heads."""
+    if site.field:
+        return replace(site, per_token=probe.chosen.get(site.module, 1))
     if site.way != MODULE or site.point != "output":
         return site
     return replace(site, columns=probe.widths.get(site.module, site.columns))
@@ -88,20 +95,23 @@ def _without_model(spec: NoiseSpec) -> InjectionPlan:
 def _plan_of_modules(model: nn.Module, spec: NoiseSpec, probe: Probe) -> InjectionPlan:
     """Modules by class, glob or scope, or operators' modules at their input or weight."""
     selection = select_modules(model, spec)
+    view = ModelView.of(model)
     if spec.at == "weight":
         for path in selection.modules:
-            if model.get_submodule(path)._parameters.get("weight") is None:
+            module = view.modules[path]
+            if not isinstance(module, StackedLinear) and module._parameters.get("weight") is None:
                 raise NoiseSpecError(f"at:weight of {path}", "it has no weight of its own", f"exclude:{path}")
-    view = ModelView.of(model)
     every = find_sites(model)
     suffix = "" if spec.at == "output" else f":{spec.at}"
     head = {site.name for site in every if site.last_token_only}
     sites = tuple(
-        Site(
+        _stacked(path, view, spec.at)
+        if isinstance(view.modules[path], StackedLinear)
+        else Site(
             f"{path}{suffix}",
             path,
-            view.kinds.get(path) or type(model.get_submodule(path)).__name__,
-            _width(model.get_submodule(path), spec.at),
+            view.kinds.get(path) or type(view.modules[path]).__name__,
+            _width(view.modules[path], spec.at),
             path in head,
             WEIGHT if spec.at == "weight" else MODULE,
             spec.at,
@@ -111,7 +121,19 @@ def _plan_of_modules(model: nn.Module, spec: NoiseSpec, probe: Probe) -> Injecti
     _check_ran(probe, sites)
     taken = {site.module for site in sites}
     products, uncovered = _left_out(probe, [site for site in every if site.module not in taken], taken, view, spec)
-    return InjectionPlan(spec, sites, {**products, **selection.excluded}, uncovered, probe=probe)
+    return InjectionPlan(spec, sites, {**products, **_named(selection.excluded, view)}, uncovered, probe=probe)
+
+
+def _stacked(path: str, view: ModelView, point: str = "output") -> Site:
+    """The site of the stacked linear at ``path``: its module is the one around all experts."""
+    owner, _, field = path.rpartition(".")
+    return stacked_site(owner, view.modules[owner], field, point)
+
+
+def _named(reasons: Mapping[str, str], view: ModelView) -> dict[str, str]:
+    """``reasons`` by the names that sites have."""
+    stacked = {path: isinstance(view.modules.get(path), StackedLinear) for path in reasons}
+    return {_stacked(path, view).name if stacked[path] else path: why for path, why in reasons.items()}
 
 
 def _width(module: nn.Module, point: str) -> int:
@@ -132,7 +154,7 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
     functions = FunctionChoice(
         spec,
         spec.operators,
-        frozenset((site.module, site.op) for site in chosen),
+        frozenset((site.module, site.op) for site in chosen) | _inside_experts(every),
         frozenset(site.module for site in chosen if site.way == MODULE and site.name not in spelled)
         | frozenset(path for path, module in view.modules.items() if is_rotary(module)),
         frozenset(path for path in view.routers if not _asked(path, selection.modules)),
@@ -143,7 +165,7 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
     _check_ran(probe, sites)
     names = {site.name for site in sites}
     products, uncovered = _left_out(probe, every, {site.module for site in sites}, view, spec)
-    excluded = {**products, **{name: why for name, why in reasons.items() if name not in names}, **selection.excluded}
+    excluded = {**products, **{name: why for name, why in reasons.items() if name not in names}, **_named(selection.excluded, view)}
     excluded = {name: why for name, why in excluded.items() if name not in names and name not in uncovered}
     return InjectionPlan(spec, sites, excluded, uncovered, functions if called else None, probe)
 
@@ -158,8 +180,8 @@ def _chosen(
     for site in every:
         if site.op not in spec.operators:
             continue
-        if site.way == MODULE:
-            if site.module in kept:
+        if site.way in (MODULE, EXPERTS):
+            if (f"{site.module}.{site.field}" if site.field else site.module) in kept:
                 chosen.append(site)
             continue
         reason = left_out(site.module, spec)
@@ -174,6 +196,11 @@ def _chosen(
         else:
             reasons[site.name] = reason
     return tuple(chosen), reasons
+
+
+def _inside_experts(every: Sequence[Site]) -> frozenset[tuple[str, str]]:
+    """The products inside stacked experts: their own way has them, whatever spells them there."""
+    return frozenset((site.module, op) for site in every if site.field for op in _SPELLED)
 
 
 def _refuse_fused(model: nn.Module, spec: NoiseSpec) -> None:

@@ -21,6 +21,7 @@ from harness.noise.audit.auditor import Auditor
 from harness.noise.custom_ops import SESSIONS
 from harness.noise.plan import PROBE_TOKENS, Call, Probe
 from harness.noise.sites import BY_HEADS, BY_SCORES
+from harness.noise.stacked import experts_on_meta, routed, stacked_modules
 from harness.noise.ways.functions import Where, site_of, watched
 from harness.spec.operators import Operator
 
@@ -53,10 +54,11 @@ def run_probe(model: nn.Module) -> Probe:
     }
     counter = FlopCounterMode(display=False, custom_mapping=uncounted)
     inside = _widths(model, ids.shape), _callers(model), watched(model, seen)
-    with _aside(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1] as callers, inside[2]:
+    mixture = experts_on_meta(model) if ids.is_meta else contextlib.nullcontext()
+    with mixture, _chosen(model) as chosen, _aside(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1] as callers, inside[2]:
         # without a cache transformers reads the positions for packed sequences, and meta tensors hold none
         _run(model, ids, use_cache=ids.is_meta)
-    return Probe(auditor.products, tuple(calls), _by_module(counter, model, callers), widths)
+    return Probe(auditor.products, tuple(calls), _by_module(counter, model, callers), widths, chosen=chosen)
 
 
 @contextlib.contextmanager
@@ -77,6 +79,23 @@ def _widths(model: nn.Module, shape: torch.Size) -> Iterator[Mapping[str, int]]:
     with contextlib.ExitStack() as stack:
         for name, module in model.named_modules():
             stack.callback(module.register_forward_hook(measure(name)).remove)
+        yield found
+
+
+@contextlib.contextmanager
+def _chosen(model: nn.Module) -> Iterator[Mapping[str, int]]:
+    """Filled while ``model`` runs: stacked experts -> how many of them a token chose."""
+    found: dict[str, int] = {}
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            found[name] = routed(module, args, kwargs)[1].shape[-1]
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for name, module in stacked_modules(model).items():
+            stack.callback(module.register_forward_pre_hook(enter(name), with_kwargs=True).remove)
         yield found
 
 

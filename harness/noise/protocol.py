@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from harness.noise.frames import Frame
+from harness.noise.frames import Frame, Rows
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import Site
 
@@ -44,6 +44,9 @@ class Session(Protocol):
 
     def bound(self, frame: Frame) -> contextlib.AbstractContextManager[None]:
         """Let recomputations inside belong to ``frame``."""
+
+    def derived(self, frame: Frame, rows: Rows) -> Frame:
+        """Return ``frame`` with other ``rows``, under a number of its own."""
 
     def call(self) -> contextlib.AbstractContextManager[None]:
         """Run one call of an operator outside any model."""

@@ -83,6 +83,7 @@ class NoiseSession:
         self._alive: weakref.WeakValueDictionary[int, Frame] = weakref.WeakValueDictionary()
         self._forwards = itertools.count(1)
         self._batches = itertools.count(1)
+        self._parts = itertools.count(1)
         self._lock = threading.Lock()
         self._sites = list(plan.sites)
         self._numbers = number_sites(plan.sites)
@@ -292,6 +293,11 @@ class NoiseSession:
             "its rows are unknown",
             "call the model itself; checkpoint with context_fn=session.checkpoint_contexts",
         )
+
+    def derived(self, frame: Frame, rows: Rows) -> Frame:
+        """Return ``frame`` with other ``rows``, under a number of its own, which is negative."""
+        number = -next(self._parts)
+        return replace(frame, number=number, token=torch.tensor(number), rows=rows)
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:

@@ -8,13 +8,18 @@ from torch import nn
 
 from harness.noise.kinds import operator_of
 from harness.noise.paths import layer_of
+from harness.noise.stacked import in_width, out_width, stacked_fields
 
 LINEAR, CONV1D, MATMUL, QK, PV, ROTARY, SOFTMAX, SDPA = (
     *("linear", "conv1d", "matmul", "qk", "pv", "rotary"),
     *("softmax", "sdpa"),
 )
-MODULE, ATTENTION, ANGLE, FUNCTION, WEIGHT = "module", "attention", "angle", "function", "weight"
-"""Ways in: hooks of a module, the attention interface, the rotary module, a function mode, a module's weight."""
+MODULE, ATTENTION, ANGLE, FUNCTION, WEIGHT, EXPERTS = (
+    *("module", "attention", "angle", "function", "weight"),
+    "experts",
+)
+"""Ways in: hooks of a module, the attention interface, the rotary module, a function mode, a module's weight, the
+products of stacked experts."""
 
 GROWING = (QK, SOFTMAX)
 BY_HEADS, BY_SCORES = "by heads", "by scores"
@@ -26,11 +31,13 @@ class Site:
 
     ``name`` identifies the site in keys, plans and ledgers: the path of the module whose operator it is, with
     ``:qk``, ``:pv``, ``:softmax``, ``:sdpa`` or ``:angle`` for what happens inside an attention or rotary module,
-    ``:input`` for a module's input, and ``:OP`` or ``:OP#k`` for the k-th call (from 0) of another operator inside a
-    module. ``columns`` is the width of one token's result: output features of a linear, heads * head_dim of
+    ``:input`` for a module's input, ``:FIELD`` for the product of stacked experts with that weight, and ``:OP`` or
+    ``:OP#k`` for the k-th call (from 0) of another operator inside a module. ``columns`` is the width of one token's result: output features of a linear, heads * head_dim of
     PV, frequencies of the rotary product; for QK and softmax it is the number of heads, since their rows grow with
     the keys; 0 where it is not known before it runs. ``arranged`` says what a probe found of calls whose operator does
     not tell: :data:`BY_HEADS` for (batch, heads, tokens, dim), :data:`BY_SCORES` for (batch, heads, tokens, keys).
+    ``field`` names the weight of stacked experts, ``transposed`` says that it is stored (in, out), and ``per_token`` how many of them a token chooses: it has as many
+    rows.
     """
 
     name: str
@@ -42,6 +49,9 @@ class Site:
     point: str = "output"
     occurrence: int = 0
     arranged: str = ""
+    field: str = ""
+    transposed: bool = False
+    per_token: int = 1
 
     @property
     def grows(self) -> bool:
@@ -107,9 +117,19 @@ def find_sites(model: nn.Module) -> tuple[Site, ...]:
             found.append(Site(f"{name}:{PV}", name, PV, width, way=ATTENTION))
             if fused:
                 found.append(Site(f"{name}:{SDPA}", name, SDPA, width, way=ATTENTION))
+        elif fields := stacked_fields(module):
+            found += [stacked_site(name, module, field) for field in fields]
         elif is_rotary(module):
             found.append(Site(f"{name}:angle", name, ROTARY, module.inv_freq.numel(), way=ANGLE))
     return tuple(found)
+
+
+def stacked_site(path: str, module: nn.Module, field: str, point: str = "output") -> Site:
+    """Return the site of the product of the stacked experts ``module`` with its weight ``field``, or of an operand."""
+    suffix = "" if point == "output" else f":{point}"
+    width = out_width(module, field) if point == "output" else in_width(module, field)
+    way = WEIGHT if point == "weight" else EXPERTS
+    return Site(f"{path}:{field}{suffix}", path, LINEAR, width, way=way, point=point, field=field, transposed=module.is_transposed)
 
 
 def output_head(model: nn.Module) -> nn.Module | None:

@@ -59,7 +59,7 @@ class ExpectedSite(PlannedSite):
 
     def rows(self, fed: Fed) -> int:
         """Return token rows this site must have seen."""
-        return fed.steps if self.last_token_only else fed.tokens
+        return (fed.steps if self.last_token_only else fed.tokens) * (self.per_token or 1)
 
     def elements(self, fed: Fed) -> int:
         """Return output elements this site must have perturbed."""

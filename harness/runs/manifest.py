@@ -38,13 +38,15 @@ def checksum(data: Mapping[str, Any]) -> str:
 @dataclass(frozen=True)
 class PlannedSite:
     """One site of the plan: ``columns`` output elements per row; ``last_token_only`` for the head; ``grows`` for QK,
-    whose elements per row are ``columns`` (heads) times the keys a query sees."""
+    whose elements per row are ``columns`` (heads) times the keys a query sees; ``per_token`` the experts that a token
+    chooses, each of which is a row (None: one row)."""
 
     name: str
     op: str
     columns: int
     last_token_only: bool
     grows: bool
+    per_token: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ class StoredPlan:
 
 @dataclass(frozen=True)
 class QuantizedSite:
-    """``columns`` is the width of an input, or all elements of a weight; a head is fed the last token only."""
+    """``columns`` is the width of an input, or all elements of a weight; a head is fed the last token
+    only, stacked experts ``per_token`` rows (None: one) for each."""
 
     name: str
     columns: int
     last_token_only: bool = False
+    per_token: int | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def elements_wanted(part: QuantizedPart, site: QuantizedSite, fed: Fed, forwards
     """Return the elements that ``site`` must have quantized: its weight in every forward, or every row that was fed."""
     if part.point == WEIGHT:
         return forwards * site.columns
-    return (fed.steps if site.last_token_only else fed.tokens) * site.columns
+    return (fed.steps if site.last_token_only else fed.tokens) * (site.per_token or 1) * site.columns
 
 
 def with_quantization(

@@ -12,6 +12,7 @@ from harness.noise.plan import PROBE_TOKENS, InjectionPlan
 from harness.noise.sites import (
     ANGLE,
     ATTENTION,
+    EXPERTS,
     FUNCTION,
     PV,
     QK,
@@ -22,6 +23,7 @@ from harness.noise.sites import (
     attention_heads,
     is_attention,
 )
+from harness.noise.stacked import in_width
 from harness.record import BACKWARD, FORWARD
 from harness.spec import OPS
 
@@ -86,7 +88,9 @@ def _calls(plan: InjectionPlan, site: Site) -> int:
 
 def _forward(plan: InjectionPlan, site: Site, module: nn.Module) -> Width:
     if site.way == WEIGHT:
-        return Width(per_pass=_size(module, "weight"))
+        return Width(per_pass=_size(module, site.field or "weight"))
+    if site.field:
+        return Width(per_token=site.columns * site.per_token)
     if site.grows:
         return Width(per_key=site.columns)
     columns = _columns(plan, site)
@@ -113,6 +117,10 @@ def _input_width(plan: InjectionPlan, site: Site, module: nn.Module) -> int:
 def _gradients(plan: InjectionPlan, site: Site, module: nn.Module) -> Iterator[tuple[str, Width | None]]:
     if site.way == ATTENTION:
         yield from _attention_gradients(site, module)
+    elif site.way == EXPERTS:
+        yield "input", Width(per_token=in_width(module, site.field) * site.per_token)
+        if site.point == "output" and module.get_parameter(site.field).requires_grad:
+            yield "weight", Width(per_pass=_size(module, site.field))
     elif site.way == FUNCTION:
         # what is passed to a function shows only when it is called
         yield from ((operand.name, None) for operand in OPS[site.op].operands)

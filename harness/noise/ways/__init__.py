@@ -15,8 +15,8 @@ from typing import Any
 from torch import nn
 
 from harness.noise.protocol import Session
-from harness.noise.sites import ANGLE, ATTENTION, FUNCTION, MODULE, WEIGHT, Site
-from harness.noise.ways import attention, checkpointing, functions, modules, rotary, weights
+from harness.noise.sites import ANGLE, ATTENTION, EXPERTS, FUNCTION, MODULE, WEIGHT, Site
+from harness.noise.ways import attention, checkpointing, experts, functions, modules, rotary, weights
 
 WayIn = Callable[[Any, Sequence[Site], Session], AbstractContextManager[None]]
 
@@ -25,6 +25,7 @@ _WAYS: tuple[tuple[str, WayIn], ...] = (
     (MODULE, modules.perturbed),
     (ATTENTION, attention.perturbed),
     (ANGLE, rotary.perturbed),
+    (EXPERTS, experts.perturbed),
     (FUNCTION, functions.perturbed),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from harness.noise.protocol import Session
 from harness.noise.sites import Site
+from harness.noise.ways.wrapping import wrapped
 
 _PRODUCTS = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm)
 
@@ -42,24 +44,11 @@ def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iter
     """Wrap the forward of every rotary module of ``sites`` so that its matrix product is perturbed."""
     with contextlib.ExitStack() as stack:
         for site in sites:
-            stack.enter_context(_wrapped(model.get_submodule(site.module), site, session))
+            around = functools.partial(_run, session, site)
+            stack.enter_context(wrapped(model.get_submodule(site.module), around))
         yield
 
 
-@contextlib.contextmanager
-def _wrapped(module: nn.Module, site: Site, session: Session) -> Iterator[None]:
-    original = module.forward
-    shadowed = module.__dict__.get("forward")
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        with _AngleMode(site, session):
-            return original(*args, **kwargs)
-
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if shadowed is None:
-            del module.__dict__["forward"]
-        else:
-            module.forward = shadowed
+def _run(session: Session, site: Site, module: nn.Module, original: Any, args: Any, kwargs: Any) -> Any:
+    with _AngleMode(site, session):
+        return original(*args, **kwargs)

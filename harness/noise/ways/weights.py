@@ -28,19 +28,20 @@ def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iter
         for site in sites:
             module = model.get_submodule(site.module)
             session.hook(stack, module.register_forward_pre_hook(_before(site, session)))
-            session.hook(stack, module.register_forward_hook(_after(session), always_call=True, prepend=True))
+            session.hook(stack, module.register_forward_hook(_after(site, session), always_call=True, prepend=True))
         yield
 
 
 def _before(site: Site, session: Session) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any) -> None:
-        shadow(module, FIELD, session.weight(site, shown(module, FIELD)), session.handle)
+        field = site.field or FIELD
+        shadow(module, field, session.weight(site, shown(module, field)), session.handle)
 
     return hook
 
 
-def _after(session: Session) -> Callable[..., None]:
+def _after(site: Site, session: Session) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
-        unshadow(module, FIELD, session.handle)
+        unshadow(module, site.field or FIELD, session.handle)
 
     return hook
