@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FIRST, LAST = ("gate_up_proj", "up_proj"), "down_proj"
-FIELDS = (*FIRST, LAST)
-"""Names that the weights may have; those of the first product, of which a module has one, and that of the second."""
+from harness.spec.experts import FIELDS
+
+*FIRST, LAST = FIELDS
+"""Names of the weight of the first product, with a gate and without, and that of the second."""
 
 IMPLEMENTATIONS = ("eager", "batched_mm", "grouped_mm")
 """How transformers may run such a module and each product can still be told."""

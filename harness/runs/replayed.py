@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.record import ERROR, ItemResult, LevelReplay
 from harness.spec.error_base import ErrorModel
+from harness.spec.experts import FIELDS
 from harness.thresholds import REPLAY_BOUNDS, REPLAY_LEAST, REPLAY_ROUGH, REPLAY_SHARE
 
 VERSION = 1
@@ -207,7 +208,7 @@ def unknown(error: ErrorModel, sites: Iterable[str]) -> str:
     """Return why noise of ``error`` at ``sites`` (names) cannot be replayed, empty where it can."""
     if error.not_replayed:
         return f"{error.name} {error.not_replayed}"
-    calls = [name for name in sites if ":" in name and name.partition(":")[2] not in _INSIDE]
+    calls = [name for name in sites if ":" in name and name.partition(":")[2] not in (*_INSIDE, *FIELDS)]
     if calls:
         return f"the second implementation does not know calls inside modules ({calls[0]}, {len(calls)} in all)"
     return ""

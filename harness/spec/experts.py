@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from harness.spec.noise import NoiseSpec
 from harness.spec.operators import SCOPES
 
+FIELDS = ("gate_up_proj", "up_proj", "down_proj")
+"""Names that the weights of stacked experts have; they stand behind the colon of a site's name."""
+
 REASON = "experts that no site reaches"
 """Why a plan leaves products of stacked experts alone that its specification asks for."""
 

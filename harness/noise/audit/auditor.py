@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from harness.noise.audit.comparing import Formula, repeated_rows
 from harness.noise.audit.draws import Draws
+from harness.noise.audit.experts import ExpertsWatch
 from harness.noise.audit.watching import ModuleWatcher
 from harness.noise.kinds import operator_of
 from harness.noise.sites import CONV1D, LINEAR, PV, QK, SDPA, is_attention
@@ -76,6 +77,8 @@ class Auditor(ModuleWatcher):
         self._mask: Tensor | None = None
         self._results: dict[str, Any] = {}
         self._fused: set[str] = set()
+        self._batch = 1
+        self._experts = ExpertsWatch(model, self._expert)
         self._attention = {name: module for name, module in model.named_modules() if is_attention(module)}
         self._kinds = {name: operator_of(module) for name, module in model.named_modules()}
         self._scores: dict[str, Tensor] = {}
@@ -83,6 +86,7 @@ class Auditor(ModuleWatcher):
 
     def _hook(self) -> Iterator[RemovableHandle]:
         yield self._model.register_forward_pre_hook(self._masked, with_kwargs=True)
+        yield from self._experts.hook()
         for name, module in self._model.named_modules():
             if self._kinds[name] is not None:
                 yield module.register_forward_hook(self._compare(name))
@@ -91,6 +95,17 @@ class Auditor(ModuleWatcher):
             elif name:  # a block: what its forward gave against what all hooks made of it
                 yield module.register_forward_hook(self._given(name), prepend=True)
                 yield module.register_forward_hook(self._let_out(name))
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._experts.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        try:
+            self._experts.__exit__(*exc)
+        finally:
+            super().__exit__(*exc)
 
     def _forget(self) -> None:
         for held in (self._results, self._scores, self._weights):
@@ -192,11 +207,21 @@ class Auditor(ModuleWatcher):
     def _masked(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         mask = kwargs.get("attention_mask")
         self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        given = kwargs.get("input_ids", args[0] if args else kwargs.get("inputs_embeds"))
+        self._batch = len(given) if isinstance(given, Tensor) else 1
 
-    def _add(self, site: str, exact: Tensor, used: Tensor, factor: float = 1.0) -> None:
+    def _expert(self, site: str, exact: Tensor, used: Tensor, chosen: Tensor) -> None:
+        """Compares rows of experts, as many for each token as it chose."""
+        shape = self._batch, -1, exact.shape[1]
+        self._add(site, exact.reshape(shape), used.reshape(shape), chosen=chosen.reshape(self._batch, -1, chosen.shape[1]))
+
+    def _add(
+        self, site: str, exact: Tensor, used: Tensor, factor: float = 1.0, chosen: Tensor | None = None
+    ) -> None:
         """Compares in the shape (batch, tokens, features) where rows are to be told apart, else in one dimension.
 
-        Both are ``factor`` times what the site gave.
+        Both are ``factor`` times what the site gave. ``chosen`` (batch, tokens, experts chosen) says whose rows they
+        are where tokens have several.
         """
         if exact.is_meta:
             return
@@ -211,10 +236,12 @@ class Auditor(ModuleWatcher):
             if exact.ndim > 1 and self._formula is not None:
                 self.departures[site] += _different(self._formula(exact), used)
             if exact.ndim == 3:
-                real = self._real(exact)
+                real = self._real(exact if chosen is None else chosen)
+                if chosen is not None:
+                    real = real.repeat_interleave(chosen.shape[2], 1)
                 self.by_rows.add(site)
                 if self.draws is not None:
-                    self.draws.look(site, exact, used, real)
+                    self.draws.look(site, exact, used, real, chosen)
                 self.repeats[site] += repeated_rows(exact, used, real)
                 exact, used = exact[real], used[real]  # padding has one key, so its noise says nothing new
             finite = torch.isfinite(exact)

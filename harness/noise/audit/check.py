@@ -12,7 +12,7 @@ from scipy.stats import binom
 from harness.noise.audit.auditor import HAVE_PRODUCTS, Auditor
 from harness.noise.audit.draw_checks import check_draws
 from harness.noise.plan import InjectionPlan
-from harness.noise.sites import ATTENTION, BY_SCORES, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
+from harness.noise.sites import ATTENTION, BY_SCORES, EXPERTS, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
 from harness.spec.errors import ErrorModel
 from harness.stats.draw_moments import FALSE_ALARM
 from harness.thresholds import effect_bounds
@@ -154,7 +154,7 @@ def _gaps(auditor: Auditor, plan: InjectionPlan) -> list[str]:
             problems.append(f"audit: {site.name}: {words}")
         elif site.op in _PRODUCTS and not ran:
             problems.append(f"audit: {site.name}: no product ran")
-        elif site.way in (MODULE, ATTENTION) and site.name not in auditor.errors:
+        elif site.way in (MODULE, ATTENTION, EXPERTS) and site.name not in auditor.errors:
             problems.append(f"audit: what {site.name} gave could not be compared with its own result")
     return problems
 

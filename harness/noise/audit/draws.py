@@ -127,27 +127,32 @@ class Draws:
             row: row_stream(*self._rows[row], "shared" if self._shared else "item") for row, _ in self._exact
         }
 
-    def look(self, site: str, exact: Tensor, used: Tensor, real: Tensor) -> None:
+    def look(
+        self, site: str, exact: Tensor, used: Tensor, real: Tensor, chosen: Tensor | None = None
+    ) -> None:
         """Take in one result of ``site`` (batch, tokens, columns): what it was, what it became; ``real`` (batch,
-        tokens) is False at padding, which stands on the left."""
+        tokens) is False at padding, which stands on the left. With ``chosen`` (batch, tokens, experts chosen) a token
+        has a row for each of its experts, one after the other."""
         if site not in self._sites or len(self._rows) != len(exact) or exact.dtype == torch.float64:
             return
         if self._keyed:
-            self._compare(site, exact, used, real)
+            self._compare(site, exact, used, real, chosen)
         if self._gaussian:
             self._sum(site, exact, used, real)
             self._still(site, exact, used, real)
 
-    def _compare(self, site: str, exact: Tensor, used: Tensor, real: Tensor) -> None:
+    def _compare(self, site: str, exact: Tensor, used: Tensor, real: Tensor, chosen: Tensor | None) -> None:
         """Computes some rows again. The head sees only the last tokens: positions count from the last one back."""
-        tokens = exact.shape[1]
+        each = 1 if chosen is None else chosen.shape[2]
+        tokens = exact.shape[1] // each
         batch, places, keys = [], [], []
         for row, fraction in self._exact:
-            there = int(real[row].sum())
-            place = tokens - there + int(fraction * there)
-            batch.append(row)
-            places.append(place)
-            keys.append(int(counted(self._streams[row], [self._lengths[row] - (tokens - place)])[0]))
+            there = int(real[row].sum()) // each
+            token = tokens - there + int(fraction * there)
+            key = int(counted(self._streams[row], [self._lengths[row] - (tokens - token)])[0])
+            batch += [row] * each
+            places += range(token * each, (token + 1) * each)
+            keys += [key] if chosen is None else counted(key, chosen[row, token].tolist()).tolist()
         rows = Side.of(np.array(keys, dtype=np.uint64), exact.device).view(-1, 1)
         before, after = exact[batch, places], used[batch, places]
         expected = perturbed(

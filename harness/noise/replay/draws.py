@@ -37,10 +37,10 @@ def finalized(x: Unsigned) -> Unsigned:
     return x ^ (x >> np.uint64(31))
 
 
-def counted(key: int, counters: Sequence[int] | Unsigned) -> Unsigned:
-    """Return one key per counter of the stream ``key``: ``finalized(key + (counter + 1) * GOLDEN)``."""
+def counted(key: int | Unsigned, counters: Sequence[int] | Unsigned) -> Unsigned:
+    """Return one key per counter of the stream ``key`` (or of streams, one for each): ``finalized(key + (counter + 1) * GOLDEN)``."""
     steps = (np.asarray(counters, dtype=np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
-    return finalized(np.uint64(key) + steps)
+    return finalized(np.asarray(key, dtype=np.uint64) + steps)
 
 
 def row_stream(item: str, seed: int, key_mode: str) -> int:
@@ -76,11 +76,18 @@ class Side:
         """Return the same keys in another shape."""
         return Side(self.low.reshape(shape), self.high.reshape(shape))
 
+    def counted(self, counters: Sequence[int] | Unsigned) -> Side:
+        """Return the key of one counter (one for all keys, or one for each) of each of the streams that these keys
+        begin."""
+        return Side.of(counted(self._whole(), counters), self.low.device)
+
+    def _whole(self) -> Unsigned:
+        pairs = torch.stack([self.low, self.high], -1).cpu().contiguous().numpy()
+        return pairs.view(np.uint64)[..., 0]
+
     def salted(self, label: int) -> Side:
         """Return other keys for a second draw of the same element: ``finalized(key ^ label)``."""
-        pairs = torch.stack([self.low, self.high], -1).cpu().contiguous().numpy()
-        keys = pairs.view(np.uint64)[..., 0] ^ np.uint64(label)
-        return Side.of(finalized(keys), self.low.device)
+        return Side.of(finalized(self._whole() ^ np.uint64(label)), self.low.device)
 
 
 def hashed(rows: Side, columns: Side) -> Tensor:

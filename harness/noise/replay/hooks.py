@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-from harness.noise.replay import formats
+from harness.noise.replay import experts, formats
 from harness.noise.replay.draws import CHUNK, Side, columns_of, counted, label_key
 from harness.noise.replay.errors import perturbed
 from harness.spec import NoiseSpec
+from harness.spec.experts import FIELDS
 
 INSIDE = ("qk", "softmax", "pv", "sdpa")
 """What a site's name may say after a colon: places inside an attention block."""
@@ -83,6 +85,9 @@ class Places:
         blocks: dict[str, dict[str, str]] = {}
         for name in layer.sites:
             path, _, part = name.partition(":")
+            if part.partition(":")[0] in FIELDS:
+                self._stacked(layer, name, stack)
+                continue
             if part in INSIDE:
                 blocks.setdefault(path, {})[part] = name
                 continue
@@ -140,29 +145,61 @@ class Places:
             self._columns[known] = Side.of(columns_of(name, count, *more), device)
         return self._columns[known]
 
+    def _stacked(self, layer: Layer, name: str, stack: contextlib.ExitStack) -> None:
+        path, field, *point = name.split(":")
+        module = self._model.get_submodule(path)
+        if point == ["weight"]:
+            stack.enter_context(self._weight(layer, name, module, field))
+            return
+        block = module.__dict__.get(experts.BLOCK)
+        if block is None:
+            block = module.__dict__[experts.BLOCK] = experts.Block(module)
+            module.__dict__["forward"] = block.forward
+            stack.callback(module.__dict__.pop, "forward")
+            stack.callback(module.__dict__.pop, experts.BLOCK)
+        block.add(field, point == ["input"], functools.partial(self._expert_rows, layer, name))
+
+    def _expert_rows(self, layer: Layer, name: str, y: Tensor, tokens: Tensor, expert: int) -> Tensor:
+        """Rows (rows, columns) of one expert, perturbed; ``tokens`` are the flat numbers of theirs."""
+        level = self.level(layer)
+        if level == 0:
+            return y
+        keys = self.rows.of(layer.number, False)
+        rows = Side(keys.low[tokens], keys.high[tokens]).counted([expert])
+        columns = self.columns(name, y.shape[1], y.device)
+        return in_chunks(layer.spec, y, rows.view(-1, 1), columns.view(1, -1), level)
+
     def level(self, layer: Layer) -> float:
         """Return the strength of ``layer``: quantization is on at every level of the noise."""
         return self.rows.level if layer.spec.at == "output" else 1.0
 
     @contextlib.contextmanager
-    def _weight(self, layer: Layer, name: str, module: nn.Module) -> Iterator[None]:
-        """The weight itself is replaced, once; Conv1D stores it (in, out), and blocks run along the inputs."""
-        parameter = module._parameters["weight"]
+    def _weight(self, layer: Layer, name: str, module: Any, field: str = "weight") -> Iterator[None]:
+        """The weight itself is replaced, once; Conv1D and some experts store it (in, out), and blocks run along the
+        inputs. Each expert is a matrix of its own."""
+        parameter = module._parameters[field]
         assert parameter is not None
         stored = parameter.data
         height = stored.numel() // stored.shape[-1]
         rows = Side.of(counted(label_key("weight", "0", name), range(height)), stored.device).view(-1, 1)
         columns = Side.of(columns_of(name, stored.shape[-1]), stored.device).view(1, -1)
-        if type(module).__name__ == "Conv1D":
-            sides = columns.view(-1, 1), rows.view(1, -1)
-            after = formats.quantized(stored.t().contiguous(), _recipe(layer.spec), *sides, by_row=False).t()
-        else:
-            after = formats.quantized(stored, _recipe(layer.spec), rows, columns, by_row=False)
+        turned = type(module).__name__ == "Conv1D" or (stored.ndim == 3 and module.is_transposed)
+        recipe, each = _recipe(layer.spec), stored.shape[-2] if stored.ndim == 3 else height
+        parts = []
+        for number, matrix in enumerate(stored.reshape(-1, each, stored.shape[-1])):
+            own = slice(number * each, (number + 1) * each)
+            side = Side(rows.low[own], rows.high[own])
+            if turned:
+                sides = columns.view(-1, 1), side.view(1, -1)
+                parts.append(formats.quantized(matrix.t().contiguous(), recipe, *sides, by_row=False).t())
+            else:
+                parts.append(formats.quantized(matrix, recipe, side, columns, by_row=False))
+        after = torch.stack(parts).reshape(stored.shape)
         try:
-            module.__dict__["weight"] = torch.where(torch.isfinite(stored), after, stored)  # found before the parameter
+            module.__dict__[field] = torch.where(torch.isfinite(stored), after, stored)  # found before the parameter
             yield
         finally:
-            del module.__dict__["weight"]
+            del module.__dict__[field]
 
     @contextlib.contextmanager
     def _attention(self, layer: Layer, blocks: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
