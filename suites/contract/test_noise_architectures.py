@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from harness.exceptions import NoiseSpecError
 from harness.noise import NoiseSession, build_plan, noisy
 from harness.noise.audit.auditor import Auditor
 from harness.noise.audit.check import check_audit
@@ -16,11 +15,14 @@ from harness.noise.flop_coverage import product_share
 from harness.noise.kinds import router_of
 from harness.record import BACKWARD, FORWARD
 from harness.spec import parse_noise
+from harness.spec.experts import FIELDS
 from suites.contract.noise_models import (
     CONFIGS,
+    HEAD_DIM,
     HEADS,
     HIDDEN,
     ITEMS,
+    KV_HEADS,
     LAYERS,
     MLP,
     REAL,
@@ -37,6 +39,9 @@ from suites.contract.noise_models import (
 
 pytestmark = pytest.mark.contract
 KINDS = tuple(CONFIGS)
+CHOSEN = 2
+"""Experts that a token of the mixture chooses."""
+
 ATTENTION = {"eager": "op:qk,pv,softmax when:both", "sdpa": "op:sdpa when:both"}
 OPERANDS = {
     "linear": ("input", "weight"),
@@ -58,7 +63,7 @@ SITES = {
     "gpt2": {"conv1d": 4 * LAYERS, "linear": 1, "layer_norm": 2 * LAYERS + 1, "gelu": LAYERS},
     "opt": {"linear": 6 * LAYERS + 1, "layer_norm": 2 * LAYERS + 1, "relu": LAYERS},
     "phi": {"linear": 6 * LAYERS + 1, "layer_norm": LAYERS + 1, "gelu": LAYERS},
-    "mixtral": {"linear": 4 * LAYERS + 1, "rms_norm": 2 * LAYERS + 1, "silu": LAYERS},
+    "mixtral": {"linear": (4 + 2) * LAYERS + 1, "rms_norm": 2 * LAYERS + 1, "silu": LAYERS},
 }
 """Operators of each model and how many calls a forward makes of them, beside attention."""
 
@@ -69,7 +74,7 @@ RESULTS = {
     "gpt2": LAYERS * (48 + 16 + 64 + 16) + VOCAB,
     "opt": LAYERS * (4 * 16 + 24 + 16) + VOCAB,
     "phi": LAYERS * (4 * 16 + 24 + 16) + VOCAB,
-    "mixtral": LAYERS * (2 * 16 + 2 * 8) + VOCAB,
+    "mixtral": LAYERS * (2 * 16 + 2 * 8 + CHOSEN * (2 * 24 + 16)) + VOCAB,
 }
 """Features that the linears of a model (of either layout) give for one token."""
 
@@ -106,7 +111,9 @@ def test_counts_are_those_on_paper(kind, attention, way):
     counts = noise.counts()
     assert add_up(counts, lambda count: count.calls) == expected_calls(kind, attention)
     forward = [count for count in counts if count.direction == FORWARD]
-    if kind != "mixtral":  # the rows of its experts cannot be told
+    inside = [count for count in forward if ".experts:" in count.site]
+    assert {count.rows for count in inside} == ({CHOSEN * REAL} if kind == "mixtral" else set())
+    if kind != "mixtral":  # rows of experts' activations belong to no item
         assert {count.rows for count in forward} == {REAL}
     elements = add_up(forward, lambda count: count.elements)
     linears = sum(elements.get((op, FORWARD, ""), 0) for op in ("linear", "conv1d"))
@@ -154,20 +161,24 @@ def test_the_auditor_finds_noise_where_none_was_asked_for():
 def test_the_router_of_a_mixture_is_left_out_and_listed():
     model = build("mixtral")
     plan = build_plan(model, parse_noise("relative_gaussian(0.05) @ op:linear when:both"))
-    assert not any("gate" in site.name for site in plan.sites)
+    assert not any("gate" in site.module.split(".") for site in plan.sites)
     for layer in range(LAYERS):
         assert "router" in plan.excluded[f"model.layers.{layer}.mlp.gate"]
-        assert f"model.layers.{layer}.mlp.experts:_grouped_mm" in plan.uncovered
+        assert {f"model.layers.{layer}.mlp.experts:{field}" for field in FIELDS[::2]} <= {s.name for s in plan.sites}
+    assert not plan.uncovered
     asked = build_plan(model, parse_noise("relative_gaussian(0.05) @ op:linear include:gate"))
     assert {site.module for site in asked.sites} == {f"model.layers.{layer}.mlp.gate" for layer in range(LAYERS)}
 
 
 def test_flops_of_grouped_experts_are_those_on_paper():
-    """Two of four experts for each token, three matrices of 16 x 24 in each; the plan does not perturb them."""
+    """Two of four experts for each token, three matrices of 16 x 24 in each."""
     model = build("mixtral")
     plan = build_plan(model, parse_noise("relative_gaussian @ op:linear"))
-    assert plan.probe.flops["model.layers.0.mlp.experts"] == 2 * plan.probe.tokens * 2 * 3 * HIDDEN * MLP
-    assert product_share(plan, model, 1)["share"] < 0.5
+    assert plan.probe.flops["model.layers.0.mlp.experts"] == 2 * plan.probe.tokens * CHOSEN * 3 * HIDDEN * MLP
+    attention = 2 * HIDDEN * (HIDDEN + KV_HEADS * HEAD_DIM)
+    linears = LAYERS * (attention + CHOSEN * 3 * HIDDEN * MLP) + HIDDEN * VOCAB
+    whole = linears + LAYERS * (HIDDEN * 4 + 2 * HIDDEN)  # the router, and QK and PV of one token
+    assert product_share(plan, model, 1)["share"] == pytest.approx(linears / whole)
 
 
 def test_a_router_that_holds_its_linear_is_left_out():
@@ -177,8 +188,8 @@ def test_a_router_that_holds_its_linear_is_left_out():
     assert router_of("gate.wg", dict(model.named_modules())) == "gate"
 
 
-def test_experts_are_reached_by_the_function_mode():
-    """Each expert that a token chose runs two products: gate and up together, and down."""
+def test_each_expert_that_a_token_chose_runs_two_products():
+    """Gate and up together, and down; the gradient of a weight is that of all experts."""
     model = build("mixtral", experts="eager")
     chosen = [set(), set()]
     for layer in range(LAYERS):
@@ -197,20 +208,11 @@ def test_experts_are_reached_by_the_function_mode():
         assert calls == {
             ("linear", FORWARD, ""): 2 * len(experts),
             ("linear", BACKWARD, "input"): 2 * len(experts),
-            ("linear", BACKWARD, "weight"): 2 * len(experts),
+            ("linear", BACKWARD, "weight"): 2,
         }
         assert all(count.changed for count in inside)
-    assert not any("gate" in count.site for count in counts)
+    assert not any("gate" in count.site.split(":")[0].split(".") for count in counts)
     assert same_bits(model.model.layers[0].mlp.gate.weight, clean_gate)
-
-
-def test_items_of_experts_cannot_be_told_apart_and_that_is_said():
-    model = build("mixtral", experts="eager")
-    plan = build_plan(model, parse_noise("relative_gaussian @ op:linear"))
-    with pytest.raises(NoiseSpecError, match=r"experts.*which of its rows"):
-        noisy_run(model, plan)
-    without = build_plan(model, parse_noise("relative_gaussian @ op:linear exclude:experts"))
-    assert noisy_run(model, without).calls() == {("linear", FORWARD, ""): 9}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,6 +20,9 @@ from torch.utils.hooks import RemovableHandle
 from harness.noise.stacked import routed, stacked_fields, stacked_modules
 
 _BATCHED, _GROUPED = ("bmm",), ("_grouped_mm", "grouped_mm", "grouped_mm_fallback")
+_LAST = 6
+"""Results of a module's own code that are remembered: what a product is given lies a few calls back."""
+
 _PRODUCTS = (*_BATCHED, *_GROUPED, "linear", "matmul", "__matmul__", "mm")
 
 Seen = Callable[[str, Tensor, Tensor, Tensor], None]
@@ -37,6 +40,61 @@ class _Call:
     chosen: Tensor
     products: list[tuple[str, Tensor]] = field(default_factory=list)
     used: list[Tensor] = field(default_factory=list)
+
+
+Given = Callable[[str, str, Tensor, Tensor], None]
+"""Takes module and weight of a product, its rows as the model made them, and as the product was given them."""
+
+
+class InputsWatch(TorchFunctionMode):
+    """Hands the rows of every product of the stacked experts at ``paths`` of ``model`` to ``given``: what the module's
+    own code made last, and what the product was called with."""
+
+    def __init__(self, model: nn.Module, paths: Sequence[str], given: Given) -> None:
+        super().__init__()
+        self._modules = {path: model.get_submodule(path) for path in paths}
+        self._given = given
+        self._running: tuple[str, Any] | None = None
+        self._made: list[Tensor] = []
+        self._count = 0
+
+    def hook(self) -> Iterator[RemovableHandle]:
+        """Yield the hooks of one ``with`` block."""
+        for path, module in self._modules.items():
+            yield module.register_forward_pre_hook(self._begin(path))
+            yield module.register_forward_hook(self._end, always_call=True)
+
+    def _begin(self, path: str) -> Any:
+        def hook(module: nn.Module, args: Any) -> None:
+            self._running, self._made, self._count = (path, module), [], 0
+
+        return hook
+
+    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._running, self._made = None, []
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if self._running is None or not isinstance(result, Tensor):
+            return result
+        name = func.__name__
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            if name in _PRODUCTS:
+                self._product(args[1] if name in _BATCHED and not self._running[1].is_transposed else args[0])
+            elif not (name == "__getitem__" and args[0].ndim > 2):  # the weights of chosen experts
+                self._made = [*self._made[-_LAST:], result]
+        return result
+
+    def _product(self, given: Tensor) -> None:
+        assert self._running is not None
+        path, module = self._running
+        made = next((x for x in reversed(self._made) if _is_of(x, given)), None)
+        fields = stacked_fields(module)
+        if made is not None:
+            self._given(path, fields[self._count % len(fields)], made.detach(), given.detach())
+        self._count += 1
 
 
 class ExpertsWatch(TorchFunctionMode):

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from harness.noise.audit.experts import InputsWatch
 from harness.noise.audit.watching import ModuleWatcher
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D
+from harness.noise.stacked import in_width
 from harness.numerics.blocks import has_outer_scale, largest_of_rows, outer_scale, quantize
+from harness.spec.errors import ErrorModel
 from harness.spec.formats import Recipe
 
 _LINEARS = ("linear", "mm", "addmm", "matmul")
@@ -38,7 +41,11 @@ class OperandAuditor(ModuleWatcher):
         self.wrong: Counter[str] = Counter()
         self.changed: Counter[str] = Counter()
         self.plans = tuple(plans)
-        self._sites = {(site.module, site.point): (site, plan.spec.error) for plan in plans for site in plan.sites}
+        every = [(site, plan.spec.error) for plan in plans for site in plan.sites]
+        self._sites = {(site.module, site.point): (site, error) for site, error in every if not site.field}
+        self._stacked = {(site.module, site.field, site.point): (site, error) for site, error in every if site.field}
+        fed = dict.fromkeys(module for module, _, point in self._stacked if point == INPUT)
+        self._experts = InputsWatch(model, tuple(fed), self._rows)
         self._weights: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
 
@@ -46,6 +53,20 @@ class OperandAuditor(ModuleWatcher):
         for path in dict.fromkeys(module for module, _ in self._sites):
             module = self._model.get_submodule(path)
             yield module.register_forward_pre_hook(self._remember(path), prepend=True)
+        yield from self._experts.hook()
+        for path in dict.fromkeys(module for module, _, point in self._stacked if point == WEIGHT):
+            yield self._model.get_submodule(path).register_forward_pre_hook(self._shown(path))
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._experts.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        try:
+            self._experts.__exit__(*exc)
+        finally:
+            super().__exit__(*exc)
 
     def _forget(self) -> None:
         self._inputs.clear()
@@ -73,6 +94,41 @@ class OperandAuditor(ModuleWatcher):
         if (path, WEIGHT) in self._sites:
             # only linear itself takes its weight as (out, in)
             self._compare(path, WEIGHT, given[1].detach() if name == "linear" else given[1].detach().t())
+
+    def _shown(self, path: str) -> Any:
+        """What a module of stacked experts reads as its weights when it runs: each expert a matrix of its own."""
+
+        def hook(module: nn.Module, args: Any) -> None:
+            for (owner, field, point), (site, error) in self._stacked.items():
+                if owner != path or point != WEIGHT:
+                    continue
+                stored = module._parameters[field]
+                assert stored is not None
+                before, shown = stored.detach(), getattr(module, field).detach()
+                for expert in range(len(before)):
+                    own, seen = (x[expert].t() if site.transposed else x[expert] for x in (before, shown))
+                    self._hold(site.name, error, own.contiguous(), seen, f"{site.name} {expert}")
+                self.checked[site.name] += 1
+
+        return hook
+
+    def _rows(self, path: str, field: str, made: Tensor, given: Tensor) -> None:
+        site, error = self._stacked[path, field, INPUT] if (path, field, INPUT) in self._stacked else (None, None)
+        if site is None or error is None:
+            return
+        width = in_width(self._model.get_submodule(path), field)
+        self._hold(site.name, error, made.reshape(-1, width), given.reshape(-1, width), None)
+        self.checked[site.name] += 1
+
+    def _hold(self, name: str, error: ErrorModel, matrix: Tensor, seen: Tensor, kept: str | None) -> None:
+        """Counts what of ``matrix`` (rows, contraction dimension) is not as it should be seen; ``kept`` names a weight,
+        whose expectation is kept."""
+        recipe = error.recipe
+        assert recipe is not None
+        self.changed[name] += int((seen != matrix).sum())
+        if not error.random:
+            expected = self._expected(kept or name, matrix, recipe, INPUT if kept is None else WEIGHT)
+            self.wrong[name] += int((seen != expected).sum())
 
     def _compare(self, path: str, point: str, operand: Tensor) -> None:
         """Of an input of any shape, or of a weight (out, in)."""
