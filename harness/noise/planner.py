@@ -165,7 +165,8 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
     _check_ran(probe, sites)
     names = {site.name for site in sites}
     products, uncovered = _left_out(probe, every, {site.module for site in sites}, view, spec)
-    excluded = {**products, **{name: why for name, why in reasons.items() if name not in names}, **_named(selection.excluded, view)}
+    reasons = {name: why for name, why in reasons.items() if name not in names}
+    excluded = {**products, **reasons, **_named(selection.excluded, view)}
     excluded = {name: why for name, why in excluded.items() if name not in names and name not in uncovered}
     return InjectionPlan(spec, sites, excluded, uncovered, functions if called else None, probe)
 

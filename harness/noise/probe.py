@@ -53,9 +53,15 @@ def run_probe(model: nn.Module) -> Probe:
         torch.ops.aten._grouped_mm: _grouped_flops,
     }
     counter = FlopCounterMode(display=False, custom_mapping=uncounted)
-    inside = _widths(model, ids.shape), _callers(model), watched(model, seen)
-    mixture = experts_on_meta(model) if ids.is_meta else contextlib.nullcontext()
-    with mixture, _chosen(model) as chosen, _aside(model), counter, Auditor(model) as auditor, inside[0] as widths, inside[1] as callers, inside[2]:
+    with contextlib.ExitStack() as stack:
+        if ids.is_meta:
+            stack.enter_context(experts_on_meta(model))
+        chosen = stack.enter_context(_chosen(model))
+        for context in (_aside(model), counter):
+            stack.enter_context(context)
+        auditor = stack.enter_context(Auditor(model))
+        widths, callers = stack.enter_context(_widths(model, ids.shape)), stack.enter_context(_callers(model))
+        stack.enter_context(watched(model, seen))
         # without a cache transformers reads the positions for packed sequences, and meta tensors hold none
         _run(model, ids, use_cache=ids.is_meta)
     return Probe(auditor.products, tuple(calls), _by_module(counter, model, callers), widths, chosen=chosen)

@@ -32,11 +32,12 @@ class Site:
     ``name`` identifies the site in keys, plans and ledgers: the path of the module whose operator it is, with
     ``:qk``, ``:pv``, ``:softmax``, ``:sdpa`` or ``:angle`` for what happens inside an attention or rotary module,
     ``:input`` for a module's input, ``:FIELD`` for the product of stacked experts with that weight, and ``:OP`` or
-    ``:OP#k`` for the k-th call (from 0) of another operator inside a module. ``columns`` is the width of one token's result: output features of a linear, heads * head_dim of
-    PV, frequencies of the rotary product; for QK and softmax it is the number of heads, since their rows grow with
-    the keys; 0 where it is not known before it runs. ``arranged`` says what a probe found of calls whose operator does
-    not tell: :data:`BY_HEADS` for (batch, heads, tokens, dim), :data:`BY_SCORES` for (batch, heads, tokens, keys).
-    ``field`` names the weight of stacked experts, ``transposed`` says that it is stored (in, out), and ``per_token`` how many of them a token chooses: it has as many
+    ``:OP#k`` for the k-th call (from 0) of another operator inside a module. ``columns`` is the width of one token's
+    result: output features of a linear, heads * head_dim of PV, frequencies of the rotary product; for QK and softmax
+    it is the number of heads, since their rows grow with the keys; 0 where it is not known before it runs.
+    ``arranged`` says what a probe found of calls whose operator does not tell: :data:`BY_HEADS` for (batch, heads,
+    tokens, dim), :data:`BY_SCORES` for (batch, heads, tokens, keys). ``field`` names the weight of stacked experts,
+    ``transposed`` says that it is stored (in, out), and ``per_token`` how many of them a token chooses: it has as many
     rows.
     """
 
@@ -129,7 +130,8 @@ def stacked_site(path: str, module: nn.Module, field: str, point: str = "output"
     suffix = "" if point == "output" else f":{point}"
     width = out_width(module, field) if point == "output" else in_width(module, field)
     way = WEIGHT if point == "weight" else EXPERTS
-    return Site(f"{path}:{field}{suffix}", path, LINEAR, width, way=way, point=point, field=field, transposed=module.is_transposed)
+    turned = bool(module.is_transposed)
+    return Site(f"{path}:{field}{suffix}", path, LINEAR, width, False, way, point, field=field, transposed=turned)
 
 
 def output_head(model: nn.Module) -> nn.Module | None:

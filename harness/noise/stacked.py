@@ -72,7 +72,8 @@ def in_width(module: nn.Module, field: str) -> int:
 def experts_on_meta(model: nn.Module) -> Iterator[None]:
     """Run stacked experts inside as ``batched_mm``: without weights the others cannot, they look at the choice."""
     with contextlib.ExitStack() as stack:
-        for config in {id(module.config): module.config for module in stacked_modules(model).values()}.values():
+        configs: dict[int, Any] = {id(module.config): module.config for module in stacked_modules(model).values()}
+        for config in configs.values():
             stack.callback(setattr, config, "_experts_implementation", config._experts_implementation)
             config._experts_implementation = IMPLEMENTATIONS[1]
         yield

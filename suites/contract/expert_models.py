@@ -53,7 +53,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "gpt_oss": {**_COMMON, "num_local_experts": EXPERTS, "head_dim": 8},
     "deepseek_v3": {**_COMMON, **_LATENT},
 }
-"""Model type -> configuration: 2 layers, 4 experts of which a token chooses 2; the first layer of DeepSeek's is dense."""
+"""Model type -> configuration: 2 layers, 4 experts of which a token chooses 2; DeepSeek's first layer is dense."""
 
 
 @functools.cache
@@ -97,7 +97,10 @@ def sites_of(kind: str) -> list[str]:
 
 
 def noisy_logits(
-    model: nn.Module, noise: str = "relative_gaussian @ op:linear", level: float = 0.05, order: Sequence[int] = (0, 1, 2)
+    model: nn.Module,
+    noise: str = "relative_gaussian @ op:linear",
+    level: float = 0.05,
+    order: Sequence[int] = (0, 1, 2),
 ) -> tuple[Tensor, Mapping[str, SiteCount]]:
     """Logits of :func:`batch` in ``order`` under ``noise``, put back into the order 0, 1, 2; and the counts."""
     plan = build_plan(model, parse_noise(noise))
@@ -118,9 +121,9 @@ def rows_drawn(model: nn.Module, monkeypatch: Any, order: Sequence[int] = (0, 1,
         found.extend(tuple(row) for row in draws.contiguous().view(torch.int32).tolist())
         return honest(self, error, y, key, level, real, *rest)
 
-    with monkeypatch.context() as patched:
+    owners = [ITEMS[n] for n in order], [0] * len(order), 0.0
+    with monkeypatch.context() as patched, torch.no_grad(), NoiseSession(model, plan) as session:
         patched.setattr(Kernel, "perturb", recording)
-        with torch.no_grad(), NoiseSession(model, plan) as session:
-            with session.batch([ITEMS[n] for n in order], [0] * len(order), 0.0):
-                model(**batch(order), use_cache=False)
+        with session.batch(*owners):
+            model(**batch(order), use_cache=False)
     return sorted(found)

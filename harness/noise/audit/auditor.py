@@ -213,11 +213,11 @@ class Auditor(ModuleWatcher):
     def _expert(self, site: str, exact: Tensor, used: Tensor, chosen: Tensor) -> None:
         """Compares rows of experts, as many for each token as it chose."""
         shape = self._batch, -1, exact.shape[1]
-        self._add(site, exact.reshape(shape), used.reshape(shape), chosen=chosen.reshape(self._batch, -1, chosen.shape[1]))
+        self._add(
+            site, exact.reshape(shape), used.reshape(shape), chosen=chosen.reshape(self._batch, -1, chosen.shape[1])
+        )
 
-    def _add(
-        self, site: str, exact: Tensor, used: Tensor, factor: float = 1.0, chosen: Tensor | None = None
-    ) -> None:
+    def _add(self, site: str, exact: Tensor, used: Tensor, factor: float = 1.0, chosen: Tensor | None = None) -> None:
         """Compares in the shape (batch, tokens, features) where rows are to be told apart, else in one dimension.
 
         Both are ``factor`` times what the site gave. ``chosen`` (batch, tokens, experts chosen) says whose rows they

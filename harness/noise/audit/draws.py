@@ -127,9 +127,7 @@ class Draws:
             row: row_stream(*self._rows[row], "shared" if self._shared else "item") for row, _ in self._exact
         }
 
-    def look(
-        self, site: str, exact: Tensor, used: Tensor, real: Tensor, chosen: Tensor | None = None
-    ) -> None:
+    def look(self, site: str, exact: Tensor, used: Tensor, real: Tensor, chosen: Tensor | None = None) -> None:
         """Take in one result of ``site`` (batch, tokens, columns): what it was, what it became; ``real`` (batch,
         tokens) is False at padding, which stands on the left. With ``chosen`` (batch, tokens, experts chosen) a token
         has a row for each of its experts, one after the other."""
@@ -145,7 +143,9 @@ class Draws:
         """Computes some rows again. The head sees only the last tokens: positions count from the last one back."""
         each = 1 if chosen is None else chosen.shape[2]
         tokens = exact.shape[1] // each
-        batch, places, keys = [], [], []
+        batch: list[int] = []
+        places: list[int] = []
+        keys: list[int] = []
         for row, fraction in self._exact:
             there = int(real[row].sum()) // each
             token = tokens - there + int(fraction * there)

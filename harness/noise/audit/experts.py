@@ -149,8 +149,7 @@ class ExpertsWatch(TorchFunctionMode):
                 if places is None:
                     continue
                 exact, used = (
-                    _rows(parts, places)
-                    for parts in ([product for _, product in call.products[own]], call.used[own])
+                    _rows(parts, places) for parts in ([product for _, product in call.products[own]], call.used[own])
                 )
                 self._seen(f"{call.path}:{name}", exact, used, call.chosen)
 

@@ -113,9 +113,10 @@ class OperandAuditor(ModuleWatcher):
         return hook
 
     def _rows(self, path: str, field: str, made: Tensor, given: Tensor) -> None:
-        site, error = self._stacked[path, field, INPUT] if (path, field, INPUT) in self._stacked else (None, None)
-        if site is None or error is None:
+        found = self._stacked.get((path, field, INPUT))
+        if found is None:
             return
+        site, error = found
         width = in_width(self._model.get_submodule(path), field)
         self._hold(site.name, error, made.reshape(-1, width), given.reshape(-1, width), None)
         self.checked[site.name] += 1

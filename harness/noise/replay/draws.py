@@ -38,7 +38,8 @@ def finalized(x: Unsigned) -> Unsigned:
 
 
 def counted(key: int | Unsigned, counters: Sequence[int] | Unsigned) -> Unsigned:
-    """Return one key per counter of the stream ``key`` (or of streams, one for each): ``finalized(key + (counter + 1) * GOLDEN)``."""
+    """Return one key per counter of the stream ``key`` (or of streams, one for each):
+    ``finalized(key + (counter + 1) * GOLDEN)``."""
     steps = (np.asarray(counters, dtype=np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
     return finalized(np.asarray(key, dtype=np.uint64) + steps)
 

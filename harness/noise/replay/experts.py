@@ -43,7 +43,7 @@ class Block:
         for change in self._changes.get((field, True), ()):
             x = change(x, tokens, expert)
         weight = getattr(module, field)[expert]
-        y = x @ (weight if module.is_transposed else weight.t())
+        y: Tensor = x @ (weight if module.is_transposed else weight.t())
         for change in self._changes.get((field, False), ()):
             y = change(y, tokens, expert)
         return y + getattr(module, f"{field}_bias")[expert] if module.has_bias else y

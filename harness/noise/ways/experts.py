@@ -74,10 +74,10 @@ class ExpertsMode(TorchFunctionMode):
 
     def _weight(self, x: Any) -> _Weight | None:
         """What ``x`` is: the weight that the module shows now, or what was made of it."""
-        for field in FIELDS:
-            if x is getattr(self._module, field, None):
-                return _Weight(x, field)
-        return self._turned.get(id(x))
+        if not isinstance(x, Tensor):
+            return None
+        field = next((field for field in FIELDS if x is getattr(self._module, field, None)), None)
+        return self._turned.get(id(x)) if field is None else _Weight(x, field)
 
     def _follow(self, name: str, args: Any, kwargs: Mapping[str, Any], result: Tensor) -> None:
         first = args[0]
@@ -97,45 +97,41 @@ class ExpertsMode(TorchFunctionMode):
         site, session, given = self._sites.get(weight.field), self._session, args[place]
         with torch._C.DisableTorchFunction():  # other modes must not take this for the model's
             count = given.shape[0]
-            self.rows[weight.field] += count
-            if site is None or count == 0:
-                site = None
-            else:
-                groups = kwargs.get("offs", args[2] if len(args) > 2 else None)
-                frame = self._rows(site, count, groups if weight.chosen is None else weight.chosen, weight.chosen is None)
-                with session.bound(frame):
-                    args[place] = session.operand(site, given, "input")
-                    if site.point == "input":
-                        args[place] = session.result(site, args[place])
+        self.rows[weight.field] += count
+        if site is None or count == 0:
+            return func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            frame = self._rows(site, count, weight, kwargs.get("offs", args[2] if len(args) > 2 else None))
+            with session.bound(frame):
+                args[place] = session.operand(site, given, "input")
+                if site.point == "input":
+                    args[place] = session.result(site, args[place])
         result = func(*args, **kwargs)
-        if site is None or site.point == "input":
+        if site.point == "input":
             return result
         with torch._C.DisableTorchFunction(), session.bound(frame):
             return session.result(site, result)
 
-    def _rows(self, site: Site, count: int, chosen: Tensor | int | None, grouped: bool) -> Frame:
-        """The frame whose rows are those of a product: a token and the expert that it chose. ``chosen`` are the numbers
-        of the experts, or where the rows of each end (``grouped``)."""
-        tokens, known = self._tokens, self._known
+    def _rows(self, site: Site, count: int, weight: _Weight, ends: Any) -> Frame:
+        """The frame whose rows are those of a product: a token and the expert that it chose. ``ends`` says where the
+        rows of each expert end, where the weight is that of all."""
+        tokens, known, rows = self._tokens, self._known, self._frame.rows
+        chosen: Any = ends if weight.chosen is None else weight.chosen
         if known[2] is not None and known[0] is tokens and known[1] is chosen:
             return known[2]
-        rows = self._frame.rows
         if rows is None or tokens is None or chosen is None or tokens.shape != (count,):
             raise _unknown(site)
-        if grouped:
-            assert isinstance(chosen, Tensor)
-            numbers = torch.searchsorted(
-                chosen, torch.arange(count, dtype=chosen.dtype, device=chosen.device), right=True
-            )
-        else:
-            numbers = torch.as_tensor(chosen, device=tokens.device)
-        owners, real = rows.keys.reshape(-1), rows.real.reshape(-1)
-        if owners.shape[0] != self._hidden.shape[0]:
+        if rows.keys.numel() != self._hidden.shape[0]:
             raise _unknown(site)
-        keys, real = counter_keys(owners[tokens], numbers.long())[:, None], real[tokens][:, None]
-        all_real = rows.count == rows.real.numel()
-        routed = Rows(keys, keys, keys, real, count if all_real else int(real.sum()), 0)
-        frame = self._session.derived(self._frame, routed)
+        if weight.chosen is None:
+            places = torch.arange(count, dtype=chosen.dtype, device=chosen.device)
+            numbers = torch.searchsorted(chosen, places, right=True)
+        else:
+            numbers = torch.as_tensor(chosen, device=tokens.device).long()
+        keys = counter_keys(rows.keys.reshape(-1)[tokens], numbers)[:, None]
+        real = rows.real.reshape(-1)[tokens][:, None]
+        known_real = count if rows.count == rows.real.numel() else int(real.sum())
+        frame = self._session.derived(self._frame, Rows(keys, keys, keys, real, known_real, 0))
         self._known = tokens, chosen, frame
         return frame
 
@@ -155,36 +151,21 @@ def perturbed(model: nn.Module, sites: Sequence[Site], session: Session) -> Iter
 def _run(session: Session, sites: Mapping[str, Site], module: nn.Module, original: Any, args: Any, kwargs: Any) -> Any:
     first = next(iter(sites.values()))
     if torch.compiler.is_compiling():
-        raise NoiseSpecError(
-            f"{first.name} in a compiled model", "products of experts are told apart in eager mode only", "do not compile"
-        )
+        rule = "products of experts are told apart in eager mode only"
+        raise NoiseSpecError(f"{first.name} in a compiled model", rule, "do not compile it")
     if session.is_paused or not session.frame(first).active:
         return original(*args, **kwargs)
     hidden, chosen = routed(module, args, kwargs)
     mode = ExpertsMode(module, sites, session, hidden)
-    operands = _operands(module, sites, session)
     with contextlib.ExitStack() as stack:
-        for field, value in operands.items():
-            shadow(module, field, value, session.handle)
+        for field, site in sites.items() if first.point == "output" and session.plan.spec.backward else ():
+            shadow(module, field, session.operand(site, shown(module, field), "weight"), session.handle)
             stack.callback(unshadow, module, field, session.handle)
-        with mode:
-            result = original(*args, **kwargs)
-    wanted = chosen.numel()
-    if any(mode.rows[field] != wanted for field in sites):
+        stack.enter_context(mode)
+        result = original(*args, **kwargs)
+    if any(mode.rows[field] != chosen.numel() for field in sites):
         raise _unknown(first)
     return result
-
-
-def _operands(module: nn.Module, sites: Mapping[str, Site], session: Session) -> dict[str, Tensor]:
-    """The weights whose gradients are perturbed, by their names."""
-    if not session.plan.spec.backward or first_point(sites) != "output":
-        return {}
-    return {field: session.operand(site, shown(module, field), "weight") for field, site in sites.items()}
-
-
-def first_point(sites: Mapping[str, Site]) -> str:
-    """Return the point of ``sites``, which all have the same."""
-    return next(iter(sites.values())).point
 
 
 def _unknown(site: Site) -> NoiseSpecError:
