@@ -36,6 +36,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     ),
     "perturbs only inside a model: the laws of suites/contract run over every way, operator and error model": (
         *("noise/ways/", "noise/audit/operands.py", "noise/audit/watching.py", "noise/conflicts.py"),
+        *("noise/audit/experts.py", "noise/replay/experts.py"),
         *("noise/custom_ops.py", "noise/estimate/expected.py", "noise/estimate/speed.py", "noise/inject.py"),
         *("noise/injector.py", "noise/layout.py", "noise/probe.py", "noise/protocol.py", "noise/replay/formats.py"),
         *("noise/replay/untouched.py", "noise/scores.py", "noise/sites.py", "numerics/native.py"),

@@ -18,6 +18,7 @@ from harness.evaluate.prepared import prepare
 from harness.exceptions import NoiseSpecError
 from harness.noise.experts import check_experts, clean_experts
 from harness.noise.planner import build_plan
+from harness.noise.stacked import in_width, out_width, stacked_modules
 from harness.noise.ways.experts import ExpertsMode
 from harness.record import CERTIFIED, INVALID_EVIDENCE
 from harness.spec import EvalSpec, parse_noise
@@ -90,6 +91,8 @@ def test_stacked_experts_of_the_known_class_are_reached(kind: str, experts: str)
         ("model.layers.0.mlp.experts:down_proj", 32, 2, 0),
     ]
     assert len(inside) == 4
+    for path, module in stacked_modules(model).items():
+        assert path.endswith("mlp.experts") and in_width(module, "gate_up_proj") == out_width(module, "down_proj") == 32
 
 
 def test_experts_run_in_a_way_that_hides_their_products_are_refused() -> None:
