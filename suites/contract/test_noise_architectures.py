@@ -177,7 +177,7 @@ def test_flops_of_grouped_experts_are_those_on_paper():
     assert plan.probe.flops["model.layers.0.mlp.experts"] == 2 * plan.probe.tokens * CHOSEN * 3 * HIDDEN * MLP
     attention = 2 * HIDDEN * (HIDDEN + KV_HEADS * HEAD_DIM)
     linears = LAYERS * (attention + CHOSEN * 3 * HIDDEN * MLP) + HIDDEN * VOCAB
-    whole = linears + LAYERS * (HIDDEN * 4 + 2 * HIDDEN)  # the router, and QK and PV of one token
+    whole = linears + LAYERS * (HIDDEN * 4 + 2 * HIDDEN) + HEAD_DIM // 2  # router, QK and PV of one token, angles
     assert product_share(plan, model, 1)["share"] == pytest.approx(linears / whole)
 
 
