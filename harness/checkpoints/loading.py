@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import torch
 from jinja2 import TemplateSyntaxError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from harness.checkpoints.stored_quantization import (
+    COMPRESSED,
+    FIELD,
+    check_stored,
+    dequantizing,
+    of_activations,
+    settle,
+    stored_quantization,
+)
 from harness.exceptions import CheckpointError
 from harness.text import brief
 
@@ -20,23 +38,29 @@ def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False)
 
     An ``outline`` has names and shapes but no weights (meta device): the same checks, for an engine that loads them
     itself.
-    ``dtype`` and ``attention`` are torch's and transformers' names. Raises :class:`CheckpointError` where it cannot be
-    loaded, or where weights are missing, left over or of another shape.
+    ``dtype`` and ``attention`` are torch's and transformers' names. Weights that are stored quantized are dequantized.
+    Raises :class:`CheckpointError` where it cannot be loaded, or where weights are missing, left over, of another
+    shape, or stored otherwise than the configuration says.
     """
+    stored = stored_quantization(path)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path,
-            config=config,
-            dtype=getattr(torch, dtype),
-            attn_implementation=attention,
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,  # they are named and refused below
-            output_loading_info=True,
-            device_map="meta" if outline else None,
-        )
+        dequantizing(config, stored)
+        if outline and stored is not None and stored.method == COMPRESSED:  # it cannot be unpacked without weights
+            return _plain_outline(config, dtype, attention)
+        with contextlib.redirect_stderr(io.StringIO()):  # progress bars of compressed-tensors
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path,
+                config=config,
+                dtype=getattr(torch, dtype),
+                attn_implementation=attention,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # they are named and refused below
+                output_loading_info=True,
+                device_map="meta" if outline else None,
+            )
     except Exception as error:  # a damaged config meets ZeroDivisionError, TypeError and validators of their own
         raise CheckpointError(
             f"checkpoint {path}",
@@ -45,6 +69,8 @@ def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False)
         ) from None
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(_entry(entry) for entry in report.get(kind, ()))
+        if stored is not None:
+            names = [name for name in names if not of_activations(name)]
         if names:
             words = kind.replace("_keys", " weights")
             raise CheckpointError(
@@ -52,7 +78,19 @@ def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False)
                 f"{len(names)} {words}, the first is {names[0]}",
                 "config and weights must belong together",
             )
+    check_stored(path, stored, model)
+    if stored is not None:
+        settle(model, getattr(torch, dtype))
     return model
+
+
+def _plain_outline(config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
+    vars(config).pop(FIELD)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, dtype), attn_implementation=attention
+        )
+    return model.eval()
 
 
 def load_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerBase:

@@ -21,6 +21,7 @@ from harness.checkpoints.folder import INDEX_FILE, SINGLE_FILE, check_link, fing
 from harness.checkpoints.lora import CONFIG_FILE, find_base, is_adapter, read_config, read_updates
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.checkpoints.shards import Shards, find_shards
+from harness.checkpoints.stored_quantization import FIELD, StoredQuantization, stored_quantization
 from harness.checkpoints.verl_merger import DTYPE_NOTE, LORA_FOLDER, convert
 from harness.exceptions import CheckpointError, HarnessError, NotComparableError
 from harness.text import nearest
@@ -72,8 +73,8 @@ def open_checkpoint(
     if shards is not None:
         return _open_shards(path, shards, base, adapter, cache if cache is not None else cache_folder())
     _check_no_option(path, base, adapter, "it is no adapter: there is no adapter_config.json in it")
-    _check_folder(path)
-    return Opened(path, HF, path)
+    stored = _check_folder(path)
+    return Opened(path, HF, path, details={} if stored is None else {FIELD: dict(stored.config)})
 
 
 def _open_adapter(path: Path, base: Path | None, mode: str) -> Opened:
@@ -138,12 +139,13 @@ def _open_shards(path: Path, shards: Shards, base: Path | None, mode: str, cache
     return Opened(path, FSDP, folder, folder / LORA_FOLDER, mode, IN_SHARDS, weights, details)
 
 
-def _check_folder(path: Path) -> None:
-    """A full model: its weight files and all of its settings."""
+def _check_folder(path: Path) -> StoredQuantization | None:
+    """A full model: its weight files and all of its settings; returns how its weights are quantized, if they are."""
     others = unread_weights(path)
     if others:
         log.warning("checkpoint %s holds %s as well, which is not loaded", path, ", ".join(others))
     check_settings(path)
+    return stored_quantization(path)
 
 
 def _check_one_kind(path: Path) -> None:

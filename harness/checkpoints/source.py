@@ -14,6 +14,7 @@ from harness.checkpoints.lora import fingerprint_adapter, read_config, read_upda
 from harness.checkpoints.modes import MERGED, UNMERGED
 from harness.checkpoints.opening import LORA, NOT_RECORDED, REVISION, Opened, open_checkpoint
 from harness.checkpoints.settings import compose_settings, own_settings
+from harness.checkpoints.stored_quantization import FIELD, StoredQuantization
 
 __all__ = ["NOT_RECORDED", "AnyCheckpoint", "CheckpointRef", "Opened", "Source", "as_source", "path_of", "resolve"]
 __all__ += ["resolve_again"]
@@ -43,6 +44,12 @@ class Source:
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest says of the checkpoint."""
         return {"path": str(self.path), "weights": self.weights, "kind": self.kind, **self.details}
+
+    @property
+    def quantization(self) -> StoredQuantization | None:
+        """How the weights are stored quantized; None where they are not."""
+        config = self.details.get(FIELD)
+        return None if config is None else StoredQuantization(config["quant_method"], config)
 
 
 def resolve(path: Path, *, base: Path | None = None, adapter: str = MERGED, cache: Path | None = None) -> Source:

@@ -10,6 +10,7 @@ from typing import Any
 from harness.checkpoints.architecture import check_decodable, has_sdpa
 from harness.checkpoints.checking import check_config
 from harness.checkpoints.source import CheckpointRef, as_source
+from harness.checkpoints.stored_quantization import StoredQuantization, stored_quantization
 from harness.engines.device import best_device, check_device, out_of_memory_as
 from harness.evaluate.attention import choose_attention
 from harness.evaluate.checkpoint import load_checkpoint
@@ -37,6 +38,7 @@ class Source:
     model: Any
     dtype: str
     device: str
+    stored: StoredQuantization | None = None
 
 
 def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
@@ -48,7 +50,7 @@ def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str,
     attention = choose_attention(given["attention"], noises, has_sdpa(config))
     with out_of_memory_as(f"checkpoint {path} on {place}", "give its config alone: --config"):
         model = load_checkpoint(named, given["dtype"], attention, place).model
-    return Source(CHECKPOINT, path, model, given["dtype"], place)
+    return Source(CHECKPOINT, path, model, given["dtype"], place, named.quantization)
 
 
 def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
@@ -57,9 +59,10 @@ def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any
     config = load_config(path)
     check_config(path / CONFIG_FILE if path.is_dir() else path)
     check_decodable(config, path)
+    stored = stored_quantization(path)
     model: Any = meta_model(config)
     model.set_attn_implementation(choose_attention(given["attention"], noises, has_sdpa(config)))
-    return Source(CONFIG, path, model, given["dtype"], place)
+    return Source(CONFIG, path, model, given["dtype"], place, stored)
 
 
 def plan_report(source: Source, noises: Sequence[NoiseSpec], tokens: int) -> dict[str, Any]:
@@ -118,7 +121,7 @@ def _plan_json(
         "uncovered": dict(plan.uncovered),
         "products": share,
         "overhead": _overhead(plan, known, share, speed, tokens),
-        "warnings": [*_warnings(plan.spec, source.dtype), *_clean_experts(plan)],
+        "warnings": [*_stored(source), *_warnings(plan.spec, source.dtype), *_clean_experts(plan)],
     }
 
 
@@ -154,6 +157,10 @@ def _overhead(
         "product_seconds_per_token": products,
         "ratio": noise / products if products else 0.0,
     }
+
+
+def _stored(source: Source) -> list[str]:
+    return [] if source.stored is None else [source.stored.sentence(source.dtype)]
 
 
 def _warnings(noise: NoiseSpec, dtype: str) -> list[str]:

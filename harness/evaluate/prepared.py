@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ from harness.spec.formats import FORMAT_GROUP
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -99,13 +102,21 @@ class Prepared:
             "engine": self.spec.engine,
             "dtype": self.spec.dtype,
             "attention": self.checkpoint.model.config._attn_implementation,
-            "quantization": quantization_text(self.spec.quantization),
+            "quantization": self._quantization,
             "aqn": self.aqn,
             "noise": str(self.spec.noise),
             "decoding": "greedy",
             "max_new_tokens": str(self.decoding.max_new_tokens),
             "coverage": self.coverage.text,
         }
+
+    @property
+    def _quantization(self) -> str:
+        """That of the files first, then what is asked for."""
+        stored, asked = self.checkpoint.source.quantization, self.spec.quantization
+        if stored is None:
+            return quantization_text(asked)
+        return f"{stored.text}; {quantization_text(asked)}" if asked else stored.text
 
     @functools.cached_property
     def coverage(self) -> Coverage:
@@ -233,6 +244,8 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     every = task.items()
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
     checkpoint = _load(named, spec, device, outline)
+    if (stored := checkpoint.source.quantization) is not None:
+        log.info("checkpoint %s: %s", path, stored.sentence(spec.dtype))
     aqn = state_of(checkpoint.source)
     check_carried(spec)
     check_experts(checkpoint.model, _acting(spec))
