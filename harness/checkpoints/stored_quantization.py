@@ -108,7 +108,7 @@ def of_activations(name: str) -> bool:
 
 
 def settle(model: nn.Module, dtype: torch.dtype) -> None:
-    """Leave of what was dequantized the plain modules of ``model`` in ``dtype``.
+    """Turn what was dequantized in ``model`` back into plain modules, in ``dtype``.
 
     compressed-tensors wraps their forward, which would quantize once more, and keeps scales beside their weights;
     four-bit weights arrive in bfloat16, whatever is asked for.
