@@ -154,6 +154,14 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("noise-seeds", WHOLE, "Noise seeds per level above 0.", "N", 5),
     GateOption("scorer", TEXT, "strict, flexible; default: the task's own.", "SCORER", None, PYTEST_ONLY),
     GateOption("max-new-tokens", WHOLE, "Longest answer; default: the task's own.", "N", None, PYTEST_ONLY),
+    GateOption(
+        "template-date",
+        TEXT,
+        "Day that a chat template is told, if it asks.  [default: 2024-07-26]",
+        "YYYY-MM-DD",
+        None,
+        PYTEST_ONLY,
+    ),
     GateOption("dir", PATH, "Where runs are kept and resumed.", "DIR", ".robustness", PYTEST_ONLY, session=True),
     GateOption(
         "report", PATH, "Folder for robustness.md, .json and .xml (JUnit).", "DIR", None, PYTEST_ONLY, session=True

@@ -30,7 +30,8 @@ from harness.exceptions import CheckpointError
 from harness.text import brief
 
 SMALLEST_VOCABULARY_SHARE = 0.9
-"""A tokenizer may have fewer tokens than the embedding has rows (padding to a multiple), but not far fewer."""
+"""A tokenizer may have fewer tokens than the embedding has rows (padding to a multiple), but not far fewer. It may have
+added ones beyond it (Gemma 3 1B has): no prompt may hold one, which :mod:`harness.evaluate.prompt_tokens` checks."""
 
 
 def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False) -> PreTrainedModel:
@@ -106,11 +107,14 @@ def load_tokenizer(path: Path, vocabulary: int) -> PreTrainedTokenizerBase:
         raise CheckpointError(
             f"checkpoint {path}", f"its tokenizer cannot be loaded ({brief(error)})", "save it again"
         ) from None
+    added = tokenizer.get_added_vocab()
     tokens = 1 + max(tokenizer.get_vocab().values(), default=-1)
-    if not SMALLEST_VOCABULARY_SHARE * vocabulary <= tokens <= vocabulary:
+    own = 1 + max((number for token, number in tokenizer.get_vocab().items() if token not in added), default=-1)
+    if tokens < SMALLEST_VOCABULARY_SHARE * vocabulary or own > vocabulary:  # added ones may never be used
         raise CheckpointError(
             f"checkpoint {path}",
-            f"its tokenizer has {tokens} tokens and its embedding {vocabulary}: another vocabulary",
+            f"its tokenizer has {own if own > vocabulary else tokens} tokens and its embedding {vocabulary}: another "
+            "vocabulary",
             "use the tokenizer the model was trained with",
         )
     if tokenizer.chat_template is None:

@@ -130,7 +130,7 @@ def check_stored(path: Path, stored: StoredQuantization | None, model: nn.Module
     Without a quantization no weight is stored as integers or in eight bits: transformers would cast the codes to
     floating point, without their scales and without a word. With one, something is quantized, and has its scales.
     """
-    types = {}
+    types: dict[str, str] = {}
     for file in weight_files(path):
         with opened(file) as handle:
             types |= {name: handle.get_slice(name).get_dtype() for name in handle.keys()}  # noqa: SIM118 (no mapping)

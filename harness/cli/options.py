@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from harness.exceptions import HarnessError
 from harness.gate_options import LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
-from harness.spec import EngineOptions, EvalSpec, engine_names, parse_quantization
+from harness.spec import TEMPLATE_DATE, EngineOptions, EvalSpec, engine_names, parse_quantization
 from harness.spec.reading import read_noise
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
@@ -65,6 +65,7 @@ spec_options = apply(
     shared("noise-levels"),
     shared("noise-seeds"),
     shared("max-new-tokens"),
+    shared("template-date"),
     model_options,
     shared("engine"),
     click.option("--no-positive-control", is_flag=True, help="Skip the lethal-noise control of the injection."),
@@ -120,6 +121,7 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
         dtype=given["dtype"],
         engine=given["engine"],
         positive_control=not given["no_positive_control"],
+        template_date=TEMPLATE_DATE if given["template_date"] is None else given["template_date"],
         quantization=() if given["quantize"] is None else parse_quantization(given["quantize"]),
     )
 

@@ -48,7 +48,12 @@ class Checkpoint:
     @property
     def context(self) -> int | None:
         """The largest number of tokens of prompt and answer together, where the configuration states one."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def rows(self) -> int:
+        """How many token ids the embedding knows."""
+        return int(self.model.config.get_text_config().vocab_size)
 
 
 def load_checkpoint(

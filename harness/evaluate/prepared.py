@@ -23,7 +23,8 @@ from harness.engines.registry import engine_kind
 from harness.engines.sessions import Sessions, open_sessions
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
-from harness.evaluate.rendering import check_distinct, render_items
+from harness.evaluate.prompt_tokens import check_prompts, pad_token, stop_tokens
+from harness.evaluate.rendering import check_distinct, is_dated, render_items
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import GROUP as TASK_GROUP
 from harness.evaluate.tasks import Item, Task, load_task, select
@@ -61,7 +62,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything an evaluation needs, loaded and checked, before anything is written or run."""
+    """Everything an evaluation needs, loaded and checked, before anything is written or run. ``dated`` says that the
+    prompts hold the date."""
 
     spec: EvalSpec
     task: Task
@@ -76,6 +78,7 @@ class Prepared:
     training: TrainingRecord | None = None
     early: EarlyPlan | None = None
     aqn: str = OFF
+    dated: bool = False
 
     def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Sessions]:
         """Open the noise and the quantization on the model."""
@@ -93,8 +96,10 @@ class Prepared:
 
     @property
     def key(self) -> dict[str, str]:
-        """The measurement key of every number of this run."""
+        """The measurement key of every number of this run; the date is part of it where the prompts hold it."""
+        dated = {"template_date": self.spec.template_date} if self.dated else {}
         return {
+            **dated,
             "task": self.task.name,
             "dataset": self.task.dataset_hash(),
             "template": self.template,
@@ -259,24 +264,18 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     tokenizer = checkpoint.tokenizer
     # every item of the split, so that neither the template's hash nor its checks depend on the choice of items
     asked = {item.key: task.messages(item) for item in every}
-    texts = render_items(checkpoint, asked, spec.data or f"task {task.name}")
+    texts = render_items(checkpoint, asked, spec.data or f"task {task.name}", spec.template_date)
+    dated = is_dated(checkpoint, asked, texts)
     prompts = {item.key: tuple(tokenizer(texts[item.key], add_special_tokens=False)["input_ids"]) for item in items}
     if not all(prompts.values()):
         raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
     check_distinct(checkpoint, asked, prompts, "token ids")
-    longest = max(prompts.values(), key=len)
-    if checkpoint.context is not None and len(longest) + limit > checkpoint.context:
-        raise HarnessError(
-            f"a prompt of {len(longest)} tokens and {limit} new ones",
-            f"the context of {path} holds {checkpoint.context}",
-            "lower --max-new-tokens or choose other items",
-        )
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    decoding = Decoding(limit, _stop_tokens(checkpoint), pad)
+    check_prompts(checkpoint, prompts, limit)
+    decoding = Decoding(limit, stop_tokens(checkpoint), pad_token(checkpoint))
     template = digest("\0".join(texts.values()))
     scorer = load_scorer(spec.scorer or task.scorer)
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
-    return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn)
+    return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated)
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:
@@ -332,15 +331,3 @@ def _check_rows(spec: EvalSpec, plan: InjectionPlan) -> None:
             f"{spec.noise.error.name} reads whole rows, and those of {growing[0]} hold padded keys",
             "choose other operators or another error model",
         )
-
-
-def _stop_tokens(checkpoint: Checkpoint) -> tuple[int, ...]:
-    stop = checkpoint.model.generation_config.eos_token_id
-    own = stop if isinstance(stop, list) else [stop]
-    found = [token for token in (*own, checkpoint.tokenizer.eos_token_id) if token is not None]
-    rows = checkpoint.model.config.get_text_config().vocab_size
-    if not all(isinstance(token, int) and 0 <= token < rows for token in found):
-        raise CheckpointError(
-            f"checkpoint {checkpoint.path}", f"eos_token_id {stop!r}", f"give a token id from 0 to {rows - 1}"
-        )
-    return tuple(sorted(set(found)))

@@ -132,7 +132,7 @@ def _replay(run: Run, prepared: Prepared, draw: Draw) -> Replayed:
         "item": item,
         "question": asked.question,
         "reference": asked.reference,
-        "prompt": render(prepared.checkpoint, prepared.task.messages(asked)),
+        "prompt": render(prepared.checkpoint, prepared.task.messages(asked), day=prepared.spec.template_date),
         "level": level,
         "seed": seed,
     }

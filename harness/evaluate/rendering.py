@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from harness.evaluate.checkpoint import Checkpoint
 from harness.exceptions import CheckpointError
+from harness.spec import TEMPLATE_DATE
 from harness.strict import shown
 
 Messages = Sequence[Mapping[str, str]]
@@ -15,15 +17,22 @@ KEPT_ROLES = ("system", "user")
 
 TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
 LONGEST_SHOWN = 160
+ASKS_FOR_THE_DATE, ANOTHER_DAY = "strftime_now", "1999-12-31"
 
 
-def render(checkpoint: Checkpoint, messages: Messages, data: str = "") -> str:
+def render(checkpoint: Checkpoint, messages: Messages, data: str = "", day: str = TEMPLATE_DATE) -> str:
     """Return the prompt text of ``messages`` under the checkpoint's chat template; errors name ``data`` with them.
 
+    A template that asks for the date (``strftime_now``) is told ``day`` (YYYY-MM-DD, midnight), whatever day it is.
     Raises :class:`CheckpointError` where the template fails, as many do for a system message.
     """
     try:
-        text = checkpoint.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        text = checkpoint.tokenizer.apply_chat_template(
+            list(messages),
+            tokenize=False,
+            add_generation_prompt=True,
+            strftime_now=datetime.fromisoformat(day).strftime,
+        )
     except Exception as error:  # a template is a program: jinja2's errors and any other
         roles = ", ".join(dict.fromkeys(str(message.get("role")) for message in messages))
         asked = f" for messages of {data} (roles {roles})" if data else ""
@@ -36,18 +45,27 @@ def render(checkpoint: Checkpoint, messages: Messages, data: str = "") -> str:
     return str(text)
 
 
-def render_items(checkpoint: Checkpoint, asked: Mapping[str, Messages], data: str) -> dict[str, str]:
+def is_dated(checkpoint: Checkpoint, asked: Mapping[str, Messages], texts: Mapping[str, str]) -> bool:
+    """Return True where a text of ``texts`` (key -> prompt of ``asked``) would be another one on another day."""
+    if ASKS_FOR_THE_DATE not in str(checkpoint.tokenizer.chat_template):
+        return False
+    return any(render(checkpoint, asked[key], day=ANOTHER_DAY) != text for key, text in texts.items())
+
+
+def render_items(
+    checkpoint: Checkpoint, asked: Mapping[str, Messages], data: str, day: str = TEMPLATE_DATE
+) -> dict[str, str]:
     """Return the prompt text of every item of ``asked`` (key -> messages), which ``data`` names in errors.
 
     Raises :class:`CheckpointError` for a template that fails, that gives different items the same prompt, drops what
     a system or user message says, or renders the same messages in two ways.
     """
-    texts = {key: render(checkpoint, messages, data) for key, messages in asked.items()}
+    texts = {key: render(checkpoint, messages, data, day) for key, messages in asked.items()}
     check_distinct(checkpoint, asked, texts, "prompt")
     for key, messages in asked.items():
         _check_kept(checkpoint, messages, texts[key], data)
     first = next(iter(asked), None)
-    if first is not None and render(checkpoint, asked[first], data) != texts[first]:
+    if first is not None and render(checkpoint, asked[first], data, day) != texts[first]:
         raise CheckpointError(
             f"checkpoint {checkpoint.path}",
             f"its chat template renders {shown(_question(asked[first]))} in two ways, one after the other",

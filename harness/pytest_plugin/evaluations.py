@@ -25,7 +25,7 @@ from harness.runs.loaded import Run, complete_run, is_run, load_run
 from harness.spec import EngineOptions, EvalSpec, default_levels, parse_levels
 from harness.spec.reading import read_noise
 
-SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens")
+SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens", "template_date")
 MADE_AS_IT_WAS = ("base", *CHANGES, *SPEC_FIELDS, "noise", "noise_levels")
 IGNORE_ALL = "# Made by the robustness harness: stored runs, to be made again at any time\n*\n"
 

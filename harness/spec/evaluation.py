@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Any
 
 from harness import extensions
@@ -30,6 +31,9 @@ DEFAULT_BATCH = 64
 """Sequences decoded together; no result depends on it."""
 
 DEFAULT_LEVELS = (0.0, 0.05, 0.10)
+TEMPLATE_DATE = "2024-07-26"
+"""The day that a chat template is told it is, unless another is given: the one that Llama 3's own falls back to."""
+
 ON_OFF = (0.0, 1.0)
 """The levels of an error model without a strength."""
 
@@ -41,7 +45,8 @@ class EvalSpec:
     ``items`` counts items (None: all); ``noise_seeds`` counts seeds 0..n-1 per noisy level; ``levels`` are sorted,
     level 0 is the clean one, the others are strengths of the noise's error model: see :func:`check_levels`.
     ``data`` is the text of a path, or None. ``quantization`` holds at every level, the clean one
-    included. The noise leaves its strength to the levels and acts in the forward pass at all times.
+    included. The noise leaves its strength to the levels and acts in the forward pass at all times. ``template_date``
+    (YYYY-MM-DD) is what a chat template that asks for the date is told.
 
     Raises :class:`HarnessError` for settings out of range.
     """
@@ -60,6 +65,7 @@ class EvalSpec:
     engine: str = ENGINES[0]
     positive_control: bool = True
     quantization: tuple[NoiseSpec, ...] = ()
+    template_date: str = TEMPLATE_DATE
 
     def __post_init__(self) -> None:
         if self.items is not None and self.items < 1:
@@ -77,6 +83,7 @@ class EvalSpec:
             if value is not None and value not in known:
                 raise HarnessError(f"{option} {value}", nearest(value, known))
         self._check_noise()
+        self._check_date()
         object.__setattr__(self, "quantization", check_quantization(self.quantization))
         object.__setattr__(self, "levels", check_levels(self.levels, self.noise.error))
 
@@ -99,6 +106,18 @@ class EvalSpec:
         if self.noise.phases:
             raise NoiseSpecError(
                 f"phase:{','.join(self.noise.phases)} in an evaluation", "an evaluation has no phases", "drop phase:"
+            )
+
+    def _check_date(self) -> None:
+        try:
+            sound = date.fromisoformat(self.template_date).isoformat() == self.template_date
+        except (TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise HarnessError(
+                f"--template-date {self.template_date}",
+                "a day is written YYYY-MM-DD",
+                f"give for example {TEMPLATE_DATE}",
             )
 
     def seeds_at(self, level: float) -> tuple[int, ...]:
