@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ def _level(arms: Sequence[ReplicatedArm], level: float, general: Sequence[str], 
     if problems:
         return LevelDifference(level, INVALID, problems, values)
     first, second = values.values()
-    difference = welch(first, second, alpha)
+    difference = _possible(welch(first, second, alpha))
     if min(difference.runs) < 2:
         words = (
             f"one training seed in an arm ({len(first)} and {len(second)}): no claim, another seed may show anything"
@@ -135,6 +135,14 @@ def _level(arms: Sequence[ReplicatedArm], level: float, general: Sequence[str], 
     return LevelDifference(
         level, verdict, _reasons(difference, tested, needed, alpha), values, difference, tested, sd, needed
     )
+
+
+def _possible(found: ReplicateDifference) -> ReplicateDifference:
+    """Accuracies are at most 1 apart, however far the interval of a few runs reaches."""
+    interval = found.interval
+    if not math.isfinite(interval.low):
+        return found  # one run: there is no interval
+    return replace(found, interval=replace(interval, low=max(-1.0, interval.low), high=min(1.0, interval.high)))
 
 
 def _reasons(difference: ReplicateDifference, tested: Permutation, needed: int | None, alpha: float) -> tuple[str, ...]:

@@ -89,6 +89,12 @@ def test_a_difference_within_the_spread_is_not_established_and_the_seeds_needed_
     assert any("training seeds per arm (power 0.8)" in reason for reason in found.levels[0].reasons)
 
 
+def test_an_interval_reaches_no_further_than_accuracies_can_be_apart() -> None:
+    found = compare_arms([arm("with", [190, 40], 0.05), arm("without", [60, 180], 0.0)]).levels[0]
+    assert (found.difference.interval.low, found.difference.interval.high) == (-1, 1)
+    assert found.verdict == NO_DIFFERENCE_SHOWN
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [([190], [100]), ([190, 189, 191], [100]), ([150, 150], [100, 100])])
 def test_one_seed_or_no_spread_is_no_claim(ours: list[int], theirs: list[int]) -> None:
     found = compare_arms([arm("with", ours, 0.05), arm("without", theirs, 0.0)])
