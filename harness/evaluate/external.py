@@ -14,7 +14,7 @@ from harness.revision import code_identity
 from harness.runs.machine import environment
 from harness.runs.manifest import ExternalIdentity, ExternalManifest
 from harness.runs.store import Store
-from harness.scorers import Scorer, load_scorer
+from harness.scorers import Scorer, load_scorer, scorer_key
 from harness.spec import nearest, scorer_names
 
 ENGINE = "external"
@@ -42,7 +42,7 @@ def score_completions(task_name: str, data: str | None, scorer: str | None, comp
         "max_new_tokens",
         "coverage",
     )
-    key = {"task": task.name, "dataset": task.dataset_hash(), "scorer": chosen.name, "engine": ENGINE}
+    key = {"task": task.name, "dataset": task.dataset_hash(), **scorer_key(chosen), "engine": ENGINE}
     key |= dict.fromkeys(unknown, "unknown")
     content = hashlib.sha256(completions.read_bytes()).hexdigest()
     manifest = ExternalManifest(

@@ -51,7 +51,7 @@ from harness.runs.manifest import (
 )
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
-from harness.scorers import Scorer, load_scorer
+from harness.scorers import Scorer, load_scorer, scorer_key
 from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, NoiseSpec, quantization_text
 from harness.spec.formats import FORMAT_GROUP
 from harness.thresholds import LEAST_RELATIVE
@@ -103,7 +103,7 @@ class Prepared:
             "task": self.task.name,
             "dataset": self.task.dataset_hash(),
             "template": self.template,
-            "scorer": self.scorer.name,
+            **scorer_key(self.scorer),
             "engine": self.spec.engine,
             "dtype": self.spec.dtype,
             "attention": self.checkpoint.model.config._attn_implementation,

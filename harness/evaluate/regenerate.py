@@ -45,7 +45,7 @@ def prepared_again(run: Run, checkpoint: Path | None, data: str | None, device: 
     spec = EvalSpec.from_json(dict(manifest.spec))
     prepared = prepare(source, spec if data is None else replace(spec, data=data), device)
     now = {**prepared.key, "settings": prepared.checkpoint.settings}
-    before = {**stored.measurement_key, "settings": stored.settings}
+    before = {**run.arm.key, "settings": stored.settings}
     differing = [
         f"{name} ({before.get(name)!s:.{_SHOWN}} there, {now.get(name)!s:.{_SHOWN}} here)"
         for name in sorted({*before, *now})

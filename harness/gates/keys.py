@@ -5,7 +5,8 @@ from __future__ import annotations
 from harness.record import MeasurementKey
 
 _ABSENT = "(missing)"
-_WAY_OUT = {"coverage": "(missing: stored by an older version; evaluate, or accept, anew)"}
+_OLDER = "(missing: stored by an older version; evaluate, or accept, anew)"
+_WAY_OUT = {"coverage": _OLDER, "scorer_rule": _OLDER}
 
 
 def key_differences(candidate: MeasurementKey, baseline: MeasurementKey, across: str | None = None) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def run_report(run: Run, gate: GateResult | None = None, attempts: str = "") -> 
         "notes": [*(run.arm.certificate.notes if gate is None else gate.notes), *([attempts] if attempts else [])],
         "code": list(run.arm.origin.code),
         "checkpoint": None if evaluation is None else evaluation.checkpoint,
-        "measurement_key": run.manifest.measurement_key,
+        "measurement_key": run.arm.key,
         "environment": run.manifest.environment,
         "levels": [_level(run, level) for level in levels],
         "missing_records": run.missing,

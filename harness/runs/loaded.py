@@ -143,7 +143,7 @@ def load_run(path: Path) -> Run:
         manifest = _of_run(path, store.manifest)
         results, counts = store.results(), store.counts()
         references, questions = store.references(), store.questions()
-        check_scores(path, manifest.measurement_key.get("scorer", ""), results, references, questions)
+        rescored = check_scores(path, manifest.measurement_key.get("scorer", ""), results, references, questions)
         unknown = {result.item for result in results} - references.keys()
         certificate = with_identity(_certificate(manifest, store, results, counts), path, manifest, store.codes())
         certificate = objected(certificate, not_recomputed(manifest, len(unknown)))
@@ -153,7 +153,7 @@ def load_run(path: Path) -> Run:
             origin = Origin(identity.weights, identity.settings or "", store.codes(), answers(results))
     arm = Arm(
         label=str(path),
-        key=manifest.measurement_key,
+        key={**manifest.measurement_key, **rescored},
         outcomes=outcomes(results),
         certificate=certificate,
         questions=questions,

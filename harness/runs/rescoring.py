@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.exceptions import HarnessError, StoreError
 from harness.record import ERROR, ItemResult
 from harness.runs.manifest import AGAIN
-from harness.scorers import Asked, Judged, Scorer, judged, load_scorer
+from harness.scorers import Asked, Judged, Scorer, judged, load_scorer, scorer_key
 
 
 def check_scores(
@@ -17,8 +17,10 @@ def check_scores(
     results: Iterable[ItemResult],
     references: Mapping[str, str],
     questions: Mapping[str, str],
-) -> None:
-    """Raise :class:`StoreError` for the first of ``results`` whose scores, reason or answer its text does not give.
+) -> dict[str, str]:
+    """Return how the scores of a run were found to follow from its texts: :func:`harness.scorers.scorer_key`.
+
+    Raise :class:`StoreError` for the first of ``results`` whose scores, reason or answer its text does not give.
 
     ``name`` is the scorer's. ``references`` maps items to right answers, ``questions`` to what was asked; an item
     without a right answer cannot be recomputed and is passed over, as are records of a failed measurement, which have
@@ -42,6 +44,7 @@ def check_scores(
                 f" its text gives {_words(given)}: edited, or scored by another version",
                 AGAIN,
             )
+    return scorer_key(scorer)
 
 
 def _judged(result: ItemResult, scorer: Scorer, reference: str, question: str) -> Judged:

@@ -12,7 +12,7 @@ from harness import extensions
 from harness.answers import FLEXIBLE, STRICT
 from harness.exceptions import HarnessError
 from harness.scorers.number import NumberScorer
-from harness.scorers.protocol import Asked, Judged, Scorer, Scores, judged
+from harness.scorers.protocol import RULE_FIELD, Asked, Judged, Scorer, Scores, judged, scorer_key
 from harness.spec.evaluation import SCORER_GROUP, scorer_names
 from harness.text import nearest
 
@@ -22,7 +22,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType({name: NumberScorer(name) for n
 
 _FIELDS = ("name", "primary", "score", "complete")
 
-__all__ = ["SCORERS", "Asked", "Judged", "Scorer", "Scores", "judged", "load_scorer"]
+__all__ = ["RULE_FIELD", "SCORERS", "Asked", "Judged", "Scorer", "Scores", "judged", "load_scorer", "scorer_key"]
 
 
 def load_scorer(name: str) -> Scorer:
@@ -46,6 +46,9 @@ def load_scorer(name: str) -> Scorer:
     lacking = [each for each in _FIELDS if not hasattr(scorer, each)]
     if lacking:
         raise extensions.broken("scorer", name, where, f"it has no {lacking[0]}")
+    rule = scorer_key(scorer)[RULE_FIELD]
+    if not isinstance(rule, str) or not rule:
+        raise extensions.broken("scorer", name, where, f"its rule is {rule!r}, no version as text")
     if scorer.name != name:
         raise extensions.broken("scorer", name, where, f"it calls itself {scorer.name!r}")
     return scorer

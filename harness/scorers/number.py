@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.answers import FLEXIBLE, STRICT, score_text, strict_answer_is_complete
+from harness.answers import FLEXIBLE, RULE, STRICT, score_text, strict_answer_is_complete
 from harness.scorers.protocol import Asked, Scores
 
 
@@ -22,6 +22,11 @@ class NumberScorer:
     def primary(self) -> str:
         """The value of the same name."""
         return self.name
+
+    @property
+    def rule(self) -> str:
+        """The version of the rules of :mod:`harness.answers`."""
+        return RULE
 
     def score(self, text: str, reference: str, item: Asked) -> Scores:
         """Return ``strict`` and ``flexible``, each 1, 0 or None where no number was found.

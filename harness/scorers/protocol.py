@@ -10,6 +10,10 @@ from harness.exceptions import HarnessError
 from harness.record import RIGHT, TRUNCATED, UNPARSED, WRONG
 from harness.text import brief
 
+SCORER_FIELD, RULE_FIELD = "scorer", "scorer_rule"
+FIRST_RULE = "1"
+"""The version of a scorer that names none."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -44,6 +48,11 @@ class Scorer(Protocol):
     def primary(self) -> str:
         """The name of the value that comparisons and gates read."""
 
+    @property
+    def rule(self) -> str:
+        """The version of what it does: another one as soon as any text gets another score. The key has it too."""
+        return FIRST_RULE
+
     def score(self, text: str, reference: str, item: Asked) -> Scores:
         """Return the scores of a model's ``text`` where ``reference`` is right. Any text of any length is accepted."""
 
@@ -53,6 +62,11 @@ class Scorer(Protocol):
         Otherwise an answer that stops at the token limit is ``truncated`` and has no score.
         """
         return False
+
+
+def scorer_key(scorer: Scorer) -> dict[str, str]:
+    """Return the fields of the measurement key that say how answers were scored: name and version of the rule."""
+    return {SCORER_FIELD: scorer.name, RULE_FIELD: getattr(scorer, "rule", FIRST_RULE)}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from harness.runs.machine import environment
 from harness.runs.manifest import EvaluationManifest, Identity, PlannedSite, StoredPlan
 from harness.runs.replayed import REPEATED, REPLAYED, VERSION, Replay, chosen, chosen_twice
 from harness.runs.store import Audit, Store
+from harness.scorers import load_scorer, scorer_key
 from harness.spec import SCORERS, EvalSpec
 from harness.thresholds import CONTROL_ITEMS
 
@@ -35,7 +36,13 @@ SITES = (
     ExpectedSite("lm_head", "linear", 50, last_token_only=True, grows=False),
 )
 COVERAGE = Coverage(2, 0.998, {"rotary": "on purpose"}, coverage_digest([s.name for s in SITES], ["rotary"]), False)
-KEY = {"task": "arith", "dataset": "d1", "template": "t1", "scorer": "strict", "engine": "transformers"}
+KEY = {
+    "task": "arith",
+    "dataset": "d1",
+    "template": "t1",
+    **scorer_key(load_scorer("strict")),
+    "engine": "transformers",
+}
 KEY |= {"coverage": COVERAGE.text}
 REFERENCE = "5"
 """The right answer of every item."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.answers import RULE
 from harness.evaluate.external import score_completions
 from harness.evaluate.tasks import Item, load_task
 from harness.exceptions import HarnessError, StoreError
@@ -97,7 +98,8 @@ def test_a_bad_line_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_the_key_says_what_is_unknown(run: Run) -> None:
     task = load_task("arith")
-    known = {"task": "arith", "dataset": task.dataset_hash(), "scorer": "strict", "engine": "external"}
+    known = {"task": "arith", "dataset": task.dataset_hash(), "scorer": "strict", "scorer_rule": RULE}
+    known |= {"engine": "external"}
     unknown = (
         *("template", "dtype", "attention", "quantization", "aqn"),
         *("noise", "decoding", "max_new_tokens", "coverage"),

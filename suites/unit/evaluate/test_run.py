@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.answers import RULE
 from harness.engines.generation import Prompt
 from harness.engines.protocol import Batch
 from harness.engines.transformers import probe_seconds, run_batch
@@ -75,6 +76,7 @@ def test_the_manifest_says_what_the_numbers_depend_on(tiny: Path, prepared: Prep
         "dataset": prepared.task.dataset_hash(),
         "template": prepared.template,
         "scorer": "strict",
+        "scorer_rule": RULE,
         "engine": "transformers",
         "dtype": "float32",
         "attention": "sdpa",
