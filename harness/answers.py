@@ -40,8 +40,8 @@ STRICT, FLEXIBLE = "strict", "flexible"
 MARKER = "####"
 RULE = "2"
 """The version of these rules; it stands in the measurement key. One that gives any text another score gets the next
-number: ``suites/unit/scorers/test_rules_beside.py`` holds a table of texts to it. Rule 1 (until 2026-11-28) read the
-first piece of what is no number: 9 of ``9{,}500``, 5 of ``5 / 3``."""
+number: ``suites/unit/scorers/test_published_rules.py`` holds a table of texts to it. Rule 1 (until 2026-11-28) read the
+first piece where there was no whole number: 9 of ``9{,}500``, 5 of ``5 / 3``."""
 
 _MAX_EXPONENT_DIGITS = 3
 _FULLWIDTH = "0123456789,.+-$%"

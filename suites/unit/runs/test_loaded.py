@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.answers import RULE
 from harness.diagnostics.scan_store import ScanStore
 from harness.exceptions import NotComparableError, StoreError
 from harness.gates import GatePolicy, gate
@@ -157,6 +158,8 @@ def test_the_verdict_on_a_run_of_schema_3_is_unchanged(tmp_path: Path) -> None:
     assert run.results[0].scores == {"strict": run.results[0].score, "flexible": run.results[0].score}
     arm = replace(run.arm, label="run")
     found = json.loads(json.dumps(gate(arm, arm, GatePolicy(margin=0.25)).to_json()))
+    assert found["baseline"]["key"].pop("scorer_rule") == RULE, "its answers were read anew by the rule of today"
+    assert found.pop("alpha") == {"accuracy": 0.05, "difference": 0.05}
     assert found == json.loads((SCHEMA_3 / "judged" / "verdict.json").read_text())
 
 
