@@ -60,5 +60,5 @@ def signed(value: float | None) -> str:
     if value is None:
         return "-"
     if abs(value) >= 1000:
-        return f"{value:+,.0f}"
-    return f"{value:+.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:+.3g}"
+        return f"{value:+z,.0f}"
+    return f"{value:+z.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:+.3g}"

@@ -35,6 +35,9 @@ REPLAY_BOUNDS = {"float32": (2e-3, 2e-3), "float16": (0.1, 0.1), "bfloat16": (0.
 REPLAY_ROUGH = {"float32": (0.5, 0.5), "float16": (1.0, 1.0), "bfloat16": (2.0, 2.0)}
 """The same where values are rounded to a grid on the way."""
 
+ALPHA = 0.05
+"""One-sided level of intervals and tests where no policy says another."""
+
 FLOOR = 0.10
 """A clean accuracy whose Wilson lower bound is below this fraction has nothing to lose, so it proves nothing."""
 

@@ -149,8 +149,8 @@ def _reasons(difference: ReplicateDifference, tested: Permutation, needed: int |
     found, p = difference.interval, difference.p
     relation = "contains 0" if found.low <= 0 <= found.high else "excludes 0"
     words = (
-        f"the difference is {100 * found.estimate:+.2f} points; its interval {100 * found.low:+.2f} to"
-        f" {100 * found.high:+.2f} {relation} ({difference.runs[0]} and {difference.runs[1]} training seeds, Welch,"
+        f"the difference is {100 * found.estimate:+z.2f} points; its interval {100 * found.low:+z.2f} to"
+        f" {100 * found.high:+z.2f} {relation} ({difference.runs[0]} and {difference.runs[1]} training seeds, Welch,"
         f" two-sided alpha {2 * alpha:.3g}, p {p:.3g})"
     )
     limit = f"exact permutation p {tested.p:.3g}, the least attainable is {tested.attainable:.3g}"

@@ -138,6 +138,7 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_
         inconclusive=policy.inconclusive,
         early=looks,
         notes=origin_notes(candidate, baseline),
+        alphas=(policy.alpha, policy.alpha_left or policy.alpha),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,14 +100,25 @@ class Pairs:
         return self.shared and max(self.first.shape[1], self.second.shape[1]) >= LEAST_SEEDS
 
 
-def flipped_outcomes(first: Cells, second: Cells) -> tuple[tuple[str, int, bool], ...]:
-    """Return (item, seed, gained) for every cell measured on both sides that is right on one only, by item and seed."""
+class Flip(NamedTuple):
+    """An (item, seed) outcome that one side alone has right; ``before`` is the reason of the reference's."""
+
+    item: str
+    seed: int
+    gained: bool
+    before: str
+
+
+def flipped_outcomes(first: Cells, second: Cells) -> tuple[Flip, ...]:
+    """Return the :class:`Flip` of every cell measured on both sides that is right on one only, by item and seed."""
     items = sorted(set(first) & set(second))
     seeds = tuple(sorted({*seeds_of(first)} & {*seeds_of(second)}))
     ours, theirs = _scores(first, items, seeds), _scores(second, items, seeds)
     apart = (ours != theirs) & ~np.isnan(ours) & ~np.isnan(theirs)
     return tuple(
-        (items[row], seeds[column], bool(ours[row, column] > theirs[row, column])) for row, column in np.argwhere(apart)
+        Flip(item, seed, bool(ours[row, column] > theirs[row, column]), second[item][seed].reason)
+        for row, column in np.argwhere(apart)
+        for item, seed in [(items[row], seeds[column])]
     )
 
 

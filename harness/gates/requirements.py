@@ -99,7 +99,7 @@ def _outlook(verdict: str, needed: int | None, pairs: Pairs) -> str:
 
 def points(value: float) -> str:
     """Return a difference in percentage points, signed."""
-    return f"{100 * value:+.2f}"
+    return f"{100 * value:+z.2f}"
 
 
 def _too_few_seeds(pairs: Pairs, seeds: int) -> str | None:

@@ -9,10 +9,12 @@ from typing import Any
 
 from harness.gates.early import Looks
 from harness.gates.families import Adjusted, Tests
+from harness.gates.pairing import Flip
 from harness.gates.policy import FAILS, STOP
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, exit_code
 from harness.record import Certificate
 from harness.stats import EarlyStop, Interval
+from harness.thresholds import ALPHA
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class LevelVerdict:
 
     ``n`` counts the items measured on both sides with every seed; ``lost`` and ``gained`` count (item, seed)
     outcomes that only the baseline, or only the candidate, has right. An interval that is not defined is ``None``.
-    ``flipped`` lists them as (item, seed, gained). ``unscored`` holds, per arm, the (item, seed) outcomes without a
+    ``flipped`` lists them. ``unscored`` holds, per arm, the (item, seed) outcomes without a
     score by reason. ``items_needed`` is known for INCONCLUSIVE levels only, for the level taken alone. ``adjusted``
     holds the p-values where the policy's family adjusts them, of the requirements in ``tests``. ``early`` is what
     looking early found, ``None`` where the policy does not look.
@@ -41,7 +43,7 @@ class LevelVerdict:
     gained: int = 0
     items_needed: int | None = None
     unscored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    flipped: tuple[tuple[str, int, bool], ...] = ()
+    flipped: tuple[Flip, ...] = ()
     adjusted: Adjusted | None = None
     tests: Tests | None = field(default=None, repr=False, compare=False)
     early: EarlyStop | None = None
@@ -58,7 +60,10 @@ class LevelVerdict:
             "seeds": list(self.seeds),
             **{name: None if interval is None else interval.to_json() for name, interval in shown.items()},
             "flips": {"lost": self.lost, "gained": self.gained},
-            "flipped": [{"item": item, "seed": seed, "gained": gained} for item, seed, gained in self.flipped],
+            "flipped": [
+                {"item": flip.item, "seed": flip.seed, "gained": flip.gained, "baseline": flip.before}
+                for flip in self.flipped
+            ],
             "items_needed": self.items_needed,
             "early_stop": None if self.early is None else self.early.to_json(),
             "adjusted": None if self.adjusted is None else self.adjusted.to_json(),
@@ -73,6 +78,7 @@ class GateResult:
     ``certificate`` is the candidate's; ``baseline`` names the other arm (label, status of its certificate,
     measurement key); ``family`` says how several levels were held together. ``early``: the items that were looked at,
     and of how many, where the policy stops early. ``notes`` are what every report says in its first lines.
+    ``alphas`` are the one-sided levels of the intervals of accuracies and retention, and of differences.
     ``quick`` is the declared quick check (:mod:`harness.gates.quick`), None for the whole baseline (its JSON lacks it).
     """
 
@@ -86,6 +92,7 @@ class GateResult:
     early: Looks | None = None
     notes: tuple[str, ...] = ()
     quick: Mapping[str, Any] | None = None
+    alphas: tuple[float, float] = (ALPHA, ALPHA)
 
     @property
     def exit_code(self) -> int:
@@ -103,6 +110,7 @@ class GateResult:
                 "reasons": self.reasons,
                 "levels": [level.to_json() for level in self.levels],
                 "family": self.family,
+                "alpha": dict(zip(("accuracy", "difference"), self.alphas, strict=True)),
                 "early_stop": None if self.early is None else self.early.to_json(),
                 "certificate": self.certificate.to_json(),
                 "baseline": self.baseline,

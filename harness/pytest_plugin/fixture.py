@@ -45,6 +45,14 @@ _GATED = pytest.StashKey[dict[str, _Judged]]()
 """The verdicts of this process by what was given: every level of a gate asks for the same one."""
 
 
+def refuse_rerun(request: pytest.FixtureRequest) -> None:
+    """Fail a test that runs again after it has judged, whichever plugin repeats it."""
+    said = [str(value) for name, value in request.node.user_properties if name == VERDICT_PROPERTY]
+    if said:
+        refused = f"{said[0]}: a rerun of a statistical test is refused, its first verdict stands; run without reruns"
+        raise pytest.fail.Exception(refused, pytrace=False)
+
+
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
     """Bad input fails the test with one line instead of a traceback; what lacks evidence is INVALID."""
@@ -83,6 +91,7 @@ class Comparison:
             n=self.found.n,
             difference=self.difference,
             against=self.against,
+            alpha=self.found.alpha,
         )
 
     @property
@@ -189,6 +198,7 @@ class Robustness:
             n=entry.n,
             difference=entry.difference,
             against=str(judged.result.baseline["label"]),
+            alpha=judged.result.alphas[1],
         )
 
     def _gated(self, evaluations: Evaluations, policy: GatePolicy) -> _Judged:

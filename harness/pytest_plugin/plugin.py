@@ -113,10 +113,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def robustness(request: pytest.FixtureRequest) -> Iterator[Robustness]:
     """Yield the evaluated checkpoint: ``compare(level)``, ``gate(level)``, ``accuracy(level)``, ``run``.
 
-    The evaluation runs once per specification and is shared by all tests, workers and later runs.
+    The evaluation runs once per specification and is shared by all tests, workers and later runs. A test that has
+    judged may not run again (pytest-rerunfailures and the like): the first look is the verdict.
     """
-    from harness.pytest_plugin.fixture import Robustness
+    from harness.pytest_plugin.fixture import Robustness, refuse_rerun
 
+    refuse_rerun(request)
     made = Robustness(request.config, marker_of(request.node), request.node.user_properties)
     yield made
     if request.node.stash.get(_CALL_ENDED_WELL, False):

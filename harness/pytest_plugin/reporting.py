@@ -26,14 +26,22 @@ class Reporting:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._rows: list[Row] = []
+        self._found: dict[str, list[Row]] = {}
         self._written: Path | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the rows of one test. Properties come again with every phase: the call's are all."""
+        """Take the rows of one test. Properties come again with every phase, and with every rerun: the last call's are
+        all."""
         if report.when == "call":
             found = [value for name, value in report.user_properties if name == PROPERTY]
-            self._rows += [{"test": report.nodeid, **json.loads(str(value))} for value in found]
+            rows = [{"test": report.nodeid, **json.loads(str(value))} for value in found]
+            self._found.pop(report.nodeid, None)
+            if rows:
+                self._found[report.nodeid] = rows
+
+    @property
+    def _rows(self) -> list[Row]:
+        return [row for rows in self._found.values() for row in rows]
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.reports.page import Lines, Page, Prose, Table
-from harness.reports.tables import percent
+from harness.reports.tables import bounds_text, percent
+from harness.thresholds import ALPHA
 
 PROPERTY, VERDICT_PROPERTY = "robustness", "robustness_verdict"
 """Names of the test's properties, also in ``--junitxml``: the row as JSON, and its first words."""
 
 TITLE = "Robustness"
 HEADER = ("level", "verdict", "n", "difference pp", "limit pp", "against", "certificate")
+SPARE = ("certificate", "against", "n")
 
 
 def points(row: Mapping[str, Any]) -> str:
     """Return ``level 5 %: -6.0 [-9.1, -3.2] pp against clean, limit -3 pp, n 200``."""
     return (
         f"level {100 * row['level']:g} %: {difference(row)} pp against {row['against']},"
-        f" limit -{100 * row['limit']:g} pp, n {row['n']}"
+        f" limit {-100 * row['limit']:zg} pp, n {row['n']}"
     )
 
 
@@ -40,7 +42,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["verdict"],
         str(row["n"]),
         difference(row),
-        f"-{100 * row['limit']:g}",
+        f"{-100 * row['limit']:zg}",
         row["against"],
         row["certificate"],
     )
@@ -51,11 +53,16 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(f"{row['run']}: {note}" for row in ordered(rows) for note in row["notes"]))
 
 
+def _legend(rows: Sequence[Mapping[str, Any]]) -> str:
+    alphas = sorted({row.get("alpha", ALPHA) for row in rows})
+    return f"In brackets: {' or '.join(map(bounds_text, alphas))}. n: items measured on both sides."
+
+
 def session_page(rows: Sequence[Mapping[str, Any]]) -> Page:
     """Return the page of a test session: notes, a row for each judged level, and in documents the reasons."""
     found = ordered(rows)
     if not found:
         return Page.of(TITLE, Prose("Nothing was judged."))
     reasons = [f"{row['verdict']} {points(row)}: {'; '.join(row['reasons'])} ({row['test']})" for row in found]
-    table = Table.of("", HEADER, [cells(row) for row in found])
+    table = Table.of("", HEADER, [cells(row) for row in found], spare=SPARE, legend=_legend(found))
     return Page.of(TITLE, table, Lines.of(reasons, detail=True), notes=notes(found))

@@ -9,7 +9,9 @@ from typing import Any
 from harness.reports.page import Lines, Page, Table
 
 PLANNED_HEADER = ("elements", "factor", "sigma", "/std(w)", "/spread")
+LAYER_SPARE = ("/spread", "mean", "factor", "elements")
 DOSE_HEADER = ("sigma", "std(dw)", "ratio", "changed", "mean")
+RESPONSE_SPARE = ("entropy", "/spread", "right", "KL per token (nats)")
 RESPONSE_HEADER = ("group", "sigma", "/spread", "KL per token (nats)", "right", "change (points)", "entropy")
 BAR = 30
 """Characters of the longest bar of a schedule."""
@@ -71,12 +73,12 @@ def response_page(response: Mapping[str, Any]) -> Page:
     lines = notes if any(cell["conditional"] for cell in cells) else []
     lines += [f"prediction of KL for {group}: {fit['sentence']}" for group, fit in response["fits"].items()]
     title = "AQN: dose and effect"
-    table = Table.of(title, RESPONSE_HEADER, [_response_row(cell) for cell in cells])
+    table = Table.of(title, RESPONSE_HEADER, [_response_row(cell) for cell in cells], spare=RESPONSE_SPARE)
     return Page.of(title, Lines((clean,)), table, Lines.of(lines))
 
 
 def _response_row(cell: Mapping[str, Any]) -> tuple[str, ...]:
-    change, low, high = (f"{100 * value:+.1f}" for value in _three(cell["change"]))
+    change, low, high = (f"{100 * value:+z.1f}" for value in _three(cell["change"]))
     return (
         *(cell["group"], f"{cell['sigma']:.4g}", f"{cell['relative']:.2g}", _scaled(cell["kl"])),
         *(f"{100 * cell['accuracy']:.0f} %", f"{change} [{low}, {high}]", f"{cell['entropy']['estimate']:.4f}"),
@@ -91,7 +93,8 @@ def _by_layer(
     head = "layer"
     if any(name.startswith(prefix) for name in names):
         head, names = f"layer (of {prefix[:-1]})", [name.removeprefix(prefix) for name in names]
-    return Table.of(title, (head, *header), [(name, *row) for name, row in zip(names, rows, strict=True)])
+    cells = [(name, *row) for name, row in zip(names, rows, strict=True)]
+    return Table.of(title, (head, *header), cells, spare=LAYER_SPARE)
 
 
 def _ratio(target: Mapping[str, Any]) -> float | None:
@@ -126,4 +129,4 @@ def _scaled(found: Mapping[str, float | None]) -> str:
         return "0"
     power = math.floor(math.log10(abs(estimate)))
     mean, low, high = (value / 10.0**power for value in (estimate, low, high))
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]e{power:+03d}"
+    return f"{mean:z.2f} [{low:z.2f}, {high:z.2f}]e{power:+03d}"

@@ -11,6 +11,13 @@ SUMMARY_HEADER = ("interval", "n", "settings", "lowest", "mean", "highest", "sta
 COVERAGE_HEADER = ("interval", "n", "accuracy", "setting", "coverage", "simulated range", "pinned", "state")
 GATE_HEADER = ("case", "n", "discordance", "verdict", "observed", "range", "predicted", "state")
 EARLY_HEADER = ("true drop", "stopped early", "within", "beyond", "wrong", "mean items", "saved", "state")
+SPARES = {
+    SUMMARY_HEADER: ("settings", "highest", "mean"),
+    COVERAGE_HEADER: ("pinned", "accuracy", "setting"),
+    GATE_HEADER: ("discordance", "predicted", "range"),
+    EARLY_HEADER: ("saved", "within", "beyond", "mean items"),
+}
+ERROR_SPARE = ("compared with", "its PASS", "its FAIL", "margin")
 ERROR_HEADER = ("case", "n", "margin", "wrong PASS", "wrong FAIL", "compared with", "its PASS", "its FAIL", "state")
 _VERDICTS = {"PASS": "passing", "INCONCLUSIVE": "inconclusive", "FAIL": "failing"}
 
@@ -148,18 +155,30 @@ def calibration_page(report: Mapping[str, Any], cells: bool = False) -> Page:
     """Return every table, what does not hold, and the line that says whether all does; ``cells``: every setting."""
     header, rows_of = (COVERAGE_HEADER, coverage_rows) if cells else (SUMMARY_HEADER, summary_rows)
     parts: list[Part] = [
-        Table.of(f"Coverage of intervals of nominal 95 %: {stage['name']}", header, rows_of(stage["cells"]))
+        Table.of(
+            f"Coverage of intervals of nominal 95 %: {stage['name']}",
+            header,
+            rows_of(stage["cells"]),
+            spare=SPARES[header],
+        )
         for stage in report["coverage"]
     ]
-    parts.append(Table.of("Gate: observed verdicts beside the planner's odds", GATE_HEADER, gate_rows(report["gate"])))
+    parts.append(
+        Table.of(
+            "Gate: observed verdicts beside the planner's odds",
+            GATE_HEADER,
+            gate_rows(report["gate"]),
+            spare=SPARES[GATE_HEADER],
+        )
+    )
     first = report["early_stopping"][0]
     title = (
         f"Early stopping: margin {100 * first['margin']:g} points, discordance {percent(first['discordance'])},"
         f" {100 * first['share']:g} % of alpha {first['alpha']:g} spent on it"
     )
-    parts.append(Table.of(title, EARLY_HEADER, early_rows(report["early_stopping"])))
+    parts.append(Table.of(title, EARLY_HEADER, early_rows(report["early_stopping"]), spare=SPARES[EARLY_HEADER]))
     title = "Wrong verdicts at a true drop equal to the margin, nominal 5 %"
-    parts.append(Table.of(title, ERROR_HEADER, error_rows(report["errors"])))
+    parts.append(Table.of(title, ERROR_HEADER, error_rows(report["errors"]), spare=ERROR_SPARE))
     state = "everything holds" if report["holds"] else "something does not hold: do not trust verdicts made here"
     said = f"calibration ({report['effort']}, {report['seconds']:.0f} s): {state}"
     return Page.of("Calibration", *parts, Lines.of(problem_lines(report)), Lines((said,)))

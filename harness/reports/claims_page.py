@@ -11,8 +11,10 @@ from harness.claims.effective import Spread
 from harness.claims.judgements import VERDICTS, Judgement
 from harness.reports.claims_tables import (
     ARM_HEADER,
+    ARM_SPARE,
     CLAIM_HEADER,
     CRITERION_HEADER,
+    CRITERION_SPARE,
     HOW,
     REPLICATE_HEADER,
     VERDICT_WORDS,
@@ -50,10 +52,13 @@ def claims_page(report: Mapping[str, Any]) -> Page:
     parts: list[Part] = [Lines((summary_line(report), spread_line(report), HOW), detail=True)]
     for verdict, claims in grouped(report):
         title = f"{verdict} ({len(claims)}): {VERDICT_WORDS[verdict]}"
-        parts += [Heading(title), Table.of(title, CLAIM_HEADER, claim_rows(claims))]
+        parts += [Heading(title), Table.of(title, CLAIM_HEADER, claim_rows(claims), spare=("seeds", "runs", "p"))]
     if report["replicates"]["groups"]:
         title = "Accidental replicates: experiments with one effective configuration"
-        parts += [Heading(title), Table.of(title, REPLICATE_HEADER, replicate_rows(report))]
+        parts += [
+            Heading(title),
+            Table.of(title, REPLICATE_HEADER, replicate_rows(report), spare=("degrees of freedom", "runs")),
+        ]
     parts.append(Lines((spread_line(report), HOW, summary_line(report))))
     parts.append(Heading("Claims in full", detail=True))
     for claim in report["claims"]:
@@ -70,7 +75,11 @@ def claim_page(claim: Mapping[str, Any], report: Mapping[str, Any]) -> Page:
 def theory_page(theory: Mapping[str, Any]) -> Page:
     """Return the criteria of the pre-registered theory, statement by statement."""
     title = "Gradient against activation noise: criteria fixed beforehand (points)"
-    return Page.of(title, Table.of(title, CRITERION_HEADER, criterion_rows(theory)), Lines.of(theory_lines(theory)))
+    return Page.of(
+        title,
+        Table.of(title, CRITERION_HEADER, criterion_rows(theory), spare=CRITERION_SPARE),
+        Lines.of(theory_lines(theory)),
+    )
 
 
 def write_claims(path: Path, report: Mapping[str, Any]) -> None:
@@ -83,7 +92,7 @@ def _in_full(claim: Mapping[str, Any]) -> Iterator[Part]:
     yield Lines.of(_headline(claim))
     for number, comparison in enumerate(claim["comparisons"], 1):
         title = f"Comparison {number}, {comparison['kind']} ({comparison['role'].replace('_', ' ')})"
-        yield Table.of(title, ARM_HEADER, arm_rows(comparison)) if comparison["arms"] else Prose(title)
+        yield Table.of(title, ARM_HEADER, arm_rows(comparison), spare=ARM_SPARE) if comparison["arms"] else Prose(title)
         yield Lines.of(comparison_lines(comparison))
     yield Lines.of([*(f"note: {line}" for line in claim["cautions"]), settle_line(claim)])
 

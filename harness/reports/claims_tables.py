@@ -12,6 +12,8 @@ _PLACE = ("experiment", "where", "values (n, source)", "noise at evaluation")
 ARM_HEADER = (*_PLACE, "effective configuration", "replicates")
 REPLICATE_HEADER = ("step", "runs", "sd", "degrees of freedom", "effective configuration")
 CRITERION_HEADER = ("criterion", "outcome", "statement", "estimate", "90 %", "p", "attainable p", "runs", "reason")
+ARM_SPARE = ("replicates", "effective configuration", "where")
+CRITERION_SPARE = ("attainable p", "runs", "p", "estimate", "reason")
 VERDICT_WORDS: Mapping[str, str] = {
     "supported": "replicated arms, interval clear of 0",
     "supported_single_seed": "more than replicates differ by, one run per arm",
@@ -138,7 +140,7 @@ def criterion_rows(theory: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for criterion in theory["criteria"]:
         for statement in criterion["statements"]:
             estimate, low, high = (statement[name] for name in ("estimate", "low", "high"))
-            shown = "-" if estimate is None else f"{100 * estimate:+.2f}"
+            shown = "-" if estimate is None else f"{100 * estimate:+z.2f}"
             interval = "-" if low is None else bounds((100 * low, 100 * high))
             p = p_text(statement["p"]), p_text(statement["attainable_p"])
             runs, words = " / ".join(map(str, statement["runs"])), (statement["outcome"], statement["text"])

@@ -12,6 +12,11 @@ HEADER = (
     *("level", "verdict", "runs", "accuracy % of each run", "difference pp", "p (Welch)"),
     *("p (permutation)", "least p", "seeds needed"),
 )
+SPARE = ("least p", "p (permutation)", "seeds needed", "runs", "p (Welch)", "accuracy % of each run")
+LEGEND = (
+    "In brackets: the interval of the difference of the arms' means (Welch), two-sided, at alpha over the number of"
+    " levels. Least p: what a permutation of so many runs can reach at all."
+)
 
 
 def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -50,13 +55,13 @@ def comparison_page(comparison: Mapping[str, Any]) -> Page:
         for reason in level["reasons"]
         if reason not in shared
     ]
-    table = Table.of(title, HEADER, comparison_rows(comparison))
+    table = Table.of(title, HEADER, comparison_rows(comparison), spare=SPARE, legend=LEGEND)
     verdict = Verdict(comparison["verdict"], comparison["family"])
     return Page.of(title, table, Lines.of(lines), notes=comparison["notes"], verdict=verdict)
 
 
 def _alone(difference: Mapping[str, Any] | None) -> str:
-    return "-" if difference is None else f"{100 * difference['estimate']:+.1f} (no interval)"
+    return "-" if difference is None else f"{100 * difference['estimate']:+z.1f} (no interval)"
 
 
 def _p(value: float | None) -> str:

@@ -27,7 +27,7 @@ def doctor_page(diagnosis: Mapping[str, Any]) -> Page:
     lines.append(f"needed and not working: {', '.join(lacking)}" if lacking else "everything that is needed works")
     return Page.of(
         "What works here",
-        Table.of("What works here", HEADER, found),
+        Table.of("What works here", HEADER, found, spare=("needed",)),
         Table.of("What can run here", ABILITIES_HEADER, able),
         Lines.of(lines),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.reports.page import Lines, Page, Part, Table, Verdict
-from harness.reports.tables import GATE_HEADER, gate_rows, reason_lines
+from harness.reports.tables import GATE_HEADER, GATE_SPARE, gate_legend, gate_rows, reason_lines
 
 
 def gate_page(gate: Mapping[str, Any]) -> Page:
@@ -20,7 +20,8 @@ def gate_page(gate: Mapping[str, Any]) -> Page:
 def gate_parts(gate: Mapping[str, Any]) -> tuple[Part, ...]:
     """Return the table of levels and why each has its verdict."""
     title = f"Gate against {gate['baseline']['label']}"
-    return Table.of(title, GATE_HEADER, gate_rows(gate)), Lines.of(reason_lines(gate))
+    table = Table.of(title, GATE_HEADER, gate_rows(gate), spare=GATE_SPARE, legend=gate_legend(gate))
+    return table, Lines.of(reason_lines(gate))
 
 
 def verdict_of(gate: Mapping[str, Any]) -> Verdict:

@@ -1,11 +1,12 @@
 """How tables fit a terminal: as they are, with texts folded at words, without the columns that say the same in
-every row, or one row below the other. No number and no name is ever cut."""
+every row, without the least needed ones, or one row below the other. No number and no name is ever cut."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -53,32 +54,61 @@ def print_table(
     rows: _Rows,
     total: Sequence[str] | None = None,
     plain: bool = False,
+    spare: Sequence[str] = (),
 ) -> None:
     """Print a table with its cells as they are, without markup; numbers stand on the right, verdicts in colour.
 
-    ``total`` is a last row, which may leave cells empty; a ``plain`` table has no frame.
+    ``total`` is a last row, which may leave cells empty; a ``plain`` table has no frame; ``spare`` names the columns
+    that may be left out where there is no room, the least needed one first.
     """
-    title, header = one_line(title), [one_line(name) for name in header]
-    rows = [[one_line(cell) for cell in row] for row in rows]
-    totals = [] if total is None else [[one_line(cell) for cell in total]]
-    widths = _fitting(header, [*rows, *totals], console.width)
-    if widths is not None:
-        console.print(_styled(_table(title, header, rows, totals, widths), plain))
-        return
-    same = _constants(header, rows)
-    kept = [index for index, name in enumerate(header) if name not in same]
-    header, rows, totals = (
-        [header[index] for index in kept],
-        [[row[index] for index in kept] for row in rows],
-        [[row[index] for index in kept] for row in totals],
-    )
-    widths = _fitting(header, [*rows, *totals], console.width)
-    if widths is not None:
-        console.print(_styled(_table(title, header, rows, totals, widths), plain))
+    grid = _Grid.of(header, rows, [] if total is None else [total])
+    title, words = one_line(title), []
+    if not grid.fits(console.width):
+        same = _constants(grid.header, grid.rows)
+        grid = grid.without(same)
+        words += [f"in every row: {', '.join(f'{name} {value}' for name, value in same.items())}"] if same else []
+    whole, dropped = grid, []
+    for name in map(one_line, spare):
+        if name in grid.header and not grid.fits(console.width):
+            grid = grid.without([name])
+            dropped.append(name)
+    if grid.fits(console.width):
+        console.print(_styled(_table(title, grid, console.width), plain))
+        words += [f"no room for: {', '.join(dropped)}"] if dropped else []
     else:
-        _print_stacked(console, title, header, [*rows, *totals])
-    if same:
-        print_lines(console, [f"in every row: {', '.join(f'{name} {value}' for name, value in same.items())}"])
+        _print_stacked(console, title, whole)
+    print_lines(console, words)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A table as it is to be printed: each text one line."""
+
+    header: Sequence[str]
+    rows: _Rows
+    totals: _Rows
+
+    @classmethod
+    def of(cls, header: Sequence[str], rows: _Rows, totals: _Rows) -> _Grid:
+        clean = ([[one_line(cell) for cell in row] for row in group] for group in ([header], rows, totals))
+        (first,), below, last = clean
+        return cls(first, below, last)
+
+    def without(self, names: Iterable[str]) -> _Grid:
+        """The grid without the columns called ``names``."""
+        gone = set(names)
+        kept = [index for index, name in enumerate(self.header) if name not in gone]
+        cut = ([[row[index] for index in kept] for row in group] for group in ([self.header], self.rows, self.totals))
+        (first,), below, last = cut
+        return _Grid(first, below, last)
+
+    def fits(self, width: int) -> bool:
+        """Whether the least widths of all columns have room."""
+        return self.widths(width) is not None
+
+    def widths(self, width: int) -> list[int] | None:
+        """The widths of columns that fit into ``width`` together, None where even the least do not."""
+        return _fitting(self.header, [*self.rows, *self.totals], width)
 
 
 def _fitting(header: Sequence[str], rows: _Rows, width: int) -> list[int] | None:
@@ -108,12 +138,12 @@ def _constants(header: Sequence[str], rows: _Rows) -> Mapping[str, str]:
     return {name: cells[0] for name, *cells in columns if len(set(cells)) == 1}
 
 
-def _table(title: str, header: Sequence[str], rows: _Rows, totals: _Rows, widths: Sequence[int]) -> Table:
+def _table(title: str, grid: _Grid, width: int) -> Table:
     table = Table(title=escape(title) or None, title_justify="left")
-    for index, name in enumerate(header):
-        numbers = bool(rows) and all(_NUMBER.fullmatch(row[index]) for row in rows)
-        table.add_column(Text(name), overflow="fold", justify="right" if numbers else "left", width=widths[index])
-    for group in (rows, totals):
+    for index, (name, wide) in enumerate(zip(grid.header, grid.widths(width) or (), strict=True)):
+        numbers = bool(grid.rows) and all(_NUMBER.fullmatch(row[index]) for row in grid.rows)
+        table.add_column(Text(name), overflow="fold", justify="right" if numbers else "left", width=wide)
+    for group in (grid.rows, grid.totals):
         for row in group:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
         table.add_section()
@@ -126,11 +156,11 @@ def _styled(table: Table, plain: bool) -> Table:
     return table
 
 
-def _print_stacked(console: Console, title: str, header: Sequence[str], rows: _Rows) -> None:
+def _print_stacked(console: Console, title: str, grid: _Grid) -> None:
     """Every row as its first cell and the others below it by name."""
     console.print(Text(title, "italic"), soft_wrap=True)
-    for first, *rest in rows:
-        console.print(Text(f"{header[0]} {first}", "bold"), soft_wrap=True)
-        cells = [f"{name} {cell}" for name, cell in zip(header[1:], rest, strict=True) if cell]
+    for first, *rest in (*grid.rows, *grid.totals):
+        console.print(Text(f"{grid.header[0]} {first}", "bold"), soft_wrap=True)
+        cells = [f"{name} {cell}" for name, cell in zip(grid.header[1:], rest, strict=True) if cell]
         text = Text(", ".join(cells), overflow="fold")
         console.print(*(Text("  ") + line for line in text.wrap(console, max(1, console.width - 2))), sep="\n")

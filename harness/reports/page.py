@@ -44,18 +44,32 @@ class Prose:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its cells as text; ``total`` is a last row, which may leave cells empty."""
+    """A table with its cells as text; ``total`` is a last row, which may leave cells empty.
+
+    ``spare`` names the columns that a narrow terminal may leave out, the least needed one first: what a reader decides
+    by (verdict, level, interval) is never among them. ``legend`` stands under the table in every rendering.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     total: tuple[str, ...] | None = None
     detail: bool = False
+    spare: tuple[str, ...] = ()
+    legend: str = ""
 
     @classmethod
-    def of(cls, title: str, header: Sequence[str], rows: Iterable[Sequence[str]], detail: bool = False) -> Table:
+    def of(
+        cls,
+        title: str,
+        header: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        detail: bool = False,
+        spare: Sequence[str] = (),
+        legend: str = "",
+    ) -> Table:
         """Return the table of any sequences."""
-        return cls(title, tuple(header), tuple(tuple(row) for row in rows), detail=detail)
+        return cls(title, tuple(header), tuple(map(tuple, rows)), None, detail, tuple(spare), legend)
 
 
 @dataclass(frozen=True)

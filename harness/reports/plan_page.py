@@ -12,6 +12,7 @@ from harness.reports.page import Heading, Lines, Page, Part, Table
 from harness.reports.tables import CALLS, DIRECTION, ELEMENTS, LAYER, OPERATOR, SITE, SITES, direction_text, share_text
 
 LEFT_OUT_HEADER = ("product", "count", "reason")
+SPARE = ("way", DIRECTION, CALLS, f"{LAYER}s", OPERATOR)
 ESTIMATE = "estimate, measured on this machine's kernel and matmul, not on this model"
 
 _NUMBERED = re.compile(r"(?<=\.)\d+(?=[.:]|$)")
@@ -29,7 +30,7 @@ def plan_page(report: Mapping[str, Any], by_site: bool = False) -> Page:
         width = len(header)
         parts += [
             *([Heading(title)] if parts else []),
-            Table(title, header, tuple(row[:width] for row in rows), _total_row(plan)[:width]),
+            Table(title, header, tuple(row[:width] for row in rows), _total_row(plan)[:width], spare=SPARE),
             Lines.of(plan_lines(plan, report)),
             *(
                 Table.of(words, LEFT_OUT_HEADER, left_out_rows(plan[field]))

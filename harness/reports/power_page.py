@@ -11,6 +11,7 @@ HEADER = (
     *("level", "n", "noise seeds", "discordance %", "margin pp", "MDE pp"),
     *("PASS / INCONCLUSIVE / FAIL if nothing changed", "items enough", "seeds enough"),
 )
+SPARE = ("discordance %", "seeds enough", "noise seeds", "MDE pp", "n")
 NOTE = (
     "MDE: minimum detectable effect, one-sided alpha of the policy, power 0.8. Enough: for PASS with probability 0.8 if"
     " nothing changed. Nothing changed: the same quality with independent draws."
@@ -44,7 +45,7 @@ def power_page(power: Sequence[Mapping[str, Any]], whole: str = "") -> Page:
         *(_clusters(level) for level in power if level["clusters"] is not None),
         *(f"warning: {level['warning']}" for level in power if level["warning"]),
     ]
-    return Page.of(title, Table.of(title, HEADER, power_rows(power)), Lines.of(lines))
+    return Page.of(title, Table.of(title, HEADER, power_rows(power), spare=SPARE), Lines.of(lines))
 
 
 def _clusters(level: Mapping[str, Any]) -> str:

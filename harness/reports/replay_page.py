@@ -29,7 +29,7 @@ def replay_page(report: Mapping[str, Any], counts: Sequence[SiteCount] = ()) -> 
         Prose(report["question"]),
         Lines((f"reference answer: {report['reference']}",)),
         Texts(texts),
-        Table.of("Held against the stored records", FACTS, rows),
+        Table.of("Held against the stored records", FACTS, rows, spare=("end", "tokens")),
         Lines.of([*_parting(report), *_noise(report), *_verdict(report, names)]),
         *((ledger_table(report["ledger"]), site_table(counts)) if counts else ()),
         notes=report["notes"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.record import SiteCount
@@ -10,17 +11,33 @@ from harness.reports.gate_page import gate_parts, verdict_of
 from harness.reports.page import Heading, Lines, Page, Part, Prose, Table
 from harness.reports.tables import (
     LEDGER_HEADER,
+    LEDGER_LEGEND,
+    LEDGER_SPARE,
+    LEVEL_SPARE,
     SEEN_HEADER,
+    SEEN_SPARE,
+    bounds_text,
     certificate_lines,
     ledger_rows,
     level_header,
     level_rows,
     seen_rows,
 )
+from harness.thresholds import ALPHA
 
 FLIPS_SHOWN, TEXT_SHOWN = 10, 160
+FLIP_HEADER = (*("change", "item", "right answer", "baseline", "this checkpoint", "question", "this checkpoint wrote"),)
+FLIP_LEGEND = (
+    "Baseline and this checkpoint: the outcomes, and the answers read where they are stored; a baseline file keeps"
+    " outcomes alone, so its right answer is the one of the reference and its wrong one is not known."
+)
+_ENOUGH = 4096
+"""Characters of a text, from its end, that are looked at for its last :data:`TEXT_SHOWN`."""
 
-INTERVALS = "Intervals: one-sided 95 % bounds in brackets. Retention: accuracy under noise / clean accuracy."
+INTERVALS = (
+    f"In brackets: {bounds_text(ALPHA)}. Draws: answers, one an item and noise seed. Retention: accuracy under noise"
+    " / clean accuracy. Format: answers that every score could read; cut: answers that stopped at the token limit."
+)
 
 
 def run_page(report: Mapping[str, Any], counts: Sequence[SiteCount] = ()) -> Page:
@@ -34,18 +51,30 @@ def run_page(report: Mapping[str, Any], counts: Sequence[SiteCount] = ()) -> Pag
 
 def ledger_table(ledger: Sequence[Mapping[str, Any]]) -> Table:
     """Return the ledger summed by operator and direction."""
-    return Table.of("Ledger: what was really perturbed", LEDGER_HEADER, ledger_rows(ledger))
+    return Table.of(
+        "Ledger: what was really perturbed",
+        LEDGER_HEADER,
+        ledger_rows(ledger),
+        spare=LEDGER_SPARE,
+        legend=LEDGER_LEGEND,
+    )
 
 
 def site_table(counts: Sequence[SiteCount]) -> Table:
     """Return every entry of the ledger, as each process counted it."""
-    return Table.of("Ledger by site", SEEN_HEADER, seen_rows(counts))
+    return Table.of("Ledger by site", SEEN_HEADER, seen_rows(counts), spare=SEEN_SPARE)
 
 
 def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
+    header = level_header(report)
     yield Heading("Levels", detail=True)
-    yield Table.of("Accuracy by noise level", level_header(report), level_rows(report))
-    yield Prose(INTERVALS, detail=True)
+    yield Table.of(
+        "Accuracy by noise level",
+        header,
+        level_rows(report),
+        spare=(*LEVEL_SPARE[:3], header[5], *LEVEL_SPARE[3:]),
+        legend=INTERVALS,
+    )
     if report["missing_records"]:
         yield Prose(_incomplete(report), strong=True)
     yield from _flipped(report["flips"])
@@ -84,25 +113,48 @@ def _incomplete(report: Mapping[str, Any]) -> str:
 
 
 def _flipped(flips: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
-    """The first flips of each level with their text; all of them are in the JSON report."""
+    """The first flips of each level, one row an item, with the text of its first; all are in the JSON report."""
     if not flips:
         return
     yield Heading("Flips against the baseline", detail=True)
     for level in sorted({flip["level"] for flip in flips}):
         own = [flip for flip in flips if flip["level"] == level]
-        shown = f", the first {FLIPS_SHOWN} here" if len(own) > FLIPS_SHOWN else ""
-        rows = [
-            (flip["change"], flip["item"], str(flip["seed"]), _short(flip["question"]), _short(flip["text"]))
-            for flip in own[:FLIPS_SHOWN]
-        ]
-        yield Prose(f"Level {100 * level:g} %: {len(own)} outcomes{shown}.", detail=True)
-        yield Table.of("", ("change", "item", "seed", "question", "this checkpoint wrote"), rows, detail=True)
+        items: dict[str, list[Mapping[str, Any]]] = {}
+        for flip in own:
+            items.setdefault(flip["item"], []).append(flip)
+        shown = f", the first {FLIPS_SHOWN} here" if len(items) > FLIPS_SHOWN else ""
+        draws = f"{len(own)} outcomes of " if own[0]["seeds"] > 1 else ""
+        rows = [_flip_row(item, found) for item, found in list(items.items())[:FLIPS_SHOWN]]
+        yield Prose(f"Level {100 * level:g} %: {draws}{len(items)} items{shown}.", detail=True)
+        yield Table.of("", FLIP_HEADER, rows, detail=True, legend=FLIP_LEGEND)
+
+
+def _flip_row(item: str, found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What happened to one item over the noise seeds; the text is that of the first seed named."""
+    first = found[0]
+    counts = Counter(flip["change"] for flip in found)
+    seeds = f" of {first['seeds']} seeds" if first["seeds"] > 1 else ""
+    change = ", ".join(f"{word} in {counts[word]}" if seeds else word for word in ("lost", "gained") if counts[word])
+    return (
+        f"{change}{seeds}",
+        item,
+        "-" if first["reference"] is None else _short(first["reference"]),
+        _each(flip["baseline"] for flip in found),
+        _each(flip["reason"] + ("" if flip["answer"] is None else f" ({_short(flip['answer'])})") for flip in found),
+        _short(first["question"]),
+        _short(first["text"]),
+    )
+
+
+def _each(words: Iterable[str]) -> str:
+    """Every different one once, in their order."""
+    return ", ".join(dict.fromkeys(words))
 
 
 def _short(text: str) -> str:
     """One line, the end of what is too long: there the answer stands."""
-    line = " ".join(text.split())
-    return line if len(line) <= TEXT_SHOWN else f"... {line[-TEXT_SHOWN:]}"
+    line = " ".join(text[-_ENOUGH:].split())
+    return line if len(line) <= TEXT_SHOWN and len(text) <= _ENOUGH else f"... {line[-TEXT_SHOWN:]}"
 
 
 def _subject(report: Mapping[str, Any]) -> str:

@@ -23,9 +23,8 @@ from harness.runs.folder import guarded, write_atomically
 from harness.runs.loaded import Run, load_run
 from harness.runs.manifest import EvaluationManifest
 from harness.stats import Interval
-from harness.thresholds import FLOOR
+from harness.thresholds import ALPHA, FLOOR
 
-ALPHA = 0.05
 JSON_FILE, MARKDOWN_FILE = "report.json", "report.md"
 
 
@@ -81,19 +80,25 @@ def write_reports(out: Path, report: Mapping[str, Any]) -> None:
 
 
 def _flips(run: Run, gate: GateResult) -> list[dict[str, Any]]:
-    """What changed against the baseline, with the question and what this checkpoint wrote."""
-    texts = {(result.item, result.level, result.seed): result.text for result in run.results}
+    """What changed against the baseline: question, right answer, the baseline's outcome, and what stands here."""
+    found = {(result.item, result.level, result.seed): result for result in run.results}
     return [
         {
             "level": level.level,
-            "item": item,
-            "seed": seed,
-            "change": "gained" if gained else "lost",
-            "question": run.arm.questions.get(item, ""),
-            "text": texts.get((item, level.level, seed), ""),
+            "item": flip.item,
+            "seed": flip.seed,
+            "seeds": len(level.seeds),
+            "change": "gained" if flip.gained else "lost",
+            "question": run.arm.questions.get(flip.item, ""),
+            "reference": run.references.get(flip.item),
+            "baseline": flip.before,
+            "reason": own.reason,
+            "answer": own.answer,
+            "text": own.text,
         }
         for level in gate.levels
-        for item, seed, gained in level.flipped
+        for flip in level.flipped
+        for own in [found[flip.item, level.level, flip.seed]]
     ]
 
 

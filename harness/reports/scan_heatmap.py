@@ -170,7 +170,7 @@ def _accuracy(effect: LayerEffect) -> Cell:
     estimate = effect.difference["estimate"]
     if estimate is None:
         return Cell("-", None)
-    return Cell(f"{100 * estimate:+.1f}", max(0.0, -estimate / _ACCURACY_STEP), (effect.difference["high"] or 0) < 0)
+    return Cell(f"{100 * estimate:+z.1f}", max(0.0, -estimate / _ACCURACY_STEP), (effect.difference["high"] or 0) < 0)
 
 
 def _hint(group: str, column: _Column, cell: Cell) -> str:

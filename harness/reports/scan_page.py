@@ -14,11 +14,14 @@ from harness.reports.render.markdown import markdown
 from harness.reports.scan_heatmap import heatmap
 from harness.reports.scan_tables import (
     EFFECT_HEADER,
+    EFFECT_SPARE,
     HOW,
     HOW_EFFECT,
     LAYER_HEADER,
+    LAYER_SPARE,
     LEFT_OUT_HEADER,
     MODULE_HEADER,
+    MODULE_SPARE,
     checkpoint_line,
     clean_line,
     effect_rows,
@@ -65,11 +68,13 @@ def scan_page(result: ScanResult, policy: str, by_module: bool = False) -> Page:
             parts += _measured(result, fmt, what, by_module)
         if result.effects:
             heading = effect_title(result, fmt)
-            parts += [Heading(heading), Table.of(heading, EFFECT_HEADER, effect_rows(result, fmt))]
+            parts += [
+                Heading(heading),
+                Table.of(heading, EFFECT_HEADER, effect_rows(result, fmt), spare=EFFECT_SPARE, legend=HOW_EFFECT),
+            ]
     parts.append(Heading("How to read it"))
     if result.clean is not None:
-        parts.append(Lines((clean_line(result), HOW_EFFECT)))
-    parts.append(Lines((HOW,)))
+        parts.append(Lines((clean_line(result),)))
     if result.excluded or result.unmeasured:
         parts.append(Table.of("Left out", LEFT_OUT_HEADER, left_out(result)))
     parts += [*warned, Lines.of(summary_lines(result, policy))]
@@ -87,8 +92,8 @@ def stored_page(path: Path) -> Page:
 
 def _measured(result: ScanResult, fmt: str, what: str, by_module: bool) -> list[Part]:
     name = title(result, fmt, what)
-    modules = Table.of(f"modules: {name}", MODULE_HEADER, module_rows(result, fmt, what), detail=not by_module)
-    layers = Table.of(name, LAYER_HEADER, layer_rows(result, fmt, what))
+    modules = Table.of(f"modules: {name}", MODULE_HEADER, module_rows(result, fmt, what), not by_module, MODULE_SPARE)
+    layers = Table.of(name, LAYER_HEADER, layer_rows(result, fmt, what), spare=LAYER_SPARE, legend=HOW)
     return [Heading(name), layers, modules, Lines.of(verdict_lines(result, fmt, what))]
 
 

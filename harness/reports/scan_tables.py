@@ -22,13 +22,30 @@ MODULE_HEADER = (
     *("module", "layer", "SQNR dB", f"{GAUSSIAN} dB", "difference dB", "dead zone %", "saturated %"),
     *("median relative %", "cosine", "RMS", "NaN / Inf", CALIBRATED),
 )
+LAYER_SPARE = (
+    *(
+        "mean relative %",
+        "modules",
+        f"saturated % ({GAUSSIAN})",
+        f"dead zone % ({GAUSSIAN})",
+        f"{GAUSSIAN} dB",
+        SOURCES,
+    ),
+)
+MODULE_SPARE = (
+    *("RMS", "median relative %", "cosine", "saturated %", "dead zone %", "layer", f"{GAUSSIAN} dB", "NaN / Inf"),
+)
+EFFECT_SPARE = ("answers changed", "lost / gained", "accuracy %")
 EFFECT_HEADER = ("layer alone", "KL nats", "accuracy %", "difference pp", "lost / gained", "answers changed")
 LEFT_OUT_HEADER = ("tensor", "count", "reason")
 HOW = (
     "Gaussian: what the format gives on Gaussian rows of the same root mean squares and length. Relative errors count "
     "every element of the dead zone as 100 %: reported, not used by the calibrated policy."
 )
-HOW_EFFECT = "Each layer quantized alone, ranked by KL; bounds are one-sided 95 % over items."
+HOW_EFFECT = (
+    "Each layer quantized alone, ranked by KL; in brackets one-sided 95 % bounds over items. Lost / gained: items right"
+    " only before / only with it."
+)
 _OK = "ok"
 _FIGURES = re.compile(r" [-+\d].*")
 _SHOWN = 8

@@ -8,7 +8,9 @@ from typing import Any
 from harness.coverage import Coverage
 from harness.coverage import share_text as percent_down
 from harness.record import EXTERNAL, SiteCount
+from harness.thresholds import ALPHA
 
+LOST_GAINED = "lost / gained"
 GATE_HEADER = (
     "level",
     "verdict",
@@ -18,8 +20,11 @@ GATE_HEADER = (
     "difference pp",
     "bootstrap pp",
     "retention",
-    "lost / gained",
+    LOST_GAINED,
 )
+GATE_SPARE = ("bootstrap pp", "retention", "baseline %", LOST_GAINED, "accuracy %", "n")
+"""What a narrow terminal leaves out, the least needed column first; so for every ``SPARE`` below."""
+LEVEL_SPARE = ("cut %", "format %", "draws", "unscored", "retention", "n")
 SITE, OPERATOR, LAYER, DIRECTION, SITES, CALLS, ROWS, ELEMENTS = (
     *("site", "operator", "layer", "direction", "sites", "calls"),
     *("token rows", "elements"),
@@ -30,9 +35,14 @@ LEDGER_HEADER = (
     *("level", OPERATOR, DIRECTION, SITES, CALLS, ROWS, ELEMENTS),
     *("changed %", "dy/y RMS", "energy ratio"),
 )
+LEDGER_SPARE = ("energy ratio", CALLS, DIRECTION, ROWS, ELEMENTS, OPERATOR, SITES)
 SEEN_HEADER = (
     *(SITE, "level", OPERATOR, LAYER, DIRECTION, "phase", "process", CALLS, ROWS, ELEMENTS),
     *("changed %", "dy/y RMS"),
+)
+SEEN_SPARE = ("process", "phase", CALLS, LAYER, DIRECTION, ROWS, ELEMENTS, OPERATOR)
+LEDGER_LEGEND = (
+    "dy/y RMS: error relative to the result, smallest and largest site; energy ratio: root of error energy over signal."
 )
 
 
@@ -43,14 +53,15 @@ def percent(interval: Mapping[str, float | None] | None, signed: bool = False) -
     if len(known) < len(values):
         return "-"
     sign = "+" if signed else ""
-    return "{0:{3}.1f} [{1:{3}.1f}, {2:{3}.1f}]".format(*known, sign)
+    return "{0:{3}z.1f} [{1:{3}z.1f}, {2:{3}z.1f}]".format(*known, sign)
 
 
 def fraction(interval: Mapping[str, float] | None) -> str:
     """Return ``0.952 [0.921, 0.981]``; a dash where undefined."""
     if interval is None:
         return "-"
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*(interval[name] for name in ("estimate", "low", "high")))
+    estimate, low, high = (interval[name] for name in ("estimate", "low", "high"))
+    return f"{estimate:z.3f} [{low:z.3f}, {high:z.3f}]"
 
 
 def level_header(report: Mapping[str, Any]) -> tuple[str, ...]:
@@ -89,10 +100,35 @@ def gate_rows(gate: Mapping[str, Any]) -> list[tuple[str, ...]]:
             percent(level["difference"], signed=True),
             percent(level["bootstrap"], signed=True),
             fraction(level["retention"]),
-            f"{level['flips']['lost']} / {level['flips']['gained']}",
+            _lost_gained(level),
         )
         for level in gate["levels"]
     ]
+
+
+def _lost_gained(level: Mapping[str, Any]) -> str:
+    """``3 / 1``; with several noise seeds ``12 / 3 of 1,000 draws``."""
+    counts, draws = f"{level['flips']['lost']} / {level['flips']['gained']}", len(level["seeds"])
+    return counts if draws < 2 else f"{counts} of {level['n'] * draws:,} draws"
+
+
+def gate_legend(gate: Mapping[str, Any]) -> str:
+    """Return what the columns of :func:`gate_rows` mean, with the levels of their intervals."""
+    alpha = gate.get("alpha", {"accuracy": ALPHA, "difference": ALPHA})
+    bounds = f"In brackets: {bounds_text(alpha['accuracy'])}"
+    if alpha["difference"] != alpha["accuracy"]:
+        bounds += f" (difference and bootstrap: {bounds_text(alpha['difference'])})"
+    several = any(len(level["seeds"]) > 1 for level in gate["levels"])
+    unit = "answers (draws: one an item and noise seed)" if several else "items"
+    return (
+        f"{bounds}. n: items measured on both sides. Retention: accuracy / clean accuracy. Lost / gained: {unit} right"
+        " in the baseline only / here only."
+    )
+
+
+def bounds_text(alpha: float) -> str:
+    """Return ``one-sided 95 % bounds``."""
+    return f"one-sided {100 * (1 - alpha):.4g} % bounds"
 
 
 def ledger_rows(ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Run:
     results: Sequence[ItemResult]
     counts: Sequence[SiteCount]
     arm: Arm
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def evaluation(self) -> EvaluationManifest:
@@ -160,7 +161,7 @@ def load_run(path: Path) -> Run:
         origin=origin,
         clusters=dict((manifest.clusters if isinstance(manifest, EvaluationManifest) else None) or {}),
     )
-    return Run(path, manifest, results, counts, arm)
+    return Run(path, manifest, results, counts, arm, references)
 
 
 def _of_run(path: Path, manifest: Manifest) -> RunManifest:

@@ -63,7 +63,8 @@ def _(part: Prose) -> str:
 @_block.register
 def _(part: Table) -> str:
     rows = [*part.rows, *([] if part.total is None else [part.total])]
-    return "\n".join(table_lines(_cells(part.header), map(_cells, rows)))
+    table = "\n".join(table_lines(_cells(part.header), map(_cells, rows)))
+    return f"{table}\n\n{line(part.legend)}" if part.legend else table
 
 
 @_block.register

@@ -27,7 +27,8 @@ def show(page: Page, console: Console | None = None, plain: bool = False) -> Non
     print_lines(console, page.notes)
     for number, part in enumerate(page.brief):
         if isinstance(part, Table):
-            print_table(console, part.title, part.header, part.rows, part.total, plain)
+            print_table(console, part.title, part.header, part.rows, part.total, plain, part.spare)
+            print_lines(console, [part.legend] if part.legend else [])
         elif not isinstance(part, Heading) or number:
             _print(part, console)
     if page.verdict is not None:

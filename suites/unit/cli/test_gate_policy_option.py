@@ -55,7 +55,7 @@ def test_flips_are_shown_with_question_and_text(cli: Verb, scored: Callable[[str
     run = scored("run", 12)
     assert cli("gate", run, "--baseline", "gold", "--margin", 0.02).code == 1
     text = (run / "report.md").read_text()
-    assert "Level 0 %: 12 outcomes, the first 10 here." in text
+    assert "Level 0 %: 12 items, the first 10 here." in text
     lost = min((item for item in ITEMS[:12]), key=lambda item: item.key)
     assert lost.key in text and "I say #### -1" in text
     flips = json.loads((run / "report.json").read_text())["flips"]

@@ -189,8 +189,8 @@ def test_flips_are_listed_by_item_and_seed() -> None:
     baseline = arm({0.0: [(1,), (0,), (1,)]})
     ours = arm({0.0: [(0,), (1,), (1,)]})
     (level,) = gate(ours, baseline, GatePolicy(bootstrap_resamples=0)).levels
-    assert level.flipped == (("i0000", 0, False), ("i0001", 0, True))
-    assert level.to_json()["flipped"][0] == {"item": "i0000", "seed": 0, "gained": False}
+    assert level.flipped == (("i0000", 0, False, "right"), ("i0001", 0, True, "wrong"))
+    assert level.to_json()["flipped"][0] == {"item": "i0000", "seed": 0, "gained": False, "baseline": "right"}
 
 
 def test_what_lets_nearly_everything_pass_must_be_forced(file: Callable[[str], Path]) -> None:

@@ -208,7 +208,18 @@ def test_json_is_one_strict_object_with_the_agreed_fields(arm: Build) -> None:
         data = gate(candidate, baseline, policy).to_json()
         assert json.loads(json.dumps(data, allow_nan=False)) == data
         assert list(data) == [
-            *("verdict", "exit_code", "notes", "reasons", "levels", "family", "early_stop", "certificate", "baseline"),
+            *(
+                "verdict",
+                "exit_code",
+                "notes",
+                "reasons",
+                "levels",
+                "family",
+                "alpha",
+                "early_stop",
+                "certificate",
+                "baseline",
+            ),
         ]
         assert data["baseline"]["label"] == "reference"
         assert "fixed sequence" in data["family"]

@@ -56,6 +56,23 @@ def test_the_steps_from_wide_to_narrow() -> None:
     assert stacked[2].startswith("  elements of 16 tokens 1,234,567")
 
 
+def test_the_least_needed_columns_go_first() -> None:
+    header = ("level", "verdict", "difference pp", "much too much", "more", "most")
+    rows = [
+        (*("5 %", "PASS", "-1.0 [-3.0, +0.3]"), "x" * 30, "y" * 20, "12"),
+        (*("10 %", "INCONCLUSIVE", "-2.0 [-5.0, +0.3]"), "z" * 30, "w" * 20, "13"),
+    ]
+    spare = ("most", "much too much", "more", "no such column")
+    for width, gone in ((130, ""), (99, "most, much too much"), (61, "most, much too much, more")):
+        lines = shown(width, header, rows, spare=spare)
+        assert max(map(len, lines)) <= width and lines[1].startswith("┏")
+        assert [line for line in lines if line.startswith("no room")] == ([f"no room for: {gone}"] if gone else [])
+        text = "\n".join(lines)
+        assert all(cell in text for row in rows for cell in row[:3])
+    stacked = "\n".join(shown(40, header, rows, spare=spare))
+    assert "level 10 %" in stacked and "z" * 30 in stacked and "no room" not in stacked
+
+
 def test_a_total_stands_below_and_may_leave_cells_empty() -> None:
     total = ("all", "", "1,234,656", "")
     rows = [line for line in shown(200, HEADER, ROWS, total=total) if line.startswith(("│", "├"))]

@@ -19,7 +19,7 @@ from harness.gates import GatePolicy, gate
 from harness.gates.arms import Replicate, ReplicatedArm
 from harness.gates.compare import compare_arms
 from harness.pytest_plugin.reporting import write_folder
-from harness.pytest_plugin.rows import session_page
+from harness.pytest_plugin.rows import points, session_page
 from harness.record import SiteCount
 from harness.reports.compare_page import comparison_page
 from harness.reports.gate_page import gate_page
@@ -208,6 +208,65 @@ def test_level_and_gate_rows_hold_n_interval_and_flips(run: Run, judged: dict[st
         "bootstrap": None,
     }
     assert gate_rows({"levels": [dead]})[0][3:7] == ("-",) * 4
+
+
+@pytest.mark.parametrize("width", range(61, 184, 7))
+def test_no_width_above_sixty_stacks_a_table_or_cuts_what_decides(run: Run, judged: dict[str, Any], width: int) -> None:
+    lines = said(Page.of("", *run_page(judged).brief), width).splitlines()
+    assert sum(line.startswith("┏") for line in lines) == 3, "gate, levels and ledger stand as tables"
+    assert max(len(line) for line in lines if line[:1] in "┏┃┡│└├") <= width
+    text = "\n".join(lines)
+    for row in gate_rows(judged["gate"]):
+        assert all(cell in text for cell in (row[0], row[1], row[5]))
+    assert all(row[3] in text for row in level_rows(judged))
+
+
+def test_what_columns_mean_stands_under_their_table(run: Run, judged: dict[str, Any]) -> None:
+    text = " ".join(said(run_page(judged)).split())
+    assert "In brackets: one-sided 95 % bounds. n: items measured on both sides." in text
+    assert "draws: one an item and noise seed) right in the baseline only / here only." in text
+    result = gate(run.arm, run.arm, replace(POLICY, alpha=0.1, early_stop=0.5))
+    assert "one-sided 90 % bounds (difference and bootstrap: one-sided 95 % bounds)" in said(
+        gate_page(result.to_json())
+    )
+    clean = replace(run.arm, outcomes={0.0: run.arm.outcomes[0.0]})
+    assert "Lost / gained: items right" in said(gate_page(gate(clean, clean, POLICY).to_json()))
+
+
+def test_lost_and_gained_count_draws_where_there_are_several(judged: dict[str, Any]) -> None:
+    first, second = gate_rows(judged["gate"])
+    flips = judged["gate"]["levels"][1]["flips"]
+    assert first[-1] == "35 / 0" and second[-1] == f"{flips['lost']} / {flips['gained']} of 100 draws"
+
+
+def test_a_flip_is_one_row_an_item_with_every_answer(judged: dict[str, Any]) -> None:
+    """Ten items lost the right answer at one seed of two; 32 at both, of which one could not be read at either."""
+    text = markdown(run_page(judged)).split("## Flips against the baseline")[1]
+    assert "Level 0 %: 35 items, the first 10 here." in text
+    assert "| lost | i0010 |" in text or "| lost | i10 |" in text
+    noisy = text.split("Level 5 %: ")[1]
+    assert noisy.startswith("74 outcomes of 42 items, the first 10 here.")
+    row = next(line for line in noisy.splitlines() if "| lost in 2 of 2 seeds |" in line)
+    assert "| 5 | right | truncated, wrong (6) |" in row
+    flip = judged["flips"][0]
+    assert (flip["reference"], flip["baseline"], flip["reason"], flip["answer"]) == ("5", "right", "wrong", "6")
+
+
+def test_a_huge_answer_is_cut_to_its_end(judged: dict[str, Any]) -> None:
+    texts = ["x" * 10**7 + " #### 5|\n6", "a|b\n#### 6", "\u202e#### 6"]
+    flips = [{**judged["flips"][0], "item": str(place), "text": text} for place, text in enumerate(texts)]
+    shown = markdown(run_page({**judged, "flips": flips}))
+    assert len(shown) < 20_000 and "... " + "x" * 100 in shown and r"#### 5\| 6 |" in shown
+    assert r"| a\|b #### 6 |" in shown and r"\\u202e#### 6" in shown and "\u202e" not in shown
+
+
+def test_no_zero_is_negative() -> None:
+    tiny = {"estimate": -1e-9, "low": -1e-5, "high": -0.0}
+    assert percent(tiny, signed=True) == "+0.0 [+0.0, +0.0]" and percent(tiny) == "0.0 [0.0, 0.0]"
+    assert fraction(tiny) == "0.000 [0.000, 0.000]"
+    assert points({"level": 0.0, "difference": tiny, "against": "clean", "limit": 0.0, "n": 1}).endswith(
+        "limit 0 pp, n 1"
+    )
 
 
 def test_markdown_shows_verdict_reasons_levels_and_ledger(judged: dict[str, Any]) -> None:
