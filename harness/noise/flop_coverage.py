@@ -34,7 +34,7 @@ def product_share(plan: InjectionPlan, model: nn.Module, tokens: int) -> dict[st
     total = perturbed = inside = 0.0
     for module, flops in probe.flops.items():
         growth = tokens / probe.tokens
-        scaled = flops * (growth**2 if is_attention(modules[module]) else growth)
+        scaled = flops * (growth**2 if _attends(modules[module]) else growth)
         covered = min(1.0, own.get(module, 0.0))
         total += scaled
         perturbed += covered * scaled
@@ -48,6 +48,12 @@ def product_share(plan: InjectionPlan, model: nn.Module, tokens: int) -> dict[st
         "share": perturbed / whole,
         "share_inside": inside / whole,
     }
+
+
+def _attends(module: nn.Module) -> bool:
+    """Return True for an attention block, also one whose heads have several widths (DeepSeek's): its own products are
+    QK and PV."""
+    return is_attention(module) or (hasattr(module, "layer_idx") and "Attention" in type(module).__name__)
 
 
 def coverage_of(plan: InjectionPlan, model: nn.Module, longest: int = 1) -> Coverage:

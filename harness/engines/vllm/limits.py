@@ -82,6 +82,8 @@ def check_plans(plans: Sequence[InjectionPlan]) -> None:
     """Raise :class:`NoiseSpecError` for sites that vLLM does not have as a layer of the same kind."""
     for plan in plans:
         for site in plan.sites:
+            if site.field:
+                raise NoiseSpecError(f"{site.name} in vLLM", "its fused experts hide their products", _TO_TRANSFORMERS)
             if site.op not in REACHED or (site.point != "output" and site.op != LINEAR):
                 raise NoiseSpecError(f"{site.name} ({site.op}) in vLLM", "no layer of it can be told", _TO_TRANSFORMERS)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from torch import nn
 
 from harness.checkpoints.outline import build_outline
-from harness.exceptions import HarnessError
+from harness.exceptions import HarnessError, NoiseSpecError
+from harness.noise.experts import check_experts, meant_experts
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
+from harness.noise.stacked import stacked_modules
 from harness.spec import NoiseSpec, parse_noise
 from harness.training.injection import ACTOR, OLD_LOG_PROB, ONE_SIDE, REFERENCE, ROLLOUT, TRAINING_FORWARD, VALIDATION
 from harness.training.recipe import Recipe, current_recipe
@@ -85,7 +88,32 @@ def _plans(
     quantizers = tuple(build_plan(model, part) for part in parts)
     found = {}
     for name, spec in wanted.items():
-        used = parse_noise(SILENT) if spec is None else spec
+        used = _silent(model) if spec is None else spec
         assert used.level is not None
         found[name] = PassPlan(build_plan(model, used), quantizers, used.level)
+    check_dense(model, [plan for each in found.values() for plan in (each.noise, *each.quantizers)])
     return found
+
+
+def _silent(model: nn.Module) -> NoiseSpec:
+    """The noise of a pass that is only quantized; experts are not counted."""
+    stacked = tuple(dict.fromkeys(path.rpartition(".")[2] for path in (*stacked_modules(model), *_unreached(model))))
+    return replace(parse_noise(SILENT), exclude=stacked)
+
+
+def _unreached(model: nn.Module) -> tuple[str, ...]:
+    return meant_experts(model, parse_noise(SILENT))
+
+
+def check_dense(model: nn.Module, plans: Sequence[InjectionPlan]) -> None:
+    """Raise :class:`NoiseSpecError` for plans that ask for stacked experts of ``model``: the products of experts in
+    verl's actor and in vLLM's rollouts are not reached, and would stay clean."""
+    for plan in plans:
+        check_experts(model, [plan.spec])
+        site = next((site for site in plan.sites if site.field), None)
+        if site is not None:
+            raise NoiseSpecError(
+                f"{plan.spec} in a training arm ({site.name})",
+                "the products of experts are reached in an evaluation only, and would stay clean here",
+                f"leave them out by name: exclude:{site.module.rpartition('.')[2]}",
+            )

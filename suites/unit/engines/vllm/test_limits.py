@@ -14,6 +14,7 @@ from harness.evaluate.prepared import check_carried
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.noise.planner import build_plan
 from harness.spec import EvalSpec, parse_noise
+from harness.testing import tiny_model
 
 pytestmark = pytest.mark.unit
 
@@ -39,6 +40,8 @@ def test_sites_without_a_layer_of_their_kind_are_refused(toy):
     with pytest.raises(NoiseSpecError, match=r"model\.embed_tokens .*no layer of it can be told"):
         limits.check_plans([build_plan(toy(), parse_noise("relative_gaussian @ op:embedding"))])
     limits.check_plans([build_plan(toy(), parse_noise("fake_quant(mxfp4) @ op:linear at:input"))])
+    with pytest.raises(NoiseSpecError, match=r"experts:gate_up_proj in vLLM.*hide their products"):
+        limits.check_plans([build_plan(tiny_model("mixtral"), parse_noise("relative_gaussian @ op:linear"))])
 
 
 def adapter_of(monkeypatch, *updates):
