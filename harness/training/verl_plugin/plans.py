@@ -88,15 +88,15 @@ def _plans(
     quantizers = tuple(build_plan(model, part) for part in parts)
     found = {}
     for name, spec in wanted.items():
-        used = _silent(model) if spec is None else spec
+        used = silent(model) if spec is None else spec
         assert used.level is not None
         found[name] = PassPlan(build_plan(model, used), quantizers, used.level)
     check_dense(model, [plan for each in found.values() for plan in (each.noise, *each.quantizers)])
     return found
 
 
-def _silent(model: nn.Module) -> NoiseSpec:
-    """The noise of a pass that is only quantized; experts are not counted."""
+def silent(model: nn.Module) -> NoiseSpec:
+    """Return the noise of a pass that is only quantized: nothing changes, and experts are not even counted."""
     stacked = tuple(dict.fromkeys(path.rpartition(".")[2] for path in (*stacked_modules(model), *_unreached(model))))
     return replace(parse_noise(SILENT), exclude=stacked)
 
