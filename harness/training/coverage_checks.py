@@ -98,6 +98,26 @@ def noisy_validation_was_clean(evidence: Evidence) -> str:
     return ""
 
 
+def clean_validation_was_noisy(evidence: Evidence) -> str:
+    """Find a clean validation of which nothing was counted at level 0, and rows under noise where none was asked for.
+
+    The two validations of a step share a report, so that noise in the clean one looks like more of the noisy one.
+    """
+    noise = evidence.recipe.noise
+    if noise is None or not (noise.in_rollout or VALIDATION in noise.passes):
+        return ""
+    for line in evidence.lines(VALIDATED):
+        rows: Counter[bool] = Counter()
+        for report in line["rollout"]:
+            for count in of_noise(report["counts"], FORWARD):
+                rows[count["level"] > 0] += count["rows"]
+        if not rows[False]:
+            return f"step {line['step']}: no token of the clean validation was counted at level 0"
+        if rows[True] and VALIDATION not in noise.passes:
+            return f"step {line['step']}: {rows[True]} rows of the validation were under noise, none was asked for"
+    return ""
+
+
 def _wanted(name: str, told: Mapping[str, float], sequences: int) -> dict[str, int]:
     tokens = round(told[TOKENS])
     if name != ROLLOUT:

@@ -29,6 +29,7 @@ from harness.training.apart import (
 )
 from harness.training.configuration_checks import built_otherwise, settings_not_in_force
 from harness.training.coverage_checks import (
+    clean_validation_was_noisy,
     ledger_incomplete,
     noise_left_in_validation,
     noisy_validation_was_clean,
@@ -269,6 +270,7 @@ CHECKS: tuple[Check, ...] = (
     site_asleep,
     tokens_not_perturbed,
     noisy_validation_was_clean,
+    clean_validation_was_noisy,
     noise_left_in_validation,
     sigma_not_scheduled,
     restore_skipped,

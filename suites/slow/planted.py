@@ -1,6 +1,6 @@
 """Mismatches planted in the processes of a real verl run: each is one fault of FAILURES.md, made by patching a class.
 
-The folder of :func:`write_plant` on PYTHONPATH makes every Python process of the run (driver, Ray workers, vLLM's
+The folder of :func:`write_startup` on PYTHONPATH makes every Python process of the run (driver, Ray workers, vLLM's
 workers) patch the module that the plant names, once it is imported there. The sources stay as they are, so that no hash
 of the code gives a plant away.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-PLANT = "PLANTED_MISMATCH"
+PLANTS = "PLANTED_MISMATCHES"
 STARTUP = "from suites.slow.planted import plant\n\nplant()\n"
 PLUGIN = "harness.training.verl_plugin"
 
@@ -28,7 +28,7 @@ class Mismatch:
     checks: tuple[str, ...]
 
 
-def write_plant(folder: Path) -> Path:
+def write_startup(folder: Path) -> Path:
     """Return ``folder`` with what Python runs at its start, to go on PYTHONPATH."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(STARTUP)
@@ -37,8 +37,8 @@ def write_plant(folder: Path) -> Path:
 
 def plant() -> None:
     """Patch what the environment names, whenever its module is imported in this process."""
-    name = os.environ.get(PLANT)
-    if name:
+    names = os.environ.get(PLANTS)
+    for name in names.split(",") if names else ():
         import wrapt
 
         wrapt.register_post_import_hook(MISMATCHES[name].patch, MISMATCHES[name].module)
@@ -232,7 +232,9 @@ MISMATCHES = {
     "substring exclude": Mismatch(f"{PLUGIN}.replica", substring_exclude, NOISY, ("hooked_modules_differ",)),
     "weight layout": Mismatch(f"{PLUGIN}.worker", weight_layout, NOISY, ("validation_not_clean",)),
     "wrong base": Mismatch(f"{PLUGIN}.worker", wrong_base, NOISY, ("validation_not_clean",)),
-    "validation under noise": Mismatch(f"{PLUGIN}.trainer", validation_under_noise, NOISY, ("noise_not_asked_for",)),
+    "validation under noise": Mismatch(
+        f"{PLUGIN}.trainer", validation_under_noise, NOISY, ("clean_validation_was_noisy",)
+    ),
     "backward clean": Mismatch(f"{PLUGIN}.actor_noise", backward_clean, NOISY, ("noise_missing",)),
     "gradient zero": Mismatch(f"{PLUGIN}.engine", gradient_zero, NOISY, ("gradient_vanished",)),
     "other recipe": Mismatch(f"{PLUGIN}.worker", other_recipe, NOISY, ("effective_configuration_differs",)),
@@ -247,3 +249,17 @@ MISMATCHES = {
     "quantized head": Mismatch(f"{PLUGIN}.replica", head_quantized, ADAPTER, ("quantized_sites_differ",)),
     "quantized adapter": Mismatch(f"{PLUGIN}.worker", adapter_quantized, ADAPTER, ("policies_apart",)),
 }
+
+RUNS = (
+    ("schedule stuck", "gradient zero", "other recipe", "substring exclude"),
+    ("backward clean", "rollout with other draws"),
+    ("restore skipped",),
+    ("validation under noise", "actor changes weights"),
+    ("rollout without noise", "wrong base"),
+    ("weight layout",),
+    ("stale scale", "no straight-through gradient"),
+    ("quantizer in the actor alone",),
+    ("quantized head",),
+    ("quantized adapter",),
+)
+"""What is planted together: mismatches of one recipe of which none can fail the check that names another."""

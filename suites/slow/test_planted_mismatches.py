@@ -14,7 +14,7 @@ import pytest
 
 from harness.progress import Silent
 from harness.training.book import load_recipe
-from suites.slow.planted import ADAPTER, MISMATCHES, NOISY, PLANT, write_plant
+from suites.slow.planted import ADAPTER, MISMATCHES, NOISY, PLANTS, RUNS, write_startup
 
 pytestmark = pytest.mark.thorough
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,20 +39,32 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(MISMATCHES))
-def test_a_planted_mismatch_is_named(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+def test_every_mismatch_is_planted_once() -> None:
+    assert sorted(name for names in RUNS for name in names) == sorted(MISMATCHES)
+    for names in RUNS:
+        checks = [set(MISMATCHES[name].checks) for name in names]
+        assert len(set.union(*checks)) == sum(map(len, checks)), "two of them would pass for each other"
+        assert len({MISMATCHES[name].recipe for name in names}) == 1
+
+
+@pytest.mark.parametrize("names", RUNS, ids=" + ".join)
+def test_planted_mismatches_are_named(
+    names: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
     pytest.importorskip("verl", reason="verl is not installed: make setup-full")
     from harness.library.training import Watching, start_training
 
-    mismatch = MISMATCHES[name]
-    monkeypatch.setenv(PLANT, name)
-    folders = (write_plant(tmp_path / "startup"), ROOT, *filter(None, (os.environ.get("PYTHONPATH"),)))
+    monkeypatch.setenv(PLANTS, ",".join(names))
+    folders = (write_startup(tmp_path / "startup"), ROOT, *filter(None, (os.environ.get("PYTHONPATH"),)))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
-    recipe = load_recipe(mismatch.recipe, "tiny", {**SHORT, **CHANGES[mismatch.recipe]})
+    base = MISMATCHES[names[0]].recipe
+    recipe = load_recipe(base, "tiny", {**SHORT, **CHANGES[base]})
     trained = start_training(recipe, tmp_path / "run", Silent(), Watching())
     failed = {each.check: each.words for each in trained.failed}
     record_property("failed", "; ".join(f"{check}: {words}" for check, words in failed.items()))
     assert trained.evidence.status == 0
-    assert failed.keys() >= set(mismatch.checks)
+    for name in names:
+        assert failed.keys() >= set(MISMATCHES[name].checks), name

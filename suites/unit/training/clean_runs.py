@@ -20,6 +20,7 @@ RUN = {"run": {"epochs": 1, "steps": STEPS, "validate_every": STEPS, "save_every
 SAME = {**RUN, "noise": {"draws": "same"}}
 W4A4 = {**RUN, "noise": False, "quantization": {"weights": "mxfp4", "activations": "mxfp4"}}
 VALIDATED = {**RUN, "noise": {"draws": "same", "passes": list(PASSES)}}
+UNVALIDATED = {**RUN, "noise": {"draws": "same", "passes": [name for name in PASSES if name != "validation"]}}
 QUANTIZED = {**RUN, "noise": False, "quantization": {"weights": "mxfp4"}}
 DAPO = {**RUN, "noise": False, "algorithm": {"filter_groups": True}, "data": {"gen_batch": 16}}
 AQN = {**RUN, "noise": False, "aqn": {"epoch_aware": False, "num_stages": 3, "sigma_start": 0.01, "sigma_end": 0.001}}

@@ -11,6 +11,7 @@ from suites.unit.training.clean_runs import (
     SAME,
     SITES,
     TOKENS,
+    UNVALIDATED,
     VALIDATED,
     check_named,
     count,
@@ -77,6 +78,14 @@ def noisy_validation_without_a_site(evidence):
     validation(evidence)["rollout"][0]["counts"] = lines(level=0.0) + summarised(kept, SITES)
 
 
+def clean_validation_at_the_noisy_level(evidence):
+    validation(evidence)["rollout"][0]["counts"] = lines() + lines()
+
+
+def validation_under_unasked_noise(evidence):
+    validation(evidence)["rollout"][0]["counts"] += lines()
+
+
 def validated_under_aqn(evidence):
     validation(evidence)["taken_back"] = [{"restored": NORMS[:1], "updated": []}]
 
@@ -97,6 +106,8 @@ PLANTED = [
     (tokens_unknown, SAME, "tokens_not_perturbed"),
     (clean_noisy_validation, VALIDATED, "noisy_validation_was_clean"),
     (noisy_validation_without_a_site, VALIDATED, "noisy_validation_was_clean"),
+    (clean_validation_at_the_noisy_level, VALIDATED, "clean_validation_was_noisy"),
+    (validation_under_unasked_noise, UNVALIDATED, "clean_validation_was_noisy"),
     (validated_under_aqn, AQN, "noise_left_in_validation"),
     (validated_unknown, AQN, "noise_left_in_validation"),
 ]
