@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.checkpoints.tensors import StoredTensors, fingerprint_of
+from harness.checkpoints.there import check_there
 from harness.exceptions import CheckpointError
 from harness.strict import read_object
 
@@ -129,8 +130,7 @@ def check_link(file: Path) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    if not path.exists():
-        raise CheckpointError(f"checkpoint {path}", "no such folder", "give a folder in Hugging Face format")
+    check_there(path)
     if not path.is_dir():
         raise CheckpointError(f"checkpoint {path}", "this is a file, not a folder", "give the folder that holds it")
     for name in ("config.json", SINGLE_FILE, INDEX_FILE):

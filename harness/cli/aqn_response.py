@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.checkpoints.there import check_there
 from harness.cli import options
 from harness.exceptions import HarnessError
 
@@ -46,6 +47,7 @@ def command(checkpoint: Path, out: Path | None, plot: Path | None, as_json: bool
     if given["task"] is None:
         raise HarnessError("no --task", "the effect is measured on its items", "give --task arith")
     _check_plot(plot)
+    check_there(checkpoint)
     from harness.diagnostics.aqn_response import ResponseSpec, respond
     from harness.reports.aqn_page import response_page
     from harness.reports.progress import shown

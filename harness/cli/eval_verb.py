@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from harness.checkpoints.there import check_checkpoint
 from harness.cli import options
 from harness.cli.exits import Ended
 from harness.record import INVALID_EVIDENCE
@@ -29,6 +30,7 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
     """
     options.set_up_logging(given["verbose"])
     spec = options.build_spec(given)
+    check_checkpoint(checkpoint, given["base"])
     from harness.checkpoints.source import CheckpointRef
     from harness.evaluate.api import evaluate
     from harness.reports.progress import shown

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.checkpoints.there import check_checkpoint, check_config
 from harness.cli import options
 from harness.gates.forecast import ASSUMED_DISCORDANCE
 from harness.gates.policy_file import policy_given
@@ -54,6 +55,7 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     foreseen = _power(given)
     report = None
     if not only_power:
+        _check_there(checkpoint, config, given["base"])
         told = PlanOptions(**{field.name: given[field.name] for field in fields(PlanOptions)})
         options.set_up_logging(False)
         report = plan(given["noise"], checkpoint, config, told)
@@ -65,6 +67,14 @@ def _power(given: dict[str, Any]) -> Power | None:
         options.refuse_without("--baseline", ("margin", "policy", "force", "discordance"), given)
         return None
     return power(given["name"], policy_given(given), given["discordance"], given["baselines_dir"])
+
+
+def _check_there(checkpoint: Path | None, config: Path | None, base: Path | None) -> None:
+    """One of them is given; torch is imported only to look into what is there."""
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, base)
+    if config is not None:
+        check_config(config)
 
 
 def _show(report: dict[str, Any] | None, foreseen: Power | None, sites: bool, as_json: bool) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from harness.checkpoints.there import check_there
 from harness.cli import options
 from harness.cli.exits import Ended
+from harness.runs.folder import read_manifest
 
 
 @click.command("replay")
@@ -28,6 +30,9 @@ def command(run: Path, item: str, level: float, seed: int, ledger: bool, as_json
     Exit code 4 where a generation differs from its record, or the checkpoint is not that of the run.
     """
     options.set_up_logging(False)
+    read_manifest(run)
+    if given["checkpoint"] is not None:
+        check_there(given["checkpoint"], "--checkpoint")
     from harness.evaluate.regenerate import replay
     from harness.reports.render.terminal import show
     from harness.reports.replay_page import replay_page

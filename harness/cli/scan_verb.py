@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
+from harness.checkpoints.there import check_checkpoint
 from harness.cli import options
 from harness.diagnostics.scan_spec import (
     POLICIES,
@@ -65,6 +66,7 @@ def command(checkpoint: Path, policy: str, modules: bool, out: Path | None, as_j
     if policy not in POLICIES:
         raise HarnessError(f"--policy {policy}", f"it is one of {', '.join(POLICIES)}", nearest(policy, POLICIES))
     spec = _spec(checkpoint, given)
+    check_checkpoint(checkpoint, given["base"])
     from harness.diagnostics.scan_run import scan
     from harness.reports.progress import shown
     from harness.reports.render.terminal import show

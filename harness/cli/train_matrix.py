@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.cli.exits import Ended
+from harness.cli.exits import INTERRUPTED, Ended
 from harness.cli.options import json_option
 from harness.cli.train_options import changes_of, place_options
 from harness.progress import Silent
@@ -35,7 +36,8 @@ def command(
     """Train every arm of FILE at every seed, evaluate every last checkpoint, and compare the arms.
 
     Arms that act the same, or differ in more than one factor, are refused before anything runs. What is finished is not
-    done again. Exit codes: 0 a difference is established, 3 none is, 2 bad arguments or a step that failed, 4 INVALID.
+    done again. Exit codes: 0 a difference is established, 3 none is, 2 bad arguments or a step that failed, 4 INVALID,
+    130 stopped by Ctrl-C or SIGTERM.
     """
     matrix = load_matrix(file, changes_of(given))
     layout = Layout(Path("runs") / "matrix" / file.stem if out is None else out)
@@ -50,12 +52,40 @@ def command(
         checked = check_recipe(arm.recipe, layout.folder / "runs" / f"{arm.name}-preflight")
         refuse(arm.recipe, checked.findings, starting=True)
     together = cells_at_once(matrix, look_around()) if at_once is None else at_once
-    raise Ended(run_matrix(matrix, layout, _run, _Lines(), workers, together))
+    running = Steps()
+    raise Ended(run_matrix(matrix, layout, running.run, _Lines(), workers, together, running.stop))
 
 
-def _run(step: Sequence[str]) -> int:
-    """Run the command ``step`` with the terminal that this program has."""
-    return subprocess.run(step, check=False).returncode
+class Steps:
+    """Runs commands with the terminal that this program has, in several threads, and can stop all of them."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped, self._lock = False, threading.Lock()
+
+    def run(self, step: Sequence[str]) -> int:
+        """Return the exit code of the command ``step``; none starts once all were stopped."""
+        with self._lock:
+            if self._stopped:
+                return INTERRUPTED
+            process = subprocess.Popen(step)
+            self._running.add(process)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            self.stop()
+            process.wait()
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(process)
+
+    def stop(self) -> None:
+        """Tell every command that runs to end as by Ctrl-C, which it may have had from the terminal already."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
 
 
 class _Lines(Silent):

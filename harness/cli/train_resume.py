@@ -17,7 +17,7 @@ from harness.cli.train_options import show_trained, watching_options
 def command(folder: Path, silence: float, logger: tuple[str, ...], as_json: bool) -> None:
     """Go on with the run in FOLDER from its last checkpoint; the recipe is the one it holds.
 
-    Exit codes: 0 valid, 2 a check refuses it, a bad argument, or a run that was stopped, 4 INVALID.
+    Exit codes: 0 valid, 2 a check refuses it or a bad argument, 4 INVALID, 130 stopped by Ctrl-C or SIGTERM.
     """
     from harness.library.training import Watching, resume_training
     from harness.reports.progress import shown

@@ -21,7 +21,7 @@ from harness.training.check import default_folder
 def command(name: str, out: Path | None, silence: float, logger: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Train a recipe, NAME or a file of it, on verl; what it left is judged by the integrity checks.
 
-    Exit codes: 0 valid, 2 a check refuses it, a bad argument, or a run that was stopped, 4 INVALID.
+    Exit codes: 0 valid, 2 a check refuses it or a bad argument, 4 INVALID, 130 stopped by Ctrl-C or SIGTERM.
     """
     from harness.library.training import Watching, start_training
     from harness.reports.progress import shown

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline, dump
+from harness.checkpoints.there import check_checkpoint
 from harness.exceptions import StoreError
 from harness.gates import GateResult
 from harness.gates import gate as judge
@@ -97,6 +98,7 @@ def gate(
         spec = changed(baseline_spec(held), vars(evaluation), quick)
         refuse_other_key(spec, held, vars(evaluation), policy.across)
         announce(asked, policy, part=quick is not None)
+        check_checkpoint(target, evaluation.base)
         run = _evaluated(target, asked, plan, evaluation, spec, watcher)
     if quick is not None:
         quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)

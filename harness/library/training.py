@@ -14,6 +14,7 @@ from harness.evaluate.external import score_completions
 from harness.exceptions import HarnessError
 from harness.progress import Watcher, duration
 from harness.reports.training_curves import write_curves
+from harness.runs.folder import write_atomically
 from harness.strict import read_object
 from harness.training.book import resolved
 from harness.training.check import RECIPE_FILE, check_recipe, place_of
@@ -127,7 +128,7 @@ def import_training(folder: Path, out: Path) -> Path:
 
 def _write_status(folder: Path, status: int) -> None:
     told = {"status": status, "attempts": attempts_in(folder)}
-    (folder / STATUS).write_text(json.dumps(told) + "\n", encoding="utf-8")
+    write_atomically(folder / STATUS, json.dumps(told) + "\n")
 
 
 def resume_training(folder: Path, watcher: Watcher, watching: Watching) -> Trained:
@@ -166,7 +167,7 @@ def write_record(trained: Trained, step: int) -> None:
         template=_template(recipe),
     )
     file = checkpoint_in(trained.folder, step) / ACTOR / FILE
-    file.write_text(json.dumps(record.to_json(), indent=2) + "\n", encoding="utf-8")
+    write_atomically(file, json.dumps(record.to_json(), indent=2) + "\n")
 
 
 def _template(recipe: Recipe) -> str:

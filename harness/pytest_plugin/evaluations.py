@@ -17,16 +17,28 @@ from harness.exceptions import HarnessError
 from harness.gates import GatePolicy, GateResult, gate
 from harness.gates.early import EarlyPlan
 from harness.gates.early_runs import is_finished, run_to_judge
+from harness.gates.pairing import seeds_of
 from harness.gates.policy_file import policy_given
-from harness.library.for_gate import CHANGES, changed, default_run_folder, early_plan, order_seed_of, refuse_changes
+from harness.gates.quick import QuickCheck
+from harness.library.for_gate import (
+    CHANGES,
+    changed,
+    default_run_folder,
+    early_plan,
+    order_seed_of,
+    quick_check,
+    refuse_changes,
+)
 from harness.pytest_plugin.settings import Given
-from harness.record import Arm
 from harness.runs.loaded import Run, complete_run, is_run, load_run
+from harness.runs.manifest import EvaluationManifest
 from harness.spec import EngineOptions, EvalSpec, default_levels, parse_levels
 from harness.spec.reading import read_noise
 
 SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens", "template_date")
 MADE_AS_IT_WAS = ("base", *CHANGES, *SPEC_FIELDS, "noise", "noise_levels")
+QUICK = ("items", "noise_seeds")
+"""What of a finished run a gate may name all the same: it declares which part of the baseline is judged."""
 IGNORE_ALL = "# Made by the robustness harness: stored runs, to be made again at any time\n*\n"
 
 
@@ -84,7 +96,8 @@ class Evaluations:
         """
         target: Path = self.given["checkpoint"]
         if is_run(target):
-            refuse_changes(target, self.given, MADE_AS_IT_WAS)
+            declared = () if held is None else QUICK
+            refuse_changes(target, self.given, [name for name in MADE_AS_IT_WAS if name not in declared])
             return complete_run(target) if held is None else run_to_judge(target, plan, held.arm)
         from harness.checkpoints.source import resolve
 
@@ -116,8 +129,9 @@ class Evaluations:
         with capture.global_and_fixture_disabled():
             return work()
 
-    def gate(self, policy: GatePolicy) -> tuple[Run, GateResult]:
-        """Return the run and its verdict against the baseline, restricted to what was asked of the run."""
+    def gate(self, policy: GatePolicy) -> tuple[Run, GateResult, QuickCheck | None]:
+        """Return the run, its verdict against the baseline at the levels of the run, and the quick check that was
+        declared: fewer items or noise seeds than the baseline has. Undeclared, fewer are INVALID."""
         if self.baseline is None:
             raise HarnessError("robustness.gate without a baseline", "no evidence, no verdict", _BASELINE)
         held = self.baseline
@@ -127,9 +141,26 @@ class Evaluations:
             policy.check_judged(policy.levels or held.arm.outcomes)
             policy = policy.within(levels)
             held = replace(held, arm=replace(held.arm, outcomes=kept))
-        plan = early_plan(policy, held)
-        run = self.run(plan, held)
-        return run, gate(run.arm, restricted(held.arm, run), policy, order_seed_of(held))
+        plan, quick = early_plan(policy, held), self._quick(held)
+        asked = held if quick is None else replace(held, arm=quick.part_of(held.arm))
+        run = self.run(plan, asked)
+        outcomes = {level: cells for level, cells in asked.arm.outcomes.items() if level in run.asked.levels}
+        arm = replace(asked.arm, outcomes=outcomes)
+        if quick is not None:
+            quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)
+        result = gate(run.arm, arm, policy, order_seed_of(held))
+        return run, result if quick is None else quick.said(result), quick
+
+    def _quick(self, held: Baseline) -> QuickCheck | None:
+        """What was declared: who asks for as many as there are, or more, asks for all."""
+        items = {item for cells in held.arm.outcomes.values() for item in cells}
+        seeds = max((len(seeds_of(cells)) for level, cells in held.arm.outcomes.items() if level), default=1)
+        fewer = {
+            name: self.given[name]
+            for name, there in (("items", len(items)), ("noise_seeds", seeds))
+            if self.given[name] is not None and self.given[name] < there
+        }
+        return quick_check(held, fewer.get("items"), fewer.get("noise_seeds"))
 
 
 _BASELINE = "give --robustness-baseline=NAME"
@@ -151,19 +182,3 @@ def private_folder(folder: Path) -> Path:
     if not ignore.exists():
         ignore.write_text(IGNORE_ALL, encoding="utf-8")
     return folder
-
-
-def restricted(arm: Arm, run: Run) -> Arm:
-    """Return ``arm`` without the levels, items and seeds that ``run`` was not asked for: choosing fewer is no gap."""
-    asked = run.asked
-    items, levels = set(asked.items), set(asked.levels)
-    kept = {
-        level: {
-            item: {seed: outcome for seed, outcome in row.items() if level == 0 or seed < asked.noise_seeds}
-            for item, row in cells.items()
-            if item in items
-        }
-        for level, cells in arm.outcomes.items()
-        if level in levels
-    }
-    return replace(arm, outcomes=kept)

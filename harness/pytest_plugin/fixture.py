@@ -205,9 +205,10 @@ class Robustness:
         known = self._config.stash.setdefault(_GATED, {})
         asked = repr(sorted(evaluations.given.items()))
         if asked not in known:
-            run, result = evaluations.gate(policy)
+            run, result, quick = evaluations.gate(policy)
             assert evaluations.baseline is not None  # else there is no result
-            attempt = attempt_of(evaluations.baseline, policy, result, os.environ.get("PYTEST_XDIST_TESTRUNUID", ""))
+            session = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+            attempt = attempt_of(evaluations.baseline, policy, result, session, quick)
             attempts = count_attempt(run.path, attempt)
             known[asked] = _Judged(run, result, attempts)
             with contextlib.suppress(HarnessError):  # a read-only disk takes nothing from the verdict

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from harness.exceptions import HarnessError
+from harness.runs.folder import write_atomically
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 78, 24, 44, 52
@@ -85,7 +86,7 @@ def write_chart(file: Path, svg: str) -> None:
         raise HarnessError(f"--plot {file}", "plots are SVG", "end the name in .svg")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(svg, encoding="utf-8")
+        write_atomically(file, svg)
     except OSError as error:
         raise HarnessError(f"--plot {file}", error.strerror or str(error), "choose another place") from None
 

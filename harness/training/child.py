@@ -23,6 +23,7 @@ from types import FrameType
 import psutil
 
 from harness.exceptions import HarnessError
+from harness.runs.folder import write_atomically
 from harness.strict import read_object
 
 MARK = "ROBUSTNESS_RUN_MARK"
@@ -41,7 +42,9 @@ class Hung(HarnessError):
 
 
 class Interrupted(HarnessError):
-    """The run was told to stop (Ctrl-C, SIGTERM); its processes are gone."""
+    """The run was told to stop (Ctrl-C, SIGTERM); its processes are gone. Exit code 130."""
+
+    exit_code = 130
 
 
 @dataclass
@@ -75,7 +78,7 @@ class Family:
                 self.seen |= set(process.children(recursive=True))
         if self.note is not None and (self.segments != before or not self.note.exists()):
             told = {"mark": self.mark, "segments": sorted(self.segments)}
-            self.note.write_text(json.dumps(told) + "\n", encoding="utf-8")
+            write_atomically(self.note, json.dumps(told) + "\n")
 
     def end(self) -> None:
         """Ask every member to end, kill those that do not, and remove the segments that nobody maps any more."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.exceptions import HarnessError
+from harness.runs.folder import write_atomically
 from harness.text import nearest
 from harness.training.book import resolved
 from harness.training.check import RECIPE_FILE, place_of
@@ -121,11 +122,11 @@ def launch(recipe: Recipe, folder: Path, listening: Listening) -> Launched:
     ray_folder = Path(tempfile.mkdtemp(prefix="rh-"))
     place = place_of(recipe, folder, ray_folder)
     written = write_data(recipe, place)
-    (folder / DATA).write_text(json.dumps(vars(written)) + "\n", encoding="utf-8")
+    write_atomically(folder / DATA, json.dumps(vars(written)) + "\n")
     settings = render(recipe, place, plugin_settings(recipe, listening.loggers))
     composed = compose(settings)
     told = {key: value for key, value in settings.items() if key != ENGINE}
-    (folder / SETTINGS_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / SETTINGS_FILE, json.dumps(told, indent=2) + "\n")
     attempt = attempts_in(folder) + 1
     metrics = metrics_file(folder, attempt)
     files = (folder / LOG, metrics, folder / LEDGER)

@@ -83,14 +83,21 @@ def steps_of(matrix: Matrix, layout: Layout, workers: int = 1) -> Iterator[Step]
 
 
 def run_matrix(
-    matrix: Matrix, layout: Layout, runner: Runner, watcher: Watcher, workers: int = 1, at_once: int = 1
+    matrix: Matrix,
+    layout: Layout,
+    runner: Runner,
+    watcher: Watcher,
+    workers: int = 1,
+    at_once: int = 1,
+    stop: Callable[[], None] = lambda: None,
 ) -> int:
     """Carry out what is not done yet of ``matrix`` and return the exit code of its comparisons, the worst of
     several.
 
     ``runner`` takes a command and returns its exit code. ``at_once`` cells are carried out side by side; within a cell
-    the training comes before the evaluation. Raises :class:`HarnessError` where a training or evaluation failed, when
-    those beside it have ended; the same call goes on from there.
+    the training comes before the evaluation. On Ctrl-C no further step begins, and ``stop`` ends those that run. Raises
+    :class:`HarnessError` where a training or evaluation failed, when those beside it have ended; the same call goes on
+    from there.
     """
     layout.folder.joinpath("recipes").mkdir(parents=True, exist_ok=True)
     for cell in matrix.cells:
@@ -101,7 +108,12 @@ def run_matrix(
     cells = [[step for step in todo if step.name == cell.name and not step.done] for cell in matrix.cells]
     with ThreadPoolExecutor(at_once) as pool:
         futures = [pool.submit(_carry_out, steps, runner, telling) for steps in cells]
-        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:  # leaving the block waits for what runs, so that it is told first
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
         if any(future.exception() is not None for future in done):
             for future in futures:
                 future.cancel()

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.checkpoints.modes import MERGED, UNMERGED
 from harness.exceptions import HarnessError
+from harness.runs.folder import write_atomically
 from harness.training.injection import ROLLOUT
 from harness.training.recipe import Recipe
 from harness.training.reward import compute_score
@@ -52,9 +53,9 @@ def write_readback(found: Readback, folder: Path) -> None:
     """Write ``found`` into the folder of the run, its answers one a line as ``harness score`` reads them."""
     told = asdict(found)
     answers = told.pop("answers")
-    (folder / FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / FILE, json.dumps(told, indent=2) + "\n")
     kept = [{name: each[name] for name in ("question", "completion", "truncated")} for each in answers]
-    (folder / ANSWERS).write_text("".join(json.dumps(each) + "\n" for each in kept), encoding="utf-8")
+    write_atomically(folder / ANSWERS, "".join(json.dumps(each) + "\n" for each in kept))
 
 
 def _rows(file: Path) -> list[Mapping[str, Any]]:

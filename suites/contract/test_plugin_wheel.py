@@ -268,7 +268,9 @@ def test_the_packaged_gate_suite_against_the_shipped_baseline(tmp_path, run_pyte
     misspelt = run_pytest("--pyargs", "harness.suites.gate", options[0], "--robustness-baseline=arith/arith-qwen")
     assert misspelt.returncode == 2 and "did you mean 'arith/arith-qwen2'?" in misspelt.stdout, misspelt.stdout
     assert "plugin.py" not in misspelt.stdout
-    done = run_pytest("--pyargs", "harness.suites.gate", *options, "--robustness-margin=0.45")
+    part = ("--robustness-items=16", "--robustness-noise-seeds=1")
+    done = run_pytest("--pyargs", "harness.suites.gate", *options, "--robustness-margin=0.45", *part)
+    assert "quick check, declared: the first 16 of 200 items" in done.stdout
     assert "1 failed, 2 passed" in done.stdout and "baseline arith/arith-qwen2" in done.stdout, done.stdout
     assert "INVALID level 10 %: the run has no such level" in done.stdout
 
@@ -288,6 +290,7 @@ def test_plain(robustness):
 def test_where_a_value_comes_from(tmp_path, run_pytest, finished):
     shutil.copytree(finished, tmp_path / "run")
     table = '[tool.robustness]\ncheckpoint = "run"\nbaseline = "arith/arith-qwen2"\nmargin = 0.41\n'
+    table += "items = 16\nnoise_seeds = 1\n"
     write(tmp_path, test_it_py=SHOWS, pyproject_toml=table)
 
     def limits(*options):

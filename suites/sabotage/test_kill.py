@@ -1,4 +1,5 @@
-"""SIGKILL at random points loses at most the running batch: the final records equal an uninterrupted run's."""
+"""SIGKILL and SIGTERM at random points lose at most the running batch: the final records equal an uninterrupted
+run's."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from harness.runs.store import DATABASE, Store
 from suites.agreeing import apart
 
 pytestmark = pytest.mark.contract
-KILLS = 3
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)
 
 
 def arguments(checkpoint, out):
@@ -52,18 +53,20 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-def test_records_survive_sigkill(two_layers, tmp_path, capsys):
+def test_records_survive_sigkill_and_sigterm(two_layers, tmp_path, capsys):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     here(two_layers, whole)
     chance = random.Random(20261121)
-    for _ in range(KILLS):
+    for kill in KILLS:
         before = recorded(killed)
         process = subprocess.Popen(command(two_layers, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wanted = before + chance.randrange(1, 16)
         wait_for(lambda wanted=wanted: recorded(killed) >= wanted, process)
         time.sleep(chance.random() * 0.1)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "the run ended before it was killed: choose more items"
+        process.send_signal(kill)
+        assert process.wait() == (130 if kill == signal.SIGTERM else -kill), (
+            "the run ended before it was killed: choose more items"
+        )
         assert recorded(killed) >= before
     subprocess.run(command(two_layers, killed), check=True, capture_output=True)
     expected, found = load_run(whole), load_run(killed)

@@ -6,8 +6,10 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -109,13 +111,28 @@ def _start(given: Mapping[str, Any], what: str) -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        ray.init(**given)
+        with kept_sigterm():
+            ray.init(**given)
     except Exception as error:  # its start fails in as many ways as there are clusters
         raise HarnessError(
             what,
             f"Ray did not start ({type(error).__name__}: {' '.join(str(error).split()):.300})",
             f"correct or unset {ADDRESS}, or use --workers 1",
         ) from None
+
+
+@contextlib.contextmanager
+def kept_sigterm() -> Iterator[None]:
+    """Put back the handler of SIGTERM that the program had, where it had one.
+
+    Ray replaces it by one that ends the program at once with exit code 15 or 1, which would be a FAIL here.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def check_room(workers: int, needs: Mapping[str, float], resources: Mapping[str, float]) -> None:

@@ -15,6 +15,9 @@ import pytest
 pytestmark = pytest.mark.long
 
 EVAL = ("eval", "nowhere", "--out", "run")
+HERE = ("eval", ".", "--out", "run")
+"""What is told of the rest only once the checkpoint is seen to be there."""
+
 GATE = ("gate", "nowhere", "--baseline", "base")
 SCORE = ("score", "--completions", "nothing.jsonl", "--out", "run")
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
@@ -39,18 +42,18 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "negative items": ((*EVAL, "--items", "-3"), "--items -3; at least one item is needed"),
     "items and all items": ((*EVAL, "--items", "5", "--all-items"), "--items 5 with --all-items; one says how many"),
     "items that are no number": ((*EVAL, "--items", "many"), "Invalid value for '--items'"),
-    "too many items": ((*EVAL, "--items", "2001"), "2001 items asked for; the task has 2000"),
+    "too many items": ((*HERE, "--items", "2001"), "2001 items asked for; the task has 2000"),
     "no seeds": ((*EVAL, "--noise-seeds", "0"), "--noise-seeds 0; at least one seed is needed"),
     "no tokens": ((*EVAL, "--max-new-tokens", "0"), "--max-new-tokens 0; at least one token"),
     "unknown task": (
-        (*EVAL, "--task", "artih"),
+        (*HERE, "--task", "artih"),
         "unknown task 'artih'; the tasks are arith, gsm8k; did you mean 'arith'?",
     ),
     "unknown scorer": ((*EVAL, "--scorer", "strikt"), "--scorer strikt; did you mean 'strict'?"),
     "unknown dtype": ((*EVAL, "--dtype", "bfloat"), "--dtype bfloat; did you mean 'bfloat16'?"),
     "unknown attention": ((*EVAL, "--attention", "flash"), "--attention flash; known: auto, eager, sdpa"),
     "unknown engine": ((*EVAL, "--engine", "transformer"), "--engine transformer; did you mean 'transformers'?"),
-    "unknown device": ((*EVAL, "--device", "cdua"), "--device cdua; no such device here"),
+    "unknown device": ((*HERE, "--device", "cdua"), "--device cdua; no such device here"),
     "scale given twice": (
         (*EVAL, "--noise", "relative_gaussian(0.05) @ op:linear", "--noise-levels", "0,0.05"),
         "has a scale and --noise-levels 0,0.05 gives others; the scale may come from one place only",
@@ -69,9 +72,9 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "selector twice": ((*EVAL, "--noise", "relative_gaussian @ op:qk profile:linear"), "may be given once"),
     "unknown key mode": ((*EVAL, "--noise", "relative_gaussian @ key:chip"), "key:item or key:shared"),
     "garbage noise": ((*EVAL, "--noise", "0.05 please"), "it reads error_model(scale) @ op:NAME"),
-    "data for a task without": ((*EVAL, "--data", "x.jsonl"), "the task arith generates its items; leave out --data"),
+    "data for a task without": ((*HERE, "--data", "x.jsonl"), "the task arith generates its items; leave out --data"),
     "missing data": (
-        (*EVAL, "--task", "gsm8k", "--data", "no.jsonl"),
+        (*HERE, "--task", "gsm8k", "--data", "no.jsonl"),
         "no.jsonl does not exist; a data file is needed",
     ),
     "missing checkpoint": (EVAL, "checkpoint nowhere; no such folder; give a folder in Hugging Face format"),

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.cli.exits import INTERRUPTED
 from harness.cli.stopping import stopped_by_sigterm
+from harness.cli.train_matrix import Steps
+from harness.engines.workers.ray_session import kept_sigterm
 
 pytestmark = pytest.mark.unit
 
@@ -40,3 +46,31 @@ def test_a_forked_process_dies_of_it() -> None:
             os._exit(7)
         _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
+
+
+def test_ray_does_not_take_sigterm_over() -> None:
+    """Its start installs a handler that ends the program with code 15, or 1, a FAIL."""
+    with stopped_by_sigterm():
+        ours = signal.getsignal(signal.SIGTERM)
+        with kept_sigterm():
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        assert signal.getsignal(signal.SIGTERM) is ours
+    with kept_sigterm():  # a program without a handler of its own keeps Ray's
+        signal.signal(signal.SIGTERM, rays := lambda number, _: sys.exit(number))
+    assert signal.getsignal(signal.SIGTERM) is rays
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_the_steps_of_a_matrix_are_told_to_stop_and_waited_for(tmp_path: Path) -> None:
+    """Also those in other threads, which no exception reaches; and none begins afterwards."""
+    code = "import sys, time; open(sys.argv[1], 'w').close(); time.sleep(60)"
+    begun = [tmp_path / name for name in ("one", "two")]
+    steps = Steps()
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(steps.run, (sys.executable, "-c", code, str(file))) for file in begun]
+        while not all(file.exists() for file in begun):
+            time.sleep(0.02)
+        steps.stop()
+        assert [end.result() for end in ends] == [-signal.SIGTERM] * 2
+    assert steps.run((sys.executable, "-c", code, str(tmp_path / "three"))) == INTERRUPTED
+    assert not (tmp_path / "three").exists()

@@ -15,7 +15,9 @@ from harness.gate_options import in_pytest
 from harness.pytest_plugin.evaluations import MADE_AS_IT_WAS, Evaluations, levels_of, policy_of, private_folder, spec_of
 from harness.pytest_plugin.fixture import Robustness
 from harness.pytest_plugin.options import PREFIX
+from harness.pytest_plugin.rows import session_page
 from harness.pytest_plugin.settings import SETTINGS, Settings
+from harness.reports.render.markdown import markdown
 from harness.spec import EvalSpec, parse_noise, parse_quantization
 
 pytestmark = pytest.mark.unit
@@ -170,3 +172,36 @@ def test_levels_are_fractions_where_nothing_else_is_known(tmp_path: Path) -> Non
     assert levels_of(given(tmp_path, {}, noise_levels="0,0.2")) == (0.0, 0.2)
     with pytest.raises(HarnessError, match="a level is a fraction"):
         levels_of(given(tmp_path, {}, noise_levels="0,3"))
+
+
+@pytest.fixture
+def quick(tmp_path: Path, make_run: Any) -> dict[str, str]:
+    """A baseline of 60 items with two noise seeds, and a run of all items with one."""
+    run = make_run(tmp_path / "two", {0.0: [[1]] * 60, 0.05: [[1, 1]] * 60})
+    baseline = accept(run, tmp_path / "baselines", "two", "for a test")
+    one = make_run(tmp_path / "one", {0.0: [[1]] * 60, 0.05: [[1]] * 60})
+    return {"baseline": str(baseline), "checkpoint": str(one), "margin": "0.2"}
+
+
+def test_a_part_of_the_baseline_has_to_be_declared_and_every_report_says_so(
+    tmp_path: Path, quick: dict[str, str]
+) -> None:
+    fixture, _ = robustness(Config(tmp_path, **quick))
+    with pytest.raises(pytest.fail.Exception, match=r"^INVALID level 5 %: .*noise seeds differ"):
+        fixture.gate(0.05)
+    fixture, properties = robustness(Config(tmp_path, **quick), noise_seeds=1, items=60)
+    assert fixture.gate(0.05)
+    words = "quick check, declared: the first 60 of 60 items in the baseline's own order (item seed 0), 1 of 2 noise"
+    row = json.loads(next(value for name, value in properties if name == "robustness"))
+    assert row["notes"][0].startswith(words)
+    assert words in markdown(session_page([{"test": "t", **row}])).replace("\\", "")
+    assert words in " ".join((tmp_path / "one" / "report.md").read_text().replace("\\", "").split())
+    attempts = (tmp_path / "one" / "verdicts" / "attempts.jsonl").read_text().splitlines()
+    assert ["QuickCheck(" in line for line in attempts] == [False, True]
+
+
+def test_a_declared_part_is_the_baselines_own_first_and_no_other(tmp_path: Path, quick: dict[str, str]) -> None:
+    for declared in ({"items": 20, "noise_seeds": 1}, {"items": 20}):
+        fixture, _ = robustness(Config(tmp_path, **quick), **declared)
+        with pytest.raises(pytest.fail.Exception, match=r"^INVALID: .* quick check is on"):
+            fixture.gate(0.05)

@@ -1,0 +1,41 @@
+"""Whether a folder that was named is there: asked first, before torch is imported (standard library only)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from harness.exceptions import CheckpointError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+GIVE = "give a folder in Hugging Face format"
+
+
+def check_there(path: Path, what: str = "checkpoint") -> None:
+    """Raise :class:`CheckpointError` where there is nothing at ``path``, which errors call ``what``.
+
+    What looks like the name of a model on a hub is said to be none: nothing is ever looked up or downloaded.
+    """
+    if not path.exists() and not path.is_symlink():
+        raise CheckpointError(f"{what} {path}", "no such folder", folder_instead(str(path), GIVE))
+
+
+def check_config(path: Path) -> None:
+    """Raise :class:`CheckpointError` where there is no file or folder of a ``--config`` at ``path``."""
+    if not path.exists():
+        way_out = folder_instead(str(path), "give a config.json or the folder that holds it")
+        raise CheckpointError(f"config {path}", "no such file", way_out)
+
+
+def check_checkpoint(path: Path, base: Path | None = None) -> None:
+    """Raise :class:`CheckpointError` where the checkpoint at ``path``, or the ``base`` of an adapter, is not there."""
+    check_there(path)
+    if base is not None and not base.is_dir():
+        raise CheckpointError(f"--base {base}", "no such folder", folder_instead(str(base), "give the base's folder"))
+
+
+def folder_instead(name: str, way_out: str, give: str = "FOLDER") -> str:
+    """Return ``way_out``, or how a folder is made of what looks like the name of a model on a hub."""
+    if not _HUB_ID.fullmatch(name) or Path(name).parent.exists():
+        return way_out
+    return f"names on a hub are not looked up: hf download {name} --local-dir FOLDER, and give {give}"

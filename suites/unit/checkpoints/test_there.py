@@ -1,0 +1,71 @@
+"""What is not there is said in one line before torch is imported; nothing is looked up on a hub."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.checkpoints.there import check_checkpoint, check_config, check_there
+from harness.exceptions import CheckpointError
+
+pytestmark = pytest.mark.unit
+
+HUB = "Qwen/Qwen2.5-0.5B"
+VERBS = (
+    ("eval", HUB, "--task", "arith", "--out", "run"),
+    ("plan", HUB),
+    ("plan", "--config", HUB),
+    ("scan", HUB, "--format", "mxfp4"),
+    ("gate", HUB, "--baseline", "arith/arith-qwen2"),
+    ("replay", HUB, "--item", "x", "--level", "0"),
+    ("aqn", "plan", HUB),
+    ("aqn", "apply", HUB, "--sigma", "0.1", "--out", "copy"),
+    ("aqn", "response", HUB, "--task", "arith", "--sigmas", "0.1"),
+)
+
+
+def test_no_verb_imports_torch_or_asks_a_hub_for_what_is_not_there(tmp_path: Path) -> None:
+    """All of them in one process: none takes longer than its own imports, and the hub's client is not even loaded."""
+    script = f"""
+import contextlib, io, sys
+from harness.cli.main import main
+for verb in {VERBS!r}:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            main(verb)
+        except SystemExit as end:
+            code = end.code
+    lines = [line for line in said.getvalue().splitlines() if "if nothing changed" not in line]
+    assert (code, len(lines)) == (2, 1) and {HUB!r} in lines[0], (verb, code, lines)
+    assert ("hf download" in lines[0]) is (verb[0] != "replay"), lines
+loaded = {{"torch", "transformers", "huggingface_hub"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./a/b", "/a/b", "a/b/c", "there/b"])
+def test_a_path_is_not_taken_for_a_name_on_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    shown = str(Path(name))
+    with pytest.raises(CheckpointError) as caught:
+        check_there(Path(name))
+    hub = name == "./a/b"  # a path loses its dot
+    assert f"checkpoint {shown}; no such folder" in str(caught.value)
+    assert ("hf download" in str(caught.value)) is hub
+
+
+def test_the_base_and_the_config_are_looked_for_as_well(tmp_path: Path) -> None:
+    check_checkpoint(tmp_path)
+    check_config(tmp_path)
+    with pytest.raises(CheckpointError, match=f"--base {HUB}; no such folder; names on a hub are not looked up"):
+        check_checkpoint(tmp_path, Path(HUB))
+    with pytest.raises(CheckpointError, match=r"config no\.json; no such file; give a config.json"):
+        check_config(Path("no.json"))
