@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 _UNSEEN = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
     r"|[\U000e0000-\U000e007f]"
 )
 """What steers a terminal or the order of letters instead of being seen: controls, escape sequences, marks of writing

@@ -15,6 +15,7 @@ import pytest
 from harness.pytest_plugin.rows import PROPERTY, notes, ordered, points, session_page
 from harness.pytest_plugin.settings import Settings
 from harness.reports.render.markdown import markdown
+from harness.text import one_line, visible
 
 NAME = "robustness"
 RUN_REPORTS = ("report.md", "report.json")
@@ -88,15 +89,22 @@ def _junit(rows: Sequence[Mapping[str, Any]]) -> ElementTree.Element:
     numbers = {"tests": str(len(rows)), "failures": str(failures), "errors": "0", "skipped": "0"}
     suite = ElementTree.SubElement(suites, "testsuite", {"name": NAME, **numbers})
     for row in rows:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": row["test"], "name": points(row)})
+        case = _element(suite, "testcase", classname=row["test"], name=points(row))
         properties = ElementTree.SubElement(case, "properties")
         for key in ("verdict", "level", "n", "limit", "against", "label", "certificate", "run"):
-            ElementTree.SubElement(properties, "property", {"name": key, "value": str(row[key])})
+            _element(properties, "property", name=key, value=str(row[key]))
         for bound, value in (row["difference"] or {}).items():
-            ElementTree.SubElement(properties, "property", {"name": f"difference_{bound}", "value": str(value)})
+            _element(properties, "property", name=f"difference_{bound}", value=str(value))
         if row["verdict"] != "PASS":
-            failure = {"type": row["verdict"], "message": f"{row['verdict']} {points(row)}"}
-            ElementTree.SubElement(case, "failure", failure).text = "; ".join(row["reasons"])
+            said = f"{row['verdict']} {points(row)}"
+            _element(case, "failure", "; ".join(row["reasons"]), type=row["verdict"], message=said)
         if row["notes"]:
-            ElementTree.SubElement(case, "system-out").text = "\n".join(row["notes"])
+            _element(case, "system-out", "\n".join(map(one_line, row["notes"])))
     return suites
+
+
+def _element(parent: ElementTree.Element, tag: str, text: str = "", **attributes: str) -> ElementTree.Element:
+    """A child of ``parent``; XML has no way to hold control characters, so they stand as escapes."""
+    child = ElementTree.SubElement(parent, tag, {name: visible(value) for name, value in attributes.items()})
+    child.text = visible(text, "\n") or None
+    return child

@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -18,8 +19,9 @@ from harness.exceptions import StoreError
 from harness.gates import GatePolicy, gate
 from harness.gates.arms import Replicate, ReplicatedArm
 from harness.gates.compare import compare_arms
-from harness.pytest_plugin.reporting import write_folder
-from harness.pytest_plugin.rows import points, session_page
+from harness.pytest_plugin.fixture import refuse_rerun
+from harness.pytest_plugin.reporting import Reporting, write_folder
+from harness.pytest_plugin.rows import PROPERTY, VERDICT_PROPERTY, points, session_page
 from harness.record import SiteCount
 from harness.reports.compare_page import comparison_page
 from harness.reports.gate_page import gate_page
@@ -132,6 +134,46 @@ def test_the_plugin_shows_notes_first(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "robustness.json").read_text())["notes"] == first
     said_there = [each.text for each in ElementTree.parse(tmp_path / "robustness.xml").iter("system-out")]
     assert said_there == ["\n".join(NOTES)]
+
+
+def test_every_rendering_of_a_session_says_the_same(tmp_path: Path) -> None:
+    odd = "a\x1b[31m|b\x00\u202e"
+    interval = {"estimate": -0.06, "low": -0.091, "high": -0.032}
+    row = {"level": 0.05, "verdict": "FAIL", "n": 200, "difference": interval, "limit": 0.03, "against": odd}
+    row |= {"certificate": "certified", "run": odd, "label": odd, "test": odd, "reasons": [odd], "notes": [odd]}
+    write_folder(tmp_path, [row])
+    terminal = "\n".join(text_lines(session_page([row]), 200))
+    document = (tmp_path / "robustness.md").read_text()
+    (case,) = ElementTree.parse(tmp_path / "robustness.xml").iter("testcase")
+    failure = case.find("failure")
+    assert failure is not None and failure.attrib["type"] == "FAIL"
+    assert failure.text == "a\\x1b[31m|b\\x00\\u202e" == case.attrib["classname"]
+    assert json.loads((tmp_path / "robustness.json").read_text())["judged"] == [row]
+    for words in ("FAIL", "-6.0 [-9.1, -3.2]", "-3", "200", "5 %"):
+        assert words in terminal and words in document
+    assert failure.attrib["message"].startswith("FAIL level 5 %: -6.0 [-9.1, -3.2] pp against a\\x1b[31m")
+    assert "\x1b" not in terminal + document and "\u202e" not in terminal + document
+
+
+def test_a_rerun_counts_once_in_the_summary() -> None:
+    reporting = Reporting(cast(Any, None))
+    row = json.dumps({"verdict": "FAIL", "level": 0.05})
+    for outcome in ("rerun", "failed"):
+        properties = [(PROPERTY, row)]
+        report = pytest.TestReport(
+            "t::a", ("t", 0, "a"), {}, cast(Any, outcome), None, "call", [], 0.1, 0, 1, properties
+        )
+        reporting.pytest_runtest_logreport(report)
+    assert reporting._rows == [{"test": "t::a", "verdict": "FAIL", "level": 0.05}]
+
+
+def test_a_test_that_has_judged_may_not_run_again() -> None:
+    node = SimpleNamespace(user_properties=[("other", "x")])
+    request = cast(pytest.FixtureRequest, SimpleNamespace(node=node))
+    refuse_rerun(request)
+    node.user_properties.append((VERDICT_PROPERTY, "FAIL level 5 %"))
+    with pytest.raises(pytest.fail.Exception, match="FAIL level 5 %: a rerun of a statistical test is refused"):
+        refuse_rerun(request)
 
 
 def test_the_ledger_is_summed_by_level_and_operator(run: Run) -> None:
