@@ -27,12 +27,15 @@ class Probe:
     """``products[(module, dispatcher name)]`` counts matrix products; ``calls`` are the operators' calls in order;
     ``flops[module]`` the floating-point operations of its products in one forward of ``tokens`` tokens, and
     ``widths[module]`` the elements of one token in the tensor it gave (absent where that has no rows of tokens).
-    ``chosen[module]`` is how many of the stacked experts there a token chooses."""
+    ``attentions[module]`` holds, of each block that called transformers' attention interface, its query heads and the
+    width of a token's heads together in what it got back. ``chosen[module]`` is how many of the stacked experts there a
+    token chooses."""
 
     products: Mapping[tuple[str, str], int]
     calls: tuple[Call, ...]
     flops: Mapping[str, int]
     widths: Mapping[str, int]
+    attentions: Mapping[str, tuple[int, int]]
     tokens: int = PROBE_TOKENS
     chosen: Mapping[str, int] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from harness.exceptions import NoiseSpecError
-from harness.noise.audit.auditor import FUSED_ATTENTION
+from harness.noise.audit.auditor import FUSED_ATTENTION, HAVE_PRODUCTS
 from harness.noise.experts import meant_experts
 from harness.noise.kinds import ModelView
 from harness.noise.paths import adapter_parts
@@ -20,6 +20,7 @@ from harness.noise.sites import (
     ATTENTION,
     EXPERTS,
     FUNCTION,
+    GROWING,
     LINEAR,
     MATMUL,
     MODULE,
@@ -101,7 +102,7 @@ def _plan_of_modules(model: nn.Module, spec: NoiseSpec, probe: Probe) -> Injecti
             module = view.modules[path]
             if not isinstance(module, StackedLinear) and module._parameters.get("weight") is None:
                 raise NoiseSpecError(f"at:weight of {path}", "it has no weight of its own", f"exclude:{path}")
-    every = find_sites(model)
+    every = _offered(model, probe)
     suffix = "" if spec.at == "output" else f":{spec.at}"
     head = {site.name for site in every if site.last_token_only}
     sites = tuple(
@@ -136,6 +137,19 @@ def _named(reasons: Mapping[str, str], view: ModelView) -> dict[str, str]:
     return {_stacked(path, view).name if stacked[path] else path: why for path, why in reasons.items()}
 
 
+def _offered(model: nn.Module, probe: Probe) -> tuple[Site, ...]:
+    """The sites of ``model``, those of attention only in blocks that called the interface in ``probe``, as wide as it
+    saw them: other blocks compute their products themselves, where the function mode finds them."""
+    found = []
+    for site in find_sites(model):
+        if site.way != ATTENTION:
+            found.append(site)
+        elif site.module in probe.attentions:
+            heads, width = probe.attentions[site.module]
+            found.append(replace(site, columns=heads if site.op in GROWING else width))
+    return tuple(found)
+
+
 def _width(module: nn.Module, point: str) -> int:
     if point == "output":
         return output_width(module)
@@ -144,7 +158,7 @@ def _width(module: nn.Module, point: str) -> int:
 
 
 def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str) -> InjectionPlan:
-    every = find_sites(model)
+    every = _offered(model, probe)
     selection = select_modules(model, spec)
     chosen, reasons = _chosen(model, spec, every, selection.modules)
     spelled = {call.site.name for call in probe.calls}
@@ -156,6 +170,8 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
         spec.operators,
         frozenset((site.module, site.op) for site in chosen) | _inside_experts(every),
         frozenset(site.module for site in chosen if site.way == MODULE and site.name not in spelled)
+        # the product inside a linear is that linear, however it is written
+        | frozenset(s.module for s in every if s.way == MODULE and s.op in HAVE_PRODUCTS and s.name not in spelled)
         | frozenset(path for path, module in view.modules.items() if is_rotary(module)),
         frozenset(path for path in view.routers if not _asked(path, selection.modules)),
     )

@@ -64,7 +64,8 @@ def run_probe(model: nn.Module) -> Probe:
         stack.enter_context(watched(model, seen))
         # without a cache transformers reads the positions for packed sequences, and meta tensors hold none
         _run(model, ids, use_cache=ids.is_meta)
-    return Probe(auditor.products, tuple(calls), _by_module(counter, model, callers), widths, chosen=chosen)
+    attentions = {name: (call.heads, width) for name, (call, width) in auditor.attentions.items()}
+    return Probe(auditor.products, tuple(calls), _by_module(counter, model, callers), widths, attentions, chosen=chosen)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from harness.noise.kinds import operator_of
 from harness.noise.paths import layer_of
@@ -21,6 +21,7 @@ MODULE, ATTENTION, ANGLE, FUNCTION, WEIGHT, EXPERTS = (
 """Ways in: hooks of a module, the attention interface, the rotary module, a function mode, a module's weight, the
 products of stacked experts."""
 
+_FREQUENCIES = "inv_freq"
 GROWING = (QK, SOFTMAX)
 BY_HEADS, BY_SCORES = "by heads", "by scores"
 
@@ -30,15 +31,15 @@ class Site:
     """One place that is perturbed.
 
     ``name`` identifies the site in keys, plans and ledgers: the path of the module whose operator it is, with
-    ``:qk``, ``:pv``, ``:softmax``, ``:sdpa`` or ``:angle`` for what happens inside an attention or rotary module,
-    ``:input`` for a module's input, ``:FIELD`` for the product of stacked experts with that weight, and ``:OP`` or
-    ``:OP#k`` for the k-th call (from 0) of another operator inside a module. ``columns`` is the width of one token's
-    result: output features of a linear, heads * head_dim of PV, frequencies of the rotary product; for QK and softmax
-    it is the number of heads, since their rows grow with the keys; 0 where it is not known before it runs.
-    ``arranged`` says what a probe found of calls whose operator does not tell: :data:`BY_HEADS` for (batch, heads,
-    tokens, dim), :data:`BY_SCORES` for (batch, heads, tokens, keys). ``field`` names the weight of stacked experts,
-    ``transposed`` says that it is stored (in, out), and ``per_token`` how many of them a token chooses: it has as many
-    rows.
+    ``:qk``, ``:pv``, ``:softmax``, ``:sdpa`` or ``:angle`` (``:KIND_angle`` where kinds of layers have frequencies of
+    their own) for what happens inside an attention or rotary module, ``:input`` for a module's input, ``:FIELD`` for
+    the product of stacked experts with that weight, and ``:OP`` or ``:OP#k`` for the k-th call (from 0) of another
+    operator inside a module. ``columns`` is the width of one token's result: output features of a linear, heads *
+    head_dim of PV, frequencies of the rotary product; for QK and softmax it is the number of heads, since their rows
+    grow with the keys; 0 where it is not known before it runs. ``arranged`` says what a probe found of calls whose
+    operator does not tell: :data:`BY_HEADS` for (batch, heads, tokens, dim), :data:`BY_SCORES` for (batch, heads,
+    tokens, keys). ``field`` names the weight of stacked experts, ``transposed`` says that it is stored (in, out), and
+    ``per_token`` how many of them a token chooses: it has as many rows.
     """
 
     name: str
@@ -67,14 +68,29 @@ class Site:
         return layer_of(self.module)
 
 
+def frequencies(module: nn.Module) -> dict[str, Tensor]:
+    """Return the inverse frequencies that ``module`` itself holds, which its angle product multiplies: by the kind of
+    layer that they are for (``sliding_attention``, say), by the empty text where one serves all layers."""
+    held = {**module.__dict__, **module._buffers}
+    found = {name.removesuffix(_FREQUENCIES): value for name, value in held.items() if name.endswith(_FREQUENCIES)}
+    own = {kind: value for kind, value in found.items() if isinstance(value, Tensor) and not kind.endswith("original_")}
+    return {kind.removesuffix("_"): value for kind, value in own.items()}
+
+
 def is_rotary(module: nn.Module) -> bool:
-    """Return a rotary embedding as transformers writes it: it owns ``inv_freq``, which its angle product multiplies."""
-    return hasattr(module, "inv_freq") and "rotary" in type(module).__name__.lower()
+    """Return True for a module that turns positions into angles and learns nothing: it holds inverse frequencies, or
+    its class says that it is rotary."""
+    learns = any(True for _ in module.parameters())
+    return not learns and (bool(frequencies(module)) or "rotary" in type(module).__name__.lower())
 
 
 def is_attention(module: nn.Module) -> bool:
-    """Return an attention block that calls transformers' attention interface."""
-    return hasattr(module, "layer_idx") and hasattr(module, "head_dim") and hasattr(module, "config")
+    """Return True for an attention block: it knows its layer, the width of its heads and its configuration.
+
+    A mixer with a recurrent state and what picks the keys of another block have those too, and are none.
+    """
+    knows = hasattr(module, "layer_idx") and hasattr(module, "head_dim") and hasattr(module, "config")
+    return knows and not hasattr(module, "A_log") and "Indexer" not in type(module).__name__
 
 
 def attention_heads(module: nn.Module) -> int:
@@ -121,7 +137,8 @@ def find_sites(model: nn.Module) -> tuple[Site, ...]:
         elif fields := stacked_fields(module):
             found += [stacked_site(name, module, field) for field in fields]
         elif is_rotary(module):
-            found.append(Site(f"{name}:angle", name, ROTARY, module.inv_freq.numel(), way=ANGLE))
+            for kind, values in frequencies(module).items():
+                found.append(Site(angle_name(name, kind), name, ROTARY, values.numel(), way=ANGLE))
     return tuple(found)
 
 
@@ -132,6 +149,11 @@ def stacked_site(path: str, module: nn.Module, field: str, point: str = "output"
     way = WEIGHT if point == "weight" else EXPERTS
     turned = bool(module.is_transposed)
     return Site(f"{path}:{field}{suffix}", path, LINEAR, width, False, way, point, field=field, transposed=turned)
+
+
+def angle_name(path: str, kind: str) -> str:
+    """Return the name of the angle product of the rotary module at ``path`` for layers of this ``kind``."""
+    return f"{path}:{kind}_angle" if kind else f"{path}:angle"
 
 
 def output_head(model: nn.Module) -> nn.Module | None:

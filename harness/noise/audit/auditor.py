@@ -7,6 +7,7 @@ attributed by ``torch.utils.module_tracker``. Eager mode only: over compiled cod
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
@@ -19,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from harness.noise.audit.comparing import Formula, repeated_rows
 from harness.noise.audit.draws import Draws
 from harness.noise.audit.experts import ExpertsWatch
+from harness.noise.audit.interface import AttentionCall, attention_watched
 from harness.noise.audit.watching import ModuleWatcher
 from harness.noise.kinds import operator_of
 from harness.noise.sites import CONV1D, LINEAR, PV, QK, SDPA, is_attention
@@ -56,8 +58,10 @@ class Auditor(ModuleWatcher):
     (empty for the model itself). ``errors[site]`` collects (sum of ((used - product) / product)^2, number of
     non-zero elements, elements that differ): what went on to be used against what the operator itself gave. For a
     module that is one operator (linear, norm, activation, embedding) that is what it returned; for QK what the
-    softmax was given; for the softmax what the next product was given; for PV and fused attention what the output
-    projection was given. In a clean forward nothing may differ. ``departures[site]`` counts elements that ``formula``
+    softmax was given; for the softmax what the next product was given; for PV and fused attention what the attention
+    function returned to its block, or, where the block calls none, what its projection was given. In a clean forward
+    nothing may differ. ``attentions`` holds how blocks called their attention function, and the width that a token's
+    heads have together in what it returned. ``departures[site]`` counts elements that ``formula``
     does not give, where there is one; ``repeats[site]`` rows with the noise of another row that had the same result;
     ``sizes[site]`` holds the sum of (used - product)^2, the elements that differ and all, finite and not padding (for
     sites of ``by_rows``, whose padding can be told). ``draws`` is shown what became of the rows of those. Products of
@@ -72,6 +76,7 @@ class Auditor(ModuleWatcher):
         self.departures: Counter[str] = Counter()
         self.repeats: Counter[str] = Counter()
         self.by_rows: set[str] = set()
+        self.attentions: dict[str, tuple[AttentionCall, int]] = {}
         self.draws = draws
         self._formula = formula
         self._mask: Tensor | None = None
@@ -79,6 +84,9 @@ class Auditor(ModuleWatcher):
         self._fused: set[str] = set()
         self._batch = 1
         self._experts = ExpertsWatch(model, self._expert)
+        self._names = {module: name for name, module in model.named_modules()}
+        self._calls: dict[str, AttentionCall] = {}
+        self._inside = contextlib.ExitStack()
         self._attention = {name: module for name, module in model.named_modules() if is_attention(module)}
         self._kinds = {name: operator_of(module) for name, module in model.named_modules()}
         self._scores: dict[str, Tensor] = {}
@@ -97,18 +105,20 @@ class Auditor(ModuleWatcher):
                 yield module.register_forward_hook(self._let_out(name))
 
     def __enter__(self) -> Self:
+        self._inside.enter_context(attention_watched(self._attending, self._attended))
         super().__enter__()
         self._experts.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        try:
-            self._experts.__exit__(*exc)
-        finally:
-            super().__exit__(*exc)
+        with self._inside:
+            try:
+                self._experts.__exit__(*exc)
+            finally:
+                super().__exit__(*exc)
 
     def _forget(self) -> None:
-        for held in (self._results, self._scores, self._weights):
+        for held in (self._results, self._scores, self._weights, self._calls):
             held.clear()
 
     def __torch_dispatch__(
@@ -146,24 +156,48 @@ class Auditor(ModuleWatcher):
         # a linear's own result may be perturbed where it lies
         self._results[module] = result.clone() if self._kinds.get(module) in HAVE_PRODUCTS else result
 
+    def _attending(self, block: nn.Module, call: AttentionCall) -> None:
+        """A block of the model calls its attention function."""
+        if block in self._names:
+            self._calls[self._names[block]] = call
+
+    def _attended(self, block: nn.Module, returned: Tensor) -> None:
+        """It got (batch, tokens, heads, dim) back, of which its last product was made."""
+        name = self._names.get(block)
+        call = self._calls.pop(name, None) if name is not None else None
+        if name is None or call is None:
+            return
+        values = self._results.pop(name, None)
+        self._scores.pop(name, None)
+        if returned.ndim != 4:
+            return
+        batch, tokens, heads, width = returned.shape
+        self.attentions[name] = call, heads * width
+        if values is not None and values.numel() == returned.numel() and values.shape[-1] == width:
+            exact = values.detach().reshape(batch, heads, tokens, width).transpose(1, 2)
+            rows = batch, tokens, heads * width
+            self._add(f"{name}:{SDPA if call.fused else PV}", exact.reshape(rows), returned.detach().reshape(rows))
+
     def _compare_scores(self, module: str, given: Tensor) -> None:
         """The scores that a softmax inside ``module`` was given against the product QK, where no mask hides them."""
         product = self._scores.pop(module, None)
-        scaling = getattr(self._attention.get(module), "scaling", None)
-        if product is None or product.numel() != given.numel() or product.is_meta:
+        call = self._calls.get(module)
+        scaling = getattr(self._attention.get(module), "scaling", None) if call is None else call.scaling
+        if product is None or product.numel() != given.numel() or product.is_meta or (call is not None and call.fused):
             return
         if not isinstance(scaling, int | float):  # as Falcon's: by what it scales cannot be told from outside
             return
+        softcap = None if call is None else call.softcap
         visible = given > torch.finfo(product.dtype).min / 4
-        used = given.detach()[visible]
-        exact = product.detach().reshape(given.shape)[visible]
+        used, exact = given.detach()[visible], product.detach()
         # some models scale the query beforehand: the factor is then 1
         factors = (float(scaling), 1.0)
-        factor = min(factors, key=lambda factor: _distance((exact * factor).to(given.dtype), used))
-        self._add(f"{module}:{QK}", (exact * factor).to(given.dtype), used, factor)
+        scored = {factor: _scored(exact, factor, softcap, given)[visible] for factor in factors}
+        factor = min(factors, key=lambda factor: _distance(scored[factor], used))
+        self._add(f"{module}:{QK}", scored[factor], used, factor)
         if self._formula is not None:
-            expected = self._formula(product.detach()).reshape(given.shape)[visible]
-            self.departures[f"{module}:{QK}"] += _different((expected * factor).to(given.dtype), used)
+            expected = _scored(self._formula(exact), factor, softcap, given)[visible]
+            self.departures[f"{module}:{QK}"] += _different(expected, used)
 
     def _given(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -261,6 +295,14 @@ class Auditor(ModuleWatcher):
 
 def _first(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) and output else output
+
+
+def _scored(product: Tensor, factor: float, softcap: float | None, like: Tensor) -> Tensor:
+    """What a softmax that was given scores ``like`` these (their shape and dtype) is given of the ``product`` QK."""
+    scores = product.reshape(like.shape) * factor
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    return scores.to(like.dtype)
 
 
 def _different(first: Tensor, second: Tensor) -> int:

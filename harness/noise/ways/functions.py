@@ -197,8 +197,8 @@ def site_of(operator: Operator, where: Where, columns: int = 0) -> Site:
         return Site(path, path, operator.name, columns, way=FUNCTION)
     if module is not None and operator.name == MATMUL and is_attention(module) and number < 2:
         op = (QK, PV)[number]
-        width = attention_heads(module) * (1 if op == QK else int(module.head_dim))  # type: ignore[arg-type]
-        return Site(f"{path}:{op}", path, op, width, way=FUNCTION)
+        # a head of values may have another width than one of queries: the probe sees it
+        return Site(f"{path}:{op}", path, op, attention_heads(module) if op == QK else columns, way=FUNCTION)
     if module is not None and operator.name == "softmax" and is_attention(module) and number == 0:
         return Site(f"{path}:softmax", path, "softmax", attention_heads(module), way=FUNCTION)
     number = 0 if module is None else number  # outside modules nothing ends the count
