@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -165,10 +165,13 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
     if way == FUNCTIONS_ONLY:
         chosen = tuple(site for site in chosen if site.way == ANGLE or site.name not in spelled)
     view = ModelView.of(model)
+    routing = frozenset(path for router, path in _routing(view, probe) if not _asked(router, selection.modules))
     functions = FunctionChoice(
         spec,
         spec.operators,
-        frozenset((site.module, site.op) for site in chosen) | _inside_experts(every),
+        frozenset((site.module, site.op) for site in chosen)
+        | _inside_experts(every)
+        | frozenset((path, LINEAR) for path in routing),
         frozenset(site.module for site in chosen if site.way == MODULE and site.name not in spelled)
         # the product inside a linear is that linear, however it is written
         | frozenset(s.module for s in every if s.way == MODULE and s.op in HAVE_PRODUCTS and s.name not in spelled)
@@ -239,6 +242,22 @@ def _refuse_capped(model: nn.Module, site: Site) -> None:
         )
 
 
+def _routing(view: ModelView, probe: Probe) -> Iterator[tuple[str, str]]:
+    """(router, path) of the modules that multiply by the weight of a router inside them, as DeepSeek-V2's block: the
+    router runs no product itself, the module around it one that is as wide as the router has experts."""
+    ran = {module for module, _ in probe.products}
+    for router in dict.fromkeys(view.routers.values()):
+        weight = view.modules[router]._parameters.get("weight")
+        above = router.rpartition(".")[0]
+        if router in ran or weight is None or weight.ndim != 2:
+            continue
+        if any(
+            call.site.module == above and call.site.op == LINEAR and call.site.columns == len(weight)
+            for call in probe.calls
+        ):
+            yield router, above
+
+
 def _asked(router: str, modules: Sequence[str]) -> bool:
     return any(path == router or path.startswith(f"{router}.") for path in modules)
 
@@ -270,6 +289,7 @@ def _left_out(
     """(excluded, uncovered) products with reasons, every one that ran in a module that is not in ``taken``, or whose
     operator has no site there."""
     excluded, uncovered = {}, {}
+    routing = {path for _, path in _routing(view, probe)}
     by_module: dict[str, list[Site]] = {}
     for site in every:
         if site.op != SOFTMAX:  # not a product
@@ -284,7 +304,7 @@ def _left_out(
                 excluded[site.name] = left_out(site.module, spec) or reason
         if module not in by_module and module not in taken:
             where = f"{module or 'model'}:{operator}"
-            if any(module == router or module.startswith(f"{router}.") for router in view.routers):
+            if module in routing or any(module == router or module.startswith(f"{router}.") for router in view.routers):
                 excluded[where] = ROUTER_REASON
             elif adapter_parts(module):
                 excluded[where] = left_out(module, spec) or _ADAPTER_REASON
