@@ -9,8 +9,7 @@ import click
 
 from harness.baselines.book import accept as accept_run
 from harness.baselines.summary import compare_baselines, list_baselines, show_baseline
-from harness.cli.options import folder_option, json_option, on_command_line
-from harness.exceptions import HarnessError
+from harness.cli.options import folder_option, json_option, shared
 from harness.reports.baseline_page import baseline_page, difference_page, list_page
 from harness.reports.render.terminal import show
 
@@ -25,7 +24,7 @@ def command() -> None:
 @click.option("--name", required=True, help="For example arith/my-model.")
 @click.option("--reason", required=True, help="Why this run is the reference.")
 @click.option("--replace", is_flag=True, help="Overwrite the baseline of that name.")
-@folder_option
+@shared("baselines-dir")
 def accept(run: Path, name: str, reason: str, replace: bool, baselines_dir: Path) -> None:
     """Write the finished RUN as a baseline: per-item outcomes, provenance, checksum."""
     click.echo(accept_run(run, baselines_dir, name, reason, replace))
@@ -36,8 +35,6 @@ def accept(run: Path, name: str, reason: str, replace: bool, baselines_dir: Path
 @json_option
 def list_(baselines_dir: Path, as_json: bool) -> None:
     """List all baselines, with date, items and reason."""
-    if on_command_line("baselines_dir") and not baselines_dir.is_dir():
-        raise HarnessError(f"--baselines-dir {baselines_dir}", "there is no such folder", "check the path")
     rows = list_baselines(baselines_dir)
     if as_json:
         click.echo(json.dumps(rows, indent=2))

@@ -27,6 +27,9 @@ from harness.runs.loaded import is_run
 GIVEN = ("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device", "items", "noise_seeds")
 """Options that are fields of :class:`GateEvaluation`."""
 
+RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed_code")
+"""Options that say how a checkpoint is evaluated, and have a default."""
+
 
 @click.command("gate")
 @click.argument("target", type=click.Path(path_type=Path))
@@ -62,6 +65,8 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     held = load_named(baselines_dir, baseline)
     if given["from_records"] and not is_run(target):
         raise HarnessError(f"--from-records {target}", "this is not a run folder", "give the --out of an evaluation")
+    if is_run(target):
+        options.refuse_with(f"the finished run {target}", RUNNING, given)
     how = GateEvaluation(**{name: given[name] for name in GIVEN}, options=options.engine_options_of(given))
     try:
         with _watched(target) as watcher:

@@ -71,27 +71,49 @@ spec_options = apply(
     click.option("--no-positive-control", is_flag=True, help="Skip the lethal-noise control of the injection."),
 )
 adapter_options = apply(shared("base"), shared("adapter"))
+verbose_option = click.option("-v", "--verbose", is_flag=True, help=row("verbose").help)
 engine_options = apply(
     shared("batch-size"),
     shared("workers"),
     shared("timeout"),
     shared("device"),
     shared("allow-mixed-code"),
-    click.option("-v", "--verbose", is_flag=True, help=row("verbose").help),
+    verbose_option,
 )
 policy_options = apply(shared("margin"), shared("policy"), shared("force"))
 json_option = click.option("--json", "as_json", is_flag=True, help=row("json").help)
-folder_option = shared("baselines-dir")
+
+
+def _folder_there(context: click.Context, parameter: click.Parameter, folder: Path) -> Path:
+    """The folder of baselines, which must be there where it was named: a name would be looked up elsewhere."""
+    if on_command_line(str(parameter.name)) and not folder.is_dir():
+        raise HarnessError(f"--baselines-dir {folder}", "there is no such folder", "check the path")
+    return folder
+
+
+folder_option = shared("baselines-dir", callback=_folder_there)
 
 
 def refuse_without(needed: str, names: Iterable[str], given: Mapping[str, Any]) -> None:
     """Raise :class:`HarnessError` where the command line has one of the options ``names`` and not ``needed``, without
     which nothing reads it."""
+    for shown in _written(names, given):
+        raise HarnessError(f"{shown} without {needed}", "nothing would read it", f"give {needed}, or leave it out")
+
+
+def refuse_with(there: str, names: Iterable[str], given: Mapping[str, Any]) -> None:
+    """Raise :class:`HarnessError` where the command line has one of the options ``names`` beside what is ``there``,
+    with which nothing reads it."""
+    for shown in _written(names, given):
+        raise HarnessError(f"{shown} with {there}", "nothing would read it", "leave it out")
+
+
+def _written(names: Iterable[str], given: Mapping[str, Any]) -> Iterable[str]:
+    """Those of the options ``names`` that the command line has, as they were written."""
     for name in names:
         if on_command_line(name):
             option = f"--{name.replace('_', '-')}"
-            shown = option if given[name] is True else f"{option} {given[name]}"
-            raise HarnessError(f"{shown} without {needed}", "nothing would read it", f"give {needed}, or leave it out")
+            yield option if given[name] is True else f"{option} {given[name]}"
 
 
 def on_command_line(name: str) -> bool:

@@ -52,6 +52,11 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     only_power = given["name"] is not None and checkpoint is None and config is None
     if not only_power and (checkpoint is None) == (config is None):
         raise click.UsageError("give either CHECKPOINT or --config FILE", click.get_current_context())
+    if only_power:
+        unread = ("sites", "noise", "tokens", "base", "adapter", "attention", "dtype", "device")
+        options.refuse_without("CHECKPOINT or --config", unread, given | {"sites": sites})
+    if config is not None:
+        options.refuse_with("--config", ("base", "adapter"), given)
     foreseen = _power(given)
     report = None
     if not only_power:
@@ -64,7 +69,7 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
 
 def _power(given: dict[str, Any]) -> Power | None:
     if given["name"] is None:
-        options.refuse_without("--baseline", ("margin", "policy", "force", "discordance"), given)
+        options.refuse_without("--baseline", ("margin", "policy", "force", "discordance", "baselines_dir"), given)
         return None
     return power(given["name"], policy_given(given), given["discordance"], given["baselines_dir"])
 

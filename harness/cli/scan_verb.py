@@ -24,6 +24,10 @@ from harness.exceptions import HarnessError
 from harness.spec import SCORERS, nearest
 from harness.spec.formats import SCALE_RULES
 
+TASK_OPTIONS = ("data", "items", "item_seed", "scorer", "max_new_tokens")
+MODEL_OPTIONS = ("batch_size", "device", "attention", "dtype")
+"""What is read only where a model runs: weights alone are taken from the files as they are stored."""
+
 
 @click.command("scan")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
@@ -53,7 +57,9 @@ from harness.spec.formats import SCALE_RULES
 @click.option("--modules", is_flag=True, help="Every module by itself, besides the layers.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the reports; an unfinished scan is resumed.")
 @options.model_options
-@options.engine_options
+@options.shared("batch-size")
+@options.shared("device")
+@options.verbose_option
 @options.json_option
 def command(checkpoint: Path, policy: str, modules: bool, out: Path | None, as_json: bool, **given: Any) -> None:
     """Show what number formats do to CHECKPOINT (a Hugging Face folder, or a LoRA adapter with its base).
@@ -88,10 +94,11 @@ def _spec(checkpoint: Path, given: dict[str, Any]) -> ScanSpec:
         raise HarnessError(f"--items {given['items']}", "at least one item is needed", "give a positive number")
     task = None
     if given["task"] is None:
-        options.refuse_without("--task", ("data", "items", "item_seed", "scorer", "max_new_tokens"), given)
+        options.refuse_without("--task", (*TASK_OPTIONS, *MODEL_OPTIONS), given)
     if given["task"] is not None:
-        names = ("data", "items", "item_seed", "scorer", "max_new_tokens")
-        task = TaskChoice(given["task"], **{name: given[name] for name in names})
+        if given["effect"] is False and given["what"] == WEIGHTS:
+            options.refuse_with(f"--no-effect and --what {WEIGHTS}", ("task",), given)
+        task = TaskChoice(given["task"], **{name: given[name] for name in TASK_OPTIONS})
     spec = ScanSpec(
         checkpoint,
         parse_recipes(given["formats"], given["scale_rule"]),

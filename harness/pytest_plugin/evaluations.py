@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from harness.baselines.book import load_named
+from harness.baselines.book import DEFAULT_FOLDER, load_named
 from harness.baselines.file import Baseline
 from harness.exceptions import HarnessError
 from harness.gates import GatePolicy, GateResult, gate
@@ -44,7 +44,12 @@ IGNORE_ALL = "# Made by the robustness harness: stored runs, to be made again at
 
 def named_baseline(given: Mapping[str, Any]) -> Baseline | None:
     """Return the baseline that was named, None where none was."""
-    return None if given["baseline"] is None else load_named(given["baselines_dir"], given["baseline"])
+    if given["baseline"] is None:
+        return None
+    folder = Path(given["baselines_dir"])
+    if folder != DEFAULT_FOLDER and not folder.is_dir():
+        raise HarnessError(f"baselines-dir {folder}", "there is no such folder", "check the path")
+    return load_named(folder, given["baseline"])
 
 
 def spec_of(given: Mapping[str, Any], baseline: Baseline | None) -> EvalSpec:

@@ -18,6 +18,7 @@ EVAL = ("eval", "nowhere", "--out", "run")
 HERE = ("eval", ".", "--out", "run")
 """What is told of the rest only once the checkpoint is seen to be there."""
 
+SHIPPED = ("--baseline", "arith/arith-qwen2")
 GATE = ("gate", "nowhere", "--baseline", "base")
 SCORE = ("score", "--completions", "nothing.jsonl", "--out", "run")
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
@@ -84,6 +85,21 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "empty level": ((*EVAL, "--noise-levels", "0,,0.1"), "noise levels '0,,0.1'; a comma-separated list"),
     "empty run of an arm": (("compare", "--arm", "a=x,,y", "--arm", "b=z"), "an arm is a name and its run folders"),
     "no folder of baselines": (("baseline", "list", "--baselines-dir", "nowhere"), "nowhere; there is no such folder"),
+    "no folder of baselines for a gate": (
+        (*GATE, "--baselines-dir", "nowhere"),
+        "--baselines-dir nowhere; there is no such folder",
+    ),
+    "no folder of a shipped baseline": (("plan", *SHIPPED, "--baselines-dir", "nowhere"), "there is no such folder"),
+    "sites without a model": (("plan", *SHIPPED, "--sites"), "--sites without CHECKPOINT or --config; nothing would"),
+    "noise without a model": (("plan", *SHIPPED, "--noise", "x"), "--noise x without CHECKPOINT or --config"),
+    "base with a config": (("plan", "--config", "x", "--base", "y"), "--base y with --config; nothing would read it"),
+    "folder without baseline": (("plan", ".", "--baselines-dir", "."), "--baselines-dir . without --baseline; nothing"),
+    "dtype without task": (("scan", "x", "--format", "mxfp4", "--dtype", "float16"), "--dtype float16 without --task"),
+    "workers of a scan": (("scan", "x", "--format", "mxfp4", "--workers", "2"), "No such option '--workers'"),
+    "task of nothing": (
+        ("scan", "x", "--format", "mxfp4", "--task", "arith", "--no-effect"),
+        "--task arith with --no-effect and --what weights; nothing would read it",
+    ),
     "gate without baseline": (("gate", "nowhere"), "Missing option '--baseline'"),
     "missing baseline": (GATE, "baseline 'base'; there is none under baselines; accept a run with harness baseline"),
     "missing baseline file": (("gate", "x", "--baseline", "no.json"), "baseline no.json; no such file"),

@@ -81,3 +81,13 @@ def test_only_a_run_has_records(cli: Verb, scored: Callable[[str, int], Path], t
     scored("run", 0)
     said = cli("gate", tiny, "--baseline", "gold", "--from-records")
     assert said.code == 2 and "this is not a run folder" in said.err
+
+
+@pytest.mark.parametrize(
+    "option", [("--device", "cpu"), ("--workers", "2"), ("--adapter", "merged"), ("--batch-size", "9")]
+)
+def test_how_a_finished_run_was_made_is_not_asked_again(
+    cli: Verb, scored: Callable[[str, int], Path], option: tuple[str, str]
+) -> None:
+    said = cli("gate", scored("run", 0), "--baseline", "gold", *option)
+    assert said.code == 2 and f"{' '.join(option)} with the finished run run; nothing would read it" in said.line
