@@ -10,7 +10,6 @@ import torch
 from jinja2 import TemplateSyntaxError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -27,6 +26,7 @@ from harness.checkpoints.stored_quantization import (
     stored_quantization,
 )
 from harness.exceptions import CheckpointError
+from harness.noise.meta import factory_of
 from harness.text import brief
 
 SMALLEST_VOCABULARY_SHARE = 0.9
@@ -50,7 +50,7 @@ def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False)
         if outline and stored is not None and stored.method == COMPRESSED:  # it cannot be unpacked without weights
             return _plain_outline(config, dtype, attention)
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars of compressed-tensors
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = factory_of(config).from_pretrained(
                 path,
                 config=config,
                 dtype=getattr(torch, dtype),
@@ -88,7 +88,7 @@ def load_model(path: Path, dtype: str, attention: str, *, outline: bool = False)
 def _plain_outline(config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
     vars(config).pop(FIELD)
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        model: PreTrainedModel = factory_of(config).from_config(
             config, dtype=getattr(torch, dtype), attn_implementation=attention
         )
     return model.eval()

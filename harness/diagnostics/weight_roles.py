@@ -12,6 +12,7 @@ from harness.diagnostics.scan_result import OUTSIDE
 from harness.exceptions import HarnessError
 from harness.noise.kinds import ModelView
 from harness.noise.paths import CONTAINERS, adapter_parts, layer_of, matches, nearest_path
+from harness.noise.text_only import BESIDE_TEXT
 
 LINEARS = ("linear", "conv1d")
 NOT_LINEAR = "not the weight of a linear"
@@ -121,8 +122,8 @@ def _reason(view: ModelView, path: str, module: nn.Module, parameter: tuple[str,
         return "LoRA adapter"
     if field.endswith("bias"):
         return "bias"
-    if path in view.routers:
-        return "router: it chooses the experts"
+    if path in view.beside or path in view.routers:
+        return BESIDE_TEXT if path in view.beside else "router: it chooses the experts"
     if kind == "embedding" or "Embedding" in name:
         return "embedding"
     if kind in ("layer_norm", "rms_norm") or ("Norm" in name and weight.ndim == 1):

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from harness.noise.stacked import StackedLinear, stacked_fields
+from harness.noise.text_only import beside_text
 from harness.spec.operators import OPS, selected
 
 MLP = "mlp"
@@ -84,13 +85,15 @@ class ModelView:
     ``kinds`` holds what a module computes: a canonical operator or ``mlp``, None for other containers. ``routers``
     maps the modules of a router to the path of that router; one that multiplies by a weight of its own (and holds no
     linear) is of the kind ``linear``. Each weight of stacked experts stands among the modules as a
-    :class:`StackedLinear` by its own path, so that what chooses linears chooses it too.
+    :class:`StackedLinear` by its own path, so that what chooses linears chooses it too. ``beside`` holds the paths of
+    what no prompt of text runs.
     """
 
     name: str
     modules: Mapping[str, nn.Module]
     kinds: Mapping[str, str | None]
     routers: Mapping[str, str]
+    beside: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, model: nn.Module) -> ModelView:
@@ -110,7 +113,7 @@ class ModelView:
                 kinds[path] = "linear"
             elif kinds[path] is None and is_mlp_block(module):
                 kinds[path] = MLP
-        return cls(type(model).__name__, {path: every[path] for path in paths}, kinds, routers)
+        return cls(type(model).__name__, {path: every[path] for path in paths}, kinds, routers, beside_text(model))
 
     @property
     def operators(self) -> tuple[str, ...]:

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PretrainedConfig,
+)
 
 from harness.exceptions import CheckpointError, NoiseSpecError
 from harness.noise.quiet import quiet
@@ -56,6 +62,29 @@ def load_config(path: Path) -> PretrainedConfig:
     return config
 
 
+def factory_of(config: PretrainedConfig) -> Any:
+    """Return transformers' factory of the model that answers prompts of text: of causal language models, or, for a
+    configuration of text and images, of the whole model, all of whose weights a checkpoint then holds.
+
+    ``architectures`` decides where both know the configuration.
+    """
+    if config.get_text_config() is config:
+        return AutoModelForCausalLM
+    causal, whole = (class_in(factory, config) for factory in (AutoModelForCausalLM, AutoModelForImageTextToText))
+    named = (config.architectures or [""])[0]
+    return (
+        AutoModelForCausalLM
+        if whole is None or getattr(causal, "__name__", None) == named
+        else AutoModelForImageTextToText
+    )
+
+
+def class_in(factory: Any, config: PretrainedConfig) -> Any:
+    """Return the class that ``factory`` makes of ``config``, None where it knows none."""
+    found = factory._model_mapping.get(type(config), None)
+    return found[0] if isinstance(found, tuple | list) else found
+
+
 def meta_model(config: PretrainedConfig) -> nn.Module:
     """Return the causal language model of ``config`` in evaluation mode, on the meta device: names and shapes, no
     weights.
@@ -65,7 +94,7 @@ def meta_model(config: PretrainedConfig) -> nn.Module:
     """
     try:
         with quiet(), torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(
+            model: nn.Module = factory_of(config).from_config(
                 copy.deepcopy(config), trust_remote_code=False, attn_implementation="eager"
             )
     except Exception as error:  # a contradictory config meets ZeroDivisionError, TypeError and others

@@ -22,6 +22,7 @@ from harness.noise.paths import (
     range_text,
 )
 from harness.noise.precision import BY_DEFAULT, kept_precise
+from harness.noise.text_only import BESIDE_TEXT
 from harness.spec.noise import NoiseSpec
 from harness.spec.operators import OPS, SCOPES, selected
 
@@ -68,6 +69,7 @@ def select_modules(model: nn.Module, spec: NoiseSpec) -> Selection:
     places = _places(view, spec)
     reasons = {path: _reason(view, spec, path) for path in places}
     _check_contradiction(spec, reasons)
+    reasons |= {path: BESIDE_TEXT for path, reason in reasons.items() if reason is None and path in view.beside}
     if precise := kept_precise(model, view, spec):
         reasons = {path: reason or precise.get(path) for path, reason in reasons.items()}
     chosen = tuple(path for path, reason in reasons.items() if reason is None)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from harness.noise.kinds import operator_of
 from harness.noise.paths import layer_of
 from harness.noise.stacked import in_width, out_width, stacked_fields
+from harness.noise.text_only import beside_text
 
 LINEAR, CONV1D, MATMUL, QK, PV, ROTARY, SOFTMAX, SDPA = (
     *("linear", "conv1d", "matmul", "qk", "pv", "rotary"),
@@ -117,12 +118,14 @@ def find_sites(model: nn.Module) -> tuple[Site, ...]:
     order.
 
     Calls of operators inside other modules (additions, products of a custom block) are found by running the model:
-    :mod:`harness.noise.probe`.
+    :mod:`harness.noise.probe`. What no prompt of text runs has none.
     """
-    head = output_head(model)
+    head, beside = output_head(model), beside_text(model)
     fused = getattr(getattr(model, "config", None), "_attn_implementation", "eager") != "eager"
     found = []
     for name, module in model.named_modules():
+        if name in beside:
+            continue
         op = operator_of(module)
         if op is not None:
             found.append(Site(name, name, op, output_width(module), last_token_only=module is head))

@@ -90,13 +90,19 @@ def check_plans(plans: Sequence[InjectionPlan]) -> None:
 
 def check_model(path: Path, config: Any) -> None:
     """Raise :class:`CheckpointError` for head sizes that vLLM's attention does not have here, and for checkpoints
-    that are quantized already."""
+    that are quantized already or multimodal."""
     text = config.get_text_config()
     if getattr(config, "quantization_config", None) is not None:
         raise CheckpointError(
             f"checkpoint {path}",
             "it is quantized already, and vLLM takes one quantization",
             "give its weights in float32, bfloat16 or float16",
+        )
+    if getattr(text, "model_type", None) != getattr(config, "model_type", None):
+        raise CheckpointError(
+            f"checkpoint {path} of type {config.model_type}",
+            "it is multimodal, and which of its linears vLLM runs for text is not known here",
+            "use --engine transformers",
         )
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     supported = _head_sizes()

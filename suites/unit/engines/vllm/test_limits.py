@@ -68,6 +68,13 @@ def test_a_quantized_checkpoint_is_refused():
         limits.check_model(Path("folder"), config)
 
 
+def test_a_multimodal_checkpoint_is_refused():
+    text = SimpleNamespace(model_type="gemma3_text")
+    config = SimpleNamespace(model_type="gemma3", get_text_config=lambda: text)
+    with pytest.raises(CheckpointError, match="it is multimodal"):
+        limits.check_model(Path("folder"), config)
+
+
 def test_head_sizes_that_vllm_lacks_are_refused(monkeypatch):
     monkeypatch.setattr(limits, "_head_sizes", lambda: (32, 64))
     text = SimpleNamespace(hidden_size=64, num_attention_heads=4)
