@@ -15,8 +15,8 @@ def beside_text(model: Any) -> frozenset[str]:
 
     The text model is told by the configuration that it was built of; no weight is read.
     """
-    whole = getattr(model, "config", None)
-    text = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
+    whole: Any = getattr(model, "config", None)
+    text: Any = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
     if text is whole or type(text) is type(whole):
         return frozenset()
     modules: dict[str, nn.Module] = dict(model.named_modules())
