@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -254,3 +256,19 @@ def test_layers_and_experts_have_draws_of_their_own(monkeypatch: pytest.MonkeyPa
     pairs = (wide[:, None] == wide[None]).float().mean(-1)
     assert len(wide) == LAYERS * 2 * REAL * CHOSEN
     assert (pairs - torch.eye(len(wide))).max() < 0.25
+
+
+def test_no_auditor_keeps_a_model_alive() -> None:
+    """The ancestor's interface holds models weakly, and takes noise on bare calls for granted once they are gone."""
+    gc.collect()
+    gc.disable()
+    try:
+        model = mixture("mixtral")
+        plan = build_plan(model, parse_noise("fake_quant(mxfp8_e4m3) @ op:linear at:input"))
+        with OperandAuditor(model, [plan]):
+            pass
+        alive = weakref.ref(model)
+        del model
+        assert alive() is None
+    finally:
+        gc.enable()

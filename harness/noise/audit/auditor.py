@@ -83,7 +83,7 @@ class Auditor(ModuleWatcher):
         self._results: dict[str, Any] = {}
         self._fused: set[str] = set()
         self._batch = 1
-        self._experts = ExpertsWatch(model, self._expert)
+        self._experts: ExpertsWatch | None = None
         self._names = {module: name for name, module in model.named_modules()}
         self._calls: dict[str, AttentionCall] = {}
         self._inside = contextlib.ExitStack()
@@ -94,7 +94,8 @@ class Auditor(ModuleWatcher):
 
     def _hook(self) -> Iterator[RemovableHandle]:
         yield self._model.register_forward_pre_hook(self._masked, with_kwargs=True)
-        yield from self._experts.hook()
+        if self._experts is not None:
+            yield from self._experts.hook()
         for name, module in self._model.named_modules():
             if self._kinds[name] is not None:
                 yield module.register_forward_hook(self._compare(name))
@@ -105,15 +106,18 @@ class Auditor(ModuleWatcher):
                 yield module.register_forward_hook(self._let_out(name))
 
     def __enter__(self) -> Self:
+        self._experts = ExpertsWatch(self._model, self._expert)
         self._inside.enter_context(attention_watched(self._attending, self._attended))
         super().__enter__()
         self._experts.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        held, self._experts = self._experts, None  # it holds this auditor, and that the model
         with self._inside:
             try:
-                self._experts.__exit__(*exc)
+                if held is not None:
+                    held.__exit__(*exc)
             finally:
                 super().__exit__(*exc)
 

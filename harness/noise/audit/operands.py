@@ -44,8 +44,8 @@ class OperandAuditor(ModuleWatcher):
         every = [(site, plan.spec.error) for plan in plans for site in plan.sites]
         self._sites = {(site.module, site.point): (site, error) for site, error in every if not site.field}
         self._stacked = {(site.module, site.field, site.point): (site, error) for site, error in every if site.field}
-        fed = dict.fromkeys(module for module, _, point in self._stacked if point == INPUT)
-        self._experts = InputsWatch(model, tuple(fed), self._rows)
+        self._fed = tuple(dict.fromkeys(module for module, _, point in self._stacked if point == INPUT))
+        self._experts: InputsWatch | None = None
         self._weights: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
 
@@ -53,18 +53,22 @@ class OperandAuditor(ModuleWatcher):
         for path in dict.fromkeys(module for module, _ in self._sites):
             module = self._model.get_submodule(path)
             yield module.register_forward_pre_hook(self._remember(path), prepend=True)
-        yield from self._experts.hook()
+        if self._experts is not None:
+            yield from self._experts.hook()
         for path in dict.fromkeys(module for module, _, point in self._stacked if point == WEIGHT):
             yield self._model.get_submodule(path).register_forward_pre_hook(self._shown(path))
 
     def __enter__(self) -> Self:
+        self._experts = InputsWatch(self._model, self._fed, self._rows)
         super().__enter__()
         self._experts.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        held, self._experts = self._experts, None  # it holds this auditor, and that the model
         try:
-            self._experts.__exit__(*exc)
+            if held is not None:
+                held.__exit__(*exc)
         finally:
             super().__exit__(*exc)
 
