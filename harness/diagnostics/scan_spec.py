@@ -87,7 +87,7 @@ def parse_recipes(formats: str, scale_rule: str) -> tuple[Recipe, ...]:
     Raises :class:`HarnessError` for an unknown format or rule, none at all, and a rule where no format takes it.
     """
     names = [name.strip() for name in formats.split(",")]
-    if names == [""]:
+    if not any(names):
         raise HarnessError(f"--format {formats!r}", "a scan needs at least one format", "give mxfp4, for example")
     if "" in names:
         raise HarnessError(f"--format {formats!r}", "an entry of the list is empty", "drop the comma too many")
