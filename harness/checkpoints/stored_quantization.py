@@ -128,12 +128,16 @@ def check_stored(path: Path, stored: StoredQuantization | None, model: nn.Module
     """Raise :class:`CheckpointError` where the files in the folder ``path`` are not what their configuration says.
 
     Without a quantization no weight is stored as integers or in eight bits: transformers would cast the codes to
-    floating point, without their scales and without a word. With one, something is quantized, and has its scales.
+    floating point, without their scales and without a word. With one, something is quantized, and has its scales, as
+    many as its blocks: transformers would divide a weight into as many equal blocks as it finds scales.
     """
     types: dict[str, str] = {}
+    shapes: dict[str, list[int]] = {}
     for file in weight_files(path):
         with opened(file) as handle:
-            types |= {name: handle.get_slice(name).get_dtype() for name in handle.keys()}  # noqa: SIM118 (no mapping)
+            for name in handle.keys():  # noqa: SIM118 (no mapping)
+                tensor = handle.get_slice(name)
+                types[name], shapes[name] = tensor.get_dtype(), tensor.get_shape()
     coded = sorted(name for name, kind in types.items() if kind not in _PLAIN)
     if stored is None:
         known = {name for name, _ in model.named_parameters()}
@@ -149,6 +153,19 @@ def check_stored(path: Path, stored: StoredQuantization | None, model: nn.Module
         bare = next((name for name in coded if _is_bare(name, types)), None)
         if bare is not None:
             raise CheckpointError(f"checkpoint {path}", f"{bare} is stored as {types[bare]} without scales", _WAY_OUT)
+        block = stored.config.get("weight_block_size")
+        torn = next((name for name in coded if types[name].startswith("F8_E4") and _is_torn(name, shapes, block)), None)
+        if torn is not None:
+            rule = f"{torn} of shape {shapes[torn]} is not whole blocks of {block} with a scale each"
+            raise CheckpointError(f"checkpoint {path}", rule, _WAY_OUT)
+
+
+def _is_torn(name: str, shapes: Mapping[str, list[int]], block: Any) -> bool:
+    """True for a matrix whose blocks, as its grid of scales divides it, are others than its configuration says."""
+    scales = shapes.get(f"{name}_scale_inv", [])
+    if not block or len(scales) != 2 or len(shapes[name]) != 2:
+        return False
+    return any(size != count * most for size, count, most in zip(shapes[name], scales, block, strict=True))
 
 
 def _is_bare(name: str, types: Mapping[str, str]) -> bool:

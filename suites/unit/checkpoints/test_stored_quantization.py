@@ -98,6 +98,8 @@ def _integers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         (lambda tensors: _without(tensors, UP + SCALE), {FIELD: FP8}, f"{UP} is stored as F8_E4M3 without scales"),
         (_bare, {}, "is stored as F8_E4M3, and its config.json names no quantization"),
         (_integers, {}, f"{UP} is stored as I8, and its config.json names no quantization"),
+        (in_fp8, {FIELD: FP8 | {"weight_block_size": [64, 32]}}, "is not whole blocks of [64, 32] with a scale each"),
+        (in_fp8, {FIELD: FP8 | {"weight_block_size": [24, 32]}}, "is not whole blocks of [24, 32] with a scale each"),
         (dict, {FIELD: FP8}, "its config.json says fp8, and none of its weights is stored quantized"),
         (dict, {FIELD: {"quant_method": "mxfp4"}}, "says mxfp4, and none of its weights is stored quantized"),
     ],
@@ -105,7 +107,7 @@ def _integers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_files_that_are_not_what_their_configuration_says(
     tiny: Path, tmp_path: Path, change: Any, config: Any, why: str, refusal: Callable[..., str]
 ) -> None:
-    """Each of these was loaded without a word, the first four as random weights."""
+    """Each of these was loaded without a word, the first four as good as random weights."""
     lies = rewritten(tiny, tmp_path / "lies", change, config)
     for outline in (False, True):
         assert why in refusal(partial(load_model, lies, "float32", "eager", outline=outline), kind=CheckpointError)
