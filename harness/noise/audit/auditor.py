@@ -161,9 +161,10 @@ class Auditor(ModuleWatcher):
         self._results[module] = result.clone() if self._kinds.get(module) in HAVE_PRODUCTS else result
 
     def _attending(self, block: nn.Module, call: AttentionCall) -> None:
-        """A block of the model calls its attention function."""
-        if block in self._names:
-            self._calls[self._names[block]] = call
+        """A block of the model calls its attention function. In others its products are calls of operators."""
+        name = self._names.get(block)
+        if name in self._attention:
+            self._calls[str(name)] = call
 
     def _attended(self, block: nn.Module, returned: Tensor) -> None:
         """It got (batch, tokens, heads, dim) back, of which its last product was made."""
