@@ -6,23 +6,25 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_UNSEEN = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
-    r"|[\U000e0000-\U000e007f]"
+_UNSEEN = (
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    r"\ud800-\udfff\U000e0000-\U000e007f"
 )
 """What steers a terminal or the order of letters instead of being seen: controls, escape sequences, marks of writing
 direction, line separators, tags; and halves of letters, which no file takes."""
+_BREAKS = "\n\t"
 
 
 def visible(text: str, kept: str = "") -> str:
-    """Return ``text`` with what would steer its reader's screen as escapes (``\\x1b``, ``\\n``), except those in
-    ``kept``."""
-    return _UNSEEN.sub(lambda found: found[0] if found[0] in kept else ascii(found[0])[1:-1], text)
+    """Return ``text`` with what would steer its reader's screen as escapes (``\\x1b``, ``\\n``); line breaks and tabs
+    in ``kept`` stay."""
+    shown = "".join(letter for letter in _BREAKS if letter not in kept)
+    return re.sub(f"[{_UNSEEN}{shown}]", lambda found: ascii(found[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
     """Return ``text`` with its line breaks and tabs as spaces and other controls as :func:`visible` shows them."""
-    return visible(text, "\n\t").replace("\n", " ").replace("\t", " ")
+    return visible(text, _BREAKS).replace("\n", " ").replace("\t", " ")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

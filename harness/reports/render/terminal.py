@@ -18,6 +18,8 @@ from harness.text import one_line, visible
 SIDE_BY_SIDE = 80
 """Columns from which two texts stand side by side."""
 MARK = "bold reverse"
+FAR = 10_000
+"""Characters of a text that a terminal shows before and after its mark."""
 _SPACE = "\n\t"
 
 
@@ -93,7 +95,11 @@ def _(part: Texts, console: Console) -> None:
 
 
 def _marked(passage: Passage) -> Text:
-    text = Text(visible(passage.before, _SPACE))
+    """The passage as it is seen, without what lies far from its mark (or, without one, from its end)."""
+    before, after = passage.before, passage.after
+    text = Text(f"[{len(before) - FAR:,} characters]\n" if len(before) > FAR else "", "dim")
+    text.append(visible(before[-FAR:], _SPACE), "")
     if passage.marked is not None:
-        text.append(f">>{one_line(passage.marked)}<<", MARK)
-    return text.append(visible(passage.after, _SPACE))
+        text.append(f">>{one_line(passage.marked[:FAR])}<<", MARK)
+    text.append(visible(after[:FAR], _SPACE))
+    return text.append(f"\n[{len(after) - FAR:,} characters]" if len(after) > FAR else "", "dim")

@@ -218,3 +218,10 @@ def test_what_steers_is_seen() -> None:
 )
 def test_a_huge_text_is_escaped_in_one_pass(text: str) -> None:
     assert len(fenced(text)) > len(text) and len(inline(text[: 10**5])) >= 10**5
+
+
+def test_a_terminal_shows_what_lies_around_the_mark_of_a_huge_text() -> None:
+    texts = Texts((Passage("clean", "a" * 10**6 + "here", "x", "there" + "b" * 10**6),))
+    shown = "\n".join(text_lines(Page.of("t", texts), 60))
+    assert "here>>x<<there" in shown.replace("\n", "").replace(" ", "") and len(shown) < 25_000
+    assert shown.count("[990,00") == 2
