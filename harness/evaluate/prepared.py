@@ -97,6 +97,7 @@ class Prepared:
     @property
     def key(self) -> dict[str, str]:
         """The measurement key of every number of this run; the date is part of it where the prompts hold it."""
+        stored = self.checkpoint.source.quantization
         dated = {"template_date": self.spec.template_date} if self.dated else {}
         return {
             **dated,
@@ -107,21 +108,13 @@ class Prepared:
             "engine": self.spec.engine,
             "dtype": self.spec.dtype,
             "attention": self.checkpoint.model.config._attn_implementation,
-            "quantization": self._quantization,
+            "quantization": quantization_text(self.spec.quantization, None if stored is None else stored.text),
             "aqn": self.aqn,
             "noise": str(self.spec.noise),
             "decoding": "greedy",
             "max_new_tokens": str(self.decoding.max_new_tokens),
             "coverage": self.coverage.text,
         }
-
-    @property
-    def _quantization(self) -> str:
-        """That of the files first, then what is asked for."""
-        stored, asked = self.checkpoint.source.quantization, self.spec.quantization
-        if stored is None:
-            return quantization_text(asked)
-        return f"{stored.text}; {quantization_text(asked)}" if asked else stored.text
 
     @functools.cached_property
     def coverage(self) -> Coverage:

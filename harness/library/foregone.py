@@ -28,11 +28,14 @@ from harness.spec import EvalSpec, quantization_text
 log = logging.getLogger(__name__)
 
 
-def refuse_other_key(spec: EvalSpec, held: Baseline, given: Mapping[str, Any], across: str | None) -> None:
+def refuse_other_key(
+    spec: EvalSpec, held: Baseline, given: Mapping[str, Any], across: str | None, checkpoint: Path
+) -> None:
     """Raise :class:`NotComparableError` where an evaluation by ``spec`` would have another measurement key than the
     baseline in a field that is known without the model. ``given`` is what was asked to differ, ``across`` the declared
-    axis."""
-    known = {"engine": spec.engine, "dtype": spec.dtype, "quantization": quantization_text(spec.quantization)}
+    axis; of ``checkpoint`` its configuration is read, if it is there."""
+    quantization = quantization_text(spec.quantization, _stored(checkpoint))
+    known = {"engine": spec.engine, "dtype": spec.dtype, "quantization": quantization}
     if given.get("attention") in ("eager", "sdpa") and given.get("engine") is None:
         known["attention"] = given["attention"]
     if given.get("data") is not None:
@@ -47,6 +50,17 @@ def refuse_other_key(spec: EvalSpec, held: Baseline, given: Mapping[str, Any], a
             "the verdict would be INVALID, so nothing was evaluated",
             "evaluate as the baseline was, or declare one axis with --across",
         )
+
+
+def _stored(checkpoint: Path) -> str | None:
+    """How the weights are stored, where the configuration of ``checkpoint`` says that they are quantized."""
+    file = checkpoint / "config.json"
+    if not file.is_file() or "quantization_config" not in file.read_text(encoding="utf-8", errors="replace"):
+        return None
+    from harness.checkpoints.stored_quantization import stored_quantization
+
+    found = stored_quantization(checkpoint)
+    return None if found is None else found.text
 
 
 def announce(held: Baseline, policy: GatePolicy, part: bool) -> None:

@@ -96,7 +96,7 @@ def gate(
         run = run_to_judge(target, plan, asked.arm)
     else:
         spec = changed(baseline_spec(held), vars(evaluation), quick)
-        refuse_other_key(spec, held, vars(evaluation), policy.across)
+        refuse_other_key(spec, held, vars(evaluation), policy.across, target)
         announce(asked, policy, part=quick is not None)
         check_checkpoint(target, evaluation.base)
         run = _evaluated(target, asked, plan, evaluation, spec, watcher)

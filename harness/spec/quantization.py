@@ -66,6 +66,7 @@ def check_quantization(specs: Sequence[NoiseSpec]) -> tuple[NoiseSpec, ...]:
     return found
 
 
-def quantization_text(specs: Sequence[NoiseSpec]) -> str:
-    """Return one line for keys and reports: the specifications, or ``none``."""
-    return "; ".join(map(str, specs)) or NONE
+def quantization_text(specs: Sequence[NoiseSpec], stored: str | None = None) -> str:
+    """Return one line for keys and reports: how the weights are ``stored``, if quantized, then the specifications; or
+    ``none``."""
+    return "; ".join([*([stored] if stored else []), *map(str, specs)]) or NONE

@@ -13,6 +13,7 @@ import pytest
 from harness import GatePolicy, accept_baseline, gate
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline
+from harness.checkpoints.stored_quantization import stored_quantization
 from harness.exceptions import CheckpointError, NotComparableError
 from harness.library.for_gate import GateEvaluation
 
@@ -77,6 +78,20 @@ def test_another_key_without_across_is_refused(held: Baseline, how: dict[str, st
     assert f"measurement keys differ in {field}" in _refused(held, GatePolicy(margin=0.1), **how)
     with pytest.raises(CheckpointError):
         gate(NOWHERE, held, GatePolicy(margin=0.1, across=field), GateEvaluation(**how))
+
+
+def test_a_file_that_is_stored_quantized_is_told_from_its_configuration(held: Baseline, tmp_path: Path) -> None:
+    fp8 = {"quant_method": "fp8", "weight_block_size": [32, 32]}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "quantization_config": fp8}))
+    with pytest.raises(NotComparableError, match="measurement keys differ in quantization: candidate 'file in fp8"):
+        gate(tmp_path, held, GatePolicy(margin=0.1))
+    with pytest.raises(CheckpointError):  # it has no weights
+        gate(tmp_path, held, GatePolicy(margin=0.1, across="quantization"))
+    theirs = stored_quantization(tmp_path)
+    assert theirs is not None
+    alike = replace(held, arm=replace(held.arm, key=held.arm.key | {"quantization": theirs.text}))
+    with pytest.raises(CheckpointError):
+        gate(tmp_path, alike, GatePolicy(margin=0.1))
 
 
 def test_other_items_are_refused(held: Baseline, tmp_path: Path) -> None:
