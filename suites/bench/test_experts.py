@@ -3,7 +3,8 @@ run.
 
 256 tokens, each of which chooses 4 of 16 experts of 1024 x 384. ``as wide`` is a dense block of 1024 x 1536 on 256
 tokens: the same FLOPs, but its last product gives a token one row where the experts give four. ``as many rows`` is one
-of 1024 x 384 on 1024 tokens: the same FLOPs and the same elements. A ratio is (noisy - clean) / (noisy - clean).
+of 1024 x 384 on 1024 tokens: the same FLOPs and the same elements. Quantized weights are those of all 16 experts, 4
+and 16 times as many elements as the two dense blocks have. A ratio is (noisy - clean) / (noisy - clean).
 """
 
 from __future__ import annotations
