@@ -140,6 +140,8 @@ def _run(given: Sequence[str]) -> int:
         code = _crashed(error, given)
     if code == PIPE_CLOSED:
         _drop_output()
+    if code == INTERRUPTED:
+        exec("", {})  # CPython dies of SIGINT at its end if the interrupt once came while a text was executed (imports)
     return code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -74,3 +75,17 @@ def test_the_steps_of_a_matrix_are_told_to_stop_and_waited_for(tmp_path: Path) -
         assert [end.result() for end in ends] == [-signal.SIGTERM] * 2
     assert steps.run((sys.executable, "-c", code, str(tmp_path / "three"))) == INTERRUPTED
     assert not (tmp_path / "three").exists()
+
+
+def test_an_interrupt_in_executed_text_ends_with_the_same_code(tmp_path: Path) -> None:
+    """As in the middle of an import that makes dataclasses: ``python -m`` would end by SIGINT, whoever caught it."""
+    script = (
+        "from harness.cli import main as cli\n"
+        "cli.command.main = lambda **_: exec('raise KeyboardInterrupt')\n"
+        "cli.main([])\n"
+    )
+    (tmp_path / "interrupted.py").write_text(script)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == INTERRUPTED
