@@ -45,6 +45,7 @@ AUTO, FUNCTIONS_ONLY = "auto", "functions"
 
 _ADAPTER_REASON = "part of an adapter that runs beside its linear: left alone"
 _ROTARY_REASON = "rotary angle product: excluded by default, noise on it alone destroys a model (op:rotary reaches it)"
+_STATE_REASON = "the recurrence of a state: its products stay clean"
 _FUSED_REASON = "inside a fused attention kernel: use eager attention and profile:matmul"
 _HIDDEN_BY_FUSION = (QK, PV, SOFTMAX)
 _SPELLED = (LINEAR, MATMUL, "bmm", "einsum")
@@ -310,4 +311,10 @@ def _left_out(
                 excluded[where] = left_out(module, spec) or _ADAPTER_REASON
             else:
                 uncovered[where] = left_out(module, spec) or UNREACHED
+    for (
+        path,
+        block,
+    ) in view.modules.items():  # a decode step multiplies there by other operators than the probe's prompt
+        if "A_log" in block._parameters and path not in {name.partition(":")[0] for name in (*excluded, *uncovered)}:
+            uncovered[f"{path}:state"] = left_out(path, spec) or _STATE_REASON
     return excluded, uncovered

@@ -3,7 +3,7 @@ refused with which words. ``docs/architectures.md`` holds the same table in word
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ LAYERS, HIDDEN, HEADS, STORED, HEAD, VOCAB, MLP, EXPERT, STATE = 2, 32, 4, 2, 8,
 """Layers, hidden width, query and stored heads, their width, vocabulary (bytes and special tokens), widths of an MLP,
 of an expert and of a recurrent state."""
 
-CHOSEN = 2
-"""Experts that a token chooses, of four."""
+CHOSEN, OF = 2, 4
+"""Experts that a token chooses, of :data:`OF`."""
 
 SIZES: Mapping[str, Any] = {
     **{"vocab_size": VOCAB, "hidden_size": HIDDEN, "intermediate_size": MLP, "num_hidden_layers": LAYERS},
@@ -59,18 +59,23 @@ def experts(width: int) -> tuple[int, ...]:
 @dataclass(frozen=True)
 class Row:
     """One architecture: its ``title``, sizes beyond :data:`SIZES`, and features that the linears of each layer give for
-    one token (the head's are :data:`VOCAB`). ``attentions`` counts layers whose QK and PV ``profile:matmul`` reaches,
-    ``values`` is the width of a token's values in one of them;
-    ``refused`` are words of the refusal of that profile (empty: it is evaluated). ``thorough`` rows are left to dated
-    runs: others stand for their code."""
+    one token (the head's are :data:`VOCAB`).
+
+    ``attentions`` counts layers whose QK and PV ``profile:matmul`` reaches, ``values`` is the width of a token's values
+    in one of them. ``refused`` are words of the refusal of that profile (empty: it is evaluated), ``place`` is where
+    noise is put instead (default: on the linears). ``thorough`` rows are left to dated runs: others stand for their
+    code. ``note`` is for readers.
+    """
 
     title: str
     layers: tuple[tuple[int, ...], ...]
     sizes: Mapping[str, Any] = field(default_factory=dict)
     attentions: int = LAYERS
     values: int = Q
+    place: str = ""
     refused: str = ""
     thorough: bool = False
+    whole: bool = False
     note: str = ""
 
     @property
@@ -79,12 +84,40 @@ class Row:
         return sum(len(layer) for layer in self.layers) + 1
 
     @property
+    def matrices(self) -> int:
+        """Return the matrices in the files but the head's: gate, up and down of each expert, where sites are two,
+        unless experts are stored as a ``whole``."""
+        stacked = sum(
+            experts(width) == layer[place : place + 2]
+            for layer in self.layers
+            for place in range(len(layer))
+            for width in (MLP, EXPERT)
+        )
+        return self.linears - 1 + (0 if self.whole else stacked * (3 * OF - 2))
+
+    @property
+    def noise(self) -> str:
+        """Return the noise that the row is evaluated under."""
+        return f"relative_gaussian @ {self.place or ('op:linear' if self.refused else 'profile:matmul')}"
+
+    @property
     def width(self) -> int:
         """Return what all linears but the head give for one token."""
         return sum(sum(layer) for layer in self.layers)
 
 
+WHY: Mapping[str, str] = {
+    "soft-capping and sinks are not supported": "refused: its scores are capped, or its softmax has sinks",
+    "which of its rows belongs to which item cannot be told": "refused: its products fold items or tokens together",
+}
+"""Words of a refusal -> what it means, for readers."""
+
 CAPPED = "soft-capping and sinks are not supported"
+NAMED = "op:linear include:layers,lm_head"
+"""The linears, by name: at these sizes the delta rule has most of the floating-point operations."""
+
+DEPARTS = "a replay of noise on QK and PV departs from the record by more than is allowed: such a run is INVALID"
+RULE = "the products of its delta rule stay clean, and are listed"
 UNTOLD = "which of its rows belongs to which item cannot be told"
 
 
@@ -111,7 +144,7 @@ TABLE: Mapping[str, Row] = {
     "gpt_neox": Row("GPT-NeoX, Pythia", both(*FUSED_QKV, *PLAIN)),
     "glm4": Row("GLM-4", both(*ATTENTION, 2 * MLP, HIDDEN), WIDE),
     "smollm3": Row("SmolLM3", both(*LLAMA), thorough=True),
-    "nemotron": Row("Nemotron", both(*ATTENTION, *PLAIN)),
+    "nemotron": Row("Nemotron", both(*ATTENTION, *PLAIN), place="op:linear", note=DEPARTS),
     "falcon": Row("Falcon", both(Q + 2 * KV, HIDDEN, *WIDEST), {"new_decoder_architecture": True, "num_kv_heads": 2}),
     "gptj": Row("GPT-J", both(Q, Q, Q, HIDDEN, *PLAIN), {**GPT, "n_inner": MLP, "rotary_dim": 4}),
     "bloom": Row("Bloom", both(*FUSED_QKV, *WIDEST), {"n_layer": LAYERS, "n_head": HEADS}, refused=UNTOLD),
@@ -142,12 +175,16 @@ TABLE: Mapping[str, Row] = {
         ),
         {**DELTA, **ROUTED, "num_experts": 4, "shared_expert_intermediate_size": EXPERT},
         refused=UNTOLD,
+        place=NAMED,
+        note=RULE,
     ),
     "qwen3_5_text": Row(
         "Qwen3.5 (text)",
         ((2 * 16 + 32, 32, 4, 4, HIDDEN, *GATED), (2 * Q, KV, KV, HIDDEN, *GATED)),
         DELTA,
         refused=UNTOLD,
+        place=NAMED,
+        note=RULE,
     ),
     "zamba2": Row(
         "Zamba2",
@@ -200,6 +237,7 @@ TABLE: Mapping[str, Row] = {
         both(*ATTENTION, *experts(MLP)),
         {**WIDE, **MIXED, "num_local_experts": 4, "num_experts_per_tok": CHOSEN},
         refused=CAPPED,
+        whole=True,
     ),
     "deepseek_v2": Row(
         "DeepSeek-V2",
@@ -262,6 +300,20 @@ REFUSED: Mapping[str, Refused] = {
         WIDE,
     ),
 }
+
+
+def page() -> Iterator[str]:
+    """Yield the lines of the two tables of ``docs/architectures.md``."""
+    yield "| model | `model_type` | linears | QK and PV in eager attention | remarks |"
+    yield "|---|---|---|---|---|"
+    for name, row in TABLE.items():
+        products = WHY[row.refused] if row.refused else "reached"
+        yield f"| {row.title} | `{name}` | reached | {products} | {row.note} |"
+    yield ""
+    yield "| model | `model_type` | the refusal says | why |"
+    yield "|---|---|---|---|"
+    for name, out in REFUSED.items():
+        yield f"| {out.title} | `{name}` | {out.words} | {out.reason} |"
 
 
 def build(name: str, attention: str = "eager", **changes: Any) -> PreTrainedModel:

@@ -46,4 +46,6 @@ def _module(name: str) -> types.ModuleType:
     if path is not None:
         with open(path, encoding="utf-8") as file:
             exec(compile(file.read(), path, "exec"), again.__dict__)
+    for key, value in vars(original).items():  # what building a model declared global there, as Bamba's kernels
+        again.__dict__.setdefault(key, value)
     return again
