@@ -22,7 +22,7 @@ from harness.checkpoints.lora import CONFIG_FILE, find_base, is_adapter, read_co
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.checkpoints.shards import Shards, find_shards
 from harness.checkpoints.stored_quantization import FIELD, StoredQuantization, stored_quantization
-from harness.checkpoints.verl_merger import DTYPE_NOTE, LORA_FOLDER, convert
+from harness.checkpoints.verl_merger import LORA_FOLDER, convert
 from harness.exceptions import CheckpointError, HarnessError, NotComparableError
 from harness.text import nearest
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 HF, LORA, FSDP = "hf", "lora", "fsdp"
 NOT_RECORDED, IN_SHARDS = "base not recorded", "in the same shards"
-REVISION = "1"
+REVISION = "2"
 """Part of every key of the cache: to be raised where what is made of the same content changes."""
 
 
@@ -124,10 +124,9 @@ def _open_shards(path: Path, shards: Shards, base: Path | None, mode: str, cache
             "sha256": shards.fingerprint,
             "converted": str(folder),
             "merger": note["merger"],
-            "dtype": DTYPE_NOTE,
         }
     }
-    log.info("%s: converted by %s; %s", path, note["merger"], DTYPE_NOTE)
+    log.info("%s: converted by %s", path, note["merger"])
     weights = note["fingerprints"]["weights"]
     _check_folder(folder)
     if not is_adapter(folder / LORA_FOLDER):

@@ -23,7 +23,7 @@ from harness.installed import full_setup
 log = logging.getLogger(__name__)
 
 LORA_FOLDER = "lora_adapter"
-DTYPE_NOTE = "verl's merger writes bfloat16, whatever the shards hold: float32 weights are rounded"
+MERGER = "harness.checkpoints.exact_merger"
 SECONDS = 3600
 """An upper bound for the merger, which reads and writes every weight once."""
 
@@ -42,7 +42,7 @@ def verl_version() -> str:
 
 
 def convert(shards: Shards, into: Path) -> dict[str, Any]:
-    """Write the model of ``shards`` to the folder ``into`` in Hugging Face format, in bfloat16.
+    """Write the model of ``shards`` to the folder ``into`` in Hugging Face format, in the dtype of the shards.
 
     A LoRA adapter in the shards comes to lie in ``lora_adapter/`` of it. Returns which merger it was. Raises
     :class:`HarnessError` where verl is not installed, and :class:`CheckpointError` where its merger fails or leaves no
@@ -55,7 +55,7 @@ def convert(shards: Shards, into: Path) -> dict[str, Any]:
         "convert only what you trust",
         *(shards.world_size, shards.folder),
     )
-    command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
+    command = [sys.executable, "-m", MERGER, "merge", "--backend", "fsdp"]
     command += ["--local_dir", str(shards.folder), "--target_dir", str(into)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("HARNESS_NOISE", None)
@@ -79,7 +79,7 @@ def convert(shards: Shards, into: Path) -> dict[str, Any]:
     _check_lora(shards, into)
     if not settings_files(into, ("chat_template*",)):
         _keep(shards, into)
-    return {"merger": f"verl {version}"}
+    return {"merger": f"verl {version}, in the dtype of the shards"}
 
 
 def _check_lora(shards: Shards, into: Path) -> None:

@@ -32,7 +32,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     "adapters, shards and caches as wholes: test_source.py, suites/contract and suites/slow": (
         *("checkpoints/fitting.py", "checkpoints/loading.py", "checkpoints/lora.py", "checkpoints/merging.py"),
         *("checkpoints/modes.py", "checkpoints/opening.py", "checkpoints/outline.py", "checkpoints/unmerged.py"),
-        "checkpoints/verl_merger.py",
+        *("checkpoints/verl_merger.py", "checkpoints/exact_merger.py"),
     ),
     "perturbs only inside a model: the laws of suites/contract run over every way, operator and error model": (
         *("noise/ways/", "noise/audit/operands.py", "noise/audit/watching.py", "noise/conflicts.py"),

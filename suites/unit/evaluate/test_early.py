@@ -18,6 +18,7 @@ from harness.exceptions import StoreError
 from harness.gates.early import BLOCK, EarlyPlan
 from harness.record import CERTIFIED, RIGHT, WRONG, ItemResult
 from harness.runs.loaded import Run, load_run
+from harness.scorers import load_scorer, scorer_key
 from harness.spec import EvalSpec
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
@@ -41,7 +42,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, right: Scored) -> None:
         return replace(found, score=float(good), reason=RIGHT if good else WRONG)
 
     # texts are those of the tokens, which replays check, so that the planted scores are not those of the texts
-    monkeypatch.setattr("harness.runs.loaded.check_scores", lambda *_: None)
+    monkeypatch.setattr("harness.runs.loaded.check_scores", lambda path, name, *_: scorer_key(load_scorer(name)))
 
     monkeypatch.setattr(module, "scored_result", scored)
 

@@ -14,7 +14,7 @@ EXAMPLE = "--arm a=RUN"
 
 
 def test_names_and_folders_are_read() -> None:
-    assert parse_arms(["a=x, y,", " b =z"], EXAMPLE) == {"a": (Path("x"), Path("y")), "b": (Path("z"),)}
+    assert parse_arms(["a=x, y", " b =z"], EXAMPLE) == {"a": (Path("x"), Path("y")), "b": (Path("z"),)}
     assert parse_arms([], EXAMPLE) == {}
 
 
@@ -24,6 +24,7 @@ def test_names_and_folders_are_read() -> None:
         (["a"], "an arm is a name and its run folders, NAME=RUN,RUN; write --arm a=RUN"),
         (["=x"], "an arm is a name"),
         (["a= ,"], "an arm is a name"),
+        (["a=x,,y"], "an arm is a name"),
         (["a=x,./x"], "run x is named twice"),
         (["a=x", "a=y"], "--arm a; the arm is given twice"),
     ],
