@@ -249,7 +249,7 @@ def test_verdicts_are_shown_first_and_kept_for_ci(tmp_path, run_pytest, finished
     failure = [line for line in shown if not line.startswith("[gw")]
     assert failure[0].startswith(("INCONCLUSIVE level 5 %: ", "FAIL level 5 %: ")), failure
     assert failure[1].startswith(("-", "=")), failure
-    assert "pp against clean, limit -0 pp, n 16" in failure[0]
+    assert "pp against clean, limit 0 pp, n 16" in failure[0]
     table = done.stdout.split("= robustness =")[1]
     assert "  5 %  PASS " in table and "reports: " in table
     found = json.loads((tmp_path / "out" / "robustness.json").read_text())

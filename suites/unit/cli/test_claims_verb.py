@@ -16,6 +16,12 @@ PUBLISHED = Path(__file__).resolve().parents[3] / "baselines" / "published"
 VERDICTS = {"supported", "supported_single_seed", "not_established", "void", "confounded", "false"}
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that is no terminal: workers of pytest-xdist set COLUMNS."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def test_the_page_is_json_with_all_claims(cli: Verb) -> None:
     said = cli("claims", "--json")
     assert (said.code, said.err) == (0, "")

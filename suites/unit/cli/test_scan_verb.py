@@ -127,7 +127,8 @@ def test_another_scan_or_checkpoint_in_the_folder_is_refused(cli: Verb, tiny: Pa
     ("arguments", "words"),
     [
         (("--format", "mxfp5"), "did you mean"),
-        (("--format", ","), "an entry of the list is empty"),
+        (("--format", ","), "a scan needs at least one format"),
+        (("--format", "mxfp4,,nvfp4"), "an entry of the list is empty"),
         (("--format", "mxfp4", "--scale-rule", "flor"), "did you mean 'floor'"),
         (("--format", "nvfp4", "--scale-rule", "even"), "only power-of-two scales have a rule"),
         (("--format", "mxfp4", "--what", "activation"), "did you mean 'activations'"),
