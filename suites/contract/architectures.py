@@ -116,7 +116,6 @@ CAPPED = "soft-capping and sinks are not supported"
 NAMED = "op:linear include:layers,lm_head"
 """The linears, by name: at these sizes the delta rule has most of the floating-point operations."""
 
-DEPARTS = "a replay of noise on QK and PV departs from the record by more than is allowed: such a run is INVALID"
 RULE = "the products of its delta rule stay clean, and are listed"
 UNTOLD = "which of its rows belongs to which item cannot be told"
 
@@ -144,7 +143,7 @@ TABLE: Mapping[str, Row] = {
     "gpt_neox": Row("GPT-NeoX, Pythia", both(*FUSED_QKV, *PLAIN)),
     "glm4": Row("GLM-4", both(*ATTENTION, 2 * MLP, HIDDEN), WIDE),
     "smollm3": Row("SmolLM3", both(*LLAMA), thorough=True),
-    "nemotron": Row("Nemotron", both(*ATTENTION, *PLAIN), place="op:linear", note=DEPARTS),
+    "nemotron": Row("Nemotron", both(*ATTENTION, *PLAIN)),
     "falcon": Row("Falcon", both(Q + 2 * KV, HIDDEN, *WIDEST), {"new_decoder_architecture": True, "num_kv_heads": 2}),
     "gptj": Row("GPT-J", both(Q, Q, Q, HIDDEN, *PLAIN), {**GPT, "n_inner": MLP, "rotary_dim": 4}),
     "bloom": Row("Bloom", both(*FUSED_QKV, *WIDEST), {"n_layer": LAYERS, "n_head": HEADS}, refused=UNTOLD),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from harness.exceptions import HarnessError, NoiseSpecError
 from harness.noise import NoiseSession
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
+from harness.noise.replay import hooks
 from harness.noise.sites import MATMUL, PV, QK
 from harness.record import CERTIFIED
 from harness.runs.evidence import Fed
@@ -77,6 +79,20 @@ def test_an_architecture_is_planned_evaluated_and_scanned(name: str, tmp_path: P
     check_counts(row, run)
     found = scan(ScanSpec(folder, parse_recipes("mxfp4", "floor"), "weights"))
     assert len(found.modules) == row.matrices
+
+
+@pytest.mark.parametrize("replayed", [True, False])
+def test_products_of_a_block_itself_are_replayed(
+    replayed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under noise that moves the logits of so small a model: a replay without it departs, one with it does not."""
+    if not replayed:
+        monkeypatch.setattr(hooks, "_asks_interface", lambda module: True)
+    noise = parse_noise("relative_gaussian @ op:qk,pv")
+    short = EvalSpec("arith", items=2, levels=(0.0, 0.5), noise_seeds=1, max_new_tokens=2)
+    spec = replace(short, noise=noise, positive_control=False)
+    certificate = evaluate(saved("nemotron", tmp_path / "checkpoint"), spec, tmp_path / "run").arm.certificate
+    assert (certificate.status == CERTIFIED) == replayed
 
 
 def check_counts(row: Row, run: Run) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
@@ -205,13 +207,20 @@ class Places:
     def _attention(self, layer: Layer, blocks: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
         model = self._model
         before = model.config._attn_implementation
+        own = [module for path in blocks if not _asks_interface(module := model.get_submodule(path))]
         try:
             for path, names in blocks.items():
                 model.get_submodule(path).__dict__[_BLOCK] = _Block(self, layer, names)
-            model.set_attn_implementation(FUSED if before == "sdpa" else EAGER)
+            for module in own:
+                module.__dict__["forward"] = functools.partial(_forward_of_own, module)
+            if len(own) < len(blocks):
+                model.set_attn_implementation(FUSED if before == "sdpa" else EAGER)
             yield
         finally:
-            model.set_attn_implementation(before)
+            if len(own) < len(blocks):
+                model.set_attn_implementation(before)
+            for module in own:
+                module.__dict__.pop("forward", None)
             for path in blocks:
                 del model.get_submodule(path).__dict__[_BLOCK]
 
@@ -244,6 +253,38 @@ class _Block:
             after = after.clamp(min=0)
             after = after / after.sum(-1, keepdim=True)
         return after
+
+
+class _OwnProducts(TorchFunctionMode):
+    """Perturbs the products that a block computes by itself, without transformers' interface: the first product of two
+    4-D tensors is QK, the second PV, each as the interface has it but for PV's order (batch, heads, tokens, dim)."""
+
+    def __init__(self, block: _Block) -> None:
+        super().__init__()
+        self._block, self._order = block, ["qk", "pv"]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.__name__ == "softmax":
+            return self._block.scores("softmax", result)
+        if func.__name__ not in ("matmul", "__matmul__") or any(x.ndim != 4 for x in args[:2]) or not self._order:
+            return result
+        if self._order.pop(0) == "qk":
+            return self._block.scores("qk", result)
+        return self._block.flat("pv", result.transpose(1, 2)).transpose(1, 2)
+
+
+def _forward_of_own(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    with _OwnProducts(module.__dict__[_BLOCK]):
+        return type(module).forward(module, *args, **kwargs)
+
+
+def _asks_interface(module: nn.Module) -> bool:
+    """Whether a block computes its attention by transformers' interface, as the source of its forward says."""
+    try:
+        return "attention_interface" in inspect.getsource(type(module).forward)
+    except OSError:  # a class without a file
+        return True
 
 
 def in_chunks(spec: NoiseSpec, flat: Tensor, rows: Side, columns: Side, level: float) -> Tensor:
