@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
+from filelock import FileLock
 
 from harness.engines.generation import Prompt
 from harness.engines.protocol import Batch
@@ -12,6 +14,20 @@ from harness.engines.transformers import TransformersEngine
 from harness.evaluate.prepared import prepare
 from harness.runs.choice import Choice, Trail
 from harness.spec import EngineOptions, EvalSpec, parse_noise, parse_quantization
+from harness.training.machine import look_around
+
+RAY_ENDS = 60
+"""Seconds that the processes of a Ray may take to end."""
+
+
+@pytest.fixture(scope="module")
+def only_ray(tmp_path_factory):
+    """Wait until no other worker of these tests has a Ray: a training refuses to start beside one."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        begun = time.monotonic()
+        while look_around().rays and time.monotonic() - begun < RAY_ENDS:
+            time.sleep(0.5)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from harness.training.apart import CONTROL_FACTOR, LARGEST_DLOGP, ON_POLICY_KL
 from harness.training.book import load_recipe
 from harness.training.render import checkpoint_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("only_ray")]
 
 MARGIN = 0.10
 """The least rise of greedy accuracy, a fraction of the validation items, stated before the first run."""

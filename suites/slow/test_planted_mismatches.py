@@ -16,7 +16,7 @@ from harness.progress import Silent
 from harness.training.book import load_recipe
 from suites.slow.planted import ADAPTER, MISMATCHES, NOISY, PLANTS, RUNS, write_startup
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("only_ray")]
 ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = 2

@@ -27,7 +27,7 @@ from suites.agreeing import apart
 from suites.slow.conftest import spec_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: make setup-full")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("only_ray")]
 
 SPEC = spec_of("transformers", items=20, levels=(0.0, 0.1), noise_seeds=1)
 BATCH = 4
@@ -35,7 +35,7 @@ TWO = EngineOptions(BATCH, workers=2, timeout=300)
 
 
 @pytest.fixture(scope="module")
-def users_ray():
+def users_ray(only_ray):
     """A Ray that somebody else started in this process."""
     ray.init(
         address="local",

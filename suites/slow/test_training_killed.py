@@ -20,7 +20,7 @@ import pytest
 from harness.strict import read_object
 from harness.training.child import MARK, SHARED
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("only_ray")]
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, ITEMS, LIMIT = 2, 16, 900
 RECIPE = f"""

@@ -16,7 +16,7 @@ from harness.training.evidence import STEP, Evidence, counted
 from harness.training.injection import BACKWARD
 from harness.training.verl_plugin.ledgers import changed, of_noise
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("only_ray")]
 
 SHORT = {"epochs": 1, "steps": 3, "validate_every": 1, "save_every": 3}
 PASSES = ["rollout", "old_log_prob", "training_forward", "backward", "validation"]
