@@ -26,6 +26,12 @@ class Written:
     validation: str
 
 
+def prompts_hash(prompts: Iterable[Sequence[int]]) -> str:
+    """Return 16 hex digits of ``prompts`` as a set of token ids, whatever their order and however often each comes."""
+    told = sorted({",".join(map(str, tokens)) for tokens in prompts})
+    return hashlib.sha256("|".join(told).encode()).hexdigest()[:_DIGITS]
+
+
 def rows(split: str, count: int, without: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Return the first ``count`` problems of ``split`` (train or test) whose questions are not in ``without``."""
     taken, index = set(without), 0

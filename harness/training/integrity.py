@@ -42,6 +42,7 @@ from harness.training.order import planned_order
 from harness.training.proofs import (
     checkpoint_scores_otherwise,
     planned_steps_differ,
+    prompts_differ,
     prompts_not_kept,
     quantized_gradient_vanished,
     weights_not_restored,
@@ -292,6 +293,7 @@ CHECKS: tuple[Check, ...] = (
     data_order_differs,
     last_step_not_validated,
     last_step_not_saved,
+    prompts_differ,
     checkpoint_scores_otherwise,
 )
 

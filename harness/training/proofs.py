@@ -106,6 +106,21 @@ def checkpoint_scores_otherwise(evidence: Evidence) -> str:
     return ""
 
 
+def prompts_differ(evidence: Evidence) -> str:
+    """Find a validation that asked otherwise than the harness does: another template, another day in it, other rows.
+
+    What is compared are token ids, as verl rendered them and as the checkpoint was read back.
+    """
+    step, found = evidence.recipe.total_steps, evidence.reloaded
+    if evidence.status != 0 or found is None or found["problem"] or found["step"] != step:
+        return ""  # checkpoint_scores_otherwise says it
+    asked, told = found.get("prompts"), {line["step"]: line.get("prompts") for line in evidence.lines(VALIDATED)}
+    if not asked or not told.get(step):
+        return f"step {step}: nobody says which prompts were validated, or which the checkpoint was asked"
+    others = [number for number, prompts in told.items() if prompts != asked]
+    return f"step {others[0]}: verl's prompts were {told[others[0]]}, the harness asks {asked}" if others else ""
+
+
 def _silent_module(evidence: Evidence, step: int) -> str:
     """Return ``, MODULE`` for a module whose gradient is nothing, an empty text where the ledger does not tell."""
     for line in evidence.lines(STEP):

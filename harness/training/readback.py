@@ -12,6 +12,7 @@ from typing import Any
 from harness.checkpoints.modes import MERGED, UNMERGED
 from harness.exceptions import HarnessError
 from harness.runs.folder import write_atomically
+from harness.training.data import prompts_hash
 from harness.training.injection import ROLLOUT
 from harness.training.recipe import Recipe
 from harness.training.reward import compute_score
@@ -25,7 +26,7 @@ BATCH = 32
 class Readback:
     """The mean ``score`` of the checkpoint of ``step`` over ``items``, greedy and without noise, and its answers.
 
-    ``problem`` says why there are none.
+    ``problem`` says why there are none. ``prompts`` is :func:`harness.training.data.prompts_hash` of what was asked.
     """
 
     step: int
@@ -33,6 +34,7 @@ class Readback:
     items: int
     problem: str = ""
     answers: tuple[Mapping[str, Any], ...] = ()
+    prompts: str = ""
 
 
 def read_back(recipe: Recipe, checkpoint: Path, step: int, validation: Path) -> Readback:
@@ -46,7 +48,8 @@ def read_back(recipe: Recipe, checkpoint: Path, step: int, validation: Path) -> 
         answers = tuple(_answers(recipe, checkpoint, _rows(validation)))
     except HarnessError as error:
         return Readback(step, 0.0, 0, f"it cannot be read back: {error}")
-    return Readback(step, sum(each["score"] for each in answers) / len(answers), len(answers), "", answers)
+    score = sum(each["score"] for each in answers) / len(answers)
+    return Readback(step, score, len(answers), "", answers, prompts_hash(each["asked"] for each in answers))
 
 
 def write_readback(found: Readback, folder: Path) -> None:
@@ -69,12 +72,14 @@ def _rows(file: Path) -> list[Mapping[str, Any]]:
 
 
 def _answers(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield question, completion, whether it was cut off, and the reward (score) of the greedy answer to every row."""
+    """Yield question, prompt tokens (asked), completion, whether it was cut off, and the reward (score) of the greedy
+    answer to every row."""
     import torch
 
     from harness.checkpoints.source import resolve
     from harness.engines.generation import Decoding, Prompt, greedy
     from harness.evaluate.checkpoint import load_checkpoint
+    from harness.evaluate.rendering import render
     from harness.noise.inject import noisy
 
     part = recipe.quantization
@@ -87,7 +92,8 @@ def _answers(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> I
     stop = loaded.model.generation_config.eos_token_id
     stops = tuple(stop) if isinstance(stop, list) else (int(stop if stop is not None else tokenizer.eos_token_id),)
     decoding = Decoding(recipe.data.max_response, stops, stops[0])
-    prompts = [_tokens(tokenizer, row) for row in rows]
+    texts = [render(loaded, row["prompt"], str(row["data_source"])) for row in rows]
+    prompts = [tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     specs = part.specs() if part is not None and quantized else ()
     with noisy(loaded.model, specs) if specs else nullcontext():
         for first in range(0, len(rows), BATCH):
@@ -98,9 +104,5 @@ def _answers(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> I
                 row = rows[number]
                 score = compute_score(row["data_source"], text, row["reward_model"]["ground_truth"])["score"]
                 question = row["prompt"][-1]["content"]
-                yield {"question": question, "completion": text, "truncated": answer.truncated, "score": score}
-
-
-def _tokens(tokenizer: Any, row: Mapping[str, Any]) -> tuple[int, ...]:
-    text = tokenizer.apply_chat_template(list(row["prompt"]), tokenize=False, add_generation_prompt=True)
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+                told = {"question": question, "completion": text, "truncated": answer.truncated}
+                yield told | {"score": score, "asked": prompts[number]}

@@ -1,9 +1,13 @@
-"""Imported at ``import verl`` in every process: the CPU platform and what the installed versions need of it."""
+"""Imported at ``import verl`` in every process: the day that chat templates are told, the CPU platform, and what the
+installed versions need of it."""
 
 from __future__ import annotations
 
 import os
 
+from harness.training.verl_plugin.day import one_day
+
+one_day()
 if os.environ.get("VERL_PLATFORM") == "cpu":
     from harness.training.verl_plugin import obstacles, platform
 

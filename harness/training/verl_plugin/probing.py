@@ -20,6 +20,12 @@ def trained_apart(batch: Any) -> Apart:
     return apart(data["rollout_log_probs"], data["old_log_probs"], data["response_mask"])
 
 
+def prompts_of(batch: Any) -> set[tuple[int, ...]]:
+    """Return the prompts, as token ids, that verl rendered for the answers of ``batch``."""
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["prompts"])
+    return {tuple(prompt.tolist()) for prompt in data["prompts"].unbind()}
+
+
 def judged(trainer: Any, batch: Any, temperature: float) -> Apart:
     """Have the actor of ``trainer`` judge the answers of ``batch``, as many as fill its micro-batches."""
     config = trainer.config.actor_rollout_ref.rollout

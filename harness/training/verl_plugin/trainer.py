@@ -20,6 +20,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from harness.record import FORWARD
+from harness.training.data import prompts_hash
 from harness.training.injection import ONE_SIDE, ROLLOUT, SAME, VALIDATION
 from harness.training.sizes import sizes_of
 from harness.training.verl_plugin import LEDGER_VARIABLE, TRAINER
@@ -29,7 +30,7 @@ from harness.training.verl_plugin.gradients import least
 from harness.training.verl_plugin.keys import draw_seed
 from harness.training.verl_plugin.ledgers import changed, of_noise, relative_error
 from harness.training.verl_plugin.plans import CONTROL, NOISY, recipe_here, rollout_plan
-from harness.training.verl_plugin.probing import each_sampled, judged, trained_apart
+from harness.training.verl_plugin.probing import each_sampled, judged, prompts_of, trained_apart
 from harness.training.verl_plugin.processes import Processes
 
 OFF = 0.0
@@ -55,6 +56,7 @@ class RobustTrainer(PPOTrainerSync):
         self._robust: dict[str, float] = {}
         self._doses: list[dict[str, Any]] = []
         self._drawn: list[int] = []
+        self._validated: set[tuple[int, ...]] = set()
         self.replay_buffer.poll_interval = POLL
 
     def _next_train_batch(self, num_prompts: int | None = None) -> Any:
@@ -132,7 +134,8 @@ class RobustTrainer(PPOTrainerSync):
         """Write down what was perturbed in the validation, and put AQN back on."""
         rollout = self._processes.rollout_reports([OFF, self._level], self._sites)
         actor = self._processes.actor_reports()
-        self._note(VALIDATED, rollout=rollout, actor=actor, taken_back=self._taken_back)
+        prompts, self._validated = prompts_hash(self._validated), set()
+        self._note(VALIDATED, rollout=rollout, actor=actor, taken_back=self._taken_back, prompts=prompts)
         self._put_aqn_on()
         super().on_validate_end()
 
@@ -157,6 +160,7 @@ class RobustTrainer(PPOTrainerSync):
         told: dict[str, float] = {}
 
         def seen(batch: Any) -> None:
+            self._validated |= prompts_of(batch)
             for probe in probes:
                 self._processes.set_step(self.global_steps, probe)
                 found[probe] = found[probe].plus(judged(self, batch, temperature))

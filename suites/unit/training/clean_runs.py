@@ -15,6 +15,7 @@ from harness.training.verl_plugin.ledgers import summarised
 LAYERS, STEPS, LEVEL = 4, 3, 0.05
 TOKENS, SEQUENCES = 480, 32
 SITES = ["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj", "lm_head"]
+PROMPTS = "0123456789abcdef"
 NORMS = ["model.norm", "model.layers.0.input_layernorm"]
 RUN = {"run": {"epochs": 1, "steps": STEPS, "validate_every": STEPS, "save_every": STEPS}}
 SAME = {**RUN, "noise": {"draws": "same"}}
@@ -103,7 +104,8 @@ def run_of(changes, recipe_name="E5"):
     if noisy and "validation" in recipe.noise.passes:
         clean["counts"] += lines()
     taken_back = [{"restored": NORMS if aqn else [], "updated": [], "weights": ["a", "a"]}]
-    ledger.append({"kind": "validated", "step": 0, "rollout": [clean], "taken_back": taken_back})
+    validated = {"kind": "validated", "rollout": [clean], "taken_back": taken_back, "prompts": PROMPTS}
+    ledger.append({**copy.deepcopy(validated), "step": 0})
     for step in range(1, STEPS + 1):
         restored = {"restored": NORMS if aqn and step > 1 else [], "updated": [], "weights": ["a", "a"]}
         rollout = {"process": "box:2", "problems": [], "restored": restored}
@@ -113,6 +115,7 @@ def run_of(changes, recipe_name="E5"):
         doses = [dose(recipe, step - 1)] if aqn else []
         told = {"kind": "step", "step": step, "actor": [actor], "rollout": [rollout], "doses": doses}
         ledger.append(told | {"drawn": drawn(recipe, step)})
+    ledger.append({**validated, "step": STEPS})
     metrics = {0: {"val-core/arith/acc/mean@1": 0.5, "robust/validation_k3_kl": 1e-9}}
     for step in range(1, STEPS + 1):
         sigma = ledger[1 + step]["doses"][0]["sigma"] if aqn else 0.0
@@ -128,6 +131,7 @@ def run_of(changes, recipe_name="E5"):
         metrics[step] |= {"robust/kept_prompts": 0.5}
     metrics[STEPS]["val-core/arith/acc/mean@1"] = 0.59375
     reloaded = {"step": STEPS, "score": 0.59375, "items": recipe.data.validation_items, "problem": ""}
+    reloaded |= {"prompts": PROMPTS}
     return Evidence(recipe, LAYERS, metrics, ledger, (STEPS,), 0, reloaded)
 
 

@@ -21,6 +21,7 @@ from suites.unit.training.clean_runs import (
     DAPO,
     LEVEL,
     NORMS,
+    PROMPTS,
     QUANTIZED,
     RUN,
     SAME,
@@ -201,7 +202,7 @@ def test_a_planted_violation_is_named(plant, changes, named):
     check_named(plant, changes, named)
 
 
-REREAD = {"step": STEPS, "score": 0.4, "items": 32, "problem": ""}
+REREAD = {"step": STEPS, "score": 0.4, "items": 32, "problem": "", "prompts": PROMPTS}
 AT_THE_END = [
     ({"status": 1}, "run_failed"),
     ({"status": 124}, "run_failed"),

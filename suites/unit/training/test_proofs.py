@@ -10,6 +10,7 @@ from harness.training.integrity import judge
 from suites.unit.training.clean_runs import (
     AQN,
     DAPO,
+    PROMPTS,
     QUANTIZED,
     SAME,
     SITES,
@@ -62,7 +63,27 @@ def nobody_counts_prompts(evidence):
     del evidence.metrics[2]["robust/kept_prompts"]
 
 
+def prompts_of_another_day(evidence):
+    evidence.ledger[-1]["prompts"] = "f" * 16
+
+
+def prompts_changed_on_the_way(evidence):
+    evidence.ledger[1]["prompts"] = "f" * 16
+
+
+def prompts_untold(evidence):
+    del evidence.ledger[-1]["prompts"]
+
+
+def prompts_read_back_untold(evidence):
+    evidence.reloaded["prompts"] = ""
+
+
 PLANTED = [
+    (prompts_of_another_day, SAME, "prompts_differ"),
+    (prompts_changed_on_the_way, SAME, "prompts_differ"),
+    (prompts_untold, SAME, "prompts_differ"),
+    (prompts_read_back_untold, SAME, "prompts_differ"),
     (weights_untold, SAME, "weights_not_restored"),
     (planned_for_other_steps, AQN, "planned_steps_differ"),
     (actor_keeps_quantized_weights, SAME, "weights_not_restored"),
@@ -87,6 +108,6 @@ def test_a_silent_module_is_named():
 
 
 def test_a_checkpoint_may_answer_one_item_otherwise_in_float32_and_one_in_a_hundred_in_bfloat16():
-    one_off = {"step": STEPS, "score": 0.59375 - 1 / 32, "items": 32, "problem": ""}
+    one_off = {"step": STEPS, "score": 0.59375 - 1 / 32, "items": 32, "problem": "", "prompts": PROMPTS}
     assert judge(replace(run_of(SAME), reloaded=one_off)) == ()
     assert judge(replace(run_of(SAME), reloaded={**one_off, "score": 0.59375 - 2 / 32}))
