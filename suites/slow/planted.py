@@ -51,7 +51,11 @@ def rollout_without_noise(worker: Any) -> None:
 
 def rollout_with_other_draws(replica: Any) -> None:
     given = replica.RobustServer.robust_level
-    replica.RobustServer.robust_level = lambda self, level, seed: given(self, level, seed + 1)
+
+    async def robust_level(self: Any, level: float, seed: int) -> None:
+        await given(self, level, seed + 1)  # Ray awaits what is declared so
+
+    replica.RobustServer.robust_level = robust_level
 
 
 def schedule_stuck(worker: Any) -> None:
