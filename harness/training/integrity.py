@@ -166,10 +166,15 @@ def sigma_not_scheduled(evidence: Evidence) -> str:
 
 
 def restore_skipped(evidence: Evidence) -> str:
-    """Find a weight sync before which AQN's noise was not taken back from every weight."""
+    """Find a weight sync before which AQN's noise was not taken back from every weight.
+
+    The first sync of a run, and of one that is resumed, finds none to take back.
+    """
     before: Mapping[str, Any] | None = None
+    begun = {line["step"] for line in evidence.lines(BEGUN)}
     for line in evidence.lines(STEP):
-        if before is not None and before["step"] == line["step"] - 1 and before["doses"]:
+        last = line["step"] - 1
+        if before is not None and before["step"] == last and last not in begun and before["doses"]:
             wanted = len(before["doses"][0]["layers"])
             for report in line["rollout"]:
                 done = report["restored"] or {"restored": [], "updated": []}

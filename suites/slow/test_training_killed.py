@@ -24,10 +24,14 @@ pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("only_ray")]
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, ITEMS, LIMIT = 2, 16, 900
 RECIPE = f"""
-base = "E5"
-title = "5 % on both sides, two steps"
+base = "E5b"
+title = "5 % on both sides and AQN, two steps"
 [noise]
 draws = "same"
+[aqn]
+sigma_start = 0.05
+sigma_end = 0.05
+stages_per_epoch = {STEPS}
 [tiny.run]
 epochs = 1
 steps = {STEPS}
@@ -92,6 +96,8 @@ def test_a_killed_run_is_resumed_to_the_same_end(
     one, other = read_object(broken / "record.json"), read_object(whole / "record.json")
     for name in ("effective_hash", "data_order", "data", "planned_steps", "valid"):
         assert one[name] == other[name], name
+    for found in (one, other):  # the first stage is without noise; the resumed run begins in the second
+        assert [told["robust/aqn_sigma"] for _, told in sorted(found["metrics"].items()) if told] == [0.0, 0.05]
     assert one["valid"] and set(one["metrics"]) == set(other["metrics"]) == {str(n) for n in range(1, STEPS + 1)}
     ((_, resumed),), ((_, straight),) = one["validations"], other["validations"]
     record_property("validation", f"{resumed:.4f} resumed, {straight:.4f} straight")

@@ -237,6 +237,14 @@ def test_a_clean_run_that_goes_on_fails_nothing():
     assert judge(going) == ()
 
 
+def test_a_resumed_run_has_no_noise_to_take_back_at_its_first_sync():
+    evidence = run_of(AQN, "E5b")
+    rollout(evidence, 2)["restored"] = {"restored": [], "updated": [], "weights": []}
+    assert [failed.check for failed in judge(evidence)] == ["restore_skipped"]
+    evidence.ledger.insert(3, {**evidence.ledger[0], "step": 1})  # its second attempt goes on after step 1
+    assert judge(evidence) == ()
+
+
 def test_groups_of_one_score_have_no_gradient_and_that_is_no_fault():
     evidence = run_of(SAME)
     evidence.metrics[2] |= {"actor/grad_norm": 0.0, "critic/advantages/max": 0.0, "critic/advantages/min": 0.0}
