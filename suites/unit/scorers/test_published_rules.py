@@ -1,9 +1,10 @@
 """The published scorers of GSM8K beside ours: one table, which ``docs/tasks.md`` shows, with every intended difference.
 
-Their rules are restated here from their sources: OpenAI's ``grade_school_math/dataset.py``; lm-evaluation-harness'
-``lm_eval/tasks/gsm8k/gsm8k.yaml`` (version 3: ``strict-match``, ``flexible-extract``, exact match without ``,``, ``$``
-and a full stop at the end); verl 0.9.1's ``verl/utils/reward_score/gsm8k.py`` and ``math_reward.py`` (for plain
-numbers: the text in the last ``\\boxed{}``). ``suites/slow/test_published_scorers.py`` holds them to verl itself.
+Their rules are restated here from their sources: OpenAI's ``grade_school_math/dataset.py`` (read at commit 2909d34;
+there is no package of it); lm-eval 0.4.13's ``lm_eval/tasks/gsm8k/gsm8k.yaml`` (version 3: ``strict-match``,
+``flexible-extract``, exact match without ``,``, ``$`` and a full stop at the end); verl 0.9.1's
+``verl/utils/reward_score/gsm8k.py`` and ``math_reward.py`` (for plain numbers: the text in the last ``\\boxed{}``).
+``suites/slow/test_published_scorers.py`` holds them to lm-eval and verl themselves, where they are installed.
 """
 
 from __future__ import annotations
@@ -109,6 +110,9 @@ TABLE = (
         "right right right - right right wrong -",
         "verl reads the last 300 characters",
     ),
+    ("It is 72 ...", "72", "- - - - right wrong wrong -", "dots are no number; lm-eval and verl read the last ones"),
+    ("It is 72 $.", "72", "- - - - right wrong right -", "a bare currency sign is no number; lm-eval reads `$.`"),
+    ("It is 10-20", "20", "- - - - right wrong wrong -", "a hyphen behind a digit is no sign"),
     ("#### \\boxed{72}", "72", "- - - - right right right right", "strict asks for a number behind the marker"),
 )
 HEAD = ("answer", "reference", *RULES, "intended difference")
