@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from harness.text import one_line
+
 
 class HarnessError(Exception):
     """Bad input: an unreadable, truncated or contradictory file, or a bad argument. Exit code 2.
 
-    ``str(error)`` is always a single line, so that the command line can print it as it is.
+    ``str(error)`` is always a single line that steers no terminal, so that anybody can print it as it is.
     """
 
     exit_code = 2
 
     def __init__(self, value: str, rule: str = "", way_out: str = "") -> None:
         parts = [value] + [part for part in (rule, way_out) if part]
-        super().__init__(" ".join("; ".join(parts).split()))
+        super().__init__(one_line(" ".join("; ".join(parts).split())))
 
 
 class NoiseSpecError(HarnessError):

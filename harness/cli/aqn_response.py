@@ -10,6 +10,7 @@ import click
 
 from harness.checkpoints.there import check_there
 from harness.cli import options
+from harness.cli.saying import say
 from harness.exceptions import HarnessError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def command(checkpoint: Path, out: Path | None, plot: Path | None, as_json: bool
         return
     show(response_page(response.to_json()))
     if plot is not None:
-        click.echo(f"plot: {plot}")
+        say(f"plot: {plot}")
 
 
 def _check_plot(plot: Path | None) -> None:

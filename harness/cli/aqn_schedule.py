@@ -11,6 +11,7 @@ import click
 from harness.aqn.schedule import Schedule
 from harness.cli.aqn_options import schedule_of, schedule_options
 from harness.cli.options import json_option
+from harness.cli.saying import say
 
 
 @click.command("schedule")
@@ -30,7 +31,7 @@ def command(plot: Path | None, as_json: bool, **given: Any) -> None:
 
     show(schedule_page(schedule.stretches(), schedule.clean))
     if plot is not None:
-        click.echo(f"plot: {plot}")
+        say(f"plot: {plot}")
 
 
 def _write_plot(file: Path, schedule: Schedule) -> None:

@@ -10,6 +10,7 @@ import click
 from harness.baselines.book import accept as accept_run
 from harness.baselines.summary import compare_baselines, list_baselines, show_baseline
 from harness.cli.options import folder_option, json_option, shared
+from harness.cli.saying import note, say
 from harness.reports.baseline_page import baseline_page, difference_page, list_page
 from harness.reports.render.terminal import show
 
@@ -27,7 +28,7 @@ def command() -> None:
 @shared("baselines-dir")
 def accept(run: Path, name: str, reason: str, replace: bool, baselines_dir: Path) -> None:
     """Write the finished RUN as a baseline: per-item outcomes, provenance, checksum."""
-    click.echo(accept_run(run, baselines_dir, name, reason, replace))
+    say(str(accept_run(run, baselines_dir, name, reason, replace)))
 
 
 @command.command("list")
@@ -41,7 +42,7 @@ def list_(baselines_dir: Path, as_json: bool) -> None:
         return
     show(list_page(rows))
     if not rows:
-        click.echo(f"no baselines under {baselines_dir}", err=True)
+        note(f"no baselines under {baselines_dir}")
 
 
 @command.command("show")

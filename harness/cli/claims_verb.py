@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.cli import options
+from harness.cli.saying import say
 from harness.exceptions import HarnessError
 
 
@@ -59,7 +60,7 @@ def _show_claims(
     single = name is not None and report["claims"]
     show(claim_page(report["claims"][0], report) if single else claims_page(report))
     if markdown is not None:
-        click.echo(f"report: {markdown}")
+        say(f"report: {markdown}")
 
 
 def _show_theory(registry: Path | None, texts: tuple[str, ...], as_json: bool) -> None:

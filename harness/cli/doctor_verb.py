@@ -8,6 +8,7 @@ import click
 
 from harness.cli import options
 from harness.cli.exits import Ended
+from harness.cli.saying import note
 from harness.exceptions import HarnessError
 
 NEEDS = ("vllm", "verl")
@@ -39,7 +40,7 @@ def command(need: tuple[str, ...], quick: bool, calibrate: bool, thorough: bool,
 def _examine(need: tuple[str, ...], quick: bool, as_json: bool) -> bool:
     from harness.doctor.examining import examine
 
-    diagnosis = examine(lambda line: click.echo(line, err=True), quick)
+    diagnosis = examine(note, quick)
     lacking = diagnosis.lacking(need)
     if as_json:
         click.echo(json.dumps(diagnosis.to_json(need), indent=2))

@@ -13,6 +13,7 @@ from harness.baselines.book import load_named
 from harness.baselines.file import Baseline
 from harness.cli import options
 from harness.cli.exits import Ended
+from harness.cli.saying import complain, say
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID
 from harness.gates.policy_file import policy_given
@@ -81,7 +82,7 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
         show(gate_page(found.to_json()))
         if given["from_records"]:
             same = "the stored verdict, byte for byte" if found.repeated else "no stored verdict to compare with"
-            click.echo(same)
+            say(same)
     _report(found, as_json)
     raise Ended(found.exit_code)
 
@@ -101,10 +102,10 @@ def _report(found: Gated, as_json: bool) -> None:
             raise StoreError(found.unkept)
         write_reports(found.run.path, run_report(found.run, found.result, found.attempts))
     except StoreError as error:  # the verdict stands, also where its run lies on a read-only disk
-        click.echo(f"harness: no report was written: {error}", err=True)
+        complain(f"no report was written: {error}")
     else:
         if not as_json:
-            click.echo(f"report: {found.run.path / 'report.md'}")
+            say(f"report: {found.run.path / 'report.md'}")
 
 
 def _no_evidence(error: NotComparableError, baseline: Baseline) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import click
 from harness import extensions
 from harness.cli.crash import error_line, keep_log, traceback_of
 from harness.cli.exits import BAD_INPUT, CRASHED, INTERRUPTED, PASS, PIPE_CLOSED, Ended
+from harness.cli.saying import complain, complain_at_length
 from harness.cli.stopping import stopped_by_sigterm
 from harness.exceptions import HarnessError
 from harness.text import nearest
@@ -155,18 +156,18 @@ def _foreseen(given: Sequence[str]) -> int:
         click.echo(error.format_message())
         code = BAD_INPUT
     except click.ClickException as error:
-        click.echo(f"harness: {' '.join(error.format_message().split())}{_where_to_look(error)}", err=True)
+        complain(f"{error.format_message().rstrip('.')}{_where_to_look(error)}")
         code = BAD_INPUT
     except HarnessError as error:
-        click.echo(f"harness: {error}", err=True)
+        complain(str(error))
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("harness: stopped; what was finished is kept, the same command resumes", err=True)
+        complain("stopped; what was finished is kept, the same command resumes")
         code = INTERRUPTED
     except OSError as error:
         if error.filename is None and error.errno not in _DISK:
             raise
-        click.echo(f"harness: {' '.join(str(error).split())}; check the paths given", err=True)
+        complain(f"{error}; check the paths given")
         code = BAD_INPUT
     return code if isinstance(code, int) else PASS
 
@@ -177,8 +178,8 @@ def _crashed(error: BaseException, given: Sequence[str]) -> int:
         log = keep_log(error, given)
         where = "no folder took its log: -v shows its traceback" if log is None else f"its traceback is in {log}"
         if any(option in given for option in VERBOSE):
-            click.echo(traceback_of(error), err=True, nl=False)
-        click.echo(f"harness: {error_line(error)}; an error that nobody foresaw, no verdict; {where}", err=True)
+            complain_at_length(traceback_of(error))
+        complain(f"{error_line(error)}; an error that nobody foresaw, no verdict; {where}")
     return CRASHED
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from harness.cli.saying import VisibleFormatter
 from harness.exceptions import HarnessError
 from harness.gate_options import LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
 from harness.spec import TEMPLATE_DATE, EngineOptions, EvalSpec, engine_names, parse_quantization
@@ -155,5 +156,8 @@ def engine_options_of(given: dict[str, Any]) -> EngineOptions:
 
 def set_up_logging(verbose: bool) -> None:
     """Send warnings of the harness to standard error, and every batch where asked."""
-    logging.basicConfig(format="harness: %(message)s")
+    if not logging.root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(VisibleFormatter("harness: %(message)s"))
+        logging.root.addHandler(handler)
     logging.getLogger("harness").setLevel(logging.DEBUG if verbose else logging.INFO)

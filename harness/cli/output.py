@@ -6,6 +6,7 @@ import json
 
 import click
 
+from harness.cli.saying import say
 from harness.record import Certificate
 from harness.reports.render.terminal import show
 from harness.reports.run_page import run_page
@@ -21,5 +22,5 @@ def show_run(run: Run, as_json: bool, ledger: bool = False) -> Certificate:
         click.echo(json.dumps(report, indent=2))
         return run.arm.certificate
     show(run_page(report, run.counts if ledger else ()))
-    click.echo(f"report: {run.path / 'report.md'}")
+    say(f"report: {run.path / 'report.md'}")
     return run.arm.certificate

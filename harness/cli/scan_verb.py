@@ -11,6 +11,7 @@ import click
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.checkpoints.there import check_checkpoint
 from harness.cli import options
+from harness.cli.saying import say
 from harness.diagnostics.scan_spec import (
     POLICIES,
     WEIGHTS,
@@ -86,7 +87,7 @@ def command(checkpoint: Path, policy: str, modules: bool, out: Path | None, as_j
         return
     show(scan_page(result, policy, modules))
     for file in files:
-        click.echo(f"report: {file}")
+        say(f"report: {file}")
 
 
 def _spec(checkpoint: Path, given: dict[str, Any]) -> ScanSpec:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.cli.options import json_option
+from harness.cli.saying import say
 from harness.cli.train_options import recipe_of, recipe_options
 from harness.training.check import Checked, check_recipe
 from harness.training.preflight import PASSED, refuse
@@ -36,44 +37,44 @@ def command(name: str, out: Path | None, as_json: bool, **given: Any) -> None:
 def _show(checked: Checked) -> None:
     found = checked.to_json()
     recipe = checked.recipe
-    click.echo(f"{recipe.name} ({recipe.profile}): {recipe.title}")
-    click.echo("verl settings")
+    say(f"{recipe.name} ({recipe.profile}): {recipe.title}")
+    say("verl settings")
     for override in found["overrides"]:
-        click.echo(f"  {override}")
+        say(f"  {override}")
     if found["expected"] is not None:
         _show_expected(found["expected"])
-    click.echo("preflight")
+    say("preflight")
     width = max(len(each["check"]) for each in found["preflight"])
     for each in found["preflight"]:
-        click.echo(f"  {each['check']:<{width}}  {each['state']}{': ' if each['words'] else ''}{each['words']}")
+        say(f"  {each['check']:<{width}}  {each['state']}{': ' if each['words'] else ''}{each['words']}")
     passed = sum(each["state"] == PASSED for each in found["preflight"])
-    click.echo(f"  {passed} of {len(found['preflight'])} ok; folder {found['folder']}")
-    click.echo(f"recipe {found['recipe_hash']}, effective configuration {found['effective_hash']}")
+    say(f"  {passed} of {len(found['preflight'])} ok; folder {found['folder']}")
+    say(f"recipe {found['recipe_hash']}, effective configuration {found['effective_hash']}")
 
 
 def _show_expected(expected: dict[str, Any]) -> None:
-    click.echo(
+    say(
         f"steps: {expected['steps']} of {expected['updates_per_step']} updates on "
         f"{expected['trajectories_per_step']} answers; validated at {_numbers(expected['validated_at'])}, "
         f"saved at {_numbers(expected['saved_at'])}"
     )
-    click.echo("injections expected in each step, on each device")
+    say("injections expected in each step, on each device")
     for each in expected["injections"]:
         calls = "" if each["calls"] is None else f"{each['calls']:,} calls"
         told = "; ".join(part for part in (calls if each["calls"] else "", each["words"]) if part)
         sites = "" if not each["sites"] else f"{each['sites']} sites, "
-        click.echo(f"  {each['name']:<16} {sites}{told}")
+        say(f"  {each['name']:<16} {sites}{told}")
     sigma = expected["sigma"]
-    click.echo(f"sigma of AQN: {'off' if sigma is None else _sigma(sigma['sigma'])}")
+    say(f"sigma of AQN: {'off' if sigma is None else _sigma(sigma['sigma'])}")
     if expected["aqn_layers"] is not None:
-        click.echo(f"  on {expected['aqn_layers']} weights of the rollout copy")
+        say(f"  on {expected['aqn_layers']} weights of the rollout copy")
     cost = [f"{expected['memory_gib']:g} GiB of memory at least"]
     if expected["cpu_minutes"] is not None:
         cost.append(f"{expected['cpu_minutes']:g} min here at least; noise costs more")
     else:
         hours = expected["gpu_hours"]
         cost.append("hours unknown" if hours is None else f"{hours:g} GPU-hours of an A100, by the sources")
-    click.echo(f"cost: {', '.join(cost)}")
+    say(f"cost: {', '.join(cost)}")
 
 
 def _numbers(steps: list[int]) -> str:

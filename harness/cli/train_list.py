@@ -7,6 +7,7 @@ import json
 import click
 
 from harness.cli.options import json_option
+from harness.cli.saying import say
 from harness.cli.train_options import profile_option
 from harness.training.book import aliases, load_recipe, recipe_names
 
@@ -25,5 +26,5 @@ def command(profile: str, as_json: bool) -> None:
         return
     name, label = (max(len(getattr(each, field)) for each in recipes) for field in ("name", "label"))
     for each in recipes:
-        click.echo(f"{each.name:<{name}}  {each.label:<{label}}  {each.total_steps:>4} steps  {each.title}")
-    click.echo(f"also: {', '.join(f'{alias} = {meant}' for alias, meant in aliases().items())}")
+        say(f"{each.name:<{name}}  {each.label:<{label}}  {each.total_steps:>4} steps  {each.title}")
+    say(f"also: {', '.join(f'{alias} = {meant}' for alias, meant in aliases().items())}")

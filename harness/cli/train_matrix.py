@@ -13,6 +13,7 @@ import click
 
 from harness.cli.exits import INTERRUPTED, Ended
 from harness.cli.options import json_option
+from harness.cli.saying import complain, say
 from harness.cli.train_options import changes_of, place_options
 from harness.progress import Silent
 from harness.training.check import check_recipe
@@ -93,16 +94,16 @@ class _Lines(Silent):
 
     def cost(self, line: str) -> None:
         """Print ``line`` to standard error."""
-        click.echo(f"harness: {line}", err=True)
+        complain(line)
 
 
 def _show(matrix: Matrix, layout: Layout, workers: int) -> None:
-    click.echo(f"{matrix.title}: the arms differ in {matrix.factor}")
+    say(f"{matrix.title}: the arms differ in {matrix.factor}")
     for arm in matrix.arms:
-        click.echo(f"  {arm.name}: {arm.recipe.name}, {matrix.factor} = {arm.effective[matrix.factor]}")
-    click.echo("data order by seed, the same in every arm")
+        say(f"  {arm.name}: {arm.recipe.name}, {matrix.factor} = {arm.effective[matrix.factor]}")
+    say("data order by seed, the same in every arm")
     for seed, order in {cell.seed: cell.order for cell in matrix.cells}.items():
-        click.echo(f"  seed {seed}: {order}")
-    click.echo(f"steps, in {layout.folder}")
+        say(f"  seed {seed}: {order}")
+    say(f"steps, in {layout.folder}")
     for step in steps_of(matrix, layout, workers):
-        click.echo(f"  {step.kind:<8} {step.name}{' (done)' if step.done else ''}")
+        say(f"  {step.kind:<8} {step.name}{' (done)' if step.done else ''}")

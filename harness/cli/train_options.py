@@ -9,6 +9,7 @@ import click
 
 from harness.cli import options
 from harness.cli.exits import INVALID, Ended
+from harness.cli.saying import say
 from harness.training.book import GPU, PROFILES, TINY, load_recipe
 from harness.training.recipe import Recipe
 
@@ -82,14 +83,14 @@ def show_trained(trained: Any, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2, allow_nan=False))
     else:
-        click.echo(f"{found['recipe']} ({found['profile']}), seed {found['seed']}: {found['folder']}")
+        say(f"{found['recipe']} ({found['profile']}), seed {found['seed']}: {found['folder']}")
         ended = "" if found["ended"] else ", not ended"
-        click.echo(f"steps: {found['steps']} of {found['planned']}{ended}; saved at {_list(found['saved'])}")
+        say(f"steps: {found['steps']} of {found['planned']}{ended}; saved at {_list(found['saved'])}")
         for word in ("rewards", "validations"):
-            click.echo(f"{word}: {', '.join(f'{step}: {value:.3f}' for step, value in found[word]) or 'none'}")
+            say(f"{word}: {', '.join(f'{step}: {value:.3f}' for step, value in found[word]) or 'none'}")
         for each in found["failed"]:
-            click.echo(f"INVALID  {each['check']}: {each['words']}")
-        click.echo(f"recipe {found['recipe_hash']}, effective configuration {found['effective_hash']}")
+            say(f"INVALID  {each['check']}: {each['words']}")
+        say(f"recipe {found['recipe_hash']}, effective configuration {found['effective_hash']}")
     if found["failed"]:
         raise Ended(INVALID)
 

@@ -10,6 +10,7 @@ import click
 from harness.claims.feeds import claims_fed
 from harness.claims.load import load_registry
 from harness.cli.options import json_option
+from harness.cli.saying import say
 from harness.cli.train_options import recipe_of, recipe_options
 from harness.training.recipe import Recipe
 from harness.training.sizes import sizes_of
@@ -28,19 +29,19 @@ def command(name: str, as_json: bool, **given: Any) -> None:
     if as_json:
         click.echo(json.dumps(recipe.to_json() | {"claims": list(fed), **_hashes(recipe)}, indent=2))
         return
-    click.echo(f"{recipe.name} ({recipe.profile})")
+    say(f"{recipe.name} ({recipe.profile})")
     for word in _WORDS:
         if getattr(recipe, word):
-            click.echo(f"  {word:<10} {getattr(recipe, word)}")
-    click.echo(f"  {'repeats':<10} {', '.join(recipe.published) or 'nothing published'}")
-    click.echo(f"  {'feeds':<10} {', '.join(fed) or 'no claim of the registry'}")
+            say(f"  {word:<10} {getattr(recipe, word)}")
+    say(f"  {'repeats':<10} {', '.join(recipe.published) or 'nothing published'}")
+    say(f"  {'feeds':<10} {', '.join(fed) or 'no claim of the registry'}")
     for section, values in recipe.to_json().items():
         if isinstance(values, dict):
-            click.echo(f"[{section}]")
+            say(f"[{section}]")
             for key, value in values.items():
-                click.echo(f"  {key} = {json.dumps(value)}")
+                say(f"  {key} = {json.dumps(value)}")
     for key, value in _hashes(recipe).items():
-        click.echo(f"{key.replace('_', ' ')}: {value}")
+        say(f"{key.replace('_', ' ')}: {value}")
 
 
 def _hashes(recipe: Recipe) -> dict[str, str]:

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from harness.progress import Watcher, duration
+from harness.text import one_line
 
 SECONDS_BETWEEN_LINES = 10
 _COLUMNS = (
@@ -50,7 +51,7 @@ class Shown:
 
     def cost(self, line: str) -> None:
         """Print ``line``."""
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(one_line(line), highlight=False, soft_wrap=True, markup=False)
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         """Begin a bar of ``total`` steps, ``done`` of which were done before."""

@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2] / "harness"
 ORDER = (
     *(
+        "text",
         "exceptions",
         "extensions",
         "thresholds",
@@ -24,7 +25,6 @@ ORDER = (
         "revision",
         "coverage",
         "progress",
-        "text",
         "strict",
         "spec",
         "record",
