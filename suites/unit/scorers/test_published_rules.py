@@ -110,9 +110,9 @@ TABLE = (
         "right right right - right right wrong -",
         "verl reads the last 300 characters",
     ),
-    ("It is 72 ...", "72", "- - - - right wrong wrong -", "dots are no number; lm-eval and verl read the last ones"),
-    ("It is 72 $.", "72", "- - - - right wrong right -", "a bare currency sign is no number; lm-eval reads `$.`"),
-    ("It is 10-20", "20", "- - - - right wrong wrong -", "a hyphen behind a digit is no sign"),
+    ("It is 72 ...", "72", "- - - - right wrong wrong -", "dots are not a number; lm-eval and verl read the last ones"),
+    ("It is 72 $.", "72", "- - - - right wrong right -", "a bare currency sign is not one; lm-eval reads `$.`"),
+    ("It is 10-20", "20", "- - - - right wrong wrong -", "a hyphen behind a digit is not a sign"),
     ("#### \\boxed{72}", "72", "- - - - right right right right", "strict asks for a number behind the marker"),
 )
 HEAD = ("answer", "reference", *RULES, "intended difference")
