@@ -17,7 +17,9 @@ from harness.text import nearest
 from harness.thresholds import MARGIN
 
 TEXT, WHOLE, NUMBER, PATH, SWITCH, LEVELS = "text", "whole number", "number", "path", "switch", "levels"
-"""Kinds of values. A path is relative to where it was written; levels are fractions, one text or a list."""
+EITHER = "true or false"
+"""Kinds of values. A path is relative to where it was written; levels are fractions, one text or a list. A switch is
+off unless it is given; where either may be given, a third thing holds without."""
 
 COMMAND_LINE_ONLY, PYTEST_ONLY, BOTH = "command line", "pytest", "both"
 
@@ -103,6 +105,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     NUMBER: _number,
     SWITCH: _switch,
     LEVELS: _levels,
+    EITHER: _switch,
 }
 _EXAMPLES = {
     TEXT: "write a word in quotes",
@@ -111,6 +114,7 @@ _EXAMPLES = {
     NUMBER: "write for example 0.03",
     SWITCH: "write true or false",
     LEVELS: "write for example [0, 0.05]",
+    EITHER: "write true or false",
 }
 
 GATE_OPTIONS: tuple[GateOption, ...] = (
@@ -137,6 +141,16 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("base", PATH, "Base checkpoint of a LoRA adapter; default: its config's.", "PATH"),
     GateOption("adapter", TEXT, "A LoRA adapter's weights: merged, unmerged.", "MODE", "merged"),
     GateOption("data", TEXT, "JSONL or Parquet of the task's items.", "FILE", file=True),
+    GateOption("fewshot", WHOLE, "Examples before each question.  [default: 0]", "N"),
+    GateOption(
+        "fewshot-data", TEXT, "Take the examples from this file, not from the task's own items.", "FILE", file=True
+    ),
+    GateOption("system", TEXT, "System message before each question.", "TEXT"),
+    GateOption(
+        "apply-chat-template",
+        EITHER,
+        "Whether the checkpoint's chat template is used; default: as the task says (yes).",
+    ),
     GateOption("engine", TEXT, "What runs the model; harness doctor lists the engines.", "ENGINE", "transformers"),
     GateOption("dtype", TEXT, "float32, bfloat16, float16.", "DTYPE", "float32"),
     GateOption("attention", TEXT, "auto, eager, sdpa.", "KIND", "auto"),
@@ -146,7 +160,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("device", TEXT, "cpu, cuda, ...; default: the accelerator, else cpu.", "DEVICE"),
     GateOption("allow-mixed-code", SWITCH, "Resume a run that other code began; every report says so.", default=False),
     # What an evaluation takes from its baseline on the command line, and a user's own suite may say by itself
-    GateOption("task", TEXT, "arith, gsm8k", "TASK", "arith", PYTEST_ONLY),
+    GateOption("task", TEXT, "arith, gsm8k, svamp", "TASK", "arith", PYTEST_ONLY),
     GateOption("items", WHOLE, "Items, chosen in a seeded order.", "N", 200),
     GateOption("item-seed", WHOLE, "Seed of the choice of items.", "N", 0, PYTEST_ONLY),
     GateOption("noise", TEXT, "Noise specification, or a .toml file with one.", "SPEC", None, PYTEST_ONLY, file=True),

@@ -17,7 +17,7 @@ from harness.cli.saying import complain, say
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates import INVALID
 from harness.gates.policy_file import policy_given
-from harness.library.for_gate import GateEvaluation
+from harness.library.for_gate import PROMPTING, GateEvaluation
 from harness.library.gate import Gated, gate
 from harness.progress import Silent, Watcher
 from harness.reports.gate_page import gate_page
@@ -25,7 +25,10 @@ from harness.reports.render.terminal import show
 from harness.reports.run_report import run_report, write_reports
 from harness.runs.loaded import is_run
 
-GIVEN = ("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device", "items", "noise_seeds")
+GIVEN = (
+    *("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device", "items", "noise_seeds"),
+    *PROMPTING,
+)
 """Options that are fields of :class:`GateEvaluation`."""
 
 RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed_code")
@@ -50,6 +53,7 @@ RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed
 @options.shared("engine", default=None, help="Another engine than the baseline's, with --across engine.")
 @options.shared("dtype", default=None, help="Another dtype than the baseline's, with --across dtype.")
 @options.shared("attention", default=None, help="Another attention than the baseline's, with --across attention.")
+@options.prompt_options
 @options.engine_options
 @options.json_option
 def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **given: Any) -> None:

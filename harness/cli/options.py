@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from harness.cli.saying import VisibleFormatter
 from harness.exceptions import HarnessError
-from harness.gate_options import LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
+from harness.gate_options import EITHER, LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
 from harness.spec import TEMPLATE_DATE, EngineOptions, EvalSpec, engine_names, parse_quantization
 from harness.spec.reading import read_noise
 
@@ -39,6 +39,11 @@ def shared(name: str, **other: Any) -> Callable[[Function], Function]:
     given: dict[str, Any] = {"help": f"{', '.join(engine_names())}." if name == "engine" else found.help}
     if found.default is not None:  # to click a default of None is one, so that nothing would be missing
         given["default"] = found.default
+    if found.kind == EITHER:
+        # the shorter name is how lm-eval's users know the opposite
+        return click.option(
+            f"--{found.name}/--no-{found.name.removeprefix('apply-')}", **{"default": None, **given, **other}
+        )
     if found.kind == SWITCH:
         given["is_flag"] = True
     else:
@@ -55,6 +60,7 @@ task_options = apply(
     data_option,
     shared("scorer"),
 )
+prompt_options = apply(shared("fewshot"), shared("fewshot-data"), shared("system"), shared("apply-chat-template"))
 model_options = apply(shared("attention"), shared("dtype"))
 spec_options = apply(
     task_options,
@@ -67,6 +73,7 @@ spec_options = apply(
     shared("noise-seeds"),
     shared("max-new-tokens"),
     shared("template-date"),
+    prompt_options,
     model_options,
     shared("engine"),
     click.option("--no-positive-control", is_flag=True, help="Skip the lethal-noise control of the injection."),
@@ -145,6 +152,10 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
         engine=given["engine"],
         positive_control=not given["no_positive_control"],
         template_date=TEMPLATE_DATE if given["template_date"] is None else given["template_date"],
+        fewshot=given["fewshot"] or 0,
+        fewshot_data=given["fewshot_data"],
+        system=given["system"],
+        apply_chat_template=given["apply_chat_template"],
         quantization=() if given["quantize"] is None else parse_quantization(given["quantize"]),
     )
 

@@ -94,4 +94,4 @@ def _show(report: dict[str, Any] | None, foreseen: Power | None, sites: bool, as
     if report is not None:
         show(plan_page(report, sites))
     if foreseen is not None:
-        show(power_page(told["power"], foreseen.sentence))
+        show(power_page(told["power"], foreseen.sentence, foreseen.asked))

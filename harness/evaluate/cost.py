@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.engines.registry import engine_kind
 from harness.evaluate.prepared import Prepared
 from harness.gates.forecast import ASSUMED_DISCORDANCE
+from harness.gates.keys import asked_with
 from harness.noise.estimate.speed import measure_speed
 from harness.progress import duration
 from harness.spec import EngineOptions
@@ -23,11 +24,14 @@ def cost_line(prepared: Prepared, left: int, options: EngineOptions) -> str:
     effect = minimum_detectable_effect(ASSUMED_DISCORDANCE**0.5, items)
     seconds, bound, how = _seconds(prepared, left, options)
     quantized = "".join(f"; {plan.spec} on {len(plan.sites)} sites" for plan in prepared.quantizers)
+    words = asked_with({} if prepared.prompting is None else prepared.prompting.key)
+    asked = f"; {words}" if words else ""
     workers = f" on {options.workers} workers" if options.workers > 1 else ""
     return (
         f"{left} of {prepared.draws} generations to do: {items} items x {levels} levels, {prepared.spec.noise_seeds} "
-        f"noise seeds above level 0, at most {prepared.decoding.max_new_tokens} new tokens; {prepared.spec.noise} on "
-        f"{len(prepared.plan.sites)} sites{quantized}; {bound} {duration(seconds / options.workers)}{workers} ({how}); "
+        f"noise seeds above level 0, at most {prepared.decoding.max_new_tokens} new tokens{asked}; "
+        f"{prepared.spec.noise} on {len(prepared.plan.sites)} sites{quantized}; "
+        f"{bound} {duration(seconds / options.workers)}{workers} ({how}); "
         f"minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
         f"if {100 * ASSUMED_DISCORDANCE:.0f} % of the pairs disagree)"
     )

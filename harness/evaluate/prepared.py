@@ -24,7 +24,8 @@ from harness.engines.sessions import Sessions, open_sessions
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.prompt_tokens import check_prompts, pad_token, stop_tokens
-from harness.evaluate.rendering import check_distinct, is_dated, render_items
+from harness.evaluate.prompting import ASSISTANT, Prompting, prompting_of
+from harness.evaluate.rendering import KEPT_ROLES, check_distinct, is_dated, plain_text, render_items
 from harness.evaluate.scoring import scored_result
 from harness.evaluate.tasks import GROUP as TASK_GROUP
 from harness.evaluate.tasks import Item, Task, load_task, select
@@ -79,6 +80,7 @@ class Prepared:
     early: EarlyPlan | None = None
     aqn: str = OFF
     dated: bool = False
+    prompting: Prompting | None = None
 
     def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Sessions]:
         """Open the noise and the quantization on the model."""
@@ -101,6 +103,7 @@ class Prepared:
         dated = {"template_date": self.spec.template_date} if self.dated else {}
         return {
             **dated,
+            **({} if self.prompting is None else self.prompting.key),
             "task": self.task.name,
             "dataset": self.task.dataset_hash(),
             "template": self.template,
@@ -239,7 +242,8 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
             "drop at:, or quantize weights and activations with --quantize",
         )
     task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
-    every = task.items()
+    prompting = prompting_of(spec, task)
+    every = prompting.evaluated(task.items())
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
     checkpoint = _load(named, spec, device, outline)
     if (stored := checkpoint.source.quantization) is not None:
@@ -256,10 +260,11 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
     # every item of the split, so that neither the template's hash nor its checks depend on the choice of items
-    asked = {item.key: task.messages(item) for item in every}
-    texts = render_items(checkpoint, asked, spec.data or f"task {task.name}", spec.template_date)
-    dated = is_dated(checkpoint, asked, texts)
-    prompts = {item.key: tuple(tokenizer(texts[item.key], add_special_tokens=False)["input_ids"]) for item in items}
+    asked = {item.key: prompting.messages(item) for item in every}
+    texts, dated = _texts(checkpoint, spec, prompting, asked)
+    # a template writes the special tokens itself
+    tokens = {item.key: tokenizer(texts[item.key], add_special_tokens=not prompting.chat) for item in items}
+    prompts = {key: tuple(found["input_ids"]) for key, found in tokens.items()}
     if not all(prompts.values()):
         raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
     check_distinct(checkpoint, asked, prompts, "token ids")
@@ -268,7 +273,19 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     template = digest("\0".join(texts.values()))
     scorer = load_scorer(spec.scorer or task.scorer)
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
-    return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated)
+    return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)
+
+
+def _texts(
+    checkpoint: Checkpoint, spec: EvalSpec, prompting: Prompting, asked: Mapping[str, list[dict[str, str]]]
+) -> tuple[dict[str, str], bool]:
+    """The prompt text of every item of ``asked`` (key -> messages), and whether it depends on the date."""
+    if not prompting.chat:
+        return {key: plain_text(messages) for key, messages in asked.items()}, False
+    kept = (*KEPT_ROLES, ASSISTANT) if prompting.examples else KEPT_ROLES
+    data = spec.data or f"task {prompting.task.name}"
+    texts = render_items(checkpoint, asked, data, spec.template_date, kept)
+    return texts, is_dated(checkpoint, asked, texts)
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:

@@ -31,7 +31,7 @@ def check_prompts(checkpoint: Checkpoint, prompts: Mapping[str, tuple[int, ...]]
         raise HarnessError(
             f"a prompt of {longest} tokens and {limit} new ones",
             f"the context of {checkpoint.path} holds {checkpoint.context}",
-            "lower --max-new-tokens or choose other items",
+            "lower --max-new-tokens or --fewshot, or choose other items",
         )
 
 

@@ -13,7 +13,9 @@ from harness.engines.generation import Prompt
 from harness.engines.protocol import Batch
 from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import Prepared, prepare
-from harness.evaluate.rendering import render
+from harness.evaluate.prompting import Prompting
+from harness.evaluate.rendering import plain_text, render
+from harness.evaluate.tasks import Item
 from harness.exceptions import CheckpointError, NotComparableError
 from harness.record import ItemResult, SiteCount
 from harness.runs.draw import Draw, find_draw
@@ -132,11 +134,20 @@ def _replay(run: Run, prepared: Prepared, draw: Draw) -> Replayed:
         "item": item,
         "question": asked.question,
         "reference": asked.reference,
-        "prompt": render(prepared.checkpoint, prepared.task.messages(asked), day=prepared.spec.template_date),
+        "prompt": _prompt(prepared, asked),
         "level": level,
         "seed": seed,
     }
     return Replayed(run, draw, about, parted, tuple(generations), tuple(counts))
+
+
+def _prompt(prepared: Prepared, asked: Item) -> str:
+    """The text that asks the item."""
+    prompting = prepared.prompting or Prompting(prepared.task)
+    messages = prompting.messages(asked)
+    if not prompting.chat:
+        return plain_text(messages)
+    return render(prepared.checkpoint, messages, day=prepared.spec.template_date)
 
 
 def _generate(

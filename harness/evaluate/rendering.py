@@ -1,8 +1,12 @@
-"""Prompts under a checkpoint's own chat template, and what they must keep of the messages that ask the items."""
+"""Prompts under a checkpoint's own chat template, and what they must keep of the messages that ask the items.
+
+Without a template messages are joined as plain text: a question ends its line, its answer and a system message are
+followed by an empty line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from harness.evaluate.checkpoint import Checkpoint
@@ -13,7 +17,7 @@ from harness.strict import shown
 Messages = Sequence[Mapping[str, str]]
 
 KEPT_ROLES = ("system", "user")
-"""Roles whose content must stand in the prompt: what is asked, and how."""
+"""Roles whose content must stand in the prompt: what is asked, and how. Few-shot examples have answers as well."""
 
 TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
 LONGEST_SHOWN = 160
@@ -26,6 +30,12 @@ def render(checkpoint: Checkpoint, messages: Messages, data: str = "", day: str 
     A template that asks for the date (``strftime_now``) is told ``day`` (YYYY-MM-DD, midnight), whatever day it is.
     Raises :class:`CheckpointError` where the template fails, as many do for a system message.
     """
+    if checkpoint.tokenizer.chat_template is None:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path}",
+            "its tokenizer has no chat template",
+            f"add {TEMPLATE_FILES[0]} to the folder, or give --no-chat-template",
+        )
     try:
         text = checkpoint.tokenizer.apply_chat_template(
             list(messages),
@@ -40,9 +50,14 @@ def render(checkpoint: Checkpoint, messages: Messages, data: str = "", day: str 
         raise CheckpointError(
             f"checkpoint {checkpoint.path}",
             f"its chat template fails{asked} ({why})",
-            f"correct {_template_file(checkpoint)}, or the messages of the data",
+            f"correct {_template_file(checkpoint)}, or the messages of the data, or leave out --system and --fewshot",
         ) from None
     return str(text)
+
+
+def plain_text(messages: Messages) -> str:
+    """Return ``messages`` without a template: a question and a line break, everything else and an empty line."""
+    return "".join(f"{message['content']}{chr(10) * (1 if message['role'] == 'user' else 2)}" for message in messages)
 
 
 def is_dated(checkpoint: Checkpoint, asked: Mapping[str, Messages], texts: Mapping[str, str]) -> bool:
@@ -53,9 +68,14 @@ def is_dated(checkpoint: Checkpoint, asked: Mapping[str, Messages], texts: Mappi
 
 
 def render_items(
-    checkpoint: Checkpoint, asked: Mapping[str, Messages], data: str, day: str = TEMPLATE_DATE
+    checkpoint: Checkpoint,
+    asked: Mapping[str, Messages],
+    data: str,
+    day: str = TEMPLATE_DATE,
+    kept: Collection[str] = KEPT_ROLES,
 ) -> dict[str, str]:
-    """Return the prompt text of every item of ``asked`` (key -> messages), which ``data`` names in errors.
+    """Return the prompt text of every item of ``asked`` (key -> messages), which ``data`` names in errors. What
+    messages of the ``kept`` roles say must stand in it.
 
     Raises :class:`CheckpointError` for a template that fails, that gives different items the same prompt, drops what
     a system or user message says, or renders the same messages in two ways.
@@ -63,7 +83,7 @@ def render_items(
     texts = {key: render(checkpoint, messages, data, day) for key, messages in asked.items()}
     check_distinct(checkpoint, asked, texts, "prompt")
     for key, messages in asked.items():
-        _check_kept(checkpoint, messages, texts[key], data)
+        _check_kept(checkpoint, messages, texts[key], data, kept)
     first = next(iter(asked), None)
     if first is not None and render(checkpoint, asked[first], data, day) != texts[first]:
         raise CheckpointError(
@@ -94,11 +114,11 @@ def check_distinct(
         )
 
 
-def _check_kept(checkpoint: Checkpoint, messages: Messages, prompt: str, data: str) -> None:
+def _check_kept(checkpoint: Checkpoint, messages: Messages, prompt: str, data: str, kept: Collection[str]) -> None:
     """White space aside, since templates may strip it."""
     words = _squeezed(prompt)
     for message in messages:
-        if message["role"] in KEPT_ROLES and _squeezed(message["content"]) not in words:
+        if message["role"] in kept and _squeezed(message["content"]) not in words:
             raise CheckpointError(
                 f"checkpoint {checkpoint.path}",
                 f"its chat template loses the {message['role']} message {shown(message['content'])} of {data}: the "

@@ -6,7 +6,17 @@ from harness.record import MeasurementKey
 
 _ABSENT = "(missing)"
 _OLDER = "(missing: stored by an older version; evaluate, or accept, anew)"
-_WAY_OUT = {"coverage": _OLDER, "scorer_rule": _OLDER}
+FEWSHOT, SYSTEM, CHAT_TEMPLATE = "fewshot", "system", "chat_template"
+PROMPT_FIELDS = (FEWSHOT, SYSTEM, CHAT_TEMPLATE)
+"""What of a key says how the items are asked, each only where it is not the default: see
+:mod:`harness.evaluate.prompting`."""
+_WAY_OUT = {
+    "coverage": _OLDER,
+    "scorer_rule": _OLDER,
+    FEWSHOT: "none",
+    SYSTEM: "none",
+    CHAT_TEMPLATE: "applied",
+}
 
 
 def key_differences(candidate: MeasurementKey, baseline: MeasurementKey, across: str | None = None) -> tuple[str, ...]:
@@ -31,6 +41,11 @@ def axis_note(candidate: MeasurementKey, baseline: MeasurementKey, across: str |
     if across is None:
         return ()
     return (f"across {across}: candidate {_shown(candidate, across)}, baseline {_shown(baseline, across)}",)
+
+
+def asked_with(key: MeasurementKey) -> str:
+    """Return what of ``key`` says that the items are not asked as they stand, in words; empty where nothing does."""
+    return "; ".join(f"{name.replace('_', ' ')} {key[name]}" for name in PROMPT_FIELDS if name in key)
 
 
 def _shown(key: MeasurementKey, field: str) -> str:

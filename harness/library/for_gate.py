@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from harness.checkpoints.source import Source
 
 RUNS = Path("runs")
-CHANGES = ("data", "engine", "dtype", "attention", "quantize")
+PROMPTING = ("fewshot", "fewshot_data", "system", "apply_chat_template")
+CHANGES = ("data", "engine", "dtype", "attention", *PROMPTING, "quantize")
 """What a gate may evaluate otherwise than its baseline was."""
 
 
@@ -32,9 +33,11 @@ class GateEvaluation:
     """How a gate evaluates a checkpoint; what is None is as in the baseline's own specification.
 
     ``base`` and ``adapter`` are those of :class:`harness.checkpoints.source.CheckpointRef`, ``data`` is a file of the
-    task's items, ``quantize`` the text of :func:`harness.spec.parse_quantization`. ``out`` is the run folder (default:
-    one under ``runs`` that the same evaluation resumes). ``items`` and ``noise_seeds`` declare a quick check on that
-    many of the baseline's (:class:`harness.gates.quick.QuickCheck`). No result depends on ``options`` and ``device``.
+    task's items, ``fewshot``, ``fewshot_data``, ``system`` and ``apply_chat_template`` are those of
+    :class:`harness.spec.EvalSpec`, ``quantize`` the text of :func:`harness.spec.parse_quantization`. ``out`` is the
+    run folder (default: one under ``runs`` that the same evaluation resumes). ``items`` and ``noise_seeds`` declare a
+    quick check on that many of the baseline's (:class:`harness.gates.quick.QuickCheck`). No result depends on
+    ``options`` and ``device``.
     """
 
     base: Path | None = None
@@ -44,6 +47,10 @@ class GateEvaluation:
     dtype: str | None = None
     attention: str | None = None
     quantize: str | None = None
+    fewshot: int | None = None
+    fewshot_data: str | None = None
+    system: str | None = None
+    apply_chat_template: bool | None = None
     out: Path | None = None
     items: int | None = None
     noise_seeds: int | None = None
@@ -97,13 +104,19 @@ def default_run_folder(
     sources of the harness resume the same folder."""
     from harness.checkpoints.source import as_source
 
-    data = Path(spec.data) if spec.data is not None else None
-    content = hashlib.sha256(data.read_bytes()).hexdigest() if data is not None and data.is_file() else ""
+    content = "" if spec.data is None else _content(spec.data)
     source = as_source(checkpoint)
     parts = [source.weights, source.settings, content, json.dumps(spec.to_json()), revision(MEASURING, FILES)]
+    parts += [] if spec.fewshot_data is None else [_content(spec.fewshot_data)]
     parts += [] if plan is None else [json.dumps(plan.to_json())]
     label = digest("|".join(parts))
     return folder / f"gate-{source.path.resolve().name}-{label}"
+
+
+def _content(file: str) -> str:
+    """SHA-256 of a data file, empty where there is none of the name."""
+    path = Path(file)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def refuse_changes(target: Path, given: Mapping[str, Any], names: Sequence[str] = ("base", *CHANGES)) -> None:

@@ -18,7 +18,7 @@ from harness.baselines.file import Baseline
 from harness.exceptions import NotComparableError
 from harness.gates import gate
 from harness.gates.forecast import forecast, joint_sentence
-from harness.gates.keys import key_differences
+from harness.gates.keys import PROMPT_FIELDS, key_differences
 from harness.gates.policy import GatePolicy
 from harness.gates.result import GateResult
 from harness.gates.verdicts import INVALID, PASS
@@ -43,7 +43,15 @@ def refuse_other_key(
 
         known["dataset"] = load_task(spec.task, Path(given["data"])).dataset_hash()
     theirs = {name: held.arm.key[name] for name in known if name in held.arm.key}
-    differing = key_differences({name: known[name] for name in theirs}, theirs, across) if theirs else ()
+    ours = {name: known[name] for name in theirs}
+    asked = {name: held.arm.key[name] for name in PROMPT_FIELDS if name in held.arm.key}
+    if asked or spec.fewshot or spec.system is not None or spec.apply_chat_template is not None:
+        from harness.evaluate.prompting import prompting_of
+        from harness.evaluate.tasks import load_task
+
+        task = load_task(spec.task, None if spec.data is None else Path(spec.data))
+        ours, theirs = ours | prompting_of(spec, task).key, theirs | asked
+    differing = key_differences(ours, theirs, across) if ours or theirs else ()
     if differing:
         raise NotComparableError(
             f"{'; '.join(differing)}",

@@ -12,6 +12,7 @@ from harness.baselines.file import Baseline
 from harness.checkpoints.modes import MERGED
 from harness.exceptions import HarnessError
 from harness.gates.forecast import ASSUMED_DISCORDANCE, LevelForecast, forecast, joint_odds, joint_sentence
+from harness.gates.keys import asked_with
 from harness.gates.policy import GatePolicy
 from harness.spec import ATTENTIONS, DTYPES, NoiseSpec, nearest
 from harness.spec.reading import read_noises
@@ -46,6 +47,8 @@ class Power:
     """What a gate against a baseline can tell at each level, and as a whole."""
 
     levels: tuple[LevelForecast, ...]
+    asked: str = ""
+    """With what the items are asked, where they are not asked as they stand."""
 
     @property
     def sentence(self) -> str:
@@ -55,7 +58,8 @@ class Power:
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary for strict JSON."""
         levels = [level.to_json() for level in self.levels]
-        return {"power": levels, "whole_gate": joint_odds(self.levels).to_json()}
+        asked = {"asked_with": self.asked} if self.asked else {}
+        return {"power": levels, "whole_gate": joint_odds(self.levels).to_json(), **asked}
 
 
 def plan(
@@ -98,4 +102,4 @@ def power(
     policy = policy or GatePolicy()
     held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
     policy.check_judged(policy.levels or held.arm.outcomes)
-    return Power(forecast(held.arm, policy, discordance))
+    return Power(forecast(held.arm, policy, discordance), asked_with(held.arm.key))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.gate_options import NUMBER, SWITCH, WHOLE, GateOption, in_pytest
+from harness.gate_options import EITHER, NUMBER, SWITCH, WHOLE, GateOption, in_pytest
 
 PREFIX = "robustness_"
 SHORT_OPTIONS = "robustness_short_options"
@@ -52,6 +52,8 @@ def _attributes(option: GateOption) -> dict[str, Any]:
     given: dict[str, Any] = {"dest": PREFIX + option.key, "default": None, "help": option.help.replace("%", "%%")}
     if option.kind == SWITCH:
         return given | {"action": "store_true"}
+    if option.kind == EITHER:
+        return given | {"metavar": "true|false"}
     kinds: dict[str, type] = {WHOLE: int, NUMBER: float}
     return given | {"metavar": option.metavar, "type": kinds.get(option.kind, str)}
 

@@ -36,11 +36,12 @@ def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def power_page(power: Sequence[Mapping[str, Any]], whole: str = "") -> Page:
-    """Return the table, the odds of the ``whole`` gate in words, and the warnings."""
+def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str = "") -> Page:
+    """Return the table, the odds of the ``whole`` gate, what the items are ``asked`` with, and the warnings."""
     title = "What a gate against this baseline can tell"
     lines = [
         *([whole] if whole else []),
+        *([f"the items are asked with: {asked}"] if asked else []),
         NOTE,
         *(_clusters(level) for level in power if level["clusters"] is not None),
         *(f"warning: {level['warning']}" for level in power if level["warning"]),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.gates.keys import asked_with
 from harness.record import SiteCount
 from harness.reports.gate_page import gate_parts, verdict_of
 from harness.reports.page import Heading, Lines, Page, Part, Prose, Table
@@ -66,7 +67,7 @@ def site_table(counts: Sequence[SiteCount]) -> Table:
 
 
 def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
-    header = level_header(report)
+    header, asked = level_header(report), asked_with(report["measurement_key"])
     yield Heading("Levels", detail=True)
     yield Table.of(
         "Accuracy by noise level",
@@ -75,6 +76,8 @@ def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
         spare=(*LEVEL_SPARE[:3], header[5], *LEVEL_SPARE[3:]),
         legend=INTERVALS,
     )
+    if asked:
+        yield Prose(f"Asked with: {asked}")
     if report["missing_records"]:
         yield Prose(_incomplete(report), strong=True)
     yield from _flipped(report["flips"])

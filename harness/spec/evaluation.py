@@ -46,7 +46,9 @@ class EvalSpec:
     level 0 is the clean one, the others are strengths of the noise's error model: see :func:`check_levels`.
     ``data`` is the text of a path, or None. ``quantization`` holds at every level, the clean one
     included. The noise leaves its strength to the levels and acts in the forward pass at all times. ``template_date``
-    (YYYY-MM-DD) is what a chat template that asks for the date is told.
+    (YYYY-MM-DD) is what a chat template that asks for the date is told. ``fewshot`` examples stand before each
+    question, from the task's own items (never one that is evaluated), or from the file ``fewshot_data``; ``system`` is
+    a system message before them; ``apply_chat_template`` None means as the task says.
 
     Raises :class:`HarnessError` for settings out of range.
     """
@@ -66,6 +68,10 @@ class EvalSpec:
     positive_control: bool = True
     quantization: tuple[NoiseSpec, ...] = ()
     template_date: str = TEMPLATE_DATE
+    fewshot: int = 0
+    fewshot_data: str | None = None
+    system: str | None = None
+    apply_chat_template: bool | None = None
 
     def __post_init__(self) -> None:
         if self.items is not None and self.items < 1:
@@ -84,6 +90,7 @@ class EvalSpec:
                 raise HarnessError(f"{option} {value}", nearest(value, known))
         self._check_noise()
         self._check_date()
+        self._check_prompting()
         object.__setattr__(self, "quantization", check_quantization(self.quantization))
         object.__setattr__(self, "levels", check_levels(self.levels, self.noise.error))
 
@@ -107,6 +114,15 @@ class EvalSpec:
             raise NoiseSpecError(
                 f"phase:{','.join(self.noise.phases)} in an evaluation", "an evaluation has no phases", "drop phase:"
             )
+
+    def _check_prompting(self) -> None:
+        if isinstance(self.fewshot, bool) or not isinstance(self.fewshot, int) or self.fewshot < 0:
+            raise HarnessError(f"--fewshot {self.fewshot!r}", "it counts examples", "give 0 or more")
+        if self.fewshot_data is not None and not self.fewshot:
+            rule, way_out = "nothing would read it", "give --fewshot N, or leave it out"
+            raise HarnessError(f"--fewshot-data {self.fewshot_data} without --fewshot", rule, way_out)
+        if self.system is not None and not self.system.strip():
+            raise HarnessError(f"--system {self.system!r}", "it is a message", "give a text, or leave it out")
 
     def _check_date(self) -> None:
         try:

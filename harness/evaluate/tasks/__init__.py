@@ -10,6 +10,7 @@ from harness import extensions
 from harness.evaluate.tasks.arith import ArithTask
 from harness.evaluate.tasks.base import Item, Task, select
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
+from harness.evaluate.tasks.svamp import SvampTask
 from harness.exceptions import HarnessError
 from harness.spec import scorer_names
 from harness.text import nearest
@@ -27,10 +28,10 @@ def _arith(data: Path | None) -> ArithTask:
     return ArithTask()
 
 
-TASKS: Mapping[str, TaskMaker] = MappingProxyType({"arith": _arith, "gsm8k": Gsm8kTask})
+TASKS: Mapping[str, TaskMaker] = MappingProxyType({"arith": _arith, "gsm8k": Gsm8kTask, "svamp": SvampTask})
 """Name -> maker of the tasks in the package. A new one is a file beside this one and a row here."""
 
-__all__ = ["GROUP", "TASKS", "ArithTask", "Gsm8kTask", "Item", "Task", "load_task", "select", "task_names"]
+__all__ = ["GROUP", "TASKS", "ArithTask", "Gsm8kTask", "Item", "SvampTask", "Task", "load_task", "select", "task_names"]
 
 
 def task_names() -> tuple[str, ...]:

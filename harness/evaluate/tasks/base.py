@@ -27,7 +27,9 @@ class Item:
     ``prompt`` holds (role, content) pairs where the data file brings its own chat messages, else it is
     empty; it is not part of the key, so that the same problem has the same key however it is asked. ``cluster`` names
     what it shares with other items (a template, a document, a family of problems), so that they may be right and wrong
-    together: the gate then judges over clusters. Empty: it stands by itself.
+    together: the gate then judges over clusters. Empty: it stands by itself. ``group`` names what sub-scores are shown
+    for (a subject, a kind of problem) where that is no cluster; no verdict depends on it. ``solution`` is what a
+    few-shot example answers (empty: the reference).
     """
 
     key: str
@@ -36,10 +38,16 @@ class Item:
     solution: str
     prompt: tuple[tuple[str, str], ...] = ()
     cluster: str = ""
+    group: str = ""
 
 
 class Task(Protocol):
-    """A named set of items and the way to ask them."""
+    """A named set of items and the way to ask them.
+
+    Two more attributes may be there (:mod:`harness.evaluate.prompting`): ``chat_template``, False where the task is
+    asked without the checkpoint's chat template unless the user says otherwise, and ``example(item)``, the text that
+    answers ``item`` as a few-shot example.
+    """
 
     @property
     def name(self) -> str:

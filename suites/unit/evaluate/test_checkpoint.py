@@ -151,7 +151,6 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (config(f, vocab_size=300), weights(f, _wider)),
         "tokenizer has 260 tokens and its embedding 300",
     ),
-    "no chat template": (unlink("chat_template.jinja"), "no chat template"),
 }
 
 

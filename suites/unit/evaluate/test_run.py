@@ -202,7 +202,7 @@ def test_a_context_that_is_too_short_is_refused(tiny: Path, refusal: Callable[..
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"task": "artih"}, "unknown task 'artih'; the tasks are arith, gsm8k; did you mean 'arith'?"),
+        ({"task": "artih"}, "unknown task 'artih'; the tasks are arith, gsm8k, svamp; did you mean 'arith'?"),
         ({"data": "x.jsonl"}, "the task arith generates its items"),
         ({"task": "gsm8k", "data": "/no/such.jsonl"}, "/no/such.jsonl does not exist"),
         ({"items": 2001}, "2001 items asked for; the task has 2000"),

@@ -1,0 +1,126 @@
+"""How the items of a task are asked: the system message, the few-shot examples before them, the chat template.
+
+Examples come from the end of the seeded order of which the evaluated items are the beginning, so that they are the same
+however many items are evaluated, and they are taken out of what can be evaluated: no item is ever asked with its own
+answer, or another item's that is evaluated too, in the prompt. From a file of their own they come in its seeded order,
+without any question of the task. They are joined as turns of the chat (user, assistant), or, without a template, as
+paragraphs (:func:`harness.evaluate.rendering.render`).
+
+Everything here is part of the measurement key; where nothing is asked for, the key is as it was before there was any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.evaluate.tasks import Item, Task, load_task
+from harness.exceptions import HarnessError
+from harness.gates.keys import CHAT_TEMPLATE, FEWSHOT
+from harness.gates.keys import SYSTEM as SYSTEM_MESSAGE
+from harness.runs.item_order import choice_order
+from harness.spec import EvalSpec
+from harness.strict import shown
+
+SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+TURNS, TEXT = "turns of the chat", "paragraphs"
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How ``task`` is asked; ``chat`` says whether the checkpoint's chat template is applied."""
+
+    task: Task
+    system: str | None = None
+    examples: tuple[Item, ...] = ()
+    chat: bool = True
+
+    def messages(self, item: Item) -> list[dict[str, str]]:
+        """Return the messages that ask ``item``: system, examples each with its answer, and its own.
+
+        Raises :class:`HarnessError` where both the data and the user bring a system message.
+        """
+        own = self.task.messages(item)
+        if self.system is None and not self.examples:
+            return own
+        said = [message for message in own if message["role"] == SYSTEM]
+        if said and self.system is not None:
+            raise HarnessError(
+                f"--system {shown(self.system)}",
+                f"the data of {self.task.name} bring a system message of their own ({shown(said[0]['content'])})",
+                "leave out --system",
+            )
+        before = said if self.system is None else [{"role": SYSTEM, "content": self.system}]
+        turns = [turn for example in self.examples for turn in self.turns(example)]
+        return [*before, *turns, *(message for message in own if message["role"] != SYSTEM)]
+
+    def turns(self, example: Item) -> list[dict[str, str]]:
+        """Return an example: the messages that ask it, without a system message, and its answer."""
+        asked = [message for message in self.task.messages(example) if message["role"] != SYSTEM]
+        return [*asked, {"role": ASSISTANT, "content": example_answer(self.task, example)}]
+
+    def evaluated(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """Return those of ``items`` that are no examples."""
+        taken = {example.key for example in self.examples}
+        return tuple(item for item in items if item.key not in taken)
+
+    @property
+    def key(self) -> dict[str, str]:
+        """The fields of the measurement key; empty where the items are asked as they stand, under the template."""
+        found = {}
+        if self.examples:
+            turns = [[turn["role"], turn["content"]] for each in self.examples for turn in self.turns(each)]
+            how = TURNS if self.chat else TEXT
+            found[FEWSHOT] = f"{len(self.examples)} examples {_digest(json.dumps(turns))}, {how}"
+        if self.system is not None:
+            found[SYSTEM_MESSAGE] = f"{shown(self.system)} {_digest(self.system)}"
+        if not self.chat:
+            found[CHAT_TEMPLATE] = "not applied"
+        return found
+
+
+def prompting_of(spec: EvalSpec, task: Task) -> Prompting:
+    """Return how ``spec`` asks ``task``.
+
+    Raises :class:`HarnessError` where there are too few examples, or none left to evaluate.
+    """
+    chat = getattr(task, "chat_template", True) if spec.apply_chat_template is None else spec.apply_chat_template
+    return Prompting(task, spec.system, _examples(spec, task), bool(chat))
+
+
+def example_answer(task: Task, item: Item) -> str:
+    """Return what ``item`` is answered with as an example: ``task.example(item)`` where there is one, else its
+    solution, else its reference."""
+    own = getattr(task, "example", None)
+    return str(own(item)) if own is not None else item.solution or item.reference
+
+
+def _examples(spec: EvalSpec, task: Task) -> tuple[Item, ...]:
+    if not spec.fewshot:
+        return ()
+    items = task.items()
+    if spec.fewshot_data is None:
+        found, where = {item.key: item for item in items}, "items, and one must be left to evaluate"
+        order = tuple(reversed(choice_order(found, spec.item_seed)))
+        most = len(items) - 1
+    else:
+        asked = {item.question.strip() for item in items}
+        others = load_task(spec.task, Path(spec.fewshot_data)).items()
+        found = {item.key: item for item in others if item.question.strip() not in asked}
+        shared = len(others) - len(found)
+        where = f"items in {spec.fewshot_data} that are no questions of the task ({shared} are)"
+        order, most = choice_order(found, spec.item_seed), len(found)
+    if spec.fewshot > most:
+        count = len(found)
+        raise HarnessError(
+            f"--fewshot {spec.fewshot}", f"there are {count} {where}", "give fewer, or --fewshot-data FILE"
+        )
+    return tuple(found[key] for key in order[: spec.fewshot])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
