@@ -34,7 +34,7 @@ class SvampTask:
     """The items of ``data``, read once, at the first use.
 
     Every method that needs the items raises :class:`HarnessError` for a file that is missing, a directory, empty, of
-    another kind, truncated or contradictory, and for a row without one of :data:`COLUMNS` or with an answer other than one
+    another kind, truncated or contradictory, and for a row without one of :data:`COLUMNS` or whose answer is not one
     number; the row's line is named.
     """
 
