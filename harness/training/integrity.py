@@ -27,6 +27,7 @@ from harness.training.apart import (
     policies_apart,
     validation_not_clean,
 )
+from harness.training.aqn_checks import aqn_targets_differ, restore_skipped, sigma_not_scheduled
 from harness.training.configuration_checks import built_otherwise, settings_not_in_force
 from harness.training.coverage_checks import (
     clean_validation_was_noisy,
@@ -143,50 +144,6 @@ def noise_level_off(evidence: Evidence) -> str:
     return ""
 
 
-def sigma_not_scheduled(evidence: Evidence) -> str:
-    """Find a step whose rollouts ran under another sigma of AQN than its schedule says, or under one unasked."""
-    config = evidence.recipe.aqn_config(evidence.layers)
-    for line in evidence.lines(STEP):
-        step, doses = line["step"], line["doses"]
-        if config is None:
-            if doses:
-                return f"step {step}: AQN without being asked for"
-            continue
-        if not doses:
-            return f"step {step}: no AQN"
-        wanted = config.schedule.sigma(step - 1)
-        for dose in doses:
-            if dose["step"] != step - 1 or not math.isclose(dose["sigma"], wanted, rel_tol=1e-12):
-                return f"step {step}: sigma {dose['sigma']:g} of step {dose['step']}, scheduled was {wanted:g}"
-            for layer in dose["layers"]:
-                asked = wanted * config.multiplier(layer["layer"], step - 1)
-                if config.mode == "absolute" and not math.isclose(layer["asked"], asked, rel_tol=1e-9, abs_tol=0):
-                    return f"step {step}: {layer['name']} got sigma {layer['asked']:g}, asked was {asked:g}"
-    return ""
-
-
-def restore_skipped(evidence: Evidence) -> str:
-    """Find a weight sync before which AQN's noise was not taken back from every weight.
-
-    The first sync of a run, and of one that is resumed, finds none to take back.
-    """
-    before: Mapping[str, Any] | None = None
-    begun = {line["step"] for line in evidence.lines(BEGUN)}
-    for line in evidence.lines(STEP):
-        last = line["step"] - 1
-        if before is not None and before["step"] == last and last not in begun and before["doses"]:
-            wanted = len(before["doses"][0]["layers"])
-            for report in line["rollout"]:
-                done = report["restored"] or {"restored": [], "updated": []}
-                if done["updated"] or len(done["restored"]) != wanted:
-                    return (
-                        f"step {line['step']}: {len(done['restored'])} of {wanted} weights restored in "
-                        f"{report['process']} before the sync, {len(done['updated'])} were written by others"
-                    )
-        before = line
-    return ""
-
-
 def worker_has_problems(evidence: Evidence) -> str:
     """Find what a process itself says is wrong."""
     for line in evidence.ledger:
@@ -278,6 +235,7 @@ CHECKS: tuple[Check, ...] = (
     noisy_validation_was_clean,
     clean_validation_was_noisy,
     noise_left_in_validation,
+    aqn_targets_differ,
     sigma_not_scheduled,
     restore_skipped,
     weights_not_restored,

@@ -76,6 +76,17 @@ def restore_skipped(session: Any) -> None:
     session.Aqn.restore = restore
 
 
+def norm_left_out(worker: Any) -> None:
+    """An exclude in the rollout alone, which takes AQN from half of its norms."""
+    given = worker.AqnWorker.aqn_configure
+
+    def aqn_configure(self: Any, settings: Any) -> Any:
+        targets = settings["targets"]
+        return given(self, {**settings, "targets": {**targets, "exclude": [*targets["exclude"], "input_*norm"]}})
+
+    worker.AqnWorker.aqn_configure = aqn_configure
+
+
 def substring_exclude(replica: Any) -> None:
     """An exclude matched as a substring takes the output projection out of every layer, in the rollout alone."""
     given = replica.rollout_plan
@@ -233,6 +244,7 @@ MISMATCHES = {
     "restore skipped": Mismatch(
         "harness.aqn.session", restore_skipped, NOISY, ("weights_not_restored", "validation_not_clean")
     ),
+    "norm left out": Mismatch(f"{PLUGIN}.worker", norm_left_out, NOISY, ("aqn_targets_differ",)),
     "substring exclude": Mismatch(f"{PLUGIN}.replica", substring_exclude, NOISY, ("hooked_modules_differ",)),
     "weight layout": Mismatch(f"{PLUGIN}.worker", weight_layout, NOISY, ("validation_not_clean",)),
     "wrong base": Mismatch(f"{PLUGIN}.worker", wrong_base, NOISY, ("validation_not_clean",)),
@@ -260,7 +272,7 @@ RUNS = (
     ("restore skipped",),
     ("validation under noise", "actor changes weights"),
     ("rollout without noise", "wrong base"),
-    ("weight layout",),
+    ("weight layout", "norm left out"),
     ("stale scale", "no straight-through gradient"),
     ("quantizer in the actor alone",),
     ("quantized head",),

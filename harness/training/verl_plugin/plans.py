@@ -9,6 +9,8 @@ from pathlib import Path
 
 from torch import nn
 
+from harness.aqn.config import AqnConfig
+from harness.aqn.holder import ModuleHolder
 from harness.checkpoints.outline import build_outline
 from harness.exceptions import HarnessError, NoiseSpecError
 from harness.noise.experts import check_experts, meant_experts
@@ -75,6 +77,11 @@ def rollout_plan(recipe: Recipe, path: str | Path) -> PassPlan | None:
     spec = None if noise is None else noise.spec_in(ROLLOUT) or noise.spec_in(VALIDATION)
     quantized = recipe.quantization is not None and ROLLOUT in recipe.quantization.sides
     return _plans(recipe, path, {ROLLOUT: spec}, quantized).get(ROLLOUT)
+
+
+def aqn_targets(config: AqnConfig, path: str | Path) -> list[str]:
+    """Return the names of the weights that AQN should be on, from the model's outline."""
+    return sorted({piece.name for piece in ModuleHolder(outline(path)).pieces(config.targets)})
 
 
 def _plans(

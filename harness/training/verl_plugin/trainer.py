@@ -29,7 +29,7 @@ from harness.training.verl_plugin.echo import echo
 from harness.training.verl_plugin.gradients import least
 from harness.training.verl_plugin.keys import draw_seed
 from harness.training.verl_plugin.ledgers import changed, of_noise, relative_error
-from harness.training.verl_plugin.plans import CONTROL, NOISY, recipe_here, rollout_plan
+from harness.training.verl_plugin.plans import CONTROL, NOISY, aqn_targets, recipe_here, rollout_plan
 from harness.training.verl_plugin.probing import each_sampled, judged, prompts_of, trained_apart
 from harness.training.verl_plugin.processes import Processes
 
@@ -49,7 +49,9 @@ class RobustTrainer(PPOTrainerSync):
         super().__init__(config)
         self._recipe = recipe_here()
         self._aqn = self._recipe.aqn_config(sizes_of(self._recipe).layers)
-        plan = rollout_plan(self._recipe, config.actor_rollout_ref.model.path)
+        path = config.actor_rollout_ref.model.path
+        self._targets = [] if self._aqn is None else aqn_targets(self._aqn, path)
+        plan = rollout_plan(self._recipe, path)
         self._sites = None if plan is None else [site.name for site in plan.noise.sites]
         self._level = OFF if plan is None else plan.level
         self._processes = Processes(self)
@@ -78,8 +80,8 @@ class RobustTrainer(PPOTrainerSync):
         super().on_init_end()
         effective = self._recipe.effective_hash(sizes_of(self._recipe).layers)
         echoes = [echo(self.config), *self._processes.echoes()]
-        rollout = self._processes.begun()
-        self._note(BEGUN, rollout=rollout, effective=effective, echoes=echoes, planned_steps=self.total_training_steps)
+        told = {"rollout": self._processes.begun(), "effective": effective, "echoes": echoes}
+        self._note(BEGUN, **told, planned_steps=self.total_training_steps, aqn_targets=self._targets)
         self._put_aqn_on()
 
     def _put_aqn_on(self) -> None:

@@ -99,7 +99,7 @@ def run_of(changes, recipe_name="E5"):
         "effective": effective,
     }
     ledger = [{"kind": "begun", "step": 0, "effective": effective, "rollout": [worker], "planned_steps": STEPS}]
-    ledger[0]["echoes"] = echoes(recipe)
+    ledger[0] |= {"echoes": echoes(recipe), "aqn_targets": NORMS if aqn else []}
     clean = {"process": "box:2", "problems": [], "counts": lines(level=0.0) if noisy else [], "restored": None}
     if noisy and "validation" in recipe.noise.passes:
         clean["counts"] += lines()

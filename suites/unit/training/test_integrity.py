@@ -113,6 +113,22 @@ def schedule_stuck(evidence):
     step_line(evidence, 3)["doses"] = copy.deepcopy(step_line(evidence, 2)["doses"])
 
 
+def aqn_on_other_weights(evidence):
+    evidence.ledger[0]["rollout"][0]["aqn"]["targets"] = [*NORMS, "model.layers.0.post_attention_layernorm"]
+
+
+def aqn_misses_a_weight(evidence):
+    evidence.ledger[0]["rollout"][0]["aqn"]["targets"] = NORMS[:1]
+
+
+def aqn_targets_untold(evidence):
+    del evidence.ledger[0]["aqn_targets"]
+
+
+def a_weight_without_a_dose(evidence):
+    del step_line(evidence, 2)["doses"][0]["layers"][0]
+
+
 def aqn_off(evidence):
     step_line(evidence, 2)["doses"] = []
 
@@ -181,6 +197,10 @@ PLANTED = [
     (noisy_validation, SAME, "noise_not_asked_for"),
     (noise_in_a_run_without, AQN, "noise_not_asked_for"),
     (schedule_stuck, AQN, "sigma_not_scheduled"),
+    (aqn_on_other_weights, AQN, "aqn_targets_differ"),
+    (aqn_misses_a_weight, AQN, "aqn_targets_differ"),
+    (aqn_targets_untold, AQN, "aqn_targets_differ"),
+    (a_weight_without_a_dose, AQN, "aqn_targets_differ"),
     (aqn_off, AQN, "sigma_not_scheduled"),
     (aqn_unasked, SAME, "sigma_not_scheduled"),
     (one_layer_without_its_dose, AQN, "sigma_not_scheduled"),
