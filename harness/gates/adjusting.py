@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.gates.families import NAMES, Adjusted, judge_levels
@@ -9,36 +10,48 @@ from harness.gates.policy import GatePolicy
 from harness.gates.result import LevelVerdict
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID
 
-_Judged = dict[float, tuple[str, Adjusted]]
+_Judged = tuple[str, Adjusted]
 
 
 def adjusted_levels(levels: tuple[LevelVerdict, ...], policy: GatePolicy) -> tuple[LevelVerdict, ...]:
-    """Return ``levels`` judged alone -> judged as a family: PASS as the policy's family says, FAIL by Holm in every
-    family.
+    """Return ``levels`` judged alone -> judged as a family: :func:`adjusted_tasks` of one task."""
+    return adjusted_tasks({"": levels}, policy)[""]
+
+
+def adjusted_tasks(
+    tasks: Mapping[str, tuple[LevelVerdict, ...]], policy: GatePolicy
+) -> dict[str, tuple[LevelVerdict, ...]]:
+    """Return task -> levels judged alone -> all levels of all tasks judged as one family: PASS as the policy's family
+    says, FAIL by Holm in every family.
 
     A level that is INVALID by itself stays so and belongs to no family; one that stopped early keeps its verdict and
     counts among the alarms. An adjusted p is never smaller than its p, so that a PASS or FAIL can only become
     INCONCLUSIVE (INVALID where a requirement lacks evidence). Where the unmeasured outcomes of the family, all counted
     as lost or all as gained, would turn a level, it is INVALID. One requirement alone needs no adjustment.
     """
-    tests = {level.level: level.tests for level in levels if level.tests is not None}
-    early = sum(level.tests is None and level.verdict != INVALID for level in levels)
+    levels = [(task, level) for task, own in tasks.items() for level in own]
+    tests = {(task, level.level): level.tests for task, level in levels if level.tests is not None}
+    early = sum(level.tests is None and level.verdict != INVALID for _, level in levels)
     alone = early + sum(len(own.measured) for own in tests.values()) == 1
     if not tests or (alone and policy.family not in NAMES):
-        return levels
+        return dict(tasks)
     alpha = policy.alpha_left or policy.alpha
     measured, lost, gained = (
-        judge_levels(policy.family, {level: getattr(own, case) for level, own in tests.items()}, alpha, early)
+        judge_levels(policy.family, {key: getattr(own, case) for key, own in tests.items()}, alpha, early)
         for case in ("measured", "lost", "gained")
     )
-    return tuple(
-        _adjusted(level, measured, {"lost": lost, "gained": gained}) if level.level in tests else level
-        for level in levels
-    )
+
+    def judged(task: str, level: LevelVerdict) -> LevelVerdict:
+        key = task, level.level
+        if key not in tests:
+            return level
+        return _adjusted(level, measured[key], {"lost": lost[key], "gained": gained[key]})
+
+    return {task: tuple(judged(task, level) for level in own) for task, own in tasks.items()}
 
 
-def _adjusted(alone: LevelVerdict, measured: _Judged, cases: dict[str, _Judged]) -> LevelVerdict:
-    verdict, found = measured[alone.level]
+def _adjusted(alone: LevelVerdict, measured: _Judged, cases: Mapping[str, _Judged]) -> LevelVerdict:
+    verdict, found = measured
     words: tuple[str, ...] = ()
     if found.family in NAMES or FAIL in (verdict, alone.verdict):
         words = (found.sentence,)
@@ -46,9 +59,9 @@ def _adjusted(alone: LevelVerdict, measured: _Judged, cases: dict[str, _Judged])
         words = (f"taken alone this level would {alone.verdict}, adjusted it is {verdict}", *words)
     turned = tuple(
         f"counted as {case}, the outcomes of this family that were not measured would turn {verdict} into"
-        f" {judged[alone.level][0]}, adjusted by {NAMES.get(found.family, 'Holm')}"
+        f" {judged[0]}, adjusted by {NAMES.get(found.family, 'Holm')}"
         for case, judged in cases.items()
-        if judged[alone.level][0] != verdict
+        if judged[0] != verdict
     )
     needed = alone.items_needed if verdict == alone.verdict == INCONCLUSIVE else None
     return replace(

@@ -8,9 +8,9 @@ family, because a FAIL at any level fails the gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.gates.pairing import Pairs
 from harness.gates.policy import ALL_MUST_PASS, BENJAMINI_HOCHBERG, FIXED_SEQUENCE, HOLM
@@ -18,6 +18,7 @@ from harness.gates.requirements import Requirement
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS
 from harness.stats import multiplicity
 
+Key = TypeVar("Key", bound=Hashable)
 KINDS: Mapping[str, str | None] = {
     FIXED_SEQUENCE: None,
     ALL_MUST_PASS: None,
@@ -88,10 +89,11 @@ class Adjusted:
 
 
 def judge_levels(
-    family: str, requirements: Mapping[float, Sequence[Requirement]], alpha: float, others: int = 0
-) -> dict[float, tuple[str, Adjusted]]:
+    family: str, requirements: Mapping[Key, Sequence[Requirement]], alpha: float, others: int = 0
+) -> dict[Key, tuple[str, Adjusted]]:
     """Return level -> (verdict, p-values) of ``requirements`` as one of :data:`KINDS`, one-sided ``alpha``.
 
+    A level is named by its strength, or by task and strength where several tasks are one family.
     ``others`` counts alarms that were decided elsewhere (levels that stopped early): they count, with p = 1.
     A requirement without evidence (INVALID) counts with p = 1 for PASS and raises no alarm; unless another one FAILs
     its level is INVALID.

@@ -75,10 +75,14 @@ class LevelForecast:
 
 
 def forecast(
-    baseline: Arm, policy: GatePolicy | None = None, discordance: float = ASSUMED_DISCORDANCE
+    baseline: Arm,
+    policy: GatePolicy | None = None,
+    discordance: float = ASSUMED_DISCORDANCE,
+    family: int | None = None,
 ) -> tuple[LevelForecast, ...]:
     """Return what a gate under ``policy`` can tell at each level of ``baseline``, ascending.
 
+    ``family`` counts the levels that alarms are adjusted over, where other tasks are judged together with this one.
     ``discordance`` (fraction, above 0 and at most 1) is taken where the baseline has one draw per item. Raises
     :class:`HarnessError` where it is out of range.
     """
@@ -90,7 +94,18 @@ def forecast(
     levels = policy.levels or tuple(sorted(baseline.outcomes))
     cells = baseline.outcomes
     judged = [level for level in levels if level in cells]
-    return tuple(_level(cells[level], level, policy, discordance, len(judged), baseline.clusters) for level in judged)
+    count = family or len(judged)
+    return tuple(_level(cells[level], level, policy, discordance, count, baseline.clusters) for level in judged)
+
+
+def forecast_tasks(
+    baselines: Mapping[str, Arm], policy: GatePolicy, discordance: float = ASSUMED_DISCORDANCE
+) -> dict[str, tuple[LevelForecast, ...]]:
+    """Return task -> what a gate under one ``policy`` over all of ``baselines`` (task -> its baseline) can tell: alarms
+    are adjusted over the levels of all tasks."""
+    judged = {task: policy.levels or tuple(arm.outcomes) for task, arm in baselines.items()}
+    count = sum(level in baselines[task].outcomes for task, levels in judged.items() for level in levels)
+    return {task: forecast(arm, policy.within(judged[task]), discordance, count) for task, arm in baselines.items()}
 
 
 def joint_odds(levels: Sequence[LevelForecast]) -> VerdictOdds:
@@ -107,11 +122,12 @@ def joint_odds(levels: Sequence[LevelForecast]) -> VerdictOdds:
     return VerdictOdds(passing, max(0.0, 1 - passing - failing), failing)
 
 
-def joint_sentence(levels: Sequence[LevelForecast]) -> str:
-    """Return :func:`joint_odds` in words."""
+def joint_sentence(levels: Sequence[LevelForecast], tasks: int = 1) -> str:
+    """Return :func:`joint_odds` in words; the levels are those of so many ``tasks``."""
     odds = joint_odds(levels)
+    of = f" of {tasks} tasks" if tasks > 1 else ""
     return (
-        f"the whole gate over {len(levels)} level{'s' * (len(levels) != 1)}, if nothing changed: PASS"
+        f"the whole gate over {len(levels)} level{'s' * (len(levels) != 1)}{of}, if nothing changed: PASS"
         f" {odds.passing:.2f}, INCONCLUSIVE {odds.inconclusive:.2f}, FAIL {odds.failing:.2f}"
     )
 

@@ -114,36 +114,67 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_
     With ``policy.early_stop`` a level is decided by its e-process over the items in random order (``order_seed``) if
     that decides, else by the interval at the alpha that is left; :class:`HarnessError` where items share draws.
     """
-    policy = policy or GatePolicy()
-    policy.check_judged(_levels(_Match(candidate, baseline, policy, None)))
+    alone = judged_alone(candidate, baseline, policy or GatePolicy(), order_seed)
+    return alone.result(adjusted_levels(alone.levels, alone.policy))
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A candidate against its baseline, every level of ``levels`` judged by itself: no family has adjusted them yet.
+
+    ``differing`` is where the measurement keys differ.
+    """
+
+    match: _Match
+    levels: tuple[LevelVerdict, ...]
+    differing: tuple[str, ...]
+
+    @property
+    def policy(self) -> GatePolicy:
+        """The rules."""
+        return self.match.policy
+
+    def result(self, adjusted: tuple[LevelVerdict, ...]) -> GateResult:
+        """Return the verdict over :attr:`levels` as a family has ``adjusted`` them."""
+        match, policy, looks = self.match, self.match.policy, self.match.looks
+        candidate, baseline = match.candidate, match.baseline
+        levels = fixed_sequence(adjusted) if policy.family == FIXED_SEQUENCE else adjusted
+        return GateResult(
+            verdict=worst(level.verdict for level in levels),
+            reasons=control_note(match.arms(), policy.positive_control)
+            + (self.differing or _summary(levels))
+            + axis_note(candidate.key, baseline.key, policy.across)
+            + _not_judged(match)
+            + (() if looks is None else (looks.label,)),
+            levels=levels,
+            family=policy.family_text,
+            certificate=candidate.certificate,
+            baseline={"label": baseline.label, "status": baseline.certificate.status, "key": dict(baseline.key)},
+            inconclusive=policy.inconclusive,
+            early=looks,
+            notes=origin_notes(candidate, baseline),
+            alphas=(policy.alpha, policy.alpha_left or policy.alpha),
+        )
+
+
+def judged_alone(candidate: Arm, baseline: Arm, policy: GatePolicy, order_seed: int = 0) -> Alone:
+    """Return every level of ``candidate`` judged by itself against ``baseline``, as :func:`gate` does first."""
+    policy.check_judged(judged_levels(candidate, baseline, policy))
     differing = key_differences(candidate.key, baseline.key, policy.across)
     looks = None if differing else _looks(candidate, baseline, policy, order_seed)
     baseline = baseline if looks is None else looks.restrict(baseline)
     clean = None if differing else _clean(candidate, baseline, policy.alpha)
     match = _Match(candidate, baseline, policy, clean, looks)
-    judged = tuple(_judge_level(match, level, differing) for level in _levels(match))
-    adjusted = adjusted_levels(judged, policy)
-    levels = fixed_sequence(adjusted) if policy.family == FIXED_SEQUENCE else adjusted
-    return GateResult(
-        verdict=worst(level.verdict for level in levels),
-        reasons=control_note(match.arms(), policy.positive_control)
-        + (differing or _summary(levels))
-        + axis_note(candidate.key, baseline.key, policy.across)
-        + _not_judged(match)
-        + (() if looks is None else (looks.label,)),
-        levels=levels,
-        family=policy.family_text,
-        certificate=candidate.certificate,
-        baseline={"label": baseline.label, "status": baseline.certificate.status, "key": dict(baseline.key)},
-        inconclusive=policy.inconclusive,
-        early=looks,
-        notes=origin_notes(candidate, baseline),
-        alphas=(policy.alpha, policy.alpha_left or policy.alpha),
-    )
+    return Alone(match, tuple(_judge_level(match, level, differing) for level in _levels(match)), differing)
+
+
+def judged_levels(candidate: Arm, baseline: Arm, policy: GatePolicy) -> list[float]:
+    """Return the levels that a gate judges, ascending."""
+    return _levels(_Match(candidate, baseline, policy, None))
 
 
 def _looks(candidate: Arm, baseline: Arm, policy: GatePolicy, order_seed: int) -> Looks | None:
-    plan = plan_of(policy, _levels(_Match(candidate, baseline, policy, None)), order_seed)
+    plan = plan_of(policy, judged_levels(candidate, baseline, policy), order_seed)
     if plan is None:
         return None
     check_independent(plan, candidate, baseline)
