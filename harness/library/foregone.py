@@ -23,6 +23,7 @@ from harness.gates.policy import GatePolicy
 from harness.gates.result import GateResult
 from harness.gates.verdicts import INVALID, PASS
 from harness.library.for_gate import order_seed_of
+from harness.runs.dequantized import FIELD as DEQUANTIZED
 from harness.spec import EvalSpec, quantization_text
 
 log = logging.getLogger(__name__)
@@ -63,11 +64,13 @@ def refuse_other_key(
 def _stored(checkpoint: Path) -> str | None:
     """How the weights are stored, where the configuration of ``checkpoint`` says that they are quantized."""
     file = checkpoint / "config.json"
-    if not file.is_file() or "quantization_config" not in file.read_text(encoding="utf-8", errors="replace"):
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    if "quantization_config" not in text and DEQUANTIZED not in text:
         return None
+    from harness.checkpoints.dequantized import dequantized_from
     from harness.checkpoints.stored_quantization import stored_quantization
 
-    found = stored_quantization(checkpoint)
+    found = stored_quantization(checkpoint) or dequantized_from(checkpoint)
     return None if found is None else found.text
 
 

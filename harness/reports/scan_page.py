@@ -35,6 +35,7 @@ from harness.reports.scan_tables import (
     verdict_lines,
     verdicts,
 )
+from harness.runs.dequantized import dequantized_sentence
 from harness.runs.folder import guarded, write_atomically
 from harness.strict import read_object
 from harness.text import brief
@@ -60,9 +61,11 @@ def scan_page(result: ScanResult, policy: str, by_module: bool = False) -> Page:
 
     ``by_module`` shows the modules in a terminal too; documents always have them.
     """
-    warning = nonfinite_line(result)
+    warning, said = nonfinite_line(result), dequantized_sentence(result.checkpoint)
     warned = [Prose(warning, strong=True)] if warning else []
-    parts: list[Part] = [Lines((checkpoint_line(result),)), Lines.of(summary_lines(result, policy), detail=True)]
+    origin = [Prose(f"{result.checkpoint['path']}: {said}", strong=True)] if said else []
+    first = Lines((checkpoint_line(result),))
+    parts: list[Part] = [first, *origin, Lines.of(summary_lines(result, policy), detail=True)]
     for fmt in result.formats:
         for what in result.measured:
             parts += _measured(result, fmt, what, by_module)

@@ -10,6 +10,7 @@ from typing import Any
 from harness.coverage import Coverage, coverage_digest
 from harness.exceptions import StoreError
 from harness.record import INVALID_EVIDENCE, Certificate
+from harness.runs.dequantized import dequantized_sentence
 from harness.runs.folder import MANIFEST
 from harness.runs.manifest import AGAIN, EvaluationManifest, RunManifest
 from harness.thresholds import LEAST_SHARE
@@ -22,7 +23,7 @@ def with_identity(
 
     Raises :class:`StoreError` where the manifest's coverage is not that of its plan.
     """
-    notes = (*certificate.notes, *mixed_code_notes(codes))
+    notes = (*certificate.notes, *mixed_code_notes(codes), *_weights_notes(manifest))
     if not manifest.current:
         words = f"the run is of schema version {manifest.schema_version}: without checksums of its tables, coverage"
         certificate = objected(certificate, (f"{words} and code identity; {AGAIN}",))
@@ -67,6 +68,12 @@ def mixed_code_notes(codes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     names = sorted({name for code in codes for name in code if len({str(each.get(name)) for each in codes}) > 1})
     shown = ", ".join(f"{name} ({' and '.join(str(code.get(name)) for code in codes)})" for name in names)
     return (f"mixed code: {len(codes)} versions of the code made these records, which differ in {shown}",)
+
+
+def _weights_notes(manifest: RunManifest) -> tuple[str, ...]:
+    checkpoint = manifest.checkpoint if isinstance(manifest, EvaluationManifest) else {}
+    said = dequantized_sentence(checkpoint)
+    return () if said is None else (f"{checkpoint['path']}: {said}",)
 
 
 def _coverage(path: Path, manifest: EvaluationManifest) -> Coverage | None:
