@@ -12,6 +12,7 @@ from harness.gates.pairing import pair
 from harness.gates.requirements import accuracy
 from harness.record import Arm
 from harness.runs.loaded import complete_run, is_run
+from harness.thresholds import ALPHA
 
 
 def list_baselines(folder: Path) -> list[dict[str, Any]]:
@@ -62,6 +63,6 @@ def _levels(arm: Arm) -> list[dict[str, Any]]:
     rows = []
     for level, cells in sorted(arm.outcomes.items()):
         pairs = pair(cells, cells, clusters=arm.clusters)
-        interval = accuracy(pairs, pairs.means()[0], 0.05) if pairs.n else None
+        interval = accuracy(pairs, pairs.means()[0], ALPHA) if pairs.n else None
         rows.append({"level": level, "n": pairs.n, "accuracy": None if interval is None else interval.to_json()})
     return rows

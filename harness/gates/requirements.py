@@ -145,7 +145,7 @@ def retention_requirement(pairs: Pairs, minimum: float, alpha: float, floor: flo
             INVALID, f"retention is undefined on {pairs.n} of {pairs.total} items, so it cannot reach {minimum:g}"
         )
     falling = found.estimate < minimum
-    words = f"the retention is {found.estimate:.4f}; its interval {found.low:.4f} to {found.high:.4f}"
+    words = f"the retention is {found.estimate:z.4f}; its interval {found.low:z.4f} to {found.high:z.4f}"
     on = f"on {pairs.n} of {pairs.total} items"
     if few is not None:
         return Requirement(INCONCLUSIVE, f"{few}; {words} {on} holds for these seeds only", None, falling)

@@ -7,12 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.reports.page import Lines, Page, Table
+from harness.reports.tables import bounds_text
+from harness.thresholds import ALPHA
 
 PLANNED_HEADER = ("elements", "factor", "sigma", "/std(w)", "/spread")
 LAYER_SPARE = ("/spread", "mean", "factor", "elements")
 DOSE_HEADER = ("sigma", "std(dw)", "ratio", "changed", "mean")
 RESPONSE_SPARE = ("entropy", "/spread", "right", "KL per token (nats)")
 RESPONSE_HEADER = ("group", "sigma", "/spread", "KL per token (nats)", "right", "change (points)", "entropy")
+RESPONSE_LEGEND = (
+    f"In brackets: {bounds_text(ALPHA)} over items and draws (clean accuracy: over items). /spread: sigma in units of"
+    " the spread of the weights. Change: accuracy with noise less without, on the same items."
+)
 BAR = 30
 """Characters of the longest bar of a schedule."""
 
@@ -73,7 +79,8 @@ def response_page(response: Mapping[str, Any]) -> Page:
     lines = notes if any(cell["conditional"] for cell in cells) else []
     lines += [f"prediction of KL for {group}: {fit['sentence']}" for group, fit in response["fits"].items()]
     title = "AQN: dose and effect"
-    table = Table.of(title, RESPONSE_HEADER, [_response_row(cell) for cell in cells], spare=RESPONSE_SPARE)
+    rows = [_response_row(cell) for cell in cells]
+    table = Table.of(title, RESPONSE_HEADER, rows, spare=RESPONSE_SPARE, legend=RESPONSE_LEGEND)
     return Page.of(title, Lines((clean,)), table, Lines.of(lines))
 
 

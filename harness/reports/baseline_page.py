@@ -9,7 +9,8 @@ from typing import Any
 from harness.baselines.book import Difference
 from harness.baselines.summary import show_baseline
 from harness.reports.page import Lines, Page
-from harness.reports.tables import percent
+from harness.reports.tables import bounds_text, percent
+from harness.thresholds import ALPHA
 
 
 def stored_page(path: Path) -> Page:
@@ -25,8 +26,9 @@ def baseline_page(found: Mapping[str, Any]) -> Page:
         f"level {100 * level['level']:g} %: accuracy {percent(level['accuracy'])} % of {level['n']} items"
         for level in found["levels"]
     )
+    how = Lines((f"in brackets: {bounds_text(ALPHA)}",))
     key = Lines.of(f"{field}: {value}" for field, value in found["measurement_key"].items())
-    return Page.of(f"Baseline {found['name']}", about, notes, levels, key)
+    return Page.of(f"Baseline {found['name']}", about, notes, levels, how, key)
 
 
 def list_page(rows: Sequence[Mapping[str, Any]]) -> Page:

@@ -64,12 +64,12 @@ def print_table(
     grid = _Grid.of(header, rows, [] if total is None else [total])
     title, words = one_line(title), []
     if not grid.fits(console.width):
-        same = _constants(grid.header, grid.rows)
+        same = grid.constants()
         grid = grid.without(same)
         words += [f"in every row: {', '.join(f'{name} {value}' for name, value in same.items())}"] if same else []
     whole, dropped = grid, []
     for name in map(one_line, spare):
-        if name in grid.header and not grid.fits(console.width):
+        if not grid.fits(console.width) and any(column.name == name for column in grid.columns):
             grid = grid.without([name])
             dropped.append(name)
     if grid.fits(console.width):
@@ -81,69 +81,78 @@ def print_table(
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """A table as it is to be printed: each text one line."""
+class _Column:
+    """One column: its name, its cells, and how wide it would be at most and must be at least."""
 
-    header: Sequence[str]
-    rows: _Rows
-    totals: _Rows
+    name: str
+    cells: Sequence[str]
+    most: int
+    least: int
+
+    @classmethod
+    def of(cls, name: str, cells: Sequence[str]) -> _Column:
+        """Measures ``cells``, each of them once."""
+        longest = max(map(cell_len, cells), default=0)
+        words = max((cell_len(word) for cell in cells for word in cell.split()), default=0) if longest > FOLDED else 0
+        least = max(*map(cell_len, name.split()), min(longest, max(FOLDED, words)), 0)
+        return cls(name, cells, max(cell_len(name), longest), least)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A table as it is to be printed: each text one line; its last ``totals`` rows stand apart."""
+
+    columns: Sequence[_Column]
+    totals: int
 
     @classmethod
     def of(cls, header: Sequence[str], rows: _Rows, totals: _Rows) -> _Grid:
-        clean = ([[one_line(cell) for cell in row] for row in group] for group in ([header], rows, totals))
-        (first,), below, last = clean
-        return cls(first, below, last)
+        clean = [[one_line(cell) for cell in row] for row in (header, *rows, *totals)]
+        return cls([_Column.of(name, cells) for name, *cells in zip(*clean, strict=True)], len(totals))
 
     def without(self, names: Iterable[str]) -> _Grid:
         """The grid without the columns called ``names``."""
         gone = set(names)
-        kept = [index for index, name in enumerate(self.header) if name not in gone]
-        cut = ([[row[index] for index in kept] for row in group] for group in ([self.header], self.rows, self.totals))
-        (first,), below, last = cut
-        return _Grid(first, below, last)
+        return _Grid([column for column in self.columns if column.name not in gone], self.totals)
 
     def fits(self, width: int) -> bool:
         """Whether the least widths of all columns have room."""
-        return self.widths(width) is not None
+        return self._left(width) >= 0
 
-    def widths(self, width: int) -> list[int] | None:
-        """The widths of columns that fit into ``width`` together, None where even the least do not."""
-        return _fitting(self.header, [*self.rows, *self.totals], width)
+    def widths(self, width: int) -> list[int]:
+        """The widths of columns that fit into ``width`` together, where even the least do."""
+        left, found = self._left(width), []
+        for column in self.columns:
+            more = min(left, column.most - column.least)
+            found.append(column.least + more)
+            left -= more
+        return found
 
+    def _left(self, width: int) -> int:
+        return width - 1 - sum(column.least + _BORDERS for column in self.columns)
 
-def _fitting(header: Sequence[str], rows: _Rows, width: int) -> list[int] | None:
-    """The widths of columns that fit into ``width`` together, None where even the least do not."""
-    columns = list(zip(header, *rows, strict=True))
-    most = [max(cell_len(cell) for cell in column) for column in columns]
-    least = []
-    for name, *cells in columns:
-        words = [cell_len(word) for cell in cells for word in cell.split()]
-        longest = max((cell_len(cell) for cell in cells), default=0)
-        least.append(max(*(cell_len(word) for word in name.split()), min(longest, max(FOLDED, *words, 0))))
-    left = width - 1 - sum(least) - _BORDERS * len(columns)
-    if left < 0:
-        return None
-    for index, wanted in enumerate(most):
-        more = min(left, wanted - least[index])
-        least[index] += more
-        left -= more
-    return least
+    def rows(self) -> Sequence[Sequence[str]]:
+        """The rows, those of the totals last."""
+        return list(zip(*(column.cells for column in self.columns), strict=True))
 
+    def body(self, column: _Column) -> Sequence[str]:
+        """The cells of ``column`` but those of the totals."""
+        return column.cells[: len(column.cells) - self.totals]
 
-def _constants(header: Sequence[str], rows: _Rows) -> Mapping[str, str]:
-    """Column -> cell, for columns other than the first that say the same in each of several rows."""
-    if len(rows) < 2:
-        return {}
-    columns = list(zip(header, *rows, strict=True))[1:]
-    return {name: cells[0] for name, *cells in columns if len(set(cells)) == 1}
+    def constants(self) -> Mapping[str, str]:
+        """Column -> cell, for columns other than the first that say the same in each of several rows."""
+        found = {column.name: self.body(column) for column in self.columns[1:]}
+        return {name: cells[0] for name, cells in found.items() if len(cells) > 1 and len(set(cells)) == 1}
 
 
 def _table(title: str, grid: _Grid, width: int) -> Table:
     table = Table(title=escape(title) or None, title_justify="left")
-    for index, (name, wide) in enumerate(zip(grid.header, grid.widths(width) or (), strict=True)):
-        numbers = bool(grid.rows) and all(_NUMBER.fullmatch(row[index]) for row in grid.rows)
-        table.add_column(Text(name), overflow="fold", justify="right" if numbers else "left", width=wide)
-    for group in (grid.rows, grid.totals):
+    for column, wide in zip(grid.columns, grid.widths(width), strict=True):
+        body = grid.body(column)
+        numbers = bool(body) and all(map(_NUMBER.fullmatch, body))
+        table.add_column(Text(column.name), overflow="fold", justify="right" if numbers else "left", width=wide)
+    rows = grid.rows()
+    for group in (rows[: len(rows) - grid.totals], rows[len(rows) - grid.totals :]):
         for row in group:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
         table.add_section()
@@ -159,8 +168,9 @@ def _styled(table: Table, plain: bool) -> Table:
 def _print_stacked(console: Console, title: str, grid: _Grid) -> None:
     """Every row as its first cell and the others below it by name."""
     console.print(Text(title, "italic"), soft_wrap=True)
-    for first, *rest in (*grid.rows, *grid.totals):
-        console.print(Text(f"{grid.header[0]} {first}", "bold"), soft_wrap=True)
-        cells = [f"{name} {cell}" for name, cell in zip(grid.header[1:], rest, strict=True) if cell]
+    key, *others = (column.name for column in grid.columns)
+    for first, *rest in grid.rows():
+        console.print(Text(f"{key} {first}", "bold"), soft_wrap=True)
+        cells = [f"{name} {cell}" for name, cell in zip(others, rest, strict=True) if cell]
         text = Text(", ".join(cells), overflow="fold")
         console.print(*(Text("  ") + line for line in text.wrap(console, max(1, console.width - 2))), sep="\n")

@@ -111,8 +111,8 @@ def _incomplete(report: Mapping[str, Any]) -> str:
     """Why records are missing: they were not needed, or the run is unfinished."""
     gate, missing = report["gate"], report["missing_records"]
     if gate is not None and gate["early_stop"] is not None and gate["early_stop"]["saved"]:
-        return f"Stopped early: {missing} records were not needed. Of no use but for this gate."
-    return f"Unfinished: {missing} records are missing."
+        return f"Stopped early: {missing:,} records were not needed. Of no use but for this gate."
+    return f"Unfinished: {missing:,} records are missing."
 
 
 def _flipped(flips: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
@@ -126,9 +126,9 @@ def _flipped(flips: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
         for flip in own:
             items.setdefault(flip["item"], []).append(flip)
         shown = f", the first {FLIPS_SHOWN} here" if len(items) > FLIPS_SHOWN else ""
-        draws = f"{len(own)} outcomes of " if own[0]["seeds"] > 1 else ""
+        draws = f"{len(own):,} outcomes of " if own[0]["seeds"] > 1 else ""
         rows = [_flip_row(item, found) for item, found in list(items.items())[:FLIPS_SHOWN]]
-        yield Prose(f"Level {100 * level:g} %: {draws}{len(items)} items{shown}.", detail=True)
+        yield Prose(f"Level {100 * level:g} %: {draws}{len(items):,} items{shown}.", detail=True)
         yield Table.of("", FLIP_HEADER, rows, detail=True, legend=FLIP_LEGEND)
 
 

@@ -23,6 +23,8 @@ _EVEN = 0.179
 """Luminance at which black and white text can be read equally well."""
 
 _CELL, _ROW, _HEAD, _LETTER = 98, 24, 62, 7.2
+_LEAST = 900
+"""Pixels below which a wide map is scrolled: made any smaller, its figures could not be read."""
 _ACCURACY_STEP = 0.05
 """A loss of accuracy (fraction) as dark as one margin."""
 
@@ -52,7 +54,7 @@ def heatmap(result: ScanResult) -> str:
         for what in result.measured:
             lines = "".join(f"<li>{escape(line)}</li>" for line in verdict_lines(result, fmt, what))
             parts.append(f"<p>{escape(title(result, fmt, what))}</p><ul>{lines}</ul>")
-        parts.append(format_svg(result, fmt))
+        parts.append(f'<div class="map">{format_svg(result, fmt)}</div>')
     return "\n".join([*parts, "</body></html>", ""])
 
 
@@ -67,7 +69,8 @@ def format_svg(result: ScanResult, fmt: str) -> str:
     width, height = left + _CELL * len(columns) + 8, _HEAD + _ROW * len(order) + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(result.full_name(fmt))}" '
-        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'style="min-width: {min(width, _LEAST)}px">'
     ]
     parts.append(_text(left - 8, _HEAD - 12, "layer", "end", bold=True))
     for index, column in enumerate(columns):
@@ -219,7 +222,8 @@ def _legend() -> str:
         boxes.append(_text(63 + 110 * index, 20, words, "middle", ink))
     boxes.append(_box(470, 4, Cell("not judged", None)))
     boxes += [_frame(588, 4), _text(636, 20, "flagged", "middle")]
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="700" height="32">{"".join(boxes)}</svg>'
+    size = 'width="700" height="32" viewBox="0 0 700 32"'
+    svg = f'<div class="map"><svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(boxes)}</svg></div>'
     return (
         f"<p>Colour: how much worse than Gaussian data of the same scale, in units of the calibrated policy's margin; "
         f"KL against the largest of the format, accuracy in steps of {100 * _ACCURACY_STEP:g} points. "
@@ -231,5 +235,6 @@ _HEADER = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Scan</title><style>
 body { background: #ffffff; color: #000000; font: 14px sans-serif; margin: 24px; }
 h1 { font-size: 22px; } h2 { font-size: 18px; margin-top: 28px; } li, p { max-width: 1100px; overflow-wrap: anywhere; }
+.map { overflow-x: auto; } .map svg { max-width: 100%; height: auto; }
 svg text { font: 12.5px sans-serif; } svg text[font-weight="bold"] { font-weight: bold; }
 </style></head><body>"""

@@ -211,10 +211,10 @@ def small(value: float | None) -> str:
 
 
 def decimal(value: float, digits: int, signed: bool = False) -> str:
-    """Return a number, a dash for NaN, ``inf`` where nothing changed."""
+    """Return a number, a dash for NaN, ``inf`` where nothing changed; never ``-0.00``."""
     if math.isnan(value):
         return "-"
-    return f"{value:{'+' if signed else ''}.{digits}f}"
+    return f"{value:{'+' if signed else ''}z.{digits}f}"
 
 
 def word(reason: str) -> str:

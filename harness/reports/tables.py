@@ -75,8 +75,8 @@ def level_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             f"{100 * level['level']:g} %",
-            str(level["n"]),
-            str(level["draws"]),
+            f"{level['n']:,}",
+            f"{level['draws']:,}",
             percent(level["accuracy"]),
             fraction(level["retention"]),
             " / ".join(f"{100 * value:.1f}" for value in level["scores"].values()),
@@ -94,7 +94,7 @@ def gate_rows(gate: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (
             f"{100 * level['level']:g} %",
             level["verdict"],
-            str(level["n"]),
+            f"{level['n']:,}",
             percent(level["accuracy"]),
             percent(level["baseline_accuracy"]),
             percent(level["difference"], signed=True),
@@ -218,7 +218,7 @@ def replay_lines(certificate: Mapping[str, Any]) -> list[str]:
             lines.append(f"{start}not replayed: {level['reason']}")
             continue
         lines.append(
-            f"{start}{level['records']} of {level['of']} records, {level['tokens'] - level['ties']:,} of "
+            f"{start}{level['records']:,} of {level['of']:,} records, {level['tokens'] - level['ties']:,} of "
             f"{level['tokens']:,} tokens equal, {level['ties']} ties, logits at most {level['drift']:.2g} apart"
             f"{' (on the model in memory)' if level.get('in_memory') else ''}"
         )

@@ -69,7 +69,9 @@ def _level(
         if counts and not changed:
             problems.append(f"quantization {part.text} changed none of {elements} elements: they lie on its grid")
         ratio = sqnr_db(sum(count.signal for count in counts), sum(count.error for count in counts))
-        shown.append(f"{part.text}: {len(counts)} sites, {changed} of {elements} elements changed, SQNR {ratio:.2f} dB")
+        shown.append(
+            f"{part.text}: {len(counts)} sites, {changed} of {elements} elements changed, SQNR {ratio:z.2f} dB"
+        )
     return replace(entry, problems=tuple(problems), quantization=tuple(shown))
 
 

@@ -170,3 +170,17 @@ def test_sums_are_by_operator_and_direction() -> None:
 )
 def test_only_all_is_a_hundred_percent(part: int, whole: int, text: str) -> None:
     assert share_text(part, whole) == text
+
+
+def test_a_cell_is_measured_once_however_many_columns_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def counted(text: str) -> int:
+        measured.append(text)
+        return len(text)
+
+    monkeypatch.setattr("harness.reports.layout.cell_len", counted)
+    header = [f"column{number}" for number in range(12)]
+    rows = [[f"cell{row}of{number}" for number in range(12)] for row in range(20)]
+    shown(60, header, rows, spare=header[:0:-1])
+    assert sorted(text for text in measured if text.startswith("cell")) == sorted(cell for row in rows for cell in row)
