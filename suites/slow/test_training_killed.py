@@ -1,4 +1,5 @@
-"""A training run that is killed with -9 and resumed: nothing of it is left, and it ends as an uninterrupted one does.
+"""A training run that is killed with -9 and resumed, or stopped: nothing of it is left, and the resumed one ends as an
+uninterrupted one does.
 
 Sampled answers differ from run to run in verl (greedy ones do not), so the weights of the two differ; what must agree
 is the data of every step, the steps and the verdict, and the validation within four standard errors.
@@ -7,6 +8,7 @@ is the data of every step, the steps and the verdict, and the validation within 
 from __future__ import annotations
 
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -79,6 +81,39 @@ def killed_after_the_first_checkpoint(recipe: Path, folder: Path) -> dict[str, A
         process.wait()
 
 
+def begun(folder: Path) -> bool:
+    """Whether the run's actor and rollout have told how they begin: all its processes are there."""
+    ledger = folder / "ledger.jsonl"
+    return ledger.is_file() and '"kind": "begun"' in ledger.read_text()
+
+
+def left_since(there: set[str]) -> set[str]:
+    """What lies in shared memory of verl's and Python's that was not ``there``."""
+    return {each.name for each in SHARED.iterdir() if each.name.startswith(("psm_", "sem.mp-"))} - there
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM], ids=lambda told: str(told.name))
+def test_a_stopped_run_leaves_nothing(told: signal.Signals, tmp_path: Path) -> None:
+    pytest.importorskip("verl", reason="verl is not installed: make setup-full")
+    recipe, folder = tmp_path / "short.toml", tmp_path / "run"
+    recipe.write_text(RECIPE)
+    there = {each.name for each in SHARED.iterdir()}
+    process, start = harness("run", str(recipe), "--out", str(folder)), time.monotonic()
+    try:
+        while not begun(folder) and process.poll() is None and time.monotonic() - start < LIMIT:
+            time.sleep(0.2)
+        assert begun(folder), "the run ended before it began"
+        mark = read_object(folder / "family.json")["mark"]
+        assert len(marked(mark)) > 3
+        process.send_signal(told)
+        assert process.wait(LIMIT) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert not marked(mark) and not (folder / "family.json").exists() and not (folder / "status.json").exists()
+    assert not left_since(there)
+
+
 def test_a_killed_run_is_resumed_to_the_same_end(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -104,8 +139,7 @@ def test_a_killed_run_is_resumed_to_the_same_end(
     record_property("weights equal", _same_weights(one, other))
     middle = (resumed + straight) / 2
     assert abs(resumed - straight) <= 4 * math.sqrt(2 * middle * (1 - middle) / ITEMS) + 1 / ITEMS
-    left = {each.name for each in SHARED.iterdir()} - there
-    assert not [name for name in left if name.startswith(("psm_", "sem.mp-"))], left
+    assert not left_since(there)
 
 
 def _same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
