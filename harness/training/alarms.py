@@ -65,7 +65,10 @@ def answers_grow(evidence: Evidence) -> str:
 
 def answers_cut_off(evidence: Evidence) -> str:
     """Find a step most of whose answers reach the longest length that is allowed."""
-    for step, value in evidence.values(CUT_OFF):
+    values = evidence.values(CUT_OFF)
+    if evidence.steps and not values:
+        return f"step {evidence.steps[0]}: no {CUT_OFF}"
+    for step, value in values:
         if value > MOST_CUT_OFF:
             longest = evidence.recipe.data.max_response
             return f"step {step}: {value:.0%} of the answers reach {longest} tokens, at most {MOST_CUT_OFF:.0%}"

@@ -6,10 +6,11 @@ Every check returns an empty text, or one sentence that says at which step what 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from harness.training.evidence import STEP, Evidence
-from harness.training.injection import INDEPENDENT, ROLLOUT, SAME, SIDES, QuantizationPart
+from harness.training.injection import INDEPENDENT, ONE_SIDE, ROLLOUT, SAME, VALIDATION
 
 K3_KL, KL, CHI2 = "rollout_corr/k3_kl", "rollout_corr/kl", "rollout_corr/chi2_token"
 VALIDATION_KL = "robust/validation_k3_kl"
@@ -31,13 +32,8 @@ IS_MEAN, IS_STD, LEAST_SIZE = (0.5, 2.0), 1.0, 0.3
 
 
 def same_on_both_sides(evidence: Evidence) -> bool:
-    """Return whether rollout and actor should compute the same numbers: float32, no AQN, no noise or the same draws.
-
-    Weights quantized on both sides are the same numbers on both. Activations are not: the two sides sum in another
-    order, and a difference of 1e-7 between them can flip a rounding by a whole step of the format.
-    """
-    recipe = evidence.recipe
-    return recipe.aqn is None and _draws_alike(evidence) and _weights_alike(recipe.quantization)
+    """Return whether rollout and actor should compute the same numbers: float32, no AQN, no noise or the same draws."""
+    return evidence.recipe.aqn is None and _draws_alike(evidence) and evidence.recipe.validates_alike
 
 
 def policies_apart(evidence: Evidence) -> str:
@@ -57,9 +53,10 @@ def policies_apart(evidence: Evidence) -> str:
             limit, words = ON_POLICY_KL + LARGEST_RESPONSE * doses[step], f" by AQN's dose of {doses[step]:.3g}"
         if not abs(value) <= limit:
             return f"step {step}: k3_kl {value:.3g}, at most {limit:.3g}{words}"
-        largest = evidence.metrics[step].get(DLOGP, 0.0)
-        if same_on_both_sides(evidence) and not largest <= LARGEST_DLOGP:
-            return f"step {step}: abs(dlogp) up to {largest:.3g}, at most {LARGEST_DLOGP:g}"
+        largest = evidence.metrics[step].get(DLOGP)
+        if same_on_both_sides(evidence) and (largest is None or not largest <= LARGEST_DLOGP):
+            found = f"no {DLOGP}" if largest is None else f"abs(dlogp) up to {largest:.3g}"
+            return f"step {step}: {found}, at most {LARGEST_DLOGP:g}"
     return ""
 
 
@@ -70,19 +67,12 @@ def draws_not_as_asked(evidence: Evidence) -> str:
     answers, does not; under independent draws they do not agree.
     """
     recipe = evidence.recipe
-    if recipe.noise is None or recipe.model.dtype != "float32" or not _weights_alike(recipe.quantization):
+    if recipe.noise is None or not recipe.validates_alike:
         return ""
-    largest, control = dict(evidence.values(NOISY_DLOGP)), dict(evidence.values(CONTROL_KL))
-    for step, value in evidence.values(NOISY_KL):
-        if recipe.noise.draws == INDEPENDENT and not value > ON_POLICY_KL:
-            return f"step {step}: k3_kl {value:.3g} under independent draws: they were the same"
-        if recipe.noise.draws != SAME:
-            continue
-        if not (value <= ON_POLICY_KL and largest[step] <= LARGEST_DLOGP):
-            return f"step {step}: k3_kl {value:.3g}, abs(dlogp) up to {largest[step]:.3g} under the same draws"
-        if not control[step] >= CONTROL_FACTOR * value:
-            return f"step {step}: k3_kl {control[step]:.3g} with draws apart, {value:.3g} with the same"
-    return ""
+    if recipe.noise.draws == ONE_SIDE or VALIDATION not in recipe.noise.passes:
+        return ""
+    found = ((step, _draws_off(evidence.metrics[step], recipe.noise.draws)) for step, _ in evidence.validations())
+    return next((f"step {step}: {words}" for step, words in found if words), "")
 
 
 def noise_not_felt(evidence: Evidence) -> str:
@@ -99,10 +89,12 @@ def noise_not_felt(evidence: Evidence) -> str:
 
 def validation_not_clean(evidence: Evidence) -> str:
     """Find a validation whose answers are not those of the actor's own policy: something was left on in the rollout."""
-    recipe = evidence.recipe
-    if recipe.model.dtype != "float32" or not _weights_alike(recipe.quantization):
+    if not evidence.recipe.validates_alike:
         return ""
-    for step, value in evidence.values(VALIDATION_KL):
+    for step, _ in evidence.validations():
+        value = evidence.metrics[step].get(VALIDATION_KL)
+        if value is None:
+            return f"step {step}: the actor judged no answer of the clean validation"
         if not abs(value) <= ON_POLICY_KL:
             return f"step {step}: k3_kl {value:.3g} of the clean validation, at most {ON_POLICY_KL:g}"
     return ""
@@ -125,13 +117,11 @@ def _weights(evidence: Evidence) -> Iterator[tuple[int, str, float]]:
     """Yield (step, mean, std or eff_sample_size, value)."""
     for step in evidence.steps:
         told = evidence.metrics[step]
-        if K3_KL in told and KL in told:
-            mean = 1 + told[K3_KL] - told[KL]
-            yield step, "mean", mean
-            if CHI2 in told:
-                squares = 1 + told[CHI2]
-                yield step, "std", math.sqrt(max(0.0, squares - mean**2))
-                yield step, "eff_sample_size", mean**2 / squares if squares > 0 else 0.0
+        mean = 1 + told.get(K3_KL, math.nan) - told.get(KL, math.nan)
+        squares = 1 + told.get(CHI2, math.nan)
+        yield step, "mean", mean
+        yield step, "std", math.sqrt(squares - mean**2) if squares > mean**2 else 0.0 * squares
+        yield step, "eff_sample_size", mean**2 / squares if squares > 0 else 0.0 * squares
         for name in ("mean", "std", "eff_sample_size"):
             if f"rollout_corr/rollout_is_{name}" in told:
                 yield step, name, float(told[f"rollout_corr/rollout_is_{name}"])
@@ -154,5 +144,15 @@ def _draws_alike(evidence: Evidence) -> bool:
     return evidence.recipe.model.dtype == "float32" and alike
 
 
-def _weights_alike(part: QuantizationPart | None) -> bool:
-    return part is None or (not part.activations and part.sides == SIDES)
+def _draws_off(told: Mapping[str, Any], draws: str) -> str:
+    """Return what is wrong with the figures of one noisy validation, an empty text where nothing is."""
+    if not {NOISY_KL, NOISY_DLOGP, CONTROL_KL} <= told.keys():
+        return "the actor judged no answer of the noisy validation"
+    value, largest, control = told[NOISY_KL], told[NOISY_DLOGP], told[CONTROL_KL]
+    if draws == INDEPENDENT:
+        return "" if value > ON_POLICY_KL else f"k3_kl {value:.3g} under independent draws: they were the same"
+    if not (value <= ON_POLICY_KL and largest <= LARGEST_DLOGP):
+        return f"k3_kl {value:.3g}, abs(dlogp) up to {largest:.3g} under the same draws"
+    return (
+        "" if control >= CONTROL_FACTOR * value else f"k3_kl {control:.3g} with draws apart, {value:.3g} with the same"
+    )

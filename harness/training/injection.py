@@ -134,6 +134,15 @@ class QuantizationPart:
         weights, activations = (_bits(name) for name in (self.weights, self.activations))
         return f"W{weights}A{activations}"
 
+    @property
+    def alike(self) -> bool:
+        """Return whether rollout and actor hold the same numbers: weights alone, on both sides.
+
+        Activations are not the same: the two sides sum in another order, and a difference of 1e-7 between them can flip
+        a rounding by a whole step of the format.
+        """
+        return not self.activations and self.sides == SIDES
+
     def specs(self) -> tuple[NoiseSpec, ...]:
         """Return the specifications that act in every forward of :attr:`sides`: weights, then activations.
 

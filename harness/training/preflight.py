@@ -148,6 +148,16 @@ def data_shorter_than_planned(flight: Flight) -> str:
     return "" if rows >= planned else f"{name} has {rows} rows and data.train_items is {planned}; correct either"
 
 
+def validation_not_judged(flight: Flight) -> str:
+    """Refuse so few validation items that the actor could judge none of their answers, which it takes in whole
+    micro-batches: nothing would prove that rollout and actor agree there."""
+    recipe = flight.recipe
+    needed = recipe.optimizer.micro_batch * recipe.machine.devices * recipe.machine.nodes
+    if not recipe.validates_alike or recipe.data.validation_items >= needed:
+        return ""
+    return f"data.validation_items is {recipe.data.validation_items}, the actor judges {needed} at once; take as many"
+
+
 def head_size_not_supported(flight: Flight) -> str:
     """Refuse a model that vLLM's attention cannot run."""
     size, known = flight.sizes.head_size, HEADS[flight.recipe.machine.platform]
@@ -293,6 +303,7 @@ CHECKS: tuple[Check, ...] = (
     model_missing,
     data_without_columns,
     data_shorter_than_planned,
+    validation_not_judged,
     head_size_not_supported,
     answers_longer_than_context,
     tensor_parallel_not_divisible,

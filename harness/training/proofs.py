@@ -25,6 +25,9 @@ def weights_not_restored(evidence: Evidence) -> str:
             for name, kept in report["weights_kept"].items():
                 if not kept:
                     return f"step {line['step']}: {name} left other weights than it found in {report['process']}"
+        for report in line["rollout"]:
+            if report["restored"] is None:
+                return f"step {line['step']}: {report['process']} has had no weights from the actor"
     for kind in (STEP, VALIDATED):
         for line in evidence.lines(kind):
             for where, done in _restores(line):

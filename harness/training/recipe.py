@@ -105,6 +105,11 @@ class Recipe:
         """Return the optimizer updates of a step."""
         return self.trained_prompts // self.optimizer.mini_batch
 
+    @property
+    def validates_alike(self) -> bool:
+        """Return whether rollout and actor compute the same numbers in a clean validation: float32, weights alike."""
+        return self.model.dtype == "float32" and (self.quantization is None or self.quantization.alike)
+
     def aqn_config(self, layers: int) -> AqnConfig | None:
         """Return AQN's settings for a model of ``layers`` layers, None without AQN. Raises :class:`HarnessError`."""
         if self.aqn is None:

@@ -116,7 +116,12 @@ def run_of(changes, recipe_name="E5"):
         told = {"kind": "step", "step": step, "actor": [actor], "rollout": [rollout], "doses": doses}
         ledger.append(told | {"drawn": drawn(recipe, step)})
     ledger.append({**validated, "step": STEPS})
-    metrics = {0: {"val-core/arith/acc/mean@1": 0.5, "robust/validation_k3_kl": 1e-9}}
+    judged = {"val-core/arith/acc/mean@1": 0.5, "robust/validation_k3_kl": 1e-9}
+    if noisy and "validation" in recipe.noise.passes and recipe.noise.draws != "one_side":
+        apart, largest = (2e-13, 1e-5) if recipe.noise.draws == "same" else (0.004, 0.2)
+        judged |= {"robust/noisy_validation_k3_kl": apart, "robust/noisy_validation_dlogp_max": largest}
+        judged |= {"robust/independent_validation_k3_kl": 0.004}
+    metrics = {0: judged}
     for step in range(1, STEPS + 1):
         sigma = ledger[1 + step]["doses"][0]["sigma"] if aqn else 0.0
         kl = 0.02 * len(NORMS) * sigma**2 + (1e-3 if noisy and recipe.noise.draws != "same" else 1e-9)
@@ -128,8 +133,8 @@ def run_of(changes, recipe_name="E5"):
             "response_length/clip_ratio": 0.03,
         }
         metrics[step] |= {"robust/quantized_modules": 2, "robust/quantized_gradient_least": 0.1}
-        metrics[step] |= {"robust/kept_prompts": 0.5}
-    metrics[STEPS]["val-core/arith/acc/mean@1"] = 0.59375
+        metrics[step] |= {"robust/kept_prompts": 0.5, "robust/dlogp_max": 1e-5}
+    metrics[STEPS] |= judged | {"val-core/arith/acc/mean@1": 0.59375}
     reloaded = {"step": STEPS, "score": 0.59375, "items": recipe.data.validation_items, "problem": ""}
     reloaded |= {"prompts": PROMPTS}
     return Evidence(recipe, LAYERS, metrics, ledger, (STEPS,), 0, reloaded)

@@ -38,7 +38,13 @@ def score_falls(evidence):
     evidence.metrics[STEPS]["val-core/arith/acc/mean@1"] = 0.0
 
 
+def nobody_tells_what_was_cut_off(evidence):
+    for told in evidence.metrics.values():
+        told.pop("response_length/clip_ratio", None)
+
+
 PLANTED = [
+    (nobody_tells_what_was_cut_off, SAME, "answers_cut_off"),
     (gradient_of_a_collapse, SAME, "gradient_exploded"),
     (entropy_explodes, SAME, "entropy_out_of_bounds"),
     (entropy_vanishes, SAME, "entropy_out_of_bounds"),

@@ -65,7 +65,32 @@ def weights_far_from_one(evidence):
     evidence.metrics[2] |= {"rollout_corr/kl": 0.9}
 
 
+def validation_not_judged(evidence):
+    del evidence.metrics[STEPS][apart.VALIDATION_KL]
+
+
+def noisy_validation_not_judged(evidence):
+    del evidence.metrics[STEPS][apart.NOISY_KL]
+
+
+def control_untold(evidence):
+    del evidence.metrics[STEPS][apart.CONTROL_KL]
+
+
+def largest_untold(evidence):
+    del evidence.metrics[2][apart.DLOGP]
+
+
+def weights_untold(evidence):
+    del evidence.metrics[2]["rollout_corr/chi2_token"]
+
+
 PLANTED = [
+    (validation_not_judged, SAME, "validation_not_clean"),
+    (noisy_validation_not_judged, VALIDATED, "draws_not_as_asked"),
+    (control_untold, VALIDATED, "draws_not_as_asked"),
+    (largest_untold, SAME, "policies_apart"),
+    (weights_untold, RUN, "importance_weights_wild"),
     (other_draws, SAME, "policies_apart"),
     (kl_beyond_any_recipe, RUN, "policies_apart"),
     (weights_of_another_layout, QUANTIZED, "policies_apart"),

@@ -60,6 +60,7 @@ PLANTED: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("checkpoint_not_saved", {"run": {"save_every": -1}}, "never saves the last step"),
     ("model_missing", {"model": {"path": "nowhere/model"}}, "give --model"),
     ("data_without_columns", {"data": {"train_files": "a.parquet"}}, "go together"),
+    ("validation_not_judged", {"data": {"validation_items": 7}}, "the actor judges 8 at once"),
     ("answers_longer_than_context", {"data": {"max_prompt": 4000}}, "4096 positions"),
     ("tensor_parallel_not_divisible", {"model": {"tensor_parallel": 3}}, "does not divide 4 heads"),
     ("batch_not_divisible", {"machine": {"devices": 3}}, "cannot be spread over 3"),

@@ -79,7 +79,12 @@ def prompts_read_back_untold(evidence):
     evidence.reloaded["prompts"] = ""
 
 
+def rollout_never_synced(evidence):
+    rollout(evidence, 2)["restored"] = None
+
+
 PLANTED = [
+    (rollout_never_synced, SAME, "weights_not_restored"),
     (prompts_of_another_day, SAME, "prompts_differ"),
     (prompts_changed_on_the_way, SAME, "prompts_differ"),
     (prompts_untold, SAME, "prompts_differ"),
