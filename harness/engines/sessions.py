@@ -23,7 +23,12 @@ class Injecting(Protocol):
     """What generation and its callers need of a session: a single one, or :class:`Sessions`."""
 
     def batch(
-        self, items: Sequence[str], seeds: Sequence[int], scale: float, error: ErrorModel | None = None
+        self,
+        items: Sequence[str],
+        seeds: Sequence[int],
+        scale: float,
+        error: ErrorModel | None = None,
+        prompts: Sequence[int] | None = None,
     ) -> contextlib.AbstractContextManager[object]:
         """Name the sequences of a batch: :meth:`NoiseSession.batch`."""
 
@@ -40,13 +45,18 @@ class Sessions:
 
     @contextlib.contextmanager
     def batch(
-        self, items: Sequence[str], seeds: Sequence[int], scale: float, error: ErrorModel | None = None
+        self,
+        items: Sequence[str],
+        seeds: Sequence[int],
+        scale: float,
+        error: ErrorModel | None = None,
+        prompts: Sequence[int] | None = None,
     ) -> Iterator[None]:
         """Do as :meth:`NoiseSession.batch`; a quantizer that draws has one seed, so that its weights are one chip's."""
         with contextlib.ExitStack() as stack:
             for session in self.quantizers:
                 stack.enter_context(session.batch(items, [0] * len(items), ON))
-            stack.enter_context(self.noise.batch(items, seeds, scale, error))
+            stack.enter_context(self.noise.batch(items, seeds, scale, error, prompts))
             yield
 
     def select(self, kept: Tensor) -> None:

@@ -46,7 +46,8 @@ def run_batch(evaluation: Evaluation, session: Sessions, batch: Batch) -> tuple[
     watch = None if batch.audited is None else Watch(evaluation, session, batch, batch.audited)
     items = [prompt.item for prompt in batch.prompts]
     seeds = [prompt.seed for prompt in batch.prompts]
-    with session.batch(items, seeds, batch.level, error):
+    lengths = [len(prompt.tokens) for prompt in batch.prompts]
+    with session.batch(items, seeds, batch.level, error, lengths):
         looking = nobody if watch is None else watch.at
         completions = greedy(evaluation.checkpoint.model, batch.prompts, evaluation.decoding, session, looking)
     results = [
@@ -69,7 +70,7 @@ def probe_seconds(evaluation: Evaluation, batch_size: int) -> float:
     items = [prompt.item for prompt in prompts]
     with (
         evaluation.session() as session,
-        session.batch(items, [0] * len(items), CONTROL_SCALE, RelativeGaussian()),
+        session.batch(items, [0] * len(items), CONTROL_SCALE, RelativeGaussian(), [len(p.tokens) for p in prompts]),
     ):
         begun = time.monotonic()
         greedy(evaluation.checkpoint.model, prompts, short, session)

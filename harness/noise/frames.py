@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.numerics.keyed_random import Keys, counter_keys, derive_key
 from harness.spec.errors import ErrorModel
+from harness.spec.tokens import Span
 
 SHARED_ITEM = "shared"
 
@@ -34,6 +35,8 @@ class Rows:
     position without padding; ``key_positions`` int64 (batch, keys): the position of every cached token, -1
     where it is padding; ``real`` bool (batch, tokens), False at padding; ``count`` the number
     of real tokens; ``visible`` the number of (query, key) pairs of real tokens under the causal mask.
+    ``chosen`` bool (batch, tokens) are the tokens that a selection takes, None where it takes all: the others are
+    not real either, and their rows must be left as they are.
     """
 
     keys: Tensor
@@ -42,6 +45,7 @@ class Rows:
     real: Tensor
     count: int
     visible: int
+    chosen: Tensor | None = None
 
     @classmethod
     def of(cls, bases: Tensor, attention_mask: Tensor | None, tokens: int, past: int) -> Rows:
@@ -69,6 +73,20 @@ class Rows:
         keys = counter_keys(bases[:, None], positions)
         return cls(keys, positions, columns, real, count, visible)
 
+    def within(self, prompts: Tensor, spans: Sequence[Span]) -> Rows:
+        """Return the rows whose steps lie in ``spans`` (:mod:`harness.spec.tokens`); ``prompts`` int64 (batch,) holds
+        the tokens of each sequence's prompt."""
+        chosen = self.real & chosen_steps(self.positions - (prompts[:, None] - 1), spans)
+        count, visible = torch.stack([chosen.sum(), ((self.positions + 1) * chosen).sum()]).tolist()
+        if count == self.count:
+            return self
+        return replace(self, real=chosen, count=count, visible=visible, chosen=chosen)
+
+    @functools.cached_property
+    def places(self) -> Tensor | None:
+        """The flat numbers of the chosen rows, int64; None where all are."""
+        return None if self.chosen is None else self.chosen.reshape(-1).nonzero()[:, 0]
+
     @functools.cached_property
     def columns(self) -> tuple[Keys, Tensor]:
         """``keys`` and ``real`` as columns, (batch * tokens, 1): made once for all sites of a forward."""
@@ -86,8 +104,10 @@ class Rows:
             return self
         real = self.real[:, -tokens:]
         # the last token of a sequence is never padding: it stands on the left
-        count = self.keys.shape[0] if tokens == 1 else int(real.sum())
-        return replace(self, keys=self.keys[:, -tokens:], positions=self.positions[:, -tokens:], real=real, count=count)
+        count = self.keys.shape[0] if tokens == 1 and self.chosen is None else int(real.sum())
+        chosen = None if self.chosen is None else self.chosen[:, -tokens:]
+        keys, positions = self.keys[:, -tokens:], self.positions[:, -tokens:]
+        return replace(self, keys=keys, positions=positions, real=real, count=count, chosen=chosen)
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,19 @@ class Frame:
 
     batch: int | None = None
     """The number of the named batch that the forward belongs to; weights do not change within it."""
+
+
+def chosen_steps(steps: Tensor, spans: Sequence[Span]) -> Tensor:
+    """Return bool, True where ``steps`` (int64) lie in one of ``spans``."""
+    chosen = torch.zeros_like(steps, dtype=torch.bool)
+    for low, high in spans:
+        inside = torch.ones_like(chosen)
+        if low is not None:
+            inside &= steps >= low
+        if high is not None:
+            inside &= steps <= high
+        chosen |= inside
+    return chosen
 
 
 def anonymous_bases(batch: int, labels: tuple[str | int, ...], device: torch.device) -> Tensor:

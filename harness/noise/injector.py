@@ -18,8 +18,8 @@ from harness.noise.sites import CONV1D, FUNCTION, LINEAR, SOFTMAX, Site
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys, derive_key, stream_keys
 from harness.record import BACKWARD, FORWARD, RECOMPUTE
 
-_Measured = tuple[Tensor, int, int, Tensor]
-"""The perturbed tensor, its real rows, its real elements, and what the kernel measured."""
+_Measured = tuple[Tensor, int, int, Tensor | None]
+"""The perturbed tensor, its real rows, its real elements, and what the kernel measured (None: it had no row)."""
 
 
 PRODUCTS = (LINEAR, CONV1D)
@@ -56,8 +56,7 @@ class Injector:
         after, rows, elements, sums = self._weight(entry, y, frame) if part == VALUE else self._any(entry, y, frame)
         self._ledger.note(entry, rows, elements, sums)
         if self._renormalised and site.op == SOFTMAX and not part and frame.level:
-            after = after.clamp(min=0)
-            after = after / after.sum(-1, keepdim=True)
+            after = _renormalised(after, frame)
         return strided(after, y)
 
     def _any(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
@@ -71,7 +70,10 @@ class Injector:
         return self._scores(entry, y, frame) if kind == layout.SCORES else self._rows(entry, kind, y, frame)
 
     def _rows(self, entry: Entry, kind: str, y: Tensor, frame: Frame) -> _Measured:
-        flat = layout.flatten(kind, y, frame, f"{entry.site.name}|{entry.operand}")
+        whole = layout.flatten(kind, y, frame, f"{entry.site.name}|{entry.operand}")
+        flat = whole.chosen
+        if flat.y.shape[0] == 0:
+            return y, 0, 0, None
         columns = self._column_keys(entry, flat.y.shape[1], y.device, frame)
         own = not entry.operand and entry.site.op in PRODUCTS and entry.site.way != FUNCTION and flat.y.is_contiguous()
         after, sums = self._kernel.perturb(
@@ -82,7 +84,8 @@ class Injector:
             flat.real,
             own and not y.requires_grad,
         )
-        return layout.unflatten(kind, after, y), flat.rows, flat.rows * flat.y.shape[1], sums
+        after = layout.unflatten(kind, whole.with_chosen(after), y)
+        return after, flat.rows, flat.rows * flat.y.shape[1], sums
 
     def _scores(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
         """Counts the products of real queries with the real keys they may see; all others are not measured."""
@@ -92,8 +95,12 @@ class Injector:
             raise NoiseSpecError(
                 f"{frame.error.name} on {entry.site.name}", "its rows hold padded keys", "choose another error model"
             )
+        if rows.count == 0:
+            return y, 0, 0, None
         key = score_keys(self._table(entry, y.shape[1], y.shape[3], frame), rows)
         after, sums = self._kernel.perturb(frame.error, y.detach(), key, frame.level, rows.seen)
+        if rows.chosen is not None:
+            after = torch.where(rows.chosen[:, None, :, None], after, y.detach())
         return after, rows.count, rows.visible * y.shape[1], sums
 
     def _weight(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
@@ -149,6 +156,15 @@ class Injector:
         kind = ("gradient", entry.operand) if entry.operand else ("site",)
         call = ("call", next(self._calls)) if frame.error.fresh else ()
         return derive_key(*kind, entry.site.name, *more, *call)
+
+
+def _renormalised(after: Tensor, frame: Frame) -> Tensor:
+    """Probabilities without what lies below 0, their sum 1 again, in all rows or in the chosen ones."""
+    positive = after.clamp(min=0)
+    divided = positive / positive.sum(-1, keepdim=True)
+    if frame.rows is None or frame.rows.chosen is None:
+        return divided
+    return torch.where(frame.rows.chosen[:, None, :, None], divided, after)
 
 
 def strided(after: Tensor, like: Tensor) -> Tensor:

@@ -49,12 +49,25 @@ def arrangement(site: Site, y: Tensor, rows: Rows | None, part: str = "") -> str
 @dataclass(frozen=True)
 class Flattened:
     """A tensor as (rows, columns): ``y`` 2-D, ``keys`` and ``real`` (rows, 1), ``real`` bool and False at padding,
-    ``rows`` the number of real rows."""
+    ``rows`` the number of real rows. ``places`` int64 are the chosen rows, which alone may change; None: all."""
 
     y: Tensor
     keys: Keys
     real: Tensor
     rows: int
+    places: Tensor | None = None
+
+    @property
+    def chosen(self) -> Flattened:
+        """The chosen rows alone."""
+        if self.places is None:
+            return self
+        keys = Keys(self.keys.low[self.places], self.keys.high[self.places])
+        return Flattened(self.y[self.places], keys, self.real[self.places], self.rows)
+
+    def with_chosen(self, after: Tensor) -> Tensor:
+        """Return all rows, the chosen ones as they are in ``after``."""
+        return after if self.places is None else self.y.detach().index_copy(0, self.places, after)
 
 
 def flatten(kind: str, y: Tensor, frame: Frame, label: str) -> Flattened:
@@ -69,7 +82,7 @@ def flatten(kind: str, y: Tensor, frame: Frame, label: str) -> Flattened:
         y = y.transpose(1, 2)
     rows = frame.rows if kind == FOLDED else frame.rows.last(y.shape[1])
     owners, real = rows.columns
-    return Flattened(y.reshape(real.shape[0], -1), owners, real, rows.count)
+    return Flattened(y.reshape(real.shape[0], -1), owners, real, rows.count, rows.places)
 
 
 def unflatten(kind: str, flat: Tensor, like: Tensor) -> Tensor:

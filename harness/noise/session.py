@@ -44,6 +44,7 @@ class _Named:
     seed: int | None
     level: float
     error: ErrorModel
+    prompts: Tensor | None
 
 
 FRAMES_KEPT = 256
@@ -119,18 +120,27 @@ class NoiseSession:
 
     @contextlib.contextmanager
     def batch(
-        self, items: Sequence[str], seeds: Sequence[int], scale: float, error: ErrorModel | None = None
+        self,
+        items: Sequence[str],
+        seeds: Sequence[int],
+        scale: float,
+        error: ErrorModel | None = None,
+        prompts: Sequence[int] | None = None,
     ) -> Iterator[NoiseSession]:
         """Name the sequences of a batch: ``items[b]`` and ``seeds[b]`` key row b; ``scale`` is the strength (>= 0).
 
-        ``error`` replaces the error model of the plan. Inside, :meth:`select` follows a batch from which finished
-        sequences are dropped. Belongs to the calling thread.
+        ``error`` replaces the error model of the plan. ``prompts[b]`` are the tokens of row b's prompt: what a
+        specification with ``tokens:`` counts from, and refuses to be without (:class:`NoiseSpecError`). Inside,
+        :meth:`select` follows a batch from which finished sequences are dropped. Belongs to the calling thread.
         """
         local = self._local
         before = self._named()
         bases = row_bases(items, seeds, self.plan.spec.key)
         seed = seeds[0] if len(set(seeds)) == 1 else None
-        local.named = _Named(next(self._batches), bases, seed, float(scale), error or self.plan.spec.error)
+        lengths = None if prompts is None else torch.tensor(prompts)
+        if lengths is not None and lengths.shape != bases.shape:
+            raise ValueError(f"{len(items)} items but {lengths.numel()} lengths of prompts")
+        local.named = _Named(next(self._batches), bases, seed, float(scale), error or self.plan.spec.error, lengths)
         try:
             yield self
         finally:
@@ -141,7 +151,9 @@ class NoiseSession:
         named = self._named()
         if named is None:
             raise RuntimeError("select() outside batch()")
-        self._local.named = replace(named, bases=named.bases[kept.to(named.bases.device)])
+        index = kept.to(named.bases.device)
+        prompts = None if named.prompts is None else named.prompts[index]
+        self._local.named = replace(named, bases=named.bases[index], prompts=prompts)
 
     @contextlib.contextmanager
     def step(self, step: int, micro_batch: int = 0) -> Iterator[NoiseSession]:
@@ -238,10 +250,22 @@ class NoiseSession:
                     f"input of shape {tuple(shape)} with {bases.shape[0]} item keys", "one key per row"
                 )
         rows = Rows.of(bases, mask, shape[1], past)
+        if spec.tokens:
+            rows = rows.within(self._prompts(named).to(device), spec.spans)
         token = torch.tensor(number)
         batch, seed = (None, spec.seed) if named is None else (named.number, named.seed)
         gate = self._gate()
         return Frame(number, token, rows, named is not None, error, level, *gate, labels, seed, batch)
+
+    def _prompts(self, named: _Named | None) -> Tensor:
+        """How many tokens the prompt of each sequence has."""
+        if named is None or named.prompts is None:
+            raise NoiseSpecError(
+                f"noise limited to tokens:{','.join(self.plan.spec.tokens)}",
+                "where the prompts end is not known in this forward",
+                "wrap it in session.batch(items, seeds, scale, prompts=LENGTHS)",
+            )
+        return named.prompts
 
     def _own_level(self) -> float:
         """The strength in the specification itself."""

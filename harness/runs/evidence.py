@@ -22,6 +22,7 @@ from harness.record import (
 from harness.runs.audited import audit_problems
 from harness.runs.manifest import PlannedSite
 from harness.runs.store import Audit
+from harness.spec.tokens import Span, overlap, spans_of
 from harness.text import named
 from harness.thresholds import EFFECT_MIN_ELEMENTS, effect_bounds
 
@@ -33,6 +34,8 @@ class Fed:
     """What the records of one level have fed through the model, summed once for all sites.
 
     ``tokens`` were fed, ``steps`` generated; ``seen`` are (token, key) pairs: a token sees itself and all before it.
+    Under a selection of tokens all three count selected rows alone: those of the layers, those of the head (the row of
+    step k - 1 chooses token k), and the pairs of the former.
     """
 
     tokens: int
@@ -40,22 +43,37 @@ class Fed:
     seen: int
 
     @classmethod
-    def of(cls, results: Iterable[ItemResult]) -> Fed:
-        """Return the sums over ``results``."""
-        lengths = [(result.fed, result.steps) for result in results]
+    def of(cls, results: Iterable[ItemResult], tokens: Sequence[str] = ()) -> Fed:
+        """Return the sums over ``results``, of the rows that ``tokens`` (:mod:`harness.spec.tokens`) select; all, where
+        it is empty."""
+        lengths = [(result.prompt_tokens, result.steps) for result in results]
+        if tokens:
+            return cls._selected(lengths, spans_of(tokens))
         return cls(
-            sum(fed for fed, _ in lengths),
+            sum(prompt + steps - 1 for prompt, steps in lengths),
             sum(steps for _, steps in lengths),
-            sum(fed * (fed + 1) // 2 for fed, _ in lengths),
+            sum((prompt + steps - 1) * (prompt + steps) // 2 for prompt, steps in lengths),
         )
+
+    @classmethod
+    def _selected(cls, lengths: Sequence[tuple[int, int]], spans: Sequence[Span]) -> Fed:
+        rows = steps = seen = 0
+        for prompt, generated in lengths:
+            for low, high in overlap(1 - prompt, generated - 1, spans):
+                rows += high - low + 1
+                # the row of a step sees prompt + step keys
+                seen += (2 * prompt + low + high) * (high - low + 1) // 2
+            steps += sum(high - low + 1 for low, high in overlap(0, generated - 1, spans))
+        return cls(rows, steps, seen)
 
 
 @dataclass(frozen=True)
 class ExpectedSite(PlannedSite):
     """A planned site and what must be seen of it; ``least_changed`` is the least share of non-zero elements that noise
-    must change (fraction)."""
+    must change (fraction); ``tokens`` are those to which the noise is limited, empty for all."""
 
     least_changed: float = 0.0
+    tokens: tuple[str, ...] = ()
 
     def rows(self, fed: Fed) -> int:
         """Return token rows this site must have seen."""
@@ -115,17 +133,20 @@ def _certify_level(
     seen: Mapping[str, SiteCount],
     audits: Sequence[Audit],
 ) -> LevelCertificate:
-    level, fed = asked.value, Fed.of(results)
+    tokens = expected[0].tokens if expected else ()
+    level, fed = asked.value, Fed.of(results, tokens)
     problems: list[str] = []
     if not results:
         problems.append(f"level {level:g} has no records")
     if not expected:
         problems.append("the plan names no site, so nothing was injected")
+    if level and results and tokens and not fed.tokens:
+        problems.append(f"tokens:{','.join(tokens)} selects no token of {len(results)} records: nothing was injected")
     problems += count_problems(expected, fed, seen)
     problems += _effect_problems(asked, seen, {site.name: site.least_changed for site in expected})
     problems += [problem for audit in audits for problem in audit.problems]
     if results:
-        problems += audit_problems(level, audits, fed.steps > len(results))
+        problems += audit_problems(level, audits, any(result.steps > 1 for result in results))
     ratios = [count.relative_rms for count in seen.values() if count.nonzero]
     ratios = [ratio for ratio in ratios if math.isfinite(ratio)] or [0.0]
     return LevelCertificate(

@@ -113,18 +113,19 @@ class _Asked:
     def of(cls, path: Path, manifest: EvaluationManifest) -> _Asked:
         identity, key = manifest.identity, manifest.measurement_key
         try:
-            error = parse_noise(manifest.plan.noise).error
+            noise = parse_noise(manifest.plan.noise)
             limit = None if key.get("max_new_tokens") is None else int(key["max_new_tokens"])
         except (ValueError, NoiseSpecError) as problem:
             raise StoreError(f"run {path}", f"its {MANIFEST} is damaged ({problem!r})", AGAIN) from None
         draws = [(level, seed) for level in identity.levels for seed in range(identity.seeds_at(level))]
         least = LEAST_CHANGED.get(key.get("dtype", ""), 0.0)
+        limits: dict[str, Any] = {"least_changed": least, "tokens": noise.tokens}
         return cls(
-            sites=tuple(ExpectedSite(**vars(site), least_changed=least) for site in manifest.plan.sites),
+            sites=tuple(ExpectedSite(**vars(site), **limits) for site in manifest.plan.sites),
             levels=identity.levels,
             records=frozenset((item, level, seed) for item in identity.items for level, seed in draws),
             control=identity.positive_control,
-            error=error,
+            error=noise.error,
             quantized=manifest.quantization,
             limit=limit,
             items=identity.items,

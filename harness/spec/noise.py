@@ -9,6 +9,7 @@ from harness.exceptions import NoiseSpecError
 from harness.spec.errors import ErrorModel, RelativeGaussian
 from harness.spec.operators import OPS, PROFILES, SCOPES, selected
 from harness.spec.selectors import LISTS, PLACES, SELECTORS, print_noise
+from harness.spec.tokens import Span, canonical, spans_of
 from harness.text import nearest
 
 KEY_MODES = ("item", "shared")
@@ -31,7 +32,9 @@ class NoiseSpec:
     weight.
 
     When: ``when`` is forward, backward (the gradient of each input operand) or both; ``phases`` restricts to
-    declared phases of a run, empty means always.
+    declared phases of a run, empty means always. ``tokens`` restricts to rows of some tokens of each sequence
+    (:mod:`harness.spec.tokens`): ``prefill``, ``first``, ``decode``, ``decode:3-``, ``decode:3-7``, ``once:N``; empty
+    means all of them. Where an engine is told no lengths of prompts it is refused.
 
     ``softmax`` is ``as_drawn`` or ``renormalised``: perturbed probabilities are then clamped at 0 and divided by their
     sum, as the ancestor did; the ledger measures the error before that.
@@ -53,6 +56,7 @@ class NoiseSpec:
     classes: tuple[str, ...] = ()
     at: str = "output"
     layers: tuple[tuple[int, int], ...] = ()
+    tokens: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     when: str = "forward"
@@ -77,6 +81,7 @@ class NoiseSpec:
                 raise NoiseSpecError(f"unknown phase {phase!r}", nearest(phase, PHASES))
         object.__setattr__(self, "phases", tuple(phase for phase in PHASES if phase in self.phases))
         object.__setattr__(self, "layers", _merged(self.layers))
+        self._check_tokens()
         for selector in ("module", "class", "include", "exclude"):
             self._check_patterns(selector)
         if not _is_count(self.seed):
@@ -86,6 +91,16 @@ class NoiseSpec:
                 f"at:weight when:{self.when}",
                 "a perturbed weight acts in the forward pass, and through it in the gradient of the input",
                 "drop when:, or drop at:weight to perturb gradients",
+            )
+
+    def _check_tokens(self) -> None:
+        object.__setattr__(self, "tokens", canonical(self.tokens))
+        if self.tokens and (self.at == "weight" or self.when != "forward"):
+            clash = "at:weight" if self.at == "weight" else f"when:{self.when}"
+            raise NoiseSpecError(
+                f"tokens:{','.join(self.tokens)} {clash}",
+                "weights and their gradients belong to no token, and gradients of a row come of rows after it",
+                f"drop tokens: or {clash}",
             )
 
     def _check_types(self) -> None:
@@ -147,6 +162,11 @@ class NoiseSpec:
     def operators(self) -> frozenset[str]:
         """:attr:`asked_ops` and those they stand for (``linear`` selects ``conv1d``, ``matmul`` QK and PV)."""
         return selected(self.asked_ops)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The steps of the rows that are perturbed, as intervals; none where that is every row."""
+        return spans_of(self.tokens)
 
     @property
     def forward(self) -> bool:

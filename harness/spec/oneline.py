@@ -15,6 +15,7 @@ from harness.exceptions import NoiseSpecError
 from harness.spec.errors import ErrorModel, error_model, make_error
 from harness.spec.noise import NoiseSpec
 from harness.spec.selectors import LISTS, SELECTORS
+from harness.spec.tokens import ONCE
 from harness.text import nearest
 
 _NUMBERS = ((int, "an integer"), (float, "a number"))
@@ -33,7 +34,7 @@ def parse_noise(text: str) -> NoiseSpec:
         raise NoiseSpecError(f"noise {text!r}", "no selector follows the @", "write for example @ op:linear")
     given: dict[str, Any] = {}
     for word in words:
-        selector, colon, value = word.partition(":")
+        selector, colon, value = _split(word)
         if not colon or not value:
             raise NoiseSpecError(
                 f"{word!r} in {text!r}", "each selector is name:value", "write for example op:linear,matmul"
@@ -44,6 +45,11 @@ def parse_noise(text: str) -> NoiseSpec:
             raise NoiseSpecError(f"{word!r} in {text!r}", "each selector may be given once", f"keep one {selector}:")
         given[selector] = _integer(value) if selector == "seed" else value
     return spec_of(error, given)
+
+
+def _split(word: str) -> tuple[str, str, str]:
+    """Selector, colon and value; ``once`` and ``once:N`` are values of ``tokens`` that may stand alone."""
+    return ("tokens", ":", word) if word.partition(":")[0] == ONCE else word.partition(":")
 
 
 def parse_noises(text: str) -> tuple[NoiseSpec, ...]:

@@ -15,6 +15,7 @@ SELECTORS: Mapping[str, str] = MappingProxyType(
         "class": "classes",
         "at": "at",
         "layers": "layers",
+        "tokens": "tokens",
         "include": "include",
         "exclude": "exclude",
         "when": "when",
@@ -27,7 +28,7 @@ SELECTORS: Mapping[str, str] = MappingProxyType(
 """Name in the one-line and the TOML form -> field of :class:`NoiseSpec`, in the order in which they are printed."""
 
 PLACES = ("op", "profile", "scope", "module", "class")
-LISTS = ("op", "module", "class", "layers", "include", "exclude", "phase")
+LISTS = ("op", "module", "class", "layers", "tokens", "include", "exclude", "phase")
 """Selectors that take several values; the others take one."""
 
 

@@ -73,7 +73,7 @@ def make_counts(
     results: Iterable[ItemResult], level: float, sites: Sequence[ExpectedSite] = SITES, **changes: Any
 ) -> list[SiteCount]:
     """Return the ledger that fits ``results`` at ``level``; ``changes`` go into the first site."""
-    here = Fed.of(result for result in results if result.level == level)
+    here = Fed.of((result for result in results if result.level == level), sites[0].tokens)
     found = []
     for site in sites:
         elements = site.elements(here)

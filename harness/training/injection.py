@@ -46,6 +46,12 @@ class NoisePart:
             raise HarnessError(
                 f"noise.spec {self.spec!r}", "when and in which pass is said by noise.passes", "drop when: and phase:"
             )
+        if found.tokens:
+            raise HarnessError(
+                f"noise.spec {self.spec!r}",
+                "the passes of a training run are not told where prompts end",
+                f"drop tokens:{','.join(found.tokens)}",
+            )
         if found.level is None:
             raise HarnessError(f"noise.spec {self.spec!r}", "a training run has one level", "write it in the brackets")
         if found.level == 0:

@@ -342,7 +342,7 @@ class VllmEngine:
         if not noise and any(report["forwards"] for report in drained):
             found.append("forwards ran and no operator was called: compiled code without noise (a stale compile cache)")
         for level in sorted({result.level for result in results}):
-            own = Fed.of(result for result in results if result.level == level)
+            own = Fed.of((result for result in results if result.level == level), self._expected[0].tokens)
             found += count_problems(self._expected, own, {c.site: c for c in noise if c.level == level})
         return tuple(f"vLLM process {process}: {problem}" for problem in found)
 
@@ -365,7 +365,9 @@ def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:
 def expected_sites(evaluation: Evaluation) -> tuple[ExpectedSite, ...]:
     """Return what the plan, made on the checkpoint's configuration, leads to expect of every site."""
     return tuple(
-        ExpectedSite(site.name, site.op, site.columns, site.last_token_only, site.grows)
+        ExpectedSite(
+            *(site.name, site.op, site.columns, site.last_token_only, site.grows), tokens=evaluation.plan.spec.tokens
+        )
         for site in evaluation.plan.sites
     )
 

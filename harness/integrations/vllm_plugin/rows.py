@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from harness.exceptions import EvidenceError
-from harness.noise.frames import Frame, Rows, row_bases
+from harness.noise.frames import Frame, Rows, chosen_steps, row_bases
 from harness.numerics.keyed_random import counter_keys
 from harness.spec import ErrorModel, parse_noise
+from harness.spec.tokens import Span
 
 ON = 1.0
 """The strength of a quantization."""
@@ -56,12 +57,27 @@ class Group:
 
 @dataclass(frozen=True)
 class Step:
-    """One forward pass: its rows as the layers see them, and as the output head does (one for each request)."""
+    """One forward pass: its rows as the layers see them, and as the output head does (one for each request).
+
+    ``body`` and ``head`` hold the rows that the noise selects, ``every`` all of them, of layers and of the head, which
+    quantization acts on.
+    """
 
     tokens: int
     requests: int
     body: tuple[Group, ...]
     head: tuple[Group, ...]
+    every: tuple[tuple[Group, ...], tuple[Group, ...]]
+
+    def groups(self, head: bool, quantizing: bool) -> tuple[Group, ...]:
+        """Return the rows that a product of layers or of the ``head`` has, by level and error model."""
+        if quantizing:
+            return self.every[head]
+        return self.head if head else self.body
+
+    def whole(self, head: bool, quantizing: bool) -> bool:
+        """Return True where :meth:`groups` leave no row out."""
+        return quantizing or (self.head is self.every[1] if head else self.body is self.every[0])
 
     @property
     def uncounted(self) -> tuple[int, int]:
@@ -93,9 +109,14 @@ class Bases:
 
 
 def build_step(
-    scheduled: Sequence[Scheduled], default: ErrorModel, bases: Bases, device: torch.device | str = "cpu"
+    scheduled: Sequence[Scheduled],
+    default: ErrorModel,
+    bases: Bases,
+    device: torch.device | str = "cpu",
+    spans: Sequence[Span] = (),
 ) -> Step:
-    """Return the rows of ``scheduled``, in the order in which the engine lays them out.
+    """Return the rows of ``scheduled``, in the order in which the engine lays them out; ``spans`` are the steps that
+    the noise selects (:mod:`harness.spec.tokens`), none where it acts on all of them.
 
     Rows that were fed before (after a preemption), and logits of a prompt that is fed in chunks, are perturbed but not
     counted, so that the counts are those of an engine that does neither.
@@ -112,25 +133,29 @@ def build_step(
     last = starts + sizes - 1
     counted = (last >= known) & (last >= prompts - 1)
     kinds = [(each.request.level, each.request.error) for each in scheduled]
-    body: list[Group] = []
-    head: list[Group] = []
+    body: dict[bool, list[Group]] = {True: [], False: []}
+    head: dict[bool, list[Group]] = {True: [], False: []}
     for kind in dict.fromkeys(kinds):
         mine = torch.tensor([other == kind for other in kinds])
         level, error = kind[0], default if kind[1] is None else parse_noise(kind[1]).error
         rows = mine[owner]
         seed = _common(each.request.seed for each, of in zip(scheduled, kinds, strict=True) if of == kind)
-        for found, chosen, all_keys, all_positions, all_real in (
-            (body, rows, keys[owner], positions, real),
-            (head, mine, keys, last, counted),
+        for found, own, all_keys, all_positions, all_real, ends in (
+            (body, rows, keys[owner], positions, real, prompts[owner]),
+            (head, mine, keys, last, counted, prompts),
         ):
-            indices = None if bool(chosen.all()) else chosen.nonzero()[:, 0]
-            frame = _frame(
-                *(t if indices is None else t[indices] for t in (all_keys, all_positions, all_real)),
-                applied=(level, error, seed),
-                device=device,
-            )
-            found.append(Group(level, frame, None if indices is None else indices.to(device)))
-    return Step(len(positions), len(scheduled), tuple(body), tuple(head))
+            for selecting in (True, False) if spans else (False,):
+                chosen = own & chosen_steps(all_positions - (ends - 1), spans) if selecting else own
+                indices = None if bool(chosen.all()) else chosen.nonzero()[:, 0]
+                frame = _frame(
+                    *(t if indices is None else t[indices] for t in (all_keys, all_positions, all_real)),
+                    applied=(level, error, seed),
+                    device=device,
+                )
+                found[selecting].append(Group(level, frame, None if indices is None else indices.to(device)))
+    every = tuple(body[False]), tuple(head[False])
+    noisy = (tuple(body[True]), tuple(head[True])) if spans else every
+    return Step(len(positions), len(scheduled), *noisy, every)
 
 
 def _common(seeds: Iterable[int]) -> int | None:

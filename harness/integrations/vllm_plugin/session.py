@@ -152,7 +152,7 @@ class EngineSession:
             Scheduled(request, computed, tokens, prompt, self._fed.get(name, 0))
             for name, request, computed, tokens, prompt in scheduled
         ]
-        self._step = build_step(rows, self.payload.noise.error, self._bases, device)
+        self._step = build_step(rows, self.payload.noise.error, self._bases, device, self.payload.noise.spans)
         body, head = self._step.uncounted
         self.work = Work(self.work.forwards + 1, self.work.body + body, self.work.head + head)
         for name, _, computed, tokens, _ in scheduled:
@@ -178,11 +178,13 @@ class EngineSession:
                 " cannot be told apart"
             )
             return y
-        groups = step.head if product.head else step.body
+        quantizing = product.quantizer is not None
+        groups = step.groups(product.head, quantizing)
         pieces = product.slices[:1] if product.shared else product.slices
-        if len(groups) == 1 and len(pieces) == 1 and pieces[0].stop - pieces[0].start == flat.shape[1]:
-            return self._apply(product, pieces[0], flat, groups[0]).reshape(y.shape)
         whole = sum(piece.stop - piece.start for piece in pieces) == flat.shape[1]
+        if len(groups) == 1 and groups[0].indices is None and len(pieces) == 1 and whole:
+            return self._apply(product, pieces[0], flat, groups[0]).reshape(y.shape)
+        whole = whole and step.whole(product.head, quantizing)
         after = torch.empty_like(flat) if whole else flat.clone()
         for piece in pieces:
             columns = flat[:, piece.start : piece.stop]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.noise.replay.draws import Side, counted, row_stream
 from harness.noise.replay.hooks import Layer, Places, Rows
+from harness.spec.tokens import in_spans
 
 TOKENS, LOGITS = 4096, 1 << 25
 """Tokens fed, and logits made, in one forward at most (but always one record)."""
@@ -105,6 +106,7 @@ def _forced(
     rows.tokens = width
     rows.picked = torch.tensor(picked, device=device)
     rows.keys = [_keys(layer, answers, width, device) for layer in layers]
+    rows.selected = [_selected(layer, answers, width, device) for layer in layers]
     positions = torch.arange(width, device=device).expand(len(answers), width)
     output = model(
         input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=positions, use_cache=False
@@ -129,6 +131,15 @@ def _keys(layer: Layer, answers: Sequence[Answer], width: int, device: torch.dev
     streams = [row_stream(answer.item, answer.seed if noise else 0, layer.spec.key) for answer in answers]
     sides = [Side.of(counted(stream, range(width)), device) for stream in streams]
     return Side(torch.cat([side.low for side in sides]), torch.cat([side.high for side in sides]))
+
+
+def _selected(layer: Layer, answers: Sequence[Answer], width: int, device: torch.device) -> Tensor | None:
+    """Whether the noise of ``layer`` acts on each token, those of padding too; None where it acts on all."""
+    spans = layer.spec.spans
+    if not spans:
+        return None
+    wanted = [in_spans(at + 1 - len(answer.prompt), spans) for answer in answers for at in range(width)]
+    return torch.tensor(wanted, device=device)
 
 
 def _read(logits: Tensor, answers: Sequence[Answer], stop: Sequence[int]) -> list[Replayed]:

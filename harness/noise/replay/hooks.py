@@ -45,12 +45,13 @@ class Layer:
 class Rows:
     """Whose rows the running forward has; the hooks outlive a forward, so it is filled anew for each.
 
-    ``keys`` holds the row keys of all tokens (batch * tokens) of each layer, by its number. ``tokens`` is the width of
-    what is fed; ``picked`` int64, the flat numbers of the tokens whose logits are wanted. ``level`` is the strength of
+    ``keys`` holds the row keys of all tokens (batch * tokens) of each layer, by its number, ``selected`` which of them
+    its noise acts on (bool; None: all). ``tokens`` is the width of what is fed; ``picked`` int64, the flat numbers of the tokens whose logits are wanted. ``level`` is the strength of
     the noise.
     """
 
     keys: list[Side] = field(default_factory=list)
+    selected: list[Tensor | None] = field(default_factory=list)
     tokens: int = 0
     picked: Tensor | None = None
     level: float = 0.0
@@ -61,6 +62,18 @@ class Rows:
         if not head or self.picked is None:
             return found
         return Side(found.low[self.picked], found.high[self.picked])
+
+
+    def kept(self, layer: int, head: bool, before: Tensor, after: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Return ``after`` (rows, columns), but ``before`` in the rows on which ``layer`` does not act; ``tokens`` are
+        the flat numbers of the rows where they are not those of :meth:`of`."""
+        selected = self.selected[layer] if self.selected else None
+        if selected is None:
+            return after
+        if tokens is None:
+            tokens = self.picked if head else None
+        own = selected if tokens is None else selected[tokens]
+        return torch.where(own.view(-1, *(1,) * (after.ndim - 1)), after, before)
 
 
 class Places:
@@ -136,6 +149,7 @@ class Places:
         flat = (y.transpose(1, 2) if by_heads else y).reshape(count, -1)
         columns = self.columns(name, flat.shape[1], flat.device)
         after = in_chunks(layer.spec, flat, keys.view(-1, 1), columns.view(1, -1), level)
+        after = self.rows.kept(layer.number, of_head, flat, after)
         if by_heads:
             return after.view(y.shape[0], y.shape[2], y.shape[1], y.shape[3]).transpose(1, 2)
         return after.view(y.shape)
@@ -169,7 +183,8 @@ class Places:
         keys = self.rows.of(layer.number, False)
         rows = Side(keys.low[tokens], keys.high[tokens]).counted([expert])
         columns = self.columns(name, y.shape[1], y.device)
-        return in_chunks(layer.spec, y, rows.view(-1, 1), columns.view(1, -1), level)
+        after = in_chunks(layer.spec, y, rows.view(-1, 1), columns.view(1, -1), level)
+        return self.rows.kept(layer.number, False, y, after, tokens)
 
     def level(self, layer: Layer) -> float:
         """Return the strength of ``layer``: quantization is on at every level of the noise."""
@@ -252,7 +267,9 @@ class _Block:
         if op == "softmax" and self.layer.spec.softmax == "renormalised":
             after = after.clamp(min=0)
             after = after / after.sum(-1, keepdim=True)
-        return after
+        before, flat = (x.transpose(1, 2).flatten(0, 1) for x in (y, after))
+        kept = self.places.rows.kept(self.layer.number, False, before, flat)
+        return kept.view(y.shape[0], y.shape[2], y.shape[1], count).transpose(1, 2)
 
 
 class _OwnProducts(TorchFunctionMode):

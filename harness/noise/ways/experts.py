@@ -131,7 +131,8 @@ class ExpertsMode(TorchFunctionMode):
         keys = counter_keys(rows.keys.reshape(-1)[tokens], numbers)[:, None]
         real = rows.real.reshape(-1)[tokens][:, None]
         known_real = count if rows.count == rows.real.numel() else int(real.sum())
-        frame = self._session.derived(self._frame, Rows(keys, keys, keys, real, known_real, 0))
+        chosen_rows = None if rows.chosen is None else rows.chosen.reshape(-1)[tokens][:, None]
+        frame = self._session.derived(self._frame, Rows(keys, keys, keys, real, known_real, 0, chosen_rows))
         self._known = tokens, chosen, frame
         return frame
 
