@@ -11,6 +11,7 @@ from harness.noise.audit.check import Booked, check_audit, check_booked
 from harness.noise.audit.comparing import formula_of
 from harness.noise.audit.draws import Draws
 from harness.noise.audit.operands import OperandAuditor, check_operands
+from harness.noise.audit.selecting import Selected
 from harness.record import DECODE, PREFILL, SiteCount
 from harness.runs.choice import Choice
 from harness.runs.store import Audit
@@ -37,6 +38,7 @@ class Watch:
         phase = self._phases[_phase_of(step)]
         lengths = [self._lengths[row] + step for row in rows]
         before = self._ledger.counts(self._batch.level)
+        phase.selected.begin([length - self._lengths[row] for length, row in zip(lengths, rows, strict=True)])
         with phase.looking(step, rows, lengths):
             yield
         phase.book(before, self._ledger.counts(self._batch.level))
@@ -64,7 +66,8 @@ class _Phase:
         lot = choice.trail.number("rows", choice.level, choice.place)
         sites = [site.name for site in self._plan.sites]
         self._draws = Draws(self._error, batch.level, sites, self._plan.spec.key == "shared", lot)
-        self._auditor = Auditor(model, formula_of(self._error, batch.level), self._draws)
+        self.selected = Selected(self._plan.spec.spans, sites)
+        self._auditor = Auditor(model, formula_of(self._error, batch.level), self._draws, self.selected)
         self._operands = OperandAuditor(model, evaluation.quantizers) if evaluation.quantizers else None
         self._forwards = 0
         self._booked: dict[str, Booked] = {}

@@ -92,6 +92,13 @@ def sessions_of(
     checked: bool = False,
 ) -> tuple[NoiseSession, ...]:
     """Return the sessions of ``specs`` on ``model``, not yet open; refuses what :func:`noisy` refuses."""
+    for spec in specs:
+        if spec.tokens:
+            raise NoiseSpecError(
+                f"tokens:{','.join(spec.tokens)} without an evaluation",
+                "where the prompts end is not known",
+                "drop it, or use NoiseSession and its batch(..., prompts=LENGTHS)",
+            )
     plans = [build_plan(model, spec, way) for spec in specs]
     check_apart(plans)
     return tuple(NoiseSession(model, plan, compiled, checked=checked) for plan in plans)

@@ -37,9 +37,9 @@ def spans_of(words: Iterable[str]) -> tuple[Span, ...]:
     found: list[Span] = []
     for low, high in sorted((_span(word) for word in words), key=lambda span: _low(span[0])):
         if found and _low(low) <= _high(found[-1][1]) + 1:
-            last = found.pop()
-            low, high = last[0], max(high, last[1], key=_high)
-        found.append((low, high))
+            found[-1] = found[-1][0], max(high, found[-1][1], key=_high)
+        else:
+            found.append((low, high))
     return tuple(found)
 
 

@@ -16,10 +16,12 @@ Numbers = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """Why the batch was audited, and the relative error (RMS) it must show; None where that depends on data."""
+    """Why the batch was audited, and the relative error (RMS) it must show; None where that depends on data.
+    ``limited`` says that the noise is limited to some tokens, so that a phase may have none."""
 
     choice: Choice
     relative: float | None
+    limited: bool = False
 
     @property
     def level(self) -> float:
@@ -82,13 +84,14 @@ def _problems(seen: Numbers, reports: Sequence[Mapping[str, Any]], linears: int,
     for what, found, wanted in (
         ("products ran", seen["products"] if least is None else least, layers * forwards),
         ("products went through the operator", seen["matched"], linears * forwards),
-        ("elements differ in columns that the plan leaves alone", seen["strays"], 0),
+        ("elements differ in columns or tokens that the plan leaves alone", seen["strays"], 0),
     ):
         if found != wanted:
             yield f"{found} {what}, expected {wanted}"
     if not asked.level and seen["changed"]:
         yield f"{seen['changed']} elements differ from their product in the clean arm"
-    if asked.relative is not None and linears and forwards:
+    idle = asked.limited and not seen["selected"]
+    if asked.relative is not None and linears and forwards and not idle:
         achieved = (seen["squared"] / seen["nonzero"]) ** 0.5 if seen["nonzero"] else 0.0
         low, high = effect_bounds(seen["nonzero"])
         if not seen["nonzero"] or not low * asked.relative <= achieved <= high * asked.relative:

@@ -256,7 +256,8 @@ class VllmEngine:
     def _asked(self, batch: Batch) -> Asked:
         error = batch.error or self._evaluation.plan.spec.error
         assert batch.audited is not None
-        return Asked(batch.audited, error.expected_relative_rms(batch.level) if batch.level else None)
+        relative = error.expected_relative_rms(batch.level) if batch.level else None
+        return Asked(batch.audited, relative, bool(self._evaluation.plan.spec.tokens))
 
     def _looked(self, batch: Batch) -> tuple[Any, ...]:
         """What the auditor of ``batch`` is told: level, error model and the seed of its own choices."""

@@ -21,6 +21,7 @@ from harness.noise.audit.draw_checks import check_draws
 from harness.noise.audit.draws import Draws
 from harness.record import DECODE, PREFILL
 from harness.spec import ErrorModel
+from harness.spec.tokens import Span, in_spans
 
 OWN_PRODUCTS = ("onednn_mm", "onednn_scaled_mm", "weight_packed_linear", "cpu_gemm_wna16", "cutlass_scaled_mm")
 """Further products, which vLLM has operators of its own for."""
@@ -40,12 +41,18 @@ class Piece:
 
 @dataclass(frozen=True)
 class Looked:
-    """What the noise must be in the audited forwards: ``error`` at ``level``; ``lot`` seeds what is looked at."""
+    """What the noise must be in the audited forwards: ``error`` at ``level``; ``lot`` seeds what is looked at, and
+    ``spans`` are the steps to which it is limited (:mod:`harness.spec.tokens`; none: it is not)."""
 
     level: float
     error: ErrorModel
     shared: bool
     lot: int
+    spans: tuple[Span, ...] = ()
+
+    def picked(self, steps: Sequence[int]) -> Tensor | None:
+        """Return bool, True in the rows of selected ``steps``; None where all are."""
+        return torch.tensor([in_spans(step, self.spans) for step in steps]) if self.spans else None
 
     def draws(self, sites: Iterable[str]) -> Draws:
         """Return what collects the draws of ``sites``."""
@@ -59,13 +66,14 @@ class Seen:
     ``products`` counts calls; ``matched`` the calls of the perturbing operator whose input was the result of the
     product just before, and ``rows`` their rows; for those ``squared`` adds up ((out - in) / in)^2 over ``nonzero``
     elements of the columns that the plan names, ``changed`` those of them that differ, and ``strays`` elements of
-    other columns that do.
+    other columns that do. ``selected`` counts the rows to which the noise is limited; others are stray.
     """
 
     forwards: int = 0
     products: int = 0
     matched: int = 0
     rows: int = 0
+    selected: int = 0
     squared: float = 0.0
     nonzero: int = 0
     changed: int = 0
@@ -84,7 +92,8 @@ class EngineAuditor(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.seen = {phase: Seen() for phase in (PREFILL, DECODE)}
-        self._handle, self._pieces = handle, pieces
+        self._handle, self._pieces, self._looked = handle, pieces, looked
+        self._picked: dict[bool, Tensor | None] = {False: None, True: None}
         self._draws = {(phase, head): looked.draws(sites) for phase in self.seen for head in (False, True)}
         self._phase = PREFILL
         self._step = 0
@@ -103,6 +112,16 @@ class EngineAuditor(TorchDispatchMode):
         rows = [(owner, computed, tokens) for owner, (_, _, computed, tokens, _) in zip(owners, scheduled, strict=True)]
         body = [(owner, position + 1) for owner, first, tokens in rows for position in range(first, first + tokens)]
         head = [(owner, computed + tokens) for owner, computed, tokens in rows]
+        ends = [(computed + tokens, prompt) for _, _, computed, tokens, prompt in scheduled]
+        steps = [
+            position + 1 - prompt
+            for _, _, computed, tokens, prompt in scheduled
+            for position in range(computed, computed + tokens)
+        ]
+        self._picked = {
+            False: self._looked.picked(steps),
+            True: self._looked.picked([length - prompt for length, prompt in ends]),
+        }
         for is_head, found in ((False, body), (True, head)):
             self._draws[self._phase, is_head].begin(
                 self._step, [owner for owner, _ in found], [length for _, length in found]
@@ -127,23 +146,32 @@ class EngineAuditor(TorchDispatchMode):
         seen = self.seen[self._phase]
         seen.matched += 1
         seen.rows += before.numel() // max(1, before.shape[-1])
+        mask = self._mask(before, pieces)
+        seen.selected += int(mask.sum())
         wide = before.double()
         error = after.double() - wide
-        different = int((error != 0).sum())
+        differ = (after != before) & ~(after.isnan() & before.isnan())  # a fault elsewhere may leave NaN here
+        different = int(differ.sum())
         for piece in pieces:
             columns = slice(piece.start, piece.stop)
-            own, wrong = wide[..., columns], error[..., columns]
+            own, wrong = wide[mask][..., columns], error[mask][..., columns]
             kept = own != 0
             seen.nonzero += int(kept.sum())
             seen.squared += float(((wrong / torch.where(kept, own, 1.0)) ** 2)[kept].sum())
-            changed = int((wrong != 0).sum())
+            changed = int(differ[mask][..., columns].sum())
             seen.changed += changed
             different -= changed
             if before.ndim == 2:
                 exact, used = before[:, None, columns], after[:, None, columns]
-                real = torch.ones(len(before), 1, dtype=torch.bool, device=before.device)
-                self._draws[self._phase, piece.head].look(piece.site, exact, used, real)
+                self._draws[self._phase, piece.head].look(piece.site, exact, used, mask[:, None])
         seen.strays += different
+
+    def _mask(self, rows: Tensor, pieces: Sequence[Piece]) -> Tensor:
+        """Which of ``rows`` the noise may change, bool; all where it is not limited."""
+        picked = self._picked[any(piece.head for piece in pieces)]
+        if picked is None or len(picked) != len(rows):
+            return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        return picked.to(rows.device)
 
     def report(self) -> dict[str, Any]:
         """Return what was seen in each phase, as plain values, and what its draws are wrong in."""

@@ -162,7 +162,7 @@ class RobustnessWorker:
 
         session = self.vllm_config.quant_config.session
         noise = session.payload.noise
-        looked = Looked(level, parse_noise(error).error, noise.key == "shared", lot)
+        looked = Looked(level, parse_noise(error).error, noise.key == "shared", lot, noise.spans)
         sites = [site.name for site in session.payload.sites]
         self._auditor = EngineAuditor(session.handle, session.pieces, sites, looked)
         self._auditor.__enter__()

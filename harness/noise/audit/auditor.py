@@ -21,6 +21,7 @@ from harness.noise.audit.comparing import Formula, repeated_rows
 from harness.noise.audit.draws import Draws
 from harness.noise.audit.experts import ExpertsWatch
 from harness.noise.audit.interface import AttentionCall, attention_watched
+from harness.noise.audit.selecting import Selected
 from harness.noise.audit.watching import ModuleWatcher
 from harness.noise.kinds import operator_of
 from harness.noise.sites import CONV1D, LINEAR, PV, QK, SDPA, is_attention
@@ -64,12 +65,21 @@ class Auditor(ModuleWatcher):
     heads have together in what it returned. ``departures[site]`` counts elements that ``formula``
     does not give, where there is one; ``repeats[site]`` rows with the noise of another row that had the same result;
     ``sizes[site]`` holds the sum of (used - product)^2, the elements that differ and all, finite and not padding (for
-    sites of ``by_rows``, whose padding can be told). ``draws`` is shown what became of the rows of those. Products of
+    sites of ``by_rows``, whose padding can be told). ``draws`` is shown what became of the rows of those. Where the
+    noise is limited to some tokens, all of this is of the rows of ``selected``, which also counts what differs in
+    others. Products of
     modules are copied when they are made: whoever perturbs them in place may do so. Costs about 12 us per operator.
     """
 
-    def __init__(self, model: nn.Module, formula: Formula | None = None, draws: Draws | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        formula: Formula | None = None,
+        draws: Draws | None = None,
+        selected: Selected | None = None,
+    ) -> None:
         super().__init__(model)
+        self.selected = selected or Selected((), ())
         self.products: Counter[tuple[str, str]] = Counter()
         self.errors: dict[str, list[float]] = {}
         self.sizes: dict[str, list[float]] = {}
@@ -152,7 +162,7 @@ class Auditor(ModuleWatcher):
         if module in self._attention:
             given = self._weights.pop(module, None)
             if given is not None and given.numel() == args[0].numel():
-                self._add(f"{module}:{SOFTMAX_SITE}", given.to(args[0].dtype).reshape(-1), args[0].reshape(-1))
+                self._compare_weights(f"{module}:{SOFTMAX_SITE}", given.to(args[0].dtype), args[0].reshape(given.shape))
             if FUSED_ATTENTION in name:
                 self._fused.add(module)
             elif module not in self._results:
@@ -183,6 +193,22 @@ class Auditor(ModuleWatcher):
             rows = batch, tokens, heads * width
             self._add(f"{name}:{SDPA if call.fused else PV}", exact.reshape(rows), returned.detach().reshape(rows))
 
+    def _compare_weights(self, site: str, exact: Tensor, used: Tensor) -> None:
+        """The probabilities of a softmax against what the next product was given of them."""
+        kept = self._selected_scores(site, exact, used, torch.ones_like(exact, dtype=torch.bool))
+        self._add(site, exact[kept], used[kept])
+
+    def _selected_scores(self, site: str, exact: Tensor, used: Tensor, visible: Tensor) -> Tensor:
+        """Which of ``visible`` elements (batch, heads, tokens, keys) lie in selected rows; others may not differ."""
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            four = exact.ndim == 4
+            rows = self.selected.at(site, exact.shape[0], exact.shape[2], exact.device) if four else None
+            if rows is None:
+                return visible
+            outside = visible & ~rows[:, None, :, None]
+            self.selected.book(site, int(rows.sum()), _different(used[outside], exact[outside]))
+            return visible & rows[:, None, :, None]
+
     def _compare_scores(self, module: str, given: Tensor) -> None:
         """The scores that a softmax inside ``module`` was given against the product QK, where no mask hides them."""
         product = self._scores.pop(module, None)
@@ -194,12 +220,14 @@ class Auditor(ModuleWatcher):
             return
         softcap = None if call is None else call.softcap
         visible = given > torch.finfo(product.dtype).min / 4
-        used, exact = given.detach()[visible], product.detach()
+        used, exact = given.detach(), product.detach()
         # some models scale the query beforehand: the factor is then 1
         factors = (float(scaling), 1.0)
-        scored = {factor: _scored(exact, factor, softcap, given)[visible] for factor in factors}
-        factor = min(factors, key=lambda factor: _distance(scored[factor], used))
-        self._add(f"{module}:{QK}", scored[factor], used, factor)
+        scored = {factor: _scored(exact, factor, softcap, given) for factor in factors}
+        factor = min(factors, key=lambda factor: _distance(scored[factor][visible], used[visible]))
+        visible = self._selected_scores(f"{module}:{QK}", scored[factor], used, visible)
+        used = used[visible]
+        self._add(f"{module}:{QK}", scored[factor][visible], used, factor)
         if self._formula is not None:
             expected = _scored(self._formula(exact), factor, softcap, given)[visible]
             self.departures[f"{module}:{QK}"] += _different(expected, used)
@@ -266,21 +294,23 @@ class Auditor(ModuleWatcher):
             return
         # modes must not take this arithmetic for the model's, and this auditor need not look at its own
         with _disable_current_modes(), torch._C.DisableTorchFunction():
-            nonzero = exact != 0
-            ratio = torch.where(nonzero, (used.float() - exact.float()) / exact.float(), 0.0)
+            each = 1 if chosen is None else chosen.shape[2]
+            picked = self._picked(site, exact, used, each) if exact.ndim == 3 else None
+            before, after = (exact, used) if picked is None else (exact[picked], used[picked])
+            nonzero = before != 0
+            ratio = torch.where(nonzero, (after.float() - before.float()) / before.float(), 0.0)
             entry = self.errors.setdefault(site, [0.0, 0.0, 0.0])
             entry[0] += float(ratio.square().sum())
             entry[1] += float(nonzero.sum())
-            entry[2] += _different(used, exact)
-            if exact.ndim > 1 and self._formula is not None:
-                self.departures[site] += _different(self._formula(exact), used)
+            entry[2] += _different(after, before)
+            if exact.ndim > 1 and before.numel() and self._formula is not None:
+                self.departures[site] += _different(self._formula(before), after)
             if exact.ndim == 3:
-                real = self._real(exact if chosen is None else chosen)
-                if chosen is not None:
-                    real = real.repeat_interleave(chosen.shape[2], 1)
+                real = self._real(exact if chosen is None else chosen).repeat_interleave(each, 1)
                 self.by_rows.add(site)
                 if self.draws is not None:
-                    self.draws.look(site, exact, used, real, chosen)
+                    self.draws.look(site, exact, used, real, chosen, picked)
+                real = real if picked is None else real & picked
                 self.repeats[site] += repeated_rows(exact, used, real)
                 exact, used = exact[real], used[real]  # padding has one key, so its noise says nothing new
             finite = torch.isfinite(exact)
@@ -289,6 +319,15 @@ class Auditor(ModuleWatcher):
             size[0] += float(apart.square().sum())
             size[1] += float((apart != 0).sum())
             size[2] += float(finite.sum())
+
+    def _picked(self, site: str, exact: Tensor, used: Tensor, each: int) -> Tensor | None:
+        """Which rows (batch, rows) the noise of ``site`` is limited to, ``each`` of a token; None where to all."""
+        tokens = self.selected.at(site, exact.shape[0], exact.shape[1] // each, exact.device)
+        if tokens is None:
+            return None
+        picked = tokens.repeat_interleave(each, 1)
+        self.selected.book(site, int(picked.sum()), _different(used[~picked], exact[~picked]))
+        return picked
 
     def _real(self, rows: Tensor) -> Tensor:
         """Which of ``rows`` (batch, tokens, features) are not padding, as far as the model was told."""

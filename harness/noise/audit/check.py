@@ -44,13 +44,19 @@ def check_audit(
     auditor was given it; under one that draws for each element, rows with the same result must get different noise (but
     for ``key:shared``, whose items share it); and whatever the model, some site must change something: that alone is
     asked of a softmax that is renormalised, because how much noise that leaves depends on the data, and of scores on
-    which other operators act. The rotary product and products that are called as functions are audited by presence
-    alone, other calls of functions by the ledger only.
+    which other operators act. Where the noise is limited to some tokens, the rows of all others must be as they were,
+    and a site of which no selected row was seen need show no noise. The rotary product and products that are called as
+    functions are audited by presence alone, other calls of functions by the ledger only.
     """
     model = error or plan.spec.error
     problems = _gaps(auditor, plan) + _unknown(auditor, plan)
     perturbed = {site.name for site in plan.sites} if scale else set()
-    compared = [site for site in auditor.errors if site in perturbed]
+    compared = [site for site in auditor.errors if site in perturbed and auditor.selected.shown(site)]
+    strays = {site: count for site, count in auditor.selected.strays.items() if count}
+    if strays:
+        site, count = next(iter(strays.items()))
+        more = f", and {len(strays) - 1} more sites" if len(strays) > 1 else ""
+        problems.append(f"audit: {site} changed {count} elements of tokens that the noise leaves alone{more}")
     scored = {
         f"{site.module}:{QK}" for site in plan.sites if site.arranged == BY_SCORES
     }  # other operators follow on the product

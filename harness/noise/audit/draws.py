@@ -127,32 +127,47 @@ class Draws:
             row: row_stream(*self._rows[row], "shared" if self._shared else "item") for row, _ in self._exact
         }
 
-    def look(self, site: str, exact: Tensor, used: Tensor, real: Tensor, chosen: Tensor | None = None) -> None:
+    def look(
+        self,
+        site: str,
+        exact: Tensor,
+        used: Tensor,
+        real: Tensor,
+        chosen: Tensor | None = None,
+        picked: Tensor | None = None,
+    ) -> None:
         """Take in one result of ``site`` (batch, tokens, columns): what it was, what it became; ``real`` (batch,
         tokens) is False at padding, which stands on the left. With ``chosen`` (batch, tokens, experts chosen) a token
-        has a row for each of its experts, one after the other."""
+        has a row for each of its experts, one after the other. ``picked`` bool (as ``real``) are the rows to
+        which the noise is limited, None where it is not; others show no draws."""
         if site not in self._sites or len(self._rows) != len(exact) or exact.dtype == torch.float64:
             return
+        noisy = real if picked is None else picked & real
         if self._keyed:
-            self._compare(site, exact, used, real, chosen)
+            self._compare(site, exact, used, noisy, chosen)
         if self._gaussian:
-            self._sum(site, exact, used, real)
-            self._still(site, exact, used, real)
+            self._sum(site, exact, used, noisy)
+            self._still(site, exact, used, noisy)
 
-    def _compare(self, site: str, exact: Tensor, used: Tensor, real: Tensor, chosen: Tensor | None) -> None:
-        """Computes some rows again. The head sees only the last tokens: positions count from the last one back."""
+    def _compare(self, site: str, exact: Tensor, used: Tensor, noisy: Tensor, chosen: Tensor | None) -> None:
+        """Computes some ``noisy`` rows again. The head sees only the last tokens: positions count from the last one
+        back."""
         each = 1 if chosen is None else chosen.shape[2]
         tokens = exact.shape[1] // each
         batch: list[int] = []
         places: list[int] = []
         keys: list[int] = []
         for row, fraction in self._exact:
-            there = int(real[row].sum()) // each
-            token = tokens - there + int(fraction * there)
+            there = noisy[row, ::each].nonzero()[:, 0]
+            if not len(there):
+                continue
+            token = int(there[int(fraction * len(there))])
             key = int(counted(self._streams[row], [self._lengths[row] - (tokens - token)])[0])
             batch += [row] * each
             places += range(token * each, (token + 1) * each)
             keys += [key] if chosen is None else counted(key, chosen[row, token].tolist()).tolist()
+        if not keys:
+            return
         rows = Side.of(np.array(keys, dtype=np.uint64), exact.device).view(-1, 1)
         before, after = exact[batch, places], used[batch, places]
         expected = perturbed(

@@ -46,8 +46,8 @@ class Rows:
     """Whose rows the running forward has; the hooks outlive a forward, so it is filled anew for each.
 
     ``keys`` holds the row keys of all tokens (batch * tokens) of each layer, by its number, ``selected`` which of them
-    its noise acts on (bool; None: all). ``tokens`` is the width of what is fed; ``picked`` int64, the flat numbers of the tokens whose logits are wanted. ``level`` is the strength of
-    the noise.
+    its noise acts on (bool; None: all). ``tokens`` is the width of what is fed; ``picked`` int64, the flat numbers of
+    the tokens whose logits are wanted. ``level`` is the strength of the noise.
     """
 
     keys: list[Side] = field(default_factory=list)
@@ -62,7 +62,6 @@ class Rows:
         if not head or self.picked is None:
             return found
         return Side(found.low[self.picked], found.high[self.picked])
-
 
     def kept(self, layer: int, head: bool, before: Tensor, after: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Return ``after`` (rows, columns), but ``before`` in the rows on which ``layer`` does not act; ``tokens`` are

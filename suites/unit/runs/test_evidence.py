@@ -23,6 +23,7 @@ from harness.runs.audited import PHASES
 from harness.runs.choice import Choice, Trail
 from harness.runs.evidence import ExpectedSite, Fed, certify, judge_control
 from harness.runs.store import Audit
+from harness.spec.tokens import in_spans, spans_of
 
 pytestmark = pytest.mark.unit
 
@@ -85,6 +86,31 @@ def test_expected_counts_are_those_of_a_greedy_loop_with_a_cache(make_result: Ca
     products = ExpectedSite("qk", "qk", 2, last_token_only=False, grows=True)
     assert products.elements(one) == 2 * (1 + 2 + 3 + 4 + 5)
     assert products.elements(both) == 2 * 2 * 15
+
+
+@pytest.mark.parametrize("words", ["prefill", "first", "decode", "decode:2-3", "first,decode:3-", "decode:9"])
+def test_expected_counts_of_a_selection_follow_from_the_records(
+    make_result: Callable[..., ItemResult], words: str
+) -> None:
+    records = [make_result(prompt_tokens=n, tokens=(7,) * k, truncated=cut) for n, k, cut in CASES]
+    spans, rows, heads, pairs = spans_of([*words.split(",")]), 0, 0, 0
+    for record in records:
+        for position in range(record.fed):
+            step = position - record.prompt_tokens + 1
+            if in_spans(step, spans):
+                rows, heads, pairs = rows + 1, heads + (step >= 0), pairs + position + 1
+    assert Fed.of(records, words.split(",")) == Fed(rows, heads, pairs)
+
+
+CASES = ((3, 2, False), (4, 2, True), (1, 1, True), (6, 5, False), (2, 0, False))
+
+
+def test_a_selection_that_no_record_has_is_no_evidence(results: list[ItemResult], ledger: Any) -> None:
+    limited = tuple(replace(site, tokens=("decode:9",)) for site in SITES)
+    empty = [replace(count, rows=0, elements=0, changed=0, nonzero=0, relative=0.0) for count in ledger()]
+    found = certificate(results, empty, expected=limited)
+    assert problem(found).startswith("tokens:decode:9 selects no token of ")
+    assert certificate(results, ledger(), expected=limited).status == INVALID_EVIDENCE
 
 
 def test_a_sound_run_is_certified_with_its_numbers(results: list[ItemResult], ledger: Any) -> None:

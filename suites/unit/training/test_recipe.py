@@ -161,6 +161,7 @@ def test_the_training_pass_and_its_gradient_are_one_specification() -> None:
     ("make", "words"),
     [
         (lambda: NoisePart(f"{NOISE} when:both", ("rollout",)), "drop when:"),
+        (lambda: NoisePart(f"{NOISE} tokens:first", ("rollout",)), "drop tokens:first"),
         (lambda: NoisePart("relative_gaussian @ op:linear", ("rollout",)), "one level"),
         (lambda: NoisePart(NOISE, ("rolout",)), "did you mean 'rollout'"),
         (lambda: NoisePart(NOISE, ("rollout",), "same"), "only one side is noisy"),

@@ -16,8 +16,10 @@ from harness.integrations.vllm_plugin.rows import Bases, Request, Scheduled, bui
 from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, Work
 from harness.noise import NoiseSession, build_plan
 from harness.noise.custom_ops import SESSIONS, perturb
+from harness.runs.evidence import Fed
 from harness.spec import RelativeGaussian, parse_noise
-from harness.testing import tiny_model
+from harness.spec.tokens import in_spans
+from harness.testing import make_result, tiny_model
 
 pytestmark = pytest.mark.unit
 Q, K, HEAD = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj", "lm_head"
@@ -277,7 +279,7 @@ def test_an_audit_that_agrees_has_no_problem():
         ({"products": 2}, "2 products ran, expected 3"),
         ({"matched": 1}, "1 products went through the operator, expected 2"),
         ({"squared": 1.0}, "relative error of 0.0316, 0.1 was asked for"),
-        ({"strays": 2}, "2 elements differ in columns that the plan leaves alone, expected 0"),
+        ({"strays": 2}, "2 elements differ in columns or tokens that the plan leaves alone, expected 0"),
         ({"nonzero": 0}, "relative error of 0, 0.1 was asked for"),
         ({"draws": ["a has draws like b"]}, "a has draws like b"),
     ],
@@ -301,3 +303,38 @@ def test_no_element_differs_in_the_clean_arm():
 def test_reports_of_several_processes_add_up():
     reports = [{"decode": {"products": 2, "draws": ["a"]}}, {"decode": {"products": 3, "draws": ["b"]}}]
     assert merge_reports(reports) == {"decode": {"products": 5, "draws": ["a", "b"]}}
+
+
+@pytest.mark.parametrize("words", ["prefill", "first", "decode", "decode:2-", "first,decode:2"])
+@pytest.mark.parametrize("chunks", [(7, 1, 1, 1), (3, 4, 1, 1, 1), (7, 1, 7, 2, 1)])
+def test_a_selection_of_tokens_depends_neither_on_chunks_nor_on_neighbours(model, words, chunks):
+    """A prompt of 7 and three decode steps, fed in chunks (the last case is preempted and fed again)."""
+    plan = build_plan(model, parse_noise(f"relative_gaussian @ op:linear tokens:{words}"))
+    made = EngineSession(Payload.of(model, plan, ()))
+    sites = {site.name: site for site in plan.sites}
+    made.register(Product("qk", (Slice(sites[Q], 0, 32), Slice(sites[K], 32, 48))))
+    made.register(Product("lm_head", (Slice(sites[HEAD], 0, 64),), head=True))
+    made.open()
+    y, logits = torch.randn(10, 48), torch.randn(10, 64)
+    other = torch.randn(2, 48)
+    computed = 0
+    for tokens in chunks:
+        computed = 0 if computed + tokens > 10 or tokens == 7 else computed
+        rows = slice(computed, computed + tokens)
+        made.begin([("b", request("b"), 0, 2, 2), ("r", request(), computed, tokens, 7)], "cpu")
+        step = made.frame_of(0)
+        after = made.inject(made.products["qk"], "", torch.cat([other, y[rows]]), step)[2:]
+        ends = made.inject(made.products["lm_head"], "", torch.cat([logits[:1], logits[rows][-1:]]), step)[1:]
+        wanted = [in_spans(position - 6, plan.spec.spans) for position in range(10)]
+        for number, position in enumerate(range(computed, computed + tokens)):
+            assert torch.equal(after[number], y[position]) is not wanted[position]
+        last = computed + tokens - 1
+        assert torch.equal(ends[0], logits[last]) is not wanted[last]
+        computed += tokens
+    result = make_result(prompt_tokens=7, tokens=(5, 5, 5, 5), truncated=True)
+    counts = {count.site: count for count in made.drain([0.1])}
+    own = Fed.of([result], plan.spec.tokens)
+    neighbour = Fed.of([make_result(prompt_tokens=2, tokens=(5,), truncated=True)], plan.spec.tokens)
+    assert counts[Q].rows == own.tokens + neighbour.tokens
+    assert counts[HEAD].rows == own.steps + neighbour.steps
+    made.close()
