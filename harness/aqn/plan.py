@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from torch import nn
 
 from harness.aqn.config import RELATIVE, AqnConfig
 from harness.aqn.dose import LARGEST_RATIO, check_relative, spread_of
-from harness.aqn.holder import Piece, WeightHolder, settings_hash
+from harness.aqn.holder import ModuleHolder, Piece, WeightHolder, settings_hash
+from harness.aqn.targets import Targets
+from harness.exceptions import HarnessError
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,19 @@ class Plan:
             "elements": sum(each.elements for each in self.targets),
             "targets": [asdict(each) for each in self.targets],
         }
+
+
+def refuse_idle(outline: nn.Module, targets: Targets) -> None:
+    """Raise :class:`HarnessError` for the first path to include or exclude that no layer of those kinds in ``outline``
+    has: a slip of the pen would leave in what was to be left out."""
+    holder = ModuleHolder(outline)
+    for option in ("include", "exclude"):
+        for pattern in getattr(targets, option):
+            try:
+                holder.pieces(replace(targets, include=(pattern,), exclude=()))
+            except HarnessError as error:
+                value, rule = f"--{option} {pattern}", f"no layer of {', '.join(targets.kinds)} has this path"
+                raise HarnessError(value, rule, "leave it out, or write it as mlp.down_proj") from error
 
 
 def plan_of(holder: WeightHolder, config: AqnConfig) -> Plan:

@@ -30,12 +30,15 @@ def command(checkpoint: Path, out: Path, step: int | None, as_json: bool, **give
     if given["sigma"] is not None and step is not None:
         raise HarnessError(f"--step {step} with --sigma", "a constant sigma is the same at each", "drop --step")
     check_there(checkpoint)
+    from harness.aqn.plan import refuse_idle
     from harness.aqn.stored import layers_of, perturbed_copy
     from harness.checkpoints.outline import build_outline
     from harness.reports.aqn_page import copy_page
     from harness.reports.render.terminal import show
 
-    config = config_of(given, layers_of(build_outline(checkpoint)))
+    outline = build_outline(checkpoint)
+    config = config_of(given, layers_of(outline))
+    refuse_idle(outline, config.targets)
     written = perturbed_copy(checkpoint, config, step or 0, out)
     if as_json:
         click.echo(json.dumps({"out": str(out), "aqn": written.text, **written.ledger}, indent=2, allow_nan=False))

@@ -66,6 +66,8 @@ def config_of(given: dict[str, Any], layers: int) -> Any:
         schedule = constant(given["sigma"])
     kinds = tuple(kind.strip() for kind in given["layer_types"].split(","))
     targets = Targets(kinds, tuple(given["include"]), tuple(given["exclude"]))
+    if given["norm_dtype"] != "weights" and not {"rmsnorm", "layernorm"} & set(kinds):
+        options.refuse_with(f"--layer-types {given['layer_types']}", ("norm_dtype",), given)
     factors = parse_multipliers(given["multipliers"], layers)
     rest = {name: given[name] for name in ("mode", "seed", "norm_dtype", "force")}
     return AqnConfig(schedule, targets, factors, **rest)

@@ -31,7 +31,7 @@ def command(checkpoint: Path | None, config: Path | None, as_json: bool, **given
     if config is not None:
         check_config(config)
     from harness.aqn.holder import ModuleHolder, WeightHolder
-    from harness.aqn.plan import plan_of
+    from harness.aqn.plan import plan_of, refuse_idle
     from harness.aqn.stored import StoredHolder, layers_of
     from harness.checkpoints.outline import build_outline
     from harness.reports.aqn_page import plan_page
@@ -39,13 +39,15 @@ def command(checkpoint: Path | None, config: Path | None, as_json: bool, **given
 
     holder: WeightHolder
     if checkpoint is not None:
-        holder = StoredHolder(checkpoint)
-        layers = layers_of(holder.outline)
+        holder = stored = StoredHolder(checkpoint)
+        outline = stored.outline
     else:
         assert config is not None
         outline = build_outline(config)
-        holder, layers = ModuleHolder(outline), layers_of(outline)
-    plan = plan_of(holder, config_of(given, layers))
+        holder = ModuleHolder(outline)
+    settings = config_of(given, layers_of(outline))
+    refuse_idle(outline, settings.targets)
+    plan = plan_of(holder, settings)
     plan.check()
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=2, allow_nan=False))

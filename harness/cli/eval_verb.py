@@ -30,6 +30,7 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
     """
     options.set_up_logging(given["verbose"])
     spec = options.build_spec(given)
+    options.check_timeout(spec.engine, given)
     check_checkpoint(checkpoint, given["base"])
     from harness.checkpoints.source import CheckpointRef
     from harness.evaluate.api import evaluate

@@ -72,6 +72,8 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
         raise HarnessError(f"--from-records {target}", "this is not a run folder", "give the --out of an evaluation")
     if is_run(target):
         options.refuse_with(f"the finished run {target}", RUNNING, given)
+    elif held.spec is not None:
+        options.check_timeout(given["engine"] or str(held.spec["engine"]), given)
     how = GateEvaluation(**{name: given[name] for name in GIVEN}, options=options.engine_options_of(given))
     try:
         with _watched(target) as watcher:

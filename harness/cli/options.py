@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from harness.cli.saying import VisibleFormatter
 from harness.exceptions import HarnessError
 from harness.gate_options import EITHER, LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
-from harness.spec import TEMPLATE_DATE, EngineOptions, EvalSpec, engine_names, parse_quantization
+from harness.spec import ENGINES, TEMPLATE_DATE, EngineOptions, EvalSpec, engine_names, parse_quantization
 from harness.spec.reading import read_noise
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
@@ -116,6 +116,13 @@ def refuse_with(there: str, names: Iterable[str], given: Mapping[str, Any]) -> N
         raise HarnessError(f"{shown} with {there}", "nothing would read it", "leave it out")
 
 
+def check_timeout(engine: str, given: Mapping[str, Any]) -> None:
+    """Raise :class:`HarnessError` where a --timeout is for nothing: one transformers engine runs in this process, and
+    nobody waits for it."""
+    if engine == ENGINES[0] and given["workers"] == 1:
+        refuse_with(f"one {engine} engine, which runs in this process", ("timeout",), given)
+
+
 def _written(names: Iterable[str], given: Mapping[str, Any]) -> Iterable[str]:
     """Those of the options ``names`` that the command line has, as they were written."""
     for name in names:
@@ -137,6 +144,8 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
             f"--items {given['items']} with --all-items", "one says how many items", "leave one of them out"
         )
     noise, levels = read_noise(given["noise"], given["noise_levels"])
+    if not any(levels):
+        refuse_with("no noise level above 0", ("noise_seeds",), given)
     return EvalSpec(
         task=given["task"],
         data=given["data"],

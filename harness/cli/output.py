@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -15,11 +16,13 @@ from harness.runs.loaded import Run
 
 
 def show_run(run: Run, as_json: bool, ledger: bool = False) -> Certificate:
-    """Show tables, or one JSON object; ``ledger`` adds every site. Return the run's certificate."""
+    """Show tables, or one JSON object, and return the run's certificate; ``ledger`` adds every site (in JSON
+    ``sites``)."""
     report = run_report(run)
     write_reports(run.path, report)
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        sites = {"sites": [asdict(count) for count in run.counts]} if ledger else {}
+        click.echo(json.dumps(report | sites, indent=2))
         return run.arm.certificate
     show(run_page(report, run.counts if ledger else ()))
     say(f"report: {run.path / 'report.md'}")

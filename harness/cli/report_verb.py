@@ -21,7 +21,7 @@ def command(path: Path, page: str | None, form: str) -> None:
 
     Everything is computed again from what is stored; no checkpoint is needed.
     """
-    found = build_page(page or usual_page(path), path)
+    found = build_page(usual_page(path) if page is None else page, path)
     if form == "json":
         from harness.reports.render.json import page_json
 

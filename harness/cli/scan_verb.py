@@ -26,6 +26,8 @@ from harness.spec import SCORERS, nearest
 from harness.spec.formats import SCALE_RULES
 
 TASK_OPTIONS = ("data", "items", "item_seed", "scorer", "max_new_tokens")
+ANSWER_OPTIONS = ("scorer", "max_new_tokens")
+"""What is read only where answers are generated."""
 MODEL_OPTIONS = ("batch_size", "device", "attention", "dtype")
 """What is read only where a model runs: weights alone are taken from the files as they are stored."""
 
@@ -99,6 +101,8 @@ def _spec(checkpoint: Path, given: dict[str, Any]) -> ScanSpec:
     if given["task"] is not None:
         if given["effect"] is False and given["what"] == WEIGHTS:
             options.refuse_with(f"--no-effect and --what {WEIGHTS}", ("task",), given)
+        if given["effect"] is False:
+            options.refuse_with("--no-effect", ANSWER_OPTIONS, given)
         task = TaskChoice(given["task"], **{name: given[name] for name in TASK_OPTIONS})
     spec = ScanSpec(
         checkpoint,

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from harness.cli.exits import INTERRUPTED, Ended
-from harness.cli.options import json_option
+from harness.cli.options import json_option, refuse_with
 from harness.cli.saying import complain, say
 from harness.cli.train_options import changes_of, place_options
 from harness.progress import Silent
@@ -40,6 +40,8 @@ def command(
     done again. Exit codes: 0 a difference is established, 3 none is, 2 bad arguments or a step that failed, 4 INVALID,
     130 stopped by Ctrl-C or SIGTERM.
     """
+    if only_plan:
+        refuse_with("--plan", ("at_once",), {"at_once": at_once})
     matrix = load_matrix(file, changes_of(given))
     layout = Layout(Path("runs") / "matrix" / file.stem if out is None else out)
     if as_json:

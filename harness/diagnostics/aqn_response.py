@@ -52,6 +52,8 @@ class ResponseSpec:
             raise HarnessError(f"sigmas {list(self.sigmas)}", "they are two or more, rising", "write 0.001,0.01,0.1")
         if self.draws < 1:
             raise HarnessError(f"--draws {self.draws}", "each sigma needs one at least", "give 5")
+        if self.batch_size < 1:
+            raise HarnessError(f"--batch-size {self.batch_size}", "a batch holds at least one item", "give 1 or more")
         for sigma in self.sigmas:
             constant(sigma)
         if self.prefix is not None and self.evaluation.task != PAIRS:

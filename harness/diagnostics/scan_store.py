@@ -41,13 +41,13 @@ class ScanStore:
             yield cls(None, {})
             return
         check_empty(path)
-        with guarded(path):
+        with guarded(path, "scan"):
             path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / LOCK)
-        with guarded(path):
+        with guarded(path, "scan"):
             _acquire(lock, path)
         try:
-            with guarded(path):
+            with guarded(path, "scan"):
                 establish(path, scan_manifest(identity))
                 values = _read(path / LINES)
             yield cls(path / LINES, values)
@@ -64,7 +64,7 @@ class ScanStore:
         if self._path is None:
             return
         line = json.dumps([_text(key), value], separators=(",", ":"))
-        with guarded(self._path.parent), self._path.open("ab") as file:
+        with guarded(self._path.parent, "scan"), self._path.open("ab") as file:
             file.write(f"{_checksum(line)} {line}\n".encode())
             file.flush()
             os.fsync(file.fileno())

@@ -21,6 +21,8 @@ def best_device() -> str:
 
 def check_device(name: str) -> str:
     """Return ``name``, a device that can hold tensors here; :class:`HarnessError` for any other."""
+    if not name:
+        raise HarnessError("--device ''", "it names a device", "leave it out, or cpu")
     try:
         torch.empty(1, device=name).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:

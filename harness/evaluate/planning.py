@@ -46,7 +46,7 @@ class Source:
 
 def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
     """Return the checkpoint at ``path``, loaded as an evaluation would. Raises :class:`HarnessError`."""
-    place = check_device(given["device"] or best_device())
+    place = check_device(best_device() if given["device"] is None else given["device"])
     named = as_source(CheckpointRef(path, given["base"], given["adapter"]))
     config = load_config(named.folder)
     check_decodable(config, path)
@@ -59,7 +59,7 @@ def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str,
 
 def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
     """Return the model of the configuration at ``path`` (a file or a folder), without weights."""
-    place = check_device(given["device"] or best_device())
+    place = check_device(best_device() if given["device"] is None else given["device"])
     config = load_config(path)
     check_config(path / CONFIG_FILE if path.is_dir() else path)
     check_decodable(config, path)

@@ -295,7 +295,7 @@ def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: boo
     kind = engine_kind(spec.engine)
     kind.check(spec, device)
     here = kind.loads and not outline
-    place = check_device(device or best_device()) if here else OUTLINE
+    place = check_device(best_device() if device is None else device) if here else OUTLINE
     source = as_source(named)
     config = load_config(source.folder)
     check_decodable(config, source.path)

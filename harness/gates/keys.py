@@ -22,14 +22,18 @@ _WAY_OUT = {
 def key_differences(candidate: MeasurementKey, baseline: MeasurementKey, across: str | None = None) -> tuple[str, ...]:
     """Return one sentence per field that differs, with both values; a field that one side lacks differs.
 
-    ``across`` is the declared axis: that field may differ where both sides have it.
+    ``across`` is the declared axis: that field may differ where both sides have it, and has to: one value on both sides
+    shows nothing of what was to be compared.
 
     Two empty keys give a sentence too: nothing says that the numbers belong together.
     """
     if not candidate and not baseline:
         return ("no measurement key on either side, so nothing says that the numbers may be compared",)
     fields = sorted(set(candidate) | set(baseline))
-    return tuple(
+    alike: tuple[str, ...] = ()
+    if across is not None and candidate.get(across) == baseline.get(across):
+        alike = (f"{across} was to differ, and both sides have {_shown(baseline, across)}",)
+    return alike + tuple(
         f"measurement keys differ in {field}: candidate {_shown(candidate, field)}, baseline {_shown(baseline, field)}"
         for field in fields
         if field not in candidate or field not in baseline or (candidate[field] != baseline[field] and field != across)

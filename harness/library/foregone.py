@@ -52,12 +52,12 @@ def refuse_other_key(
 
         task = load_task(spec.task, None if spec.data is None else Path(spec.data))
         ours, theirs = ours | prompting_of(spec, task).key, theirs | asked
-    differing = key_differences(ours, theirs, across) if ours or theirs else ()
+    differing = key_differences(ours, theirs, across if across in ours else None) if ours or theirs else ()
     if differing:
         raise NotComparableError(
             f"{'; '.join(differing)}",
             "the verdict would be INVALID, so nothing was evaluated",
-            "evaluate as the baseline was, or declare one axis with --across",
+            "evaluate as the baseline was, or declare with --across the one axis that differs",
         )
 
 
@@ -81,7 +81,7 @@ def announce(held: Baseline, policy: GatePolicy, part: bool) -> None:
     A ``part`` of a baseline (a quick check) and early stopping may be too small for PASS and still find damage: that is
     only said.
     """
-    rules = replace(policy, bootstrap_resamples=0, min_retention=None, retentions=())
+    rules = replace(policy, bootstrap_resamples=0, min_retention=None, retentions=(), across=None)
     found = gate(held.arm, held.arm, rules, order_seed_of(held))
     if found.verdict == PASS:
         log.info("%s", joint_sentence(forecast(held.arm, policy)))

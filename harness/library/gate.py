@@ -63,8 +63,8 @@ class Gated:
         return self.result.exit_code
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON types: the result, and the attempts."""
-        return self.result.to_json() | {"attempts": self.attempts}
+        """Return JSON types: the result, the attempts, and whether a stored verdict was this one."""
+        return self.result.to_json() | {"attempts": self.attempts, "repeated": self.repeated}
 
 
 def gate(

@@ -84,7 +84,7 @@ def theory_page(theory: Mapping[str, Any]) -> Page:
 
 def write_claims(path: Path, report: Mapping[str, Any]) -> None:
     """Write the page as Markdown, atomically. Raises :class:`harness.exceptions.HarnessError` where it cannot."""
-    with guarded(path):
+    with guarded(path, "file"):
         write_atomically(path, markdown(claims_page(report)))
 
 

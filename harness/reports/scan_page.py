@@ -86,7 +86,12 @@ def scan_page(result: ScanResult, policy: str, by_module: bool = False) -> Page:
 
 def stored_page(path: Path) -> Page:
     """Return the page of the folder of a scan. Raises :class:`harness.exceptions.HarnessError` for what is none."""
-    report = read_object(path / JSON_FILE if path.is_dir() else path)
+    file = path / JSON_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise HarnessError(
+            f"scan {path}", f"there is no {JSON_FILE} in it", "give the --out of a finished harness scan"
+        )
+    report = read_object(file)
     try:
         return scan_page(ScanResult.from_json(report), report["policy"], by_module=True)
     except (ValueError, TypeError, KeyError) as error:
@@ -115,7 +120,7 @@ def write_scan(out: Path, result: ScanResult, policy: str) -> tuple[Path, ...]:
         MARKDOWN_FILE: markdown(scan_page(result, policy)),
         HEATMAP_FILE: heatmap(result),
     }
-    with guarded(out):
+    with guarded(out, "scan"):
         for name, text in texts.items():
             write_atomically(out / name, text)
     return tuple(out / name for name in texts)

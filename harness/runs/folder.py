@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -18,6 +19,7 @@ from harness.strict import to_plain
 
 MANIFEST, DATABASE, LOCK = "manifest.json", "records.sqlite", ".lock"
 _SHOWN = 40
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EBUSY, errno.ENAMETOOLONG)
 M = TypeVar("M", bound=Manifest)
 
 
@@ -88,7 +90,7 @@ def check_empty(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def guarded(path: Path) -> Iterator[None]:
+def guarded(path: Path, what: str = "run") -> Iterator[None]:
     """Turn errors of the file system and of SQLite (full disk, corrupt file) into one clear line."""
     try:
         yield
@@ -98,8 +100,14 @@ def guarded(path: Path) -> Iterator[None]:
         way_out = resume if no_room else AGAIN
         raise StoreError(f"records of {path}", f"SQLite says: {error}", way_out) from None
     except OSError as error:
-        way_out = "free space or fix permissions, then run the same command"
-        raise StoreError(f"run {path}", f"{error.strerror or error}", way_out) from None
+        raise StoreError(f"{what} {path}", f"{error.strerror or error}", way_out_of(error)) from None
+
+
+def way_out_of(error: OSError) -> str:
+    """Return what helps against ``error``, met where something was to be written."""
+    if error.errno in _IN_THE_WAY:
+        return "choose another place: something else stands there"
+    return "free space or fix permissions, then run the same command"
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from harness.exceptions import HarnessError
@@ -27,5 +28,5 @@ class EngineOptions:
             raise HarnessError(f"--batch-size {self.batch_size}", "a batch holds at least one item", "give 1 or more")
         if self.workers < 1:
             raise HarnessError(f"--workers {self.workers}", "at least one engine is needed", "give 1 or more")
-        if not self.timeout > 0:
+        if not 0 < self.timeout < math.inf:
             raise HarnessError(f"--timeout {self.timeout:g}", "it is in seconds, above 0", "give for example 1800")
