@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from harness import likelihoods
 from harness.coverage import Coverage
 
 SCHEMA_VERSION = 4
@@ -86,6 +87,90 @@ class ItemResult:
     def fed(self) -> int:
         """Tokens fed through the model: the last one generated never is."""
         return self.prompt_tokens + self.steps - 1
+
+    @property
+    def head_rows(self) -> int:
+        """Tokens whose logits were computed: one for each token generated."""
+        return self.steps
+
+    @property
+    def seen(self) -> int:
+        """(token, key) pairs of causal attention: a token sees itself and all before it."""
+        return self.fed * (self.fed + 1) // 2
+
+    @property
+    def decoded(self) -> bool:
+        """True where a forward followed the prefill."""
+        return self.steps > 1
+
+    def same_answer(self, other: ItemResult) -> bool:
+        """Return whether ``other`` is the same answer, token by token."""
+        return self.tokens == other.tokens
+
+    @property
+    def told(self) -> str:
+        """What tells this answer from others, but not from one that differs in the last bits of products alone."""
+        return repr((self.tokens, self.truncated))
+
+
+CHANGED_NATS = 1e-3
+"""From this distance on two log-likelihoods (nats) are not the same answer: the last bits of products move one in
+float32 by 1e-5, noise by more than 0.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodResult(ItemResult):
+    """One row of a run that scores continuations: the answers to the requests of one item, in its ``text``.
+
+    ``tokens`` are the scored ones of all requests, one after the other, ``prompt_tokens`` counts those conditioned on,
+    ``logits`` holds the log-probability (nats) of each scored token. Each request is one forward over all its tokens
+    but the last one.
+    """
+
+    @property
+    def requests(self) -> tuple[likelihoods.Scored, ...]:
+        """The answers, in the order of the requests."""
+        return likelihoods.read(self.text) if self.text else ()
+
+    @property
+    def steps(self) -> int:
+        """Tokens scored."""
+        return len(self.tokens)
+
+    @property
+    def fed(self) -> int:
+        """Tokens fed through the model: all but the last one of each request."""
+        return self.prompt_tokens + len(self.tokens) - len(self.requests)
+
+    @property
+    def head_rows(self) -> int:
+        """Tokens whose logits were computed: all that were fed."""
+        return self.fed
+
+    @property
+    def seen(self) -> int:
+        """(token, key) pairs of causal attention, request by request."""
+        return sum(each.fed * (each.fed + 1) // 2 for each in self.requests)
+
+    @property
+    def decoded(self) -> bool:
+        """False: everything is prefill."""
+        return False
+
+    def same_answer(self, other: ItemResult) -> bool:
+        """Return whether every log-likelihood of ``other`` is the same within :data:`CHANGED_NATS`."""
+        if not isinstance(other, LikelihoodResult):
+            return False
+        one, two = ([each.nats for each in result.requests] for result in (self, other))
+        return len(one) == len(two) and all(
+            a == b or (a is not None and b is not None and abs(a - b) <= CHANGED_NATS)
+            for a, b in zip(one, two, strict=True)
+        )
+
+    @property
+    def told(self) -> str:
+        """What was chosen, and which continuations were greedy: tokens are given, and sums differ in the last bits."""
+        return repr((self.answer, self.score, [each.greedy for each in self.requests]))
 
 
 FORWARD, RECOMPUTE, BACKWARD = "forward", "recompute", "backward"
@@ -350,9 +435,9 @@ class Origin:
 
 
 def answer_digest(result: ItemResult) -> str:
-    """Return 12 bits, as two characters, over the tokens of a record and how it ended: enough to count records that
-    differ, small enough for a baseline file."""
-    digest = hashlib.sha256(repr((result.tokens, result.truncated)).encode()).digest()
+    """Return 12 bits, as two characters, over the tokens of a record and how it ended (of scored continuations: over
+    what was chosen): enough to count records that differ, small enough for a baseline file."""
+    digest = hashlib.sha256(result.told.encode()).digest()
     return base64.urlsafe_b64encode(digest[:3]).decode()[:2]
 
 

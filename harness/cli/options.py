@@ -74,6 +74,7 @@ spec_options = apply(
     shared("max-new-tokens"),
     shared("template-date"),
     prompt_options,
+    shared("prefix-token"),
     model_options,
     shared("engine"),
     click.option("--no-positive-control", is_flag=True, help="Skip the lethal-noise control of the injection."),
@@ -165,6 +166,7 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
         fewshot_data=given["fewshot_data"],
         system=given["system"],
         apply_chat_template=given["apply_chat_template"],
+        prefix_token=given["prefix_token"],
         quantization=() if given["quantize"] is None else parse_quantization(given["quantize"]),
     )
 

@@ -143,7 +143,7 @@ class CleanAnswers:
         for prompts in self._batches():
             steps = [completions[prompt.item].steps for prompt in prompts]
             whole = [
-                Prompt(prompt.item, 0, (*prompt.tokens, *completions[prompt.item].tokens[: count - 1]))
+                (*prompt.tokens, *completions[prompt.item].tokens[: count - 1])
                 for prompt, count in zip(prompts, steps, strict=True)
             ]
             ids, mask = left_pad(whole, self._prepared.decoding.pad, self._model.device)

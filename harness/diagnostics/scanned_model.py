@@ -13,6 +13,7 @@ from harness.diagnostics.scan_spec import ScanSpec
 from harness.diagnostics.weight_roles import Place, find_places, matrices
 from harness.diagnostics.weights import Source
 from harness.evaluate.prepared import Prepared, prepare
+from harness.exceptions import HarnessError
 from harness.numerics.quantizer import quantized
 from harness.spec import EvalSpec
 from harness.spec.formats import Recipe
@@ -67,6 +68,10 @@ def load(spec: ScanSpec, source: Source) -> ScannedModel:
         dtype=spec.dtype,
     )
     prepared = prepare(source.opened, asked, spec.device)
+    if prepared.requests:
+        raise HarnessError(
+            f"--task {task.name}", "a scan measures the effect on generated answers", "choose a task that generates"
+        )
     return ScannedModel(prepared, find_places(prepared.checkpoint.model, spec.include))
 
 

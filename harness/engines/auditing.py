@@ -1,4 +1,8 @@
-"""Looks on while a batch is generated: audits the forwards that were chosen, prefill and decode apart."""
+"""Looks on while a batch is generated: audits the forwards that were chosen, prefill and decode apart.
+
+Where continuations are scored every forward is a prefill, and one of those of each request number is audited, chosen by
+the same rule; each by itself, because the requests of an item share their draws.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from harness.runs.choice import Choice
 from harness.runs.store import Audit
 
 if TYPE_CHECKING:
+    from harness.engines.likelihood import Part
     from harness.engines.protocol import Batch, Evaluation
     from harness.engines.sessions import Sessions
 
@@ -49,6 +54,41 @@ class Watch:
         return tuple(
             phase.audit(name, sum(_phase_of(step) == name for step in chosen)) for name, phase in self._phases.items()
         )
+
+
+class ScoringWatch:
+    """The auditors of a batch whose continuations are scored in the forwards ``parts``."""
+
+    def __init__(
+        self, evaluation: Evaluation, session: Sessions, batch: Batch, choice: Choice, parts: Sequence[Part]
+    ) -> None:
+        self._batch, self._ledger, self._parts = batch, session.noise.ledger, parts
+        self._phases = {number: _Phase(evaluation, batch, choice) for number in self._chosen(choice)}
+
+    def _chosen(self, choice: Choice) -> Iterator[int]:
+        """The numbers of the audited forwards."""
+        by_request: dict[int, list[int]] = {}
+        for number, part in enumerate(self._parts):
+            by_request.setdefault(part.request, []).append(number)
+        for request, numbers in by_request.items():
+            yield numbers[choice.trail.below(len(numbers), "request", choice.level, choice.place, request)]
+
+    @contextlib.contextmanager
+    def at(self, number: int, rows: Sequence[int]) -> Iterator[None]:
+        """Audit forward ``number`` over the prompts ``rows``, where it was chosen."""
+        phase = self._phases.get(number)
+        if phase is None:
+            yield
+            return
+        lengths = self._parts[number].lengths(self._batch.prompts)
+        before = self._ledger.counts(self._batch.level)
+        with phase.looking(number, rows, lengths):
+            yield
+        phase.book(before, self._ledger.counts(self._batch.level))
+
+    def audits(self) -> tuple[Audit, ...]:
+        """Return what the audits found, one for each request number."""
+        return tuple(phase.audit(PREFILL, 1) for phase in self._phases.values())
 
 
 def _phase_of(step: int) -> str:

@@ -27,12 +27,30 @@ def nobody(step: int, rows: Sequence[int]) -> contextlib.AbstractContextManager[
 
 
 @dataclass(frozen=True)
+class Forced:
+    """Token ids that are fed as they are: ``continuation`` is scored, given ``context``; at least one token each."""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """What goes through the model: all but the last token."""
+        return (*self.context, *self.continuation[:-1])
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """One sequence to complete: its item hash, noise seed and token ids."""
+    """One sequence to complete: its item hash, noise seed and token ids.
+
+    Where ``forced`` is not empty nothing is completed: its continuations are scored, each a sequence of its own with
+    the draws of the same item and seed; ``tokens`` are then those of all of them, one after the other.
+    """
 
     item: str
     seed: int
     tokens: tuple[int, ...]
+    forced: tuple[Forced, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,14 +76,15 @@ class Decoding:
     pad: int
 
 
-def left_pad(prompts: Sequence[Prompt], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return (ids, mask), both int64 (batch, longest); the mask is 0 at padding, which stands on the left."""
-    longest = max(len(prompt.tokens) for prompt in prompts)
-    ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
+def left_pad(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return (ids, mask) of token ids, both int64 (batch, longest); the mask is 0 at padding, which stands on the
+    left."""
+    longest = max(map(len, sequences))
+    ids = torch.full((len(sequences), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
-        mask[row, longest - len(prompt.tokens) :] = 1
+    for row, tokens in enumerate(sequences):
+        ids[row, longest - len(tokens) :] = torch.tensor(tokens)
+        mask[row, longest - len(tokens) :] = 1
     return ids.to(device), mask.to(device)
 
 
@@ -83,7 +102,7 @@ def greedy(
     Ties of the largest logit go to the smallest token id, as in ``torch.argmax``.
     """
     device = next(model.parameters()).device
-    ids, mask = left_pad(prompts, decoding.pad, device)
+    ids, mask = left_pad([prompt.tokens for prompt in prompts], decoding.pad, device)
     stop = torch.tensor(decoding.stop, device=device)
     cache = DynamicCache(config=model.config)
     active = list(range(len(prompts)))

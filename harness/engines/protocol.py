@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from harness.checkpoints.source import Source
 from harness.engines.generation import Completion, Decoding, Prompt
+from harness.engines.likelihood import Likelihood
 from harness.engines.sessions import Sessions
 from harness.noise.plan import InjectionPlan
 from harness.record import ItemResult, SiteCount
@@ -118,6 +119,13 @@ class Evaluation(Protocol):
     def result(self, prompt: Prompt, completion: Completion, level: float) -> ItemResult:
         """Return the record of what an engine made of ``prompt`` at ``level``."""
 
+    def scored(self, prompt: Prompt, found: Sequence[Likelihood], level: float) -> ItemResult:
+        """Return the record of a prompt whose continuations are scored: one of ``found`` for each."""
+
+    @property
+    def probed(self) -> tuple[Prompt, ...]:
+        """Return the prompts of all items, the longest first, with noise seed 0."""
+
 
 def _anything(*given: object) -> None:
     """Refuse nothing."""
@@ -131,11 +139,12 @@ class EngineKind:
     and of ``--device``, None if not given), ``check_checkpoint`` for what was loaded, ``check_plans`` for what is to be
     perturbed and quantized in it, ``together`` for how it is run (workers, batch size, memory), before one is opened.
 
-    ``loads`` is False where the engine loads the model in processes of its own; this process then has an outline
-    without weights. ``takes`` counts the batches that one engine works on together. ``probe`` measures the seconds of
-    a batch of that many items, None where that cannot be done without starting the engine. ``environment`` is set in a
-    worker before its engine is opened. ``distributions`` names what must not change within a run beside transformers:
-    name -> distributions, of which the first that is installed counts.
+    ``scores`` is True where it scores given continuations too, and does not only generate. ``loads`` is False where
+    the engine loads the model in processes of its own; this process then has an outline without weights. ``takes``
+    counts the batches that one engine works on together. ``probe`` measures the seconds of a batch of that many items,
+    None where that cannot be done without starting the engine. ``environment`` is set in a worker before its engine is
+    opened. ``distributions`` names what must not change within a run beside transformers: name -> distributions, of
+    which the first that is installed counts.
     """
 
     name: str
@@ -144,6 +153,7 @@ class EngineKind:
     check_checkpoint: Callable[[Loaded], None] = _anything
     check_plans: Callable[[Sequence[InjectionPlan]], None] = _anything
     together: Callable[[Evaluation, EngineOptions], None] = _anything
+    scores: bool = False
     loads: bool = True
     takes: int = 1
     probe: Callable[[Evaluation, int], float] | None = None

@@ -35,6 +35,9 @@ class Injecting(Protocol):
     def select(self, kept: Tensor) -> None:
         """Keep some of them: :meth:`NoiseSession.select`."""
 
+    def narrowed(self, kept: Tensor) -> contextlib.AbstractContextManager[object]:
+        """Keep some of them for a while: :meth:`NoiseSession.narrowed`."""
+
 
 @dataclass(frozen=True)
 class Sessions:
@@ -63,6 +66,14 @@ class Sessions:
         """Do as :meth:`NoiseSession.select`."""
         for session in (*self.quantizers, self.noise):
             session.select(kept)
+
+    @contextlib.contextmanager
+    def narrowed(self, kept: Tensor) -> Iterator[None]:
+        """Do as :meth:`NoiseSession.narrowed`."""
+        with contextlib.ExitStack() as stack:
+            for session in (*self.quantizers, self.noise):
+                stack.enter_context(session.narrowed(kept))
+            yield
 
     def drain(self, level: float) -> list[SiteCount]:
         """Return everything counted since the last call, all of it booked under the noise level ``level``."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 
-from harness.engines.auditing import Watch
+from harness.engines.auditing import ScoringWatch, Watch
 from harness.engines.generation import Prompt, greedy, nobody
+from harness.engines.likelihood import parts_of, score
 from harness.engines.protocol import Batch, EngineKind, Evaluation, Ran
 from harness.engines.sessions import Sessions
 from harness.record import ItemResult
@@ -36,6 +37,9 @@ class TransformersEngine:
     def stream(self, batches: Iterable[Batch]) -> Generator[Ran, None, None]:
         """Yield what each batch gave, one after the other."""
         for batch in batches:
+            if batch.prompts and batch.prompts[0].forced:
+                yield score_batch(self._evaluation, self._session, batch)
+                continue
             results, audits = run_batch(self._evaluation, self._session, batch)
             yield Ran(results, self._session.drain(batch.level), audits)
 
@@ -57,14 +61,32 @@ def run_batch(evaluation: Evaluation, session: Sessions, batch: Batch) -> tuple[
     return results, () if watch is None else watch.audits(max(completion.steps for completion in completions))
 
 
+def score_batch(evaluation: Evaluation, session: Sessions, batch: Batch) -> Ran:
+    """Score the continuations of one batch."""
+    model, prompts = evaluation.checkpoint.model, batch.prompts
+    parts = parts_of(prompts, model.config.get_text_config().vocab_size)
+    watch = None if batch.audited is None else ScoringWatch(evaluation, session, batch, batch.audited, parts)
+    with session.batch(
+        [prompt.item for prompt in prompts],
+        [prompt.seed for prompt in prompts],
+        batch.level,
+        batch.error or evaluation.plan.spec.error,
+    ):
+        found = score(model, prompts, evaluation.decoding.pad, session, nobody if watch is None else watch.at)
+    results = [evaluation.scored(prompt, own, batch.level) for prompt, own in zip(prompts, found, strict=True)]
+    audits = () if watch is None else watch.audits()
+    return Ran(results, session.drain(batch.level), audits, {batch.level: len(parts)})
+
+
 def probe_seconds(evaluation: Evaluation, batch_size: int) -> float:
     """Return the seconds that one full batch would take if every answer were as long as allowed.
 
     A noisy batch of the longest prompts is run for a few tokens, and extrapolated: an upper estimate. Nothing is
     stored.
     """
-    longest = sorted(evaluation.prompts.items(), key=lambda entry: -len(entry[1]))[:batch_size]
-    prompts = [Prompt(item, 0, tokens) for item, tokens in longest]
+    prompts = evaluation.probed[:batch_size]
+    if prompts[0].forced:
+        return _scoring_seconds(evaluation, prompts[:_PROBE_STEPS]) * batch_size
     steps = min(_PROBE_STEPS, evaluation.decoding.max_new_tokens)
     short = replace(evaluation.decoding, max_new_tokens=steps, stop=())
     items = [prompt.item for prompt in prompts]
@@ -78,9 +100,21 @@ def probe_seconds(evaluation: Evaluation, batch_size: int) -> float:
     return elapsed / steps * evaluation.decoding.max_new_tokens * batch_size / len(prompts)
 
 
+def _scoring_seconds(evaluation: Evaluation, prompts: Sequence[Prompt]) -> float:
+    """Seconds for each of ``prompts``, whose continuations are scored."""
+    items = [prompt.item for prompt in prompts]
+    with (
+        evaluation.session() as session,
+        session.batch(items, [0] * len(items), CONTROL_SCALE, RelativeGaussian()),
+    ):
+        begun = time.monotonic()
+        score(evaluation.checkpoint.model, prompts, evaluation.decoding.pad, session)
+        return (time.monotonic() - begun) / len(prompts)
+
+
 def _open(evaluation: Evaluation, options: EngineOptions) -> TransformersEngine:
     return TransformersEngine(evaluation)
 
 
-KIND = EngineKind("transformers", _open, probe=probe_seconds)
+KIND = EngineKind("transformers", _open, scores=True, probe=probe_seconds)
 """The row of the registry."""

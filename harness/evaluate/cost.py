@@ -27,9 +27,12 @@ def cost_line(prepared: Prepared, left: int, options: EngineOptions) -> str:
     words = asked_with({} if prepared.prompting is None else prepared.prompting.key)
     asked = f"; {words}" if words else ""
     workers = f" on {options.workers} workers" if options.workers > 1 else ""
+    work, most = "generations", f"at most {prepared.decoding.max_new_tokens} new tokens"
+    if prepared.requests:
+        work, most = "records", f"{sum(map(len, prepared.requests.values()))} continuations for each level and seed"
     return (
-        f"{left} of {prepared.draws} generations to do: {items} items x {levels} levels, {prepared.spec.noise_seeds} "
-        f"noise seeds above level 0, at most {prepared.decoding.max_new_tokens} new tokens{asked}; "
+        f"{left} of {prepared.draws} {work} to do: {items} items x {levels} levels, {prepared.spec.noise_seeds} "
+        f"noise seeds above level 0, {most}{asked}; "
         f"{prepared.spec.noise} on {len(prepared.plan.sites)} sites{quantized}; "
         f"{bound} {duration(seconds / options.workers)}{workers} ({how}); "
         f"minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
@@ -47,7 +50,11 @@ def _seconds(prepared: Prepared, left: int, options: EngineOptions) -> tuple[flo
     products = 2 * sum(weight.numel() for weight in prepared.checkpoint.model.parameters()) / speed.gflops
     noise = sum(site.columns for site in prepared.plan.sites) * max(speed.nanoseconds.values())
     forwards = -(-left // options.batch_size) * prepared.decoding.max_new_tokens
-    seconds = left * prepared.longest * (products + noise) * 1e-9 + forwards * SECONDS_PER_FORWARD
+    tokens = prepared.longest
+    if prepared.requests:
+        tokens = sum(map(len, prepared.prompts.values())) // len(prepared.prompts)
+        forwards *= max(map(len, prepared.requests.values()))
+    seconds = left * tokens * (products + noise) * 1e-9 + forwards * SECONDS_PER_FORWARD
     return (
         seconds,
         "about",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.evaluate.completions import Completion, read_completions
 from harness.evaluate.scoring import scored_result
-from harness.evaluate.tasks import load_task
+from harness.evaluate.tasks import load_task, scores
 from harness.exceptions import HarnessError
 from harness.record import ItemResult
 from harness.revision import code_identity
@@ -29,6 +29,10 @@ def score_completions(task_name: str, data: str | None, scorer: str | None, comp
     if scorer is not None and scorer not in scorer_names():
         raise HarnessError(f"--scorer {scorer}", nearest(scorer, scorer_names()))
     task = load_task(task_name, Path(data) if data is not None else None)
+    if scores(task):
+        raise HarnessError(
+            f"--task {task_name}", "it needs log-likelihoods, which completions do not have", "use harness eval"
+        )
     read = read_completions(completions, task)
     chosen = load_scorer(scorer or task.scorer)
     unknown = (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ from harness.checkpoints.architecture import check_decodable, has_sdpa
 from harness.checkpoints.source import AnyCheckpoint, Source, as_source, path_of
 from harness.coverage import Coverage
 from harness.engines.device import best_device, check_device, device_name, out_of_memory_as
-from harness.engines.generation import Completion, Decoding, Prompt
+from harness.engines.generation import Completion, Decoding, Forced, Prompt
+from harness.engines.likelihood import Likelihood
 from harness.engines.registry import engine_kind
 from harness.engines.sessions import Sessions, open_sessions
 from harness.evaluate.attention import FUSED, choose_attention
@@ -26,12 +28,14 @@ from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.prompt_tokens import check_prompts, pad_token, stop_tokens
 from harness.evaluate.prompting import ASSISTANT, Prompting, prompting_of
 from harness.evaluate.rendering import KEPT_ROLES, check_distinct, is_dated, plain_text, render_items
-from harness.evaluate.scoring import scored_result
+from harness.evaluate.request_tokens import RequestTokens, check_requests, item_requests
+from harness.evaluate.scoring import likelihood_result, scored_result
 from harness.evaluate.tasks import GROUP as TASK_GROUP
-from harness.evaluate.tasks import Item, Task, load_task, select
+from harness.evaluate.tasks import Item, Task, load_task, requests_of, scores, select
 from harness.evaluate.tasks.base import clusters_of
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
+from harness.likelihoods import DECODING
 from harness.noise.experts import check_experts
 from harness.noise.flop_coverage import coverage_of
 from harness.noise.inject import check_apart
@@ -53,7 +57,7 @@ from harness.runs.manifest import (
 )
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
-from harness.scorers import Scorer, load_scorer, scorer_key
+from harness.scorers import LIKELIHOODS, TEXTS, Scorer, load_scorer, reads, scorer_key
 from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, NoiseSpec, quantization_text
 from harness.spec.formats import FORMAT_GROUP
 from harness.thresholds import LEAST_RELATIVE
@@ -65,7 +69,11 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Prepared:
     """Everything an evaluation needs, loaded and checked, before anything is written or run. ``dated`` says that the
-    prompts hold the date."""
+    prompts hold the date.
+
+    Where continuations are scored, ``requests`` holds their token ids by item, ``prompts`` all of them of an item, one
+    after the other, and ``prefix`` the prefix token as the measurement key writes it; else both are empty.
+    """
 
     spec: EvalSpec
     task: Task
@@ -82,6 +90,17 @@ class Prepared:
     aqn: str = OFF
     dated: bool = False
     prompting: Prompting | None = None
+    requests: Mapping[str, tuple[Forced, ...]] = field(default_factory=dict)
+    prefix: str = ""
+
+    def prompt(self, item: str, seed: int) -> Prompt:
+        """Return what an engine is given of ``item`` under the noise seed ``seed``."""
+        return Prompt(item, seed, self.prompts[item], self.requests.get(item, ()))
+
+    @functools.cached_property
+    def probed(self) -> tuple[Prompt, ...]:
+        """The prompts of all items, the longest first, with noise seed 0."""
+        return tuple(self.prompt(item, 0) for item in sorted(self.prompts, key=lambda item: -len(self.prompts[item])))
 
     def session(self, *, in_place: bool = False) -> contextlib.AbstractContextManager[Sessions]:
         """Open the noise and the quantization on the model."""
@@ -114,8 +133,11 @@ class Prepared:
             "quantization": quantization_text(self.spec.quantization, self.checkpoint.source.stored_text),
             "aqn": self.aqn,
             "noise": str(self.spec.noise),
-            "decoding": "greedy",
-            "max_new_tokens": str(self.decoding.max_new_tokens),
+            **(
+                {"decoding": DECODING, "prefix_token": self.prefix}
+                if self.requests
+                else {"decoding": "greedy", "max_new_tokens": str(self.decoding.max_new_tokens)}
+            ),
             "coverage": self.coverage.text,
         }
 
@@ -169,7 +191,10 @@ class Prepared:
 
     @functools.cached_property
     def longest(self) -> int:
-        """Tokens of the longest prompt and the longest answer together."""
+        """Tokens of the longest prompt and the longest answer together; of the longest request where those are scored,
+        its last token and one more included, which some engines feed and generate."""
+        if self.requests:
+            return max(len(forced.fed) for own in self.requests.values() for forced in own) + 2
         return max(len(tokens) for tokens in self.prompts.values()) + self.decoding.max_new_tokens
 
     @functools.cached_property
@@ -189,6 +214,10 @@ class Prepared:
             prompt_tokens=len(prompt.tokens),
             logits=completion.logits,
         )
+
+    def scored(self, prompt: Prompt, found: Sequence[Likelihood], level: float) -> ItemResult:
+        """Return the record of ``found``, what an engine says of the continuations of ``prompt`` at ``level``."""
+        return likelihood_result(self._items[prompt.item], prompt, found, self.scorer, level)
 
     @property
     def draws(self) -> int:
@@ -242,6 +271,8 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
             "drop at:, or quantize weights and activations with --quantize",
         )
     task = load_task(spec.task, Path(spec.data) if spec.data is not None else None)
+    scorer = load_scorer(spec.scorer or task.scorer)
+    check_asked(spec, task, scorer)
     prompting = prompting_of(spec, task)
     every = prompting.evaluated(task.items())
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
@@ -259,6 +290,11 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     engine_kind(spec.engine).check_plans((plan, *quantizers))
     training = load_training_record(path)
     _check_rows(spec, plan)
+    if scores(task):
+        requests, prompts, template, prefix = _requests(checkpoint, spec, task, items)
+        nothing = Decoding(1, (), pad_token(checkpoint))
+        fixed = (spec, task, items, prompts, checkpoint, plan, nothing, scorer, template)
+        return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, requests=requests, prefix=prefix)
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
     # every item of the split, so that neither the template's hash nor its checks depend on the choice of items
@@ -273,7 +309,6 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     check_prompts(checkpoint, prompts, limit)
     decoding = Decoding(limit, stop_tokens(checkpoint), pad_token(checkpoint))
     template = digest("\0".join(texts.values()))
-    scorer = load_scorer(spec.scorer or task.scorer)
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
     return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)
 
@@ -288,6 +323,50 @@ def _texts(
     data = spec.data or f"task {prompting.task.name}"
     texts = render_items(checkpoint, asked, data, spec.template_date, kept)
     return texts, is_dated(checkpoint, asked, texts)
+
+
+def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
+    """Raise :class:`HarnessError` for options that mean nothing to ``task``, and for a ``scorer`` that reads what it
+    does not give."""
+    gives = LIKELIHOODS if scores(task) else TEXTS
+    if scores(task) and not engine_kind(spec.engine).scores:
+        raise HarnessError(
+            f"--engine {spec.engine} with --task {task.name}",
+            "the task needs log-probabilities of given tokens, and the engine gives none",
+            "use --engine transformers",
+        )
+    if reads(scorer) != gives:
+        raise HarnessError(
+            f"--scorer {scorer.name} with --task {task.name}",
+            f"the scorer reads {reads(scorer)}, and the task gives {gives}",
+            f"leave it out: the task's own is {task.scorer}",
+        )
+    for option, value, needed in (
+        ("--max-new-tokens", spec.max_new_tokens, TEXTS),
+        ("--prefix-token", spec.prefix_token, LIKELIHOODS),
+        ("--fewshot", spec.fewshot or None, TEXTS),
+        ("--system", spec.system, TEXTS),
+        ("--apply-chat-template", spec.apply_chat_template, TEXTS),
+    ):
+        if value is not None and gives != needed:
+            raise HarnessError(f"{option} {value} with --task {task.name}", f"the task gives {gives}", "leave it out")
+
+
+def _requests(
+    checkpoint: Checkpoint, spec: EvalSpec, task: Task, items: tuple[Item, ...]
+) -> tuple[dict[str, tuple[Forced, ...]], dict[str, tuple[int, ...]], str, str]:
+    """The token ids of every request and of every item, the hash of all texts of the split, and the prefix token."""
+    # every item of the split, so that the hash does not depend on the choice of items
+    asked = {item.key: requests_of(task, item) for item in task.items()}
+    tokens = RequestTokens(checkpoint, spec.prefix_token)
+    requests = item_requests(tokens, asked, items)
+    check_requests(checkpoint, requests, items)
+    prompts = {
+        key: tuple(token for forced in own for token in (*forced.context, *forced.continuation))
+        for key, own in requests.items()
+    }
+    texts = [[each.context, each.continuation] for own in asked.values() for each in own]
+    return requests, prompts, digest(json.dumps(texts)), tokens.prefix_text
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:

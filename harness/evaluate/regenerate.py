@@ -16,7 +16,8 @@ from harness.evaluate.prepared import Prepared, prepare
 from harness.evaluate.prompting import Prompting
 from harness.evaluate.rendering import plain_text, render
 from harness.evaluate.tasks import Item
-from harness.exceptions import CheckpointError, NotComparableError
+from harness.exceptions import CheckpointError, HarnessError, NotComparableError
+from harness.likelihoods import DECODING
 from harness.record import ItemResult, SiteCount
 from harness.runs.draw import Draw, find_draw
 from harness.runs.loaded import Run, load_run
@@ -110,6 +111,10 @@ def replay(
     :class:`NotComparableError` where weights, settings or data are not what they were.
     """
     stored = run if isinstance(run, Run) else load_run(Path(run))
+    if stored.arm.key.get("decoding") == DECODING:
+        raise HarnessError(
+            f"run {stored.path}", "it scored given continuations and generated nothing", "evaluate again and compare"
+        )
     draw = find_draw(stored, item, level, seed)
     where = None if checkpoint is None else Path(checkpoint)
     return _replay(stored, prepared_again(stored, where, data, device), draw)

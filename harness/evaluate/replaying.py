@@ -20,6 +20,7 @@ from harness.engines.generation import Prompt
 from harness.engines.protocol import Batch, Engine
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.evaluate.prepared import Prepared
+from harness.evaluate.replaying_scores import Logits, replay_scored, twice_scored
 from harness.noise.replay.forcing import Answer, Replayed, replay
 from harness.noise.replay.hooks import Layer
 from harness.noise.replay.untouched import renew
@@ -38,9 +39,6 @@ from harness.runs.replayed import (
 from harness.runs.store import Store
 
 log = logging.getLogger(__name__)
-Logits = tuple[float | None, ...]
-"""Of the tokens of one record; None where one is not finite."""
-
 _ROOM = 1.5
 """Free memory that a second copy of the weights needs, in units of their size."""
 
@@ -56,12 +54,35 @@ def repeat_clean(prepared: Prepared, engine: Engine, store: Store) -> None:
     names = chosen_twice(store.results(), store.stored())
     if not names:
         return
-    prompts = tuple(Prompt(item, seed, prepared.prompts[item]) for item, _, seed in names)
+    prompts = tuple(prepared.prompt(item, seed) for item, _, seed in names)
+    if prepared.requests:
+        store.add_replays(REPEATED, _scored_twice(prepared, engine, prompts, store.logits(0.0)))
+        return
     first, again = {result.item: result for result in store.results() if not result.level}, _answers(engine, prompts)
     if any(_ends(first[item]) != _ends(again[item]) for item, _, _ in names):
         first, again = again, _answers(engine, prompts)
     decode = prepared.checkpoint.tokenizer.decode
     store.add_replays(REPEATED, {name: _twice(first[name[0]], again[name[0]], decode) for name in names})
+
+
+def _scored_twice(
+    prepared: Prepared, engine: Engine, prompts: tuple[Prompt, ...], stored: Mapping[Name, Logits]
+) -> dict[Name, Replay]:
+    """The same for continuations: their log-probabilities, within what the last bits of products explain."""
+    first: dict[str, Logits] = {prompt.item: stored[prompt.item, 0.0, prompt.seed] for prompt in prompts}
+    again: dict[str, Logits] = {item: result.logits for item, result in _answers(engine, prompts).items()}
+
+    def compared() -> dict[Name, Replay]:
+        return {
+            (prompt.item, 0.0, prompt.seed): twice_scored(first[prompt.item], again[prompt.item], prepared.spec.dtype)
+            for prompt in prompts
+        }
+
+    found = compared()
+    if any(replay.others for replay in found.values()):
+        first, again = again, {item: result.logits for item, result in _answers(engine, prompts).items()}
+        found = compared()
+    return found
 
 
 def _answers(engine: Engine, prompts: tuple[Prompt, ...]) -> dict[str, ItemResult]:
@@ -121,6 +142,9 @@ def layers_of(prepared: Prepared) -> list[Layer]:
 def _replays(
     prepared: Prepared, model: Any, records: Sequence[ItemResult], logits: Mapping[Name, Logits], level: float
 ) -> Iterator[tuple[Name, Replay]]:
+    if prepared.requests:
+        yield from replay_scored(prepared, model, layers_of(prepared), records, logits)
+        return
     fitting = [
         record for record in records if record.steps and len(prepared.prompts[record.item]) == record.prompt_tokens
     ]

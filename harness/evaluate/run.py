@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.engines.device import out_of_memory_as
-from harness.engines.generation import Prompt
 from harness.engines.protocol import Batch, Engine, EngineContext, Ran
 from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import Prepared
@@ -33,7 +32,7 @@ def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) ->
     """Yield what is left to do, level by level (clean first), longest prompts first."""
     for level in prepared.spec.levels:
         left = [
-            Prompt(item.key, seed, prepared.prompts[item.key])
+            prepared.prompt(item.key, seed)
             for item in prepared.items
             for seed in prepared.spec.seeds_at(level)
             if (item.key, level, seed) not in done
@@ -164,7 +163,7 @@ def _control(prepared: Prepared, engine: Engine, store: Store) -> None:
     right = sum(result.score == 1.0 for result in clean)
     measured = sum(result.reason != ERROR for result in clean)
     at_floor = wilson(right, measured).low < prepared.task.floor
-    prompts = tuple(Prompt(item.key, 0, prepared.prompts[item.key]) for item in items)
+    prompts = tuple(prepared.prompt(item.key, 0) for item in items)
     batch = Batch(CONTROL_SCALE, prompts, error=RelativeGaussian())
     with contextlib.closing(engine.stream((batch,))) as answers:
         noisy = [result for ran in answers for result in ran.results]

@@ -156,6 +156,17 @@ class NoiseSession:
         self._local.named = replace(named, bases=named.bases[index], prompts=prompts)
 
     @contextlib.contextmanager
+    def narrowed(self, kept: Tensor) -> Iterator[NoiseSession]:
+        """Have only the sequences with the indices ``kept`` (int64) in the forwards inside; afterwards all are there
+        again."""
+        before = self._named()
+        self.select(kept)
+        try:
+            yield self
+        finally:
+            self._local.named = before
+
+    @contextlib.contextmanager
     def step(self, step: int, micro_batch: int = 0) -> Iterator[NoiseSession]:
         """Key the draws of unnamed forwards and of weight gradients by this step and micro-batch.
 

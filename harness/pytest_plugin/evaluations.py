@@ -35,7 +35,7 @@ from harness.runs.manifest import EvaluationManifest
 from harness.spec import EngineOptions, EvalSpec, default_levels, parse_levels
 from harness.spec.reading import read_noise
 
-SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens", "template_date")
+SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens", "template_date", "prefix_token")
 MADE_AS_IT_WAS = ("base", *CHANGES, *SPEC_FIELDS, "noise", "noise_levels")
 QUICK = ("items", "noise_seeds")
 """What of a finished run a gate may name all the same: it declares which part of the baseline is judged."""

@@ -17,6 +17,7 @@ from harness.record import (
     ControlResult,
     ItemResult,
     LevelCertificate,
+    LikelihoodResult,
     SiteCount,
 )
 from harness.runs.audited import audit_problems
@@ -33,9 +34,9 @@ MAX_NAMED = 3
 class Fed:
     """What the records of one level have fed through the model, summed once for all sites.
 
-    ``tokens`` were fed, ``steps`` generated; ``seen`` are (token, key) pairs: a token sees itself and all before it.
-    Under a selection of tokens all three count selected rows alone: those of the layers, those of the head (the row of
-    step k - 1 chooses token k), and the pairs of the former.
+    ``tokens`` were fed, ``steps`` of them went through the head; ``seen`` are (token, key) pairs: a token sees itself
+    and all before it. Under a selection of tokens all three count selected rows alone: those of the layers, those of
+    the head (the row of step k - 1 chooses token k), and the pairs of the former.
     """
 
     tokens: int
@@ -46,14 +47,10 @@ class Fed:
     def of(cls, results: Iterable[ItemResult], tokens: Sequence[str] = ()) -> Fed:
         """Return the sums over ``results``, of the rows that ``tokens`` (:mod:`harness.spec.tokens`) select; all, where
         it is empty."""
-        lengths = [(result.prompt_tokens, result.steps) for result in results]
         if tokens:
-            return cls._selected(lengths, spans_of(tokens))
-        return cls(
-            sum(prompt + steps - 1 for prompt, steps in lengths),
-            sum(steps for _, steps in lengths),
-            sum((prompt + steps - 1) * (prompt + steps) // 2 for prompt, steps in lengths),
-        )
+            return cls._selected([(result.prompt_tokens, result.steps) for result in results], spans_of(tokens))
+        lengths = [(result.fed, result.head_rows, result.seen) for result in results]
+        return cls(*(sum(length[place] for length in lengths) for place in range(3)))
 
     @classmethod
     def _selected(cls, lengths: Sequence[tuple[int, int]], spans: Sequence[Span]) -> Fed:
@@ -146,7 +143,7 @@ def _certify_level(
     problems += _effect_problems(asked, seen, {site.name: site.least_changed for site in expected})
     problems += [problem for audit in audits for problem in audit.problems]
     if results:
-        problems += audit_problems(level, audits, any(result.steps > 1 for result in results))
+        problems += audit_problems(level, audits, any(result.decoded for result in results))
     ratios = [count.relative_rms for count in seen.values() if count.nonzero]
     ratios = [ratio for ratio in ratios if math.isfinite(ratio)] or [0.0]
     return LevelCertificate(
@@ -218,21 +215,30 @@ def judge_control(
 ) -> ControlResult:
     """Return the positive control: a lethal scale must lose at least half of the clean accuracy on the same items.
 
-    Where the clean score is at the floor there is nothing to lose: then every output must change.
+    Where the clean score is at the floor there is nothing to lose: then every output must change. Where continuations
+    are scored, chance alone keeps a share of the accuracy: then every output must change, and away from the floor at
+    least half of the items must have lost log-likelihood, summed over their requests.
     """
     before = {result.item: result for result in clean}
     missing = {result.item for result in noisy if result.item not in before}
     if missing or not noisy:
         what = f"{len(missing)} of its items have no clean record ({named(missing)})" if missing else "it has no record"
         return ControlResult(scale, len(noisy), 0, 0, 0, (f"positive control: {what}",))
-    changed = sum(before[result.item].tokens != result.tokens for result in noisy)
+    changed = sum(not before[result.item].same_answer(result) for result in noisy)
     clean_right = sum(before[result.item].score == 1.0 for result in noisy)
     noisy_right = sum(result.score == 1.0 for result in noisy)
     problems = []
-    if at_floor or clean_right == 0:
+    scored = [result for result in noisy if isinstance(result, LikelihoodResult)]
+    if at_floor or clean_right == 0 or scored:
         if changed < len(noisy):
             problems.append(
                 f"positive control: at scale {scale:g} only {changed} of {len(noisy)} outputs changed (all must)"
+            )
+        fell = sum(_nats(result) < _nats(before[result.item]) for result in scored)
+        if scored and not at_floor and fell < len(scored) / 2:
+            problems.append(
+                f"positive control: scale {scale:g} lowered the log-likelihoods of {fell} of {len(scored)} items"
+                " (at least half must fall)"
             )
     elif noisy_right > clean_right / 2:
         problems.append(
@@ -240,3 +246,9 @@ def judge_control(
             " (at most half may stay)"
         )
     return ControlResult(scale, len(noisy), clean_right, noisy_right, changed, tuple(problems))
+
+
+def _nats(result: ItemResult) -> float:
+    """The log-likelihood of all requests of an item together; what is not finite is lost."""
+    assert isinstance(result, LikelihoodResult)
+    return sum(-math.inf if each.nats is None else each.nats for each in result.requests)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from harness.record import IDENTITY_FIELDS, ItemResult, SiteCount, kind_of
+from harness.record import ERROR, IDENTITY_FIELDS, ItemResult, LikelihoodResult, SiteCount, kind_of
 from harness.runs.choice import Choice
 
 RECORD = [f.name for f in fields(ItemResult) if f.name != "logits"]
@@ -53,8 +53,10 @@ def record_row(result: ItemResult) -> tuple[Any, ...]:
     return (*row, row_digest(row))
 
 
-def record_reader(version: int, vouched: bool) -> Callable[[Sequence[Any]], ItemResult]:
+def record_reader(version: int, vouched: bool, scored: bool = False) -> Callable[[Sequence[Any]], ItemResult]:
     """Return what makes a record of a row of schema ``version``; without ``vouched`` it holds the row's digest.
+
+    ``scored`` says that the run scores continuations: then the texts must be those of :mod:`harness.likelihoods`.
 
     A run may hold a million records: they share one string for each item and one mapping for equal scores.
     """
@@ -75,9 +77,21 @@ def record_reader(version: int, vouched: bool) -> Callable[[Sequence[Any]], Item
             text = content[_SCORES]
             content[_SCORES] = known[text] if text in known else known.setdefault(text, _mapping(text))
         content[_TOKENS], content[_TRUNCATED] = tuple(json.loads(content[_TOKENS])), bool(content[_TRUNCATED])
-        return ItemResult(*content)
+        return _likelihood(content) if scored else ItemResult(*content)
 
     return read
+
+
+def _likelihood(content: Sequence[Any]) -> LikelihoodResult:
+    """A record of scored continuations, whose text must count the tokens that it has."""
+    found = LikelihoodResult(*content)
+    if found.reason == ERROR:
+        return found
+    counts = found.prompt_tokens, len(found.tokens)
+    told = sum(each.context for each in found.requests), sum(each.tokens for each in found.requests)
+    if told != counts or found.truncated:
+        raise ValueError(f"item {found.item}: its text tells of {told} tokens, it has {counts}")
+    return found
 
 
 def _mapping(text: str) -> Mapping[str, float | None]:

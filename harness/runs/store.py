@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.exceptions import NotComparableError, StoreError
+from harness.likelihoods import DECODING
 from harness.record import IDENTITY_FIELDS, ControlResult, ItemResult, SiteCount
 from harness.runs import sums
 from harness.runs.choice import Trail, Walk
@@ -256,7 +257,8 @@ class Store:
         Row by row: a run may hold a million. Where the sum of the table was checked on opening, the rows need no
         second look.
         """
-        read = record_reader(self.manifest.schema_version, vouched=self.manifest.current)
+        scored = self.manifest.measurement_key.get("decoding") == DECODING
+        read = record_reader(self.manifest.schema_version, vouched=self.manifest.current, scored=scored)
         with guarded(self.path), self._decoding():
             rows = self._connection.execute("SELECT * FROM records ORDER BY level, seed, item")
             return [read(row) for row in rows]

@@ -11,18 +11,50 @@ from types import MappingProxyType
 from harness import extensions
 from harness.answers import FLEXIBLE, STRICT
 from harness.exceptions import HarnessError
+from harness.scorers.likelihood import NORM, ChoiceScorer, PairScorer
 from harness.scorers.number import NumberScorer
-from harness.scorers.protocol import RULE_FIELD, Asked, Judged, Scorer, Scores, judged, scorer_key
+from harness.scorers.protocol import (
+    LIKELIHOODS,
+    RULE_FIELD,
+    TEXTS,
+    Asked,
+    Judged,
+    Scorer,
+    Scores,
+    judged,
+    reads,
+    scorer_key,
+)
 from harness.spec.evaluation import SCORER_GROUP, scorer_names
 from harness.text import nearest
 
-SCORERS: Mapping[str, Scorer] = MappingProxyType({name: NumberScorer(name) for name in (STRICT, FLEXIBLE)})
+SCORERS: Mapping[str, Scorer] = MappingProxyType(
+    {
+        **{name: NumberScorer(name) for name in (STRICT, FLEXIBLE)},
+        "choice": ChoiceScorer("choice"),
+        "choice_norm": ChoiceScorer("choice_norm", NORM),
+        "pair": PairScorer(),
+    }
+)
 """Name -> scorer of those in the package. A new one is a file beside this one, a row here and its name in
 ``spec/evaluation.py``."""
 
 _FIELDS = ("name", "primary", "score", "complete")
 
-__all__ = ["RULE_FIELD", "SCORERS", "Asked", "Judged", "Scorer", "Scores", "judged", "load_scorer", "scorer_key"]
+__all__ = [
+    "LIKELIHOODS",
+    "RULE_FIELD",
+    "SCORERS",
+    "TEXTS",
+    "Asked",
+    "Judged",
+    "Scorer",
+    "Scores",
+    "judged",
+    "load_scorer",
+    "reads",
+    "scorer_key",
+]
 
 
 def load_scorer(name: str) -> Scorer:

@@ -14,6 +14,9 @@ SCORER_FIELD, RULE_FIELD = "scorer", "scorer_rule"
 FIRST_RULE = "1"
 """The version of a scorer that names none."""
 
+TEXTS, LIKELIHOODS = "texts", "log-likelihoods"
+"""What a scorer reads: what a model wrote, or how probable it found what it was given (:mod:`harness.likelihoods`)."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -67,6 +70,11 @@ class Scorer(Protocol):
 def scorer_key(scorer: Scorer) -> dict[str, str]:
     """Return the fields of the measurement key that say how answers were scored: name and version of the rule."""
     return {SCORER_FIELD: scorer.name, RULE_FIELD: getattr(scorer, "rule", FIRST_RULE)}
+
+
+def reads(scorer: Scorer) -> str:
+    """Return what ``scorer`` reads: :data:`TEXTS`, unless it says otherwise."""
+    return str(getattr(scorer, "reads", TEXTS))
 
 
 @dataclass(frozen=True)

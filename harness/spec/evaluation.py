@@ -16,7 +16,7 @@ from harness.spec.oneline import parse_noise
 from harness.spec.quantization import check_quantization
 from harness.text import nearest
 
-SCORERS = ("strict", "flexible")
+SCORERS = ("strict", "flexible", "choice", "choice_norm", "pair")
 """Names of the scorers in the package: the rows of ``harness.scorers``."""
 SCORER_GROUP = "robustness_harness.scorers"
 """The group of entry points by which other distributions add scorers."""
@@ -48,7 +48,9 @@ class EvalSpec:
     included. The noise leaves its strength to the levels and acts in the forward pass at all times. ``template_date``
     (YYYY-MM-DD) is what a chat template that asks for the date is told. ``fewshot`` examples stand before each
     question, from the task's own items (never one that is evaluated), or from the file ``fewshot_data``; ``system`` is
-    a system message before them; ``apply_chat_template`` None means as the task says.
+    a system message before them; ``apply_chat_template`` None means as the task says. ``prefix_token`` is the
+    token (its text, or its number) on which a continuation without context is conditioned where log-likelihoods are
+    scored; None: as lm-evaluation-harness, the beginning of a sequence, or else its end.
 
     Raises :class:`HarnessError` for settings out of range.
     """
@@ -72,6 +74,7 @@ class EvalSpec:
     fewshot_data: str | None = None
     system: str | None = None
     apply_chat_template: bool | None = None
+    prefix_token: str | None = None
 
     def __post_init__(self) -> None:
         if self.items is not None and self.items < 1:

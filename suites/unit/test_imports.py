@@ -27,6 +27,7 @@ ORDER = (
         "progress",
         "strict",
         "spec",
+        "likelihoods",
         "record",
     ),
     *("answers", "scorers", "ledger", "quant_error", "training_record", "gate_options"),

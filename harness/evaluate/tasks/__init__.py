@@ -8,7 +8,9 @@ from types import MappingProxyType
 
 from harness import extensions
 from harness.evaluate.tasks.arith import ArithTask
-from harness.evaluate.tasks.base import Item, Task, select
+from harness.evaluate.tasks.base import Continuation, Item, Task, requests_of, scores, select
+from harness.evaluate.tasks.blimp import BlimpTask
+from harness.evaluate.tasks.choice import ChoiceTask
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
 from harness.evaluate.tasks.svamp import SvampTask
 from harness.exceptions import HarnessError
@@ -28,10 +30,28 @@ def _arith(data: Path | None) -> ArithTask:
     return ArithTask()
 
 
-TASKS: Mapping[str, TaskMaker] = MappingProxyType({"arith": _arith, "gsm8k": Gsm8kTask, "svamp": SvampTask})
+TASKS: Mapping[str, TaskMaker] = MappingProxyType(
+    {"arith": _arith, "gsm8k": Gsm8kTask, "svamp": SvampTask, "blimp": BlimpTask, "choice": ChoiceTask}
+)
 """Name -> maker of the tasks in the package. A new one is a file beside this one and a row here."""
 
-__all__ = ["GROUP", "TASKS", "ArithTask", "Gsm8kTask", "Item", "SvampTask", "Task", "load_task", "select", "task_names"]
+__all__ = [
+    "GROUP",
+    "TASKS",
+    "ArithTask",
+    "BlimpTask",
+    "ChoiceTask",
+    "Continuation",
+    "Gsm8kTask",
+    "Item",
+    "SvampTask",
+    "Task",
+    "load_task",
+    "requests_of",
+    "scores",
+    "select",
+    "task_names",
+]
 
 
 def task_names() -> tuple[str, ...]:
@@ -72,7 +92,8 @@ def _made(name: str, maker: TaskMaker, data: Path | None) -> Task:
 
 def _fault(name: str, task: Task) -> str:
     """What keeps ``task`` from being one, empty where nothing does."""
-    lacking = [each for each in _FIELDS if not hasattr(task, each)]
+    wanted = _FIELDS if scores(task) else (*_FIELDS, *_GENERATING)
+    lacking = [each for each in wanted if not hasattr(task, each)]
     if lacking:
         return f"it has no {lacking[0]}"
     if task.name != name:
@@ -81,10 +102,11 @@ def _fault(name: str, task: Task) -> str:
         return f"its scorer is {task.scorer!r}, not one of {', '.join(scorer_names())}"
     if not isinstance(task.floor, float | int) or not 0 <= task.floor < 1:
         return f"its floor is {task.floor!r}, not a fraction in [0, 1)"
-    tokens = task.max_new_tokens
+    tokens = 1 if scores(task) else task.max_new_tokens
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
         return f"its max_new_tokens is {tokens!r}, not a number of tokens"
     return ""
 
 
-_FIELDS = ("name", "scorer", "floor", "max_new_tokens", "items", "dataset_hash", "messages")
+_FIELDS = ("name", "scorer", "floor", "items", "dataset_hash")
+_GENERATING = ("max_new_tokens", "messages")

@@ -41,12 +41,24 @@ class Item:
     group: str = ""
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """A text whose log-likelihood is asked for, given ``context`` (empty: the prefix token stands there)."""
+
+    context: str
+    continuation: str
+
+
 class Task(Protocol):
     """A named set of items and the way to ask them.
 
     Two more attributes may be there (:mod:`harness.evaluate.prompting`): ``chat_template``, False where the task is
     asked without the checkpoint's chat template unless the user says otherwise, and ``example(item)``, the text that
     answers ``item`` as a few-shot example.
+
+    A task whose answers are not generated but found among given continuations has a method ``requests(item)`` in place
+    of ``messages`` and ``max_new_tokens``: it returns the :class:`Continuation` of each choice, whose log-likelihoods
+    its scorer reads.
     """
 
     @property
@@ -74,6 +86,17 @@ class Task(Protocol):
 
     def messages(self, item: Item) -> list[dict[str, str]]:
         """Return the chat messages (``role``, ``content``) that ask ``item``."""
+
+
+def scores(task: Task) -> bool:
+    """Return whether ``task`` asks for log-likelihoods of given texts, so that nothing is generated."""
+    return hasattr(task, "requests")
+
+
+def requests_of(task: Task, item: Item) -> tuple[Continuation, ...]:
+    """Return the texts whose log-likelihoods ``task`` asks for."""
+    found: tuple[Continuation, ...] = tuple(task.requests(item))  # type: ignore[attr-defined]
+    return found
 
 
 def item_key(task: str, question: str, reference: str) -> str:

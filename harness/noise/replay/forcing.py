@@ -47,12 +47,14 @@ class Replayed:
     """What the second implementation found at each step of an answer, one number or token for each.
 
     ``best`` is the token with the largest logit, ``logits`` that of the stored token (of an end of sequence: the
-    largest of the stop tokens), ``gaps`` how far it lies below the best one, 0 where the stored token is the best.
+    largest of the stop tokens), ``gaps`` how far it lies below the best one, 0 where the stored token is the best;
+    ``logprobs`` the log-probability (nats) of the stored token, which an end of sequence has none of.
     """
 
     best: tuple[int, ...]
     logits: tuple[float, ...]
     gaps: tuple[float, ...]
+    logprobs: tuple[float, ...] = ()
 
 
 @torch.inference_mode()
@@ -145,6 +147,7 @@ def _selected(layer: Layer, answers: Sequence[Answer], width: int, device: torch
 def _read(logits: Tensor, answers: Sequence[Answer], stop: Sequence[int]) -> list[Replayed]:
     """(wanted tokens, vocabulary) -> what each answer's tokens got."""
     best, at = logits.max(-1)
+    normaliser = logits.logsumexp(-1)
     ending = logits[:, list(stop)].amax(-1) if stop else torch.full_like(best, -torch.inf)
     found, start = [], 0
     for answer in answers:
@@ -153,5 +156,7 @@ def _read(logits: Tensor, answers: Sequence[Answer], stop: Sequence[int]) -> lis
         stored = logits[part][: len(answer.tokens)].gather(1, torch.tensor(answer.tokens, device=at.device)[:, None])
         own = torch.cat([stored[:, 0], ending[part][len(answer.tokens) :]])
         chosen = at[part].tolist()
-        found.append(Replayed(tuple(chosen), tuple(own.tolist()), tuple((best[part] - own).tolist())))
+        logprobs = stored[:, 0] - normaliser[part][: len(answer.tokens)]
+        gaps = (best[part] - own).tolist()
+        found.append(Replayed(tuple(chosen), tuple(own.tolist()), tuple(gaps), tuple(logprobs.tolist())))
     return found

@@ -39,7 +39,7 @@ def stopping(shipped: Prepared, prompts: list[Prompt]) -> Decoding:
 
 def reference(checkpoint: Checkpoint, prompts: list[Prompt], decoding: Decoding) -> list[Completion]:
     """What ``model.generate`` says, cut at the first stop token."""
-    ids, mask = left_pad(prompts, decoding.pad, torch.device("cpu"))
+    ids, mask = left_pad([prompt.tokens for prompt in prompts], decoding.pad, torch.device("cpu"))
     out = checkpoint.model.generate(
         input_ids=ids,
         attention_mask=mask,
@@ -57,7 +57,7 @@ def reference(checkpoint: Checkpoint, prompts: list[Prompt], decoding: Decoding)
 
 
 def test_left_padding_puts_every_prompt_at_the_end() -> None:
-    ids, mask = left_pad([Prompt("a", 0, (5, 6, 7)), Prompt("b", 0, (8,))], 9, torch.device("cpu"))
+    ids, mask = left_pad([(5, 6, 7), (8,)], 9, torch.device("cpu"))
     assert ids.tolist() == [[5, 6, 7], [9, 9, 8]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 

@@ -1,0 +1,124 @@
+"""Token ids of contexts and continuations, by the rules of lm-evaluation-harness, so that its numbers are ours.
+
+Source: ``TemplateLM.loglikelihood``, ``TemplateLM._encode_pair`` and ``HFLM.tok_encode`` of lm-evaluation-harness
+0.4.13. Unlike there, what is too long for the model is refused, not cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.engines.generation import Forced
+from harness.evaluate.checkpoint import Checkpoint
+from harness.evaluate.tasks.base import Continuation, Item
+from harness.exceptions import CheckpointError, HarnessError
+from harness.strict import shown
+
+
+class RequestTokens:
+    """Makes token ids of texts for one checkpoint; ``prefix`` is the id that stands for an empty context.
+
+    ``asked`` is what the user gave for it, None for the default: the beginning of a sequence, or else its end. Raises
+    :class:`HarnessError` for what is no token, or one that the embedding does not know.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, asked: str | None = None) -> None:
+        self._checkpoint, self._tokenizer = checkpoint, checkpoint.tokenizer
+        self.prefix = _prefix(checkpoint, asked)
+
+    @property
+    def prefix_text(self) -> str:
+        """The prefix token for the measurement key: its text and its number."""
+        return f"{self._tokenizer.convert_ids_to_tokens(self.prefix)} ({self.prefix})"
+
+    def of(self, request: Continuation) -> Forced:
+        """Return the token ids of a request.
+
+        With a context both are encoded together and split where the context alone would end; spaces at the end of the
+        context belong to the continuation. Without one, the prefix token stands there, unless the continuation begins
+        with it. Raises :class:`HarnessError` where nothing is left to score.
+        """
+        context, continuation = request.context, request.continuation
+        if not context:
+            tokens = self._encoded(continuation, special=False)
+            forced = Forced((self.prefix,), tokens)
+            if tokens[:1] == (self.prefix,):
+                forced = Forced(tokens[:1], tokens[1:])
+        else:
+            kept = context.rstrip()
+            continuation = context[len(kept) :] + continuation
+            before = self._encoded(kept)
+            forced = Forced(before, self._encoded(kept + continuation)[len(before) :])
+        if not forced.context or not forced.continuation:
+            what = "continuation" if forced.context else "context"
+            raise HarnessError(
+                f"{what} {shown(getattr(request, what))}", f"the {what} has no token of its own", "correct the data"
+            )
+        return forced
+
+    def whole(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a text that is scored as a whole."""
+        return self._encoded(text)
+
+    def _encoded(self, text: str, special: bool | None = None) -> tuple[int, ...]:
+        """Special tokens as the tokenizer adds them, unless said otherwise or the text has the prefix already."""
+        given: dict[str, Any] = {} if special is None else {"add_special_tokens": special}
+        if special is None and text.startswith(self._tokenizer.decode(self.prefix)):
+            given = {"add_special_tokens": False}
+        return tuple(self._tokenizer.encode(text, **given))
+
+
+def item_requests(
+    tokens: RequestTokens, asked: Mapping[str, Sequence[Continuation]], items: Sequence[Item]
+) -> dict[str, tuple[Forced, ...]]:
+    """Return the token ids of every request of ``items``; ``asked`` holds the texts by item.
+
+    An error names the question of its item.
+    """
+    found = {}
+    for item in items:
+        try:
+            found[item.key] = tuple(tokens.of(request) for request in asked[item.key])
+        except HarnessError as error:
+            raise HarnessError(f"item {shown(item.question)}: {error}") from None
+    return found
+
+
+def check_requests(checkpoint: Checkpoint, requests: Mapping[str, Sequence[Forced]], items: Sequence[Item]) -> None:
+    """Raise :class:`HarnessError` for token ids that the embedding does not know, and for what is longer than the
+    context of ``checkpoint``, naming the item."""
+    names = {item.key: item.question for item in items}
+    for key, own in requests.items():
+        for forced in own:
+            beyond = max((*forced.context, *forced.continuation))
+            if beyond >= checkpoint.rows:
+                raise CheckpointError(
+                    f"checkpoint {checkpoint.path}",
+                    f"item {shown(names[key])} holds token {beyond}, and its embedding has {checkpoint.rows} rows",
+                    "correct its tokenizer, or choose other items",
+                )
+            if checkpoint.context is not None and len(forced.fed) > checkpoint.context:
+                raise HarnessError(
+                    f"item {shown(names[key])} of {len(forced.fed)} tokens",
+                    f"the context of {checkpoint.path} holds {checkpoint.context}",
+                    "shorten it or choose other items",
+                )
+
+
+def _prefix(checkpoint: Checkpoint, asked: str | None) -> int:
+    tokenizer = checkpoint.tokenizer
+    if asked is None:
+        begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+        return int(end if begin is None else begin)
+    unknown = HarnessError(
+        f"--prefix-token {asked}",
+        f"the tokenizer of {checkpoint.path} has {len(tokenizer)} tokens, and that is none of them",
+        "give the text of one token, such as <|endoftext|>, or its number",
+    )
+    known = tokenizer.get_vocab().get(asked)
+    if known is None and asked.isascii() and asked.isdigit() and int(asked) < min(len(tokenizer), checkpoint.rows):
+        known = int(asked)
+    if known is None or known >= checkpoint.rows:
+        raise unknown
+    return int(known)
