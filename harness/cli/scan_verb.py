@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from harness.answers import FLEXIBLE, STRICT
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.checkpoints.there import check_checkpoint
 from harness.cli import options
@@ -22,7 +23,7 @@ from harness.diagnostics.scan_spec import (
     parse_recipes,
 )
 from harness.exceptions import HarnessError
-from harness.spec import SCORERS, nearest
+from harness.spec import nearest
 from harness.spec.formats import SCALE_RULES
 
 TASK_OPTIONS = ("data", "items", "item_seed", "scorer", "max_new_tokens")
@@ -46,7 +47,7 @@ MODEL_OPTIONS = ("batch_size", "device", "attention", "dtype")
 @click.option("--data", default=None, metavar="FILE", help="JSONL or Parquet of the task's items.")
 @click.option("--items", default=64, show_default=True, help="Items, chosen in a seeded order; 0 is an error.")
 @click.option("--item-seed", default=0, show_default=True, help="Seed of the choice of items.")
-@click.option("--scorer", default=None, help=f"{', '.join(SCORERS)}; default: the task's own.")
+@click.option("--scorer", default=None, help=f"{STRICT}, {FLEXIBLE}; default: the task's own.")
 @click.option("--max-new-tokens", default=None, type=int, help="Longest answer; default: the task's own.")
 @click.option(
     "--effect/--no-effect",

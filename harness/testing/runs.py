@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from harness.answers import FLEXIBLE, STRICT
 from harness.coverage import Coverage, coverage_digest
 from harness.record import (
     DECODE,
@@ -28,7 +29,7 @@ from harness.runs.manifest import EvaluationManifest, Identity, PlannedSite, Sto
 from harness.runs.replayed import REPEATED, REPLAYED, VERSION, Replay, chosen, chosen_twice
 from harness.runs.store import Audit, Store
 from harness.scorers import load_scorer, scorer_key
-from harness.spec import SCORERS, EvalSpec
+from harness.spec import EvalSpec
 from harness.thresholds import CONTROL_ITEMS
 
 SITES = (
@@ -63,7 +64,7 @@ def make_result(item: str = "i0", level: float = 0.0, seed: int = 0, score: Any 
     text = {UNPARSED: "no number", TRUNCATED: "no number", ERROR: ""}.get(reason, f"#### {5 if value else 6}")
     answer = None if value is None else text.removeprefix("#### ")
     result = ItemResult(
-        *(item, level, seed, value, reason, answer, dict.fromkeys(SCORERS, value)),
+        *(item, level, seed, value, reason, answer, dict.fromkeys((STRICT, FLEXIBLE), value)),
         *(3, (7, 8), text, reason == TRUNCATED),
     )
     return replace(result, **changes)
