@@ -335,6 +335,13 @@ def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
             "the task needs log-probabilities of given tokens, and the engine gives none",
             "use --engine transformers",
         )
+    limited = next((noise for noise in (spec.noise, *spec.quantization) if noise.tokens), None)
+    if scores(task) and limited is not None:
+        raise HarnessError(
+            f"--noise {limited} with --task {task.name}",
+            "nothing is generated, so that every token belongs to the prefill",
+            "drop tokens:",
+        )
     if reads(scorer) != gives:
         raise HarnessError(
             f"--scorer {scorer.name} with --task {task.name}",

@@ -17,6 +17,7 @@ from harness.engines.transformers import probe_seconds, run_batch
 from harness.evaluate.checkpoint import fingerprint_weights
 from harness.evaluate.prepared import Prepared, attention_for, prepare
 from harness.evaluate.run import evaluate
+from harness.evaluate.tasks import TASKS
 from harness.exceptions import CheckpointError, HarnessError, StoreError
 from harness.record import CERTIFIED, ItemResult
 from harness.runs.choice import Choice, Trail
@@ -202,7 +203,7 @@ def test_a_context_that_is_too_short_is_refused(tiny: Path, refusal: Callable[..
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"task": "artih"}, "unknown task 'artih'; the tasks are arith, gsm8k, svamp; did you mean 'arith'?"),
+        ({"task": "artih"}, f"unknown task 'artih'; the tasks are {', '.join(TASKS)}; did you mean 'arith'?"),
         ({"data": "x.jsonl"}, "the task arith generates its items"),
         ({"task": "gsm8k", "data": "/no/such.jsonl"}, "/no/such.jsonl does not exist"),
         ({"items": 2001}, "2001 items asked for; the task has 2000"),
