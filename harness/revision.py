@@ -22,7 +22,10 @@ MEASURING = (
 )
 """Packages that decide what a record holds."""
 
-FILES = ("answers.py", "coverage.py", "ledger.py", "quant_error.py", "record.py", "text.py", "thresholds.py")
+FILES = (
+    *("answers.py", "coverage.py", "ledger.py", "likelihoods.py", "quant_error.py", "record.py", "text.py"),
+    "thresholds.py",
+)
 """Modules directly in ``harness`` that do, too."""
 
 _SUFFIXES = (".py", ".c", ".h")
