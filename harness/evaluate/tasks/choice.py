@@ -108,7 +108,7 @@ def _choices(place: str, found: object) -> tuple[str, ...]:
         rule = "they must be a list of at least two texts that are not empty"
         raise HarnessError(f"{place}: choices are {told}", rule, "correct the row")
     if len(set(found)) < len(found):
-        raise HarnessError(f"{place}: choices are {shown(found)}", "one of them stands there twice", "correct the row")
+        raise HarnessError(f"{place}: choices are {shown(found)}", "no two may be equal", "correct the row")
     return tuple(found)
 
 

@@ -75,7 +75,7 @@ def test_the_floor_is_the_accuracy_of_guessing(tmp_path: Path) -> None:
         ("choice", {"question": "?", "answer": 0}, "line 2: choices are missing"),
         ("choice", {**ROW, "choices": ["one"]}, "at least two texts"),
         ("choice", {**ROW, "choices": ["one", ""]}, "that are not empty"),
-        ("choice", {**ROW, "choices": ["one", "one"]}, "stands there twice"),
+        ("choice", {**ROW, "choices": ["one", "one"]}, "no two may be equal"),
         ("choice", {**ROW, "answer": 2}, "line 2: answer is 2; it must be an index from 0 to 1"),
         ("choice", {**ROW, "answer": -1}, "answer is -1"),
         ("choice", {**ROW, "answer": True}, "answer is true|answer is True"),
