@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.aqn.targets import layer_of
 from harness.exceptions import HarnessError
-from harness.strict import read_object, shown
+from harness.strict import CORRECT, read_object, shown
 
 WEIGHTS = "weights"
 
@@ -20,7 +20,7 @@ def errors_of(file: Path) -> dict[int, float]:
 
     Raises :class:`HarnessError` for anything else.
     """
-    data = read_object(file)
+    data = read_object(file, CORRECT)
     rows = data.get("layers")
     found = _of_scan(file, rows) if isinstance(rows, list) else _of_table(file, data)
     for layer, error in found.items():

@@ -47,18 +47,26 @@ def find(folder: Path, name: str) -> Path:
     if direct.is_file():
         return direct
     if name.endswith(SUFFIX):
+        _refuse_folder(name)
         raise HarnessError(f"baseline {name}", "no such file", "harness baseline list shows those there are")
     path = path_of(folder, name)
     if not path.is_file():
         along = path_of(shipped(), name)
         if along.is_file():
             return along
+        _refuse_folder(name)
         known = [entry for entry, _ in listed(folder)]
         hint = nearest(name, [*known, *(entry for entry, _ in listed(shipped()))])
         if not known and not hint.startswith("did you mean"):
             hint = "accept a run with harness baseline accept"
         raise HarnessError(f"baseline {name!r}", f"there is none under {folder}", hint)
     return path
+
+
+def _refuse_folder(name: str) -> None:
+    if Path(name).is_dir():
+        way_out = "accept the run with harness baseline accept, and give its --name"
+        raise HarnessError(f"baseline {name}", "it is a folder, and a baseline is a file", way_out)
 
 
 def listed(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -33,6 +33,7 @@ from harness.record import (
 )
 from harness.runs.manifest import checksum
 from harness.spec import number_text
+from harness.strict import read_text
 
 BASELINE_VERSION = 2
 READABLE = (1, BASELINE_VERSION)
@@ -103,11 +104,12 @@ def dump(baseline: Baseline) -> str:
 def load(path: Path) -> Baseline:
     """Read a baseline file. Raises :class:`HarnessError` for one that is missing, truncated or edited."""
     restore = "restore it from version control, or accept a run with harness baseline accept"
+    if not path.exists():
+        raise HarnessError(f"baseline {path}", "no such file", "harness baseline list shows those there are")
+    text = read_text(path, "baseline", HarnessError, restore)
     try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise HarnessError(f"baseline {path}", "no such file", "harness baseline list shows those there are") from None
-    except (OSError, ValueError, RecursionError) as error:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise HarnessError(f"baseline {path}", f"truncated or not JSON ({error})", restore) from None
     if not isinstance(data, dict) or not {"schema_version", "sha256", "items"} <= set(data):
         raise HarnessError(f"baseline {path}", "it is not a baseline file", "write one with harness baseline accept")

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.checkpoints.folder import settings_files
 from harness.exceptions import CheckpointError
-from harness.strict import read_object, read_text
+from harness.strict import read_object, read_text, reading_advice
 
 _TEXT = (".jinja", ".txt", ".tiktoken", ".codes")
 _SAVE = "save the checkpoint again, or correct the file"
@@ -46,7 +46,8 @@ def check_file(file: Path) -> None:
         try:
             empty = not file.stat().st_size
         except OSError as error:
-            raise CheckpointError(f"file {file}", f"it cannot be read ({error.strerror})", "copy it again") from None
+            rule = f"it cannot be read ({error.strerror})"
+            raise CheckpointError(f"file {file}", rule, reading_advice(error, "copy it again")) from None
         if empty:
             raise CheckpointError(f"file {file}", "it is empty", "copy it again")
 

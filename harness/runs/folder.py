@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from harness.exceptions import StoreError
 from harness.runs.manifest import AGAIN, READABLE, Manifest, parse_manifest
-from harness.strict import to_plain
+from harness.strict import reading_advice, to_plain
 
 MANIFEST, DATABASE, LOCK = "manifest.json", "records.sqlite", ".lock"
 _SHOWN = 40
@@ -46,6 +46,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         data = json.loads((path / MANIFEST).read_text())
         version = data["schema_version"]
+    except PermissionError as error:
+        rule = f"its {MANIFEST} cannot be read ({error.strerror})"
+        raise StoreError(f"run {path}", rule, reading_advice(error)) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = "it has no schema_version" if isinstance(error, KeyError | TypeError) else error
         raise StoreError(f"run {path}", f"its {MANIFEST} is unreadable ({why})", AGAIN) from None
@@ -95,7 +98,7 @@ def guarded(path: Path, what: str = "run") -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        no_room = any(words in str(error) for words in ("full", "disk I/O", "readonly"))
+        no_room = any(words in str(error) for words in ("full", "disk I/O", "readonly", "unable to open"))
         resume = "free space or fix permissions, then run the same command: it resumes"
         way_out = resume if no_room else AGAIN
         raise StoreError(f"records of {path}", f"SQLite says: {error}", way_out) from None

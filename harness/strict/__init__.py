@@ -6,7 +6,7 @@ of one table one by one and refuses the rest; :func:`fill` makes a dataclass of 
 value, the rule and the way out. Nothing is mended.
 """
 
-from harness.strict.files import once, read_object, read_text, read_toml
+from harness.strict.files import once, read_object, read_text, read_toml, reading_advice
 from harness.strict.fill import WRITTEN, fill, to_plain
 from harness.strict.table import CORRECT, Table, shown, unknown_key
 
@@ -19,6 +19,7 @@ __all__ = [
     "read_object",
     "read_text",
     "read_toml",
+    "reading_advice",
     "shown",
     "to_plain",
     "unknown_key",

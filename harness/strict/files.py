@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tomllib
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from harness.exceptions import CheckpointError, HarnessError
 
-COPY, CORRECT = "copy it again", "correct it"
+COPY, CORRECT, PATH = "copy it again", "correct it", "check the path"
 Failure = type[HarnessError]
 
 
@@ -23,7 +24,7 @@ def read_text(file: Path, what: str = "file", failure: Failure = CheckpointError
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
         rule = f"it cannot be read ({error.strerror or error})"
-        raise failure(f"{what} {file}", rule, way_out if way_out == COPY else "check the path") from None
+        raise failure(f"{what} {file}", rule, reading_advice(error, COPY if way_out == COPY else PATH)) from None
     except UnicodeDecodeError as error:
         raise failure(
             f"{what} {file}",
@@ -37,15 +38,20 @@ def read_text(file: Path, what: str = "file", failure: Failure = CheckpointError
     return text
 
 
-def read_object(file: Path) -> dict[str, Any]:
+def reading_advice(error: OSError, otherwise: str = PATH) -> str:
+    """Return what helps against ``error``, met where a file was to be read."""
+    return "check its permissions" if error.errno in (errno.EACCES, errno.EPERM) else otherwise
+
+
+def read_object(file: Path, way_out: str = COPY) -> dict[str, Any]:
     """Return the JSON object in ``file``. Raises :class:`CheckpointError`, also where an object has a name twice."""
-    text = read_text(file)
+    text = read_text(file, way_out=way_out)
     try:
         data = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"file {file}", f"unreadable JSON ({error})", COPY) from None
+        raise CheckpointError(f"file {file}", f"unreadable JSON ({error})", way_out) from None
     if not isinstance(data, dict):
-        raise CheckpointError(f"file {file}", "a JSON object was expected", COPY)
+        raise CheckpointError(f"file {file}", "a JSON object was expected", way_out)
     return data
 
 

@@ -126,6 +126,8 @@ def data_without_columns(flight: Flight) -> str:
         file = resolved(name)
         if file is None:
             return f"data file {name} is not here; check the path"
+        if file.is_dir():
+            return f"data file {name} is a folder; name the Parquet file in it"
         words = _columns(file)
         if words:
             return words
@@ -360,6 +362,6 @@ def _columns(file: Path) -> str:
     try:
         names = parquet.read_schema(file).names
     except (ArrowException, OSError) as error:
-        return f"data file {file}: {error}; copy it again"
+        return f"data file {file}: {error}; give a whole Parquet file in verl's layout"
     missing = [name for name in COLUMNS if name not in names]
     return f"data file {file} has no column {missing[0]}; it has {', '.join(names)}" if missing else ""

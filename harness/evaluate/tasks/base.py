@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from harness.exceptions import HarnessError
 from harness.runs.item_order import choice_order
-from harness.strict import once, shown
+from harness.strict import once, reading_advice, shown
 
 _HASH_DIGITS = 16
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise HarnessError(f"{path} does not exist", "a data file is needed", "check the path") from None
     except OSError as error:
-        raise HarnessError(f"{path}: {error.strerror}", "the file must be readable", "check its permissions") from error
+        raise HarnessError(f"{path}: {error.strerror}", "the file must be readable", reading_advice(error)) from error
     if not content.strip():
         raise HarnessError(f"{path} is empty", "at least one item is needed", "write the file again")
     return content

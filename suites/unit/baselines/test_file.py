@@ -221,8 +221,9 @@ def test_other_json_is_no_baseline(file: Path, refusal: Callable[..., str], text
 def test_a_binary_a_folder_and_a_missing_file_are_one_line(tmp_path: Path, refusal: Callable[..., str]) -> None:
     (tmp_path / "binary.json").write_bytes(b"\x80\x00")
     (tmp_path / "deep.json").write_text("[" * 100_000)
-    for name in ("binary.json", "deep.json", "."):
-        assert "truncated or not JSON" in refusal(load, tmp_path / name)
+    words = {"binary.json": "not UTF-8 text", "deep.json": "truncated or not JSON", ".": "it cannot be read"}
+    for name, said in words.items():
+        assert said in refusal(load, tmp_path / name)
     assert "no such file" in refusal(load, tmp_path / "missing.json")
     with pytest.raises(HarnessError):
         load(tmp_path / "binary.json" / "below")
