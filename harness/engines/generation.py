@@ -1,4 +1,4 @@
-"""Batched greedy decoding with a KV cache; finished sequences leave the batch at once.
+"""Batched decoding with a KV cache, greedy or sampled; finished sequences leave the batch at once.
 
 A loop of our own, because the noise needs to know which item every row is, and because ``generate`` keeps
 finished sequences in the batch, where they would be counted. A test holds it to ``model.generate``.
@@ -7,6 +7,7 @@ finished sequences in the batch, where they would be counted. A test holds it to
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from harness.engines.sessions import Injecting
+from harness.numerics.gumbel import answer_streams, drawn_tokens, step_keys, token_keys
+from harness.numerics.keyed_random import Keys
+from harness.spec.sampling import Sampling
 
 Looking = Callable[[int, Sequence[int]], contextlib.AbstractContextManager[object]]
 """What wraps a forward: gets its number in the batch (0 is the prefill) and the prompts (by index) of its rows."""
@@ -58,7 +62,8 @@ class Completion:
     """Generated token ids, the end-of-sequence token left out; ``truncated`` if it never came.
 
     ``steps`` counts the tokens generated, the end-of-sequence token included: a completion of n steps fed
-    prompt + n - 1 tokens through the model. ``logits`` holds the largest logit of every step, what a replay compares.
+    prompt + n - 1 tokens through the model. ``logits`` holds the logit of the chosen token of every step, as the model
+    gave it: what a replay compares.
     """
 
     tokens: tuple[int, ...]
@@ -69,11 +74,13 @@ class Completion:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Greedy decoding: at most ``max_new_tokens`` tokens, ended by any of ``stop`` (token ids)."""
+    """At most ``max_new_tokens`` tokens, ended by any of ``stop`` (token ids): those of the largest logits, or drawn
+    by ``sampling``."""
 
     max_new_tokens: int
     stop: tuple[int, ...]
     pad: int
+    sampling: Sampling | None = None
 
 
 def left_pad(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -99,22 +106,27 @@ def greedy(
     """Complete ``prompts`` in one batch; ``session`` must be inside its ``batch``, if given; ``looking`` wraps
     every forward.
 
-    Ties of the largest logit go to the smallest token id, as in ``torch.argmax``.
+    Greedy unless ``decoding`` says otherwise; ties of the largest logit go to the smallest token id, as in
+    ``torch.argmax``. Sampled tokens are drawn by the keys of each prompt's item and seed: see
+    :mod:`harness.numerics.gumbel`.
     """
     device = next(model.parameters()).device
+    choose = _largest if decoding.sampling is None else _Drawn(prompts, decoding.sampling, device)
     ids, mask = left_pad([prompt.tokens for prompt in prompts], decoding.pad, device)
     stop = torch.tensor(decoding.stop, device=device)
     cache = DynamicCache(config=model.config)
     active = list(range(len(prompts)))
     generated: list[list[int]] = [[] for _ in prompts]
-    largest: list[list[float]] = [[] for _ in prompts]
+    theirs: list[list[float]] = [[] for _ in prompts]
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(decoding.max_new_tokens):
         with looking(step, active):
-            chosen, best = _forward(model, ids, mask, positions, cache)
-        for row, token, logit in zip(active, chosen.tolist(), best.tolist(), strict=True):
+            chosen, own = _forward(
+                model, ids, mask, positions, cache, functools.partial(choose, step=step, rows=active)
+            )
+        for row, token, logit in zip(active, chosen.tolist(), own.tolist(), strict=True):
             generated[row].append(token)
-            largest[row].append(logit)
+            theirs[row].append(logit)
         kept = (~torch.isin(chosen, stop)).nonzero()[:, 0]
         if len(kept) == 0 or step + 1 == decoding.max_new_tokens:
             break
@@ -127,11 +139,37 @@ def greedy(
         ids = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
         positions = positions[:, -1:] + 1
-    return [completed(tokens, decoding.stop, own) for tokens, own in zip(generated, largest, strict=True)]
+    return [completed(tokens, decoding.stop, logits) for tokens, logits in zip(generated, theirs, strict=True)]
+
+
+def _largest(logits: Tensor, step: int, rows: Sequence[int]) -> Tensor:
+    """The token with the largest of ``logits`` (rows, tokens), int64 (rows,)."""
+    return logits.argmax(-1)
+
+
+class _Drawn:
+    """Draws the tokens of a batch: keys of its prompts' answers, and of the tokens as soon as they are known."""
+
+    def __init__(self, prompts: Sequence[Prompt], sampling: Sampling, device: torch.device) -> None:
+        streams = answer_streams([prompt.item for prompt in prompts], [prompt.seed for prompt in prompts])
+        self._streams, self._sampling = streams.to(device), sampling
+        self._tokens: Keys | None = None
+
+    def __call__(self, logits: Tensor, step: int, rows: Sequence[int]) -> Tensor:
+        """The token of each of ``rows`` (prompts, by index), int64 (rows,)."""
+        if self._tokens is None:
+            self._tokens = token_keys(logits.shape[-1], logits.device)
+        keys = step_keys(self._streams[list(rows)], step)
+        return drawn_tokens(logits, keys, self._tokens, self._sampling.temperature, self._sampling.top_p)
 
 
 def _forward(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
+    model: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    cache: DynamicCache,
+    choose: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
     """The next token of every sequence, int64 (batch,), and its logit, float32 (batch,)."""
     output = model(
@@ -144,7 +182,7 @@ def _forward(
     )
     logits: Tensor = output.logits[:, -1]
     logits = logits.float()
-    chosen = logits.argmax(-1)
+    chosen = choose(logits)
     return chosen, logits.gather(-1, chosen[:, None])[:, 0]
 
 

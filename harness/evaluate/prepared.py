@@ -136,7 +136,7 @@ class Prepared:
             **(
                 {"decoding": DECODING, "prefix_token": self.prefix}
                 if self.requests
-                else {"decoding": "greedy", "max_new_tokens": str(self.decoding.max_new_tokens)}
+                else {"decoding": self.spec.decoding, "max_new_tokens": str(self.decoding.max_new_tokens)}
             ),
             "coverage": self.coverage.text,
         }
@@ -307,7 +307,7 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
         raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
     check_distinct(checkpoint, asked, prompts, "token ids")
     check_prompts(checkpoint, prompts, limit)
-    decoding = Decoding(limit, stop_tokens(checkpoint), pad_token(checkpoint))
+    decoding = Decoding(limit, stop_tokens(checkpoint), pad_token(checkpoint), spec.sampling)
     template = digest("\0".join(texts.values()))
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
     return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)
@@ -353,6 +353,7 @@ def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
         ("--prefix-token", spec.prefix_token, LIKELIHOODS),
         ("--fewshot", spec.fewshot or None, TEXTS),
         ("--system", spec.system, TEXTS),
+        ("--temperature", spec.temperature or None, TEXTS),
         ("--apply-chat-template", spec.apply_chat_template, TEXTS),
     ):
         if value is not None and gives != needed:

@@ -123,7 +123,7 @@ def replay(
 def _replay(run: Run, prepared: Prepared, draw: Draw) -> Replayed:
     item, level, seed = draw.item, draw.level, draw.seed
     stored = {(record.item, record.level, record.seed): record for record in run.results}
-    wanted = dict.fromkeys(((0.0, 0), (level, seed)))
+    wanted = dict.fromkeys(((0.0, draw.clean_seed), (level, seed)))
     results, counts = _generate(prepared, item, list(wanted))
     clean, noisy = results[0], results[-1]
     parted = None if clean is noisy else _first_difference(clean.tokens, noisy.tokens)

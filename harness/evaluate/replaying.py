@@ -58,36 +58,40 @@ def repeat_clean(prepared: Prepared, engine: Engine, store: Store) -> None:
     if prepared.requests:
         store.add_replays(REPEATED, _scored_twice(prepared, engine, prompts, store.logits(0.0)))
         return
-    first, again = {result.item: result for result in store.results() if not result.level}, _answers(engine, prompts)
-    if any(_ends(first[item]) != _ends(again[item]) for item, _, _ in names):
+    first, again = {_name(result): result for result in store.results() if not result.level}, _answers(engine, prompts)
+    if any(_ends(first[name]) != _ends(again[name]) for name in names):
         first, again = again, _answers(engine, prompts)
     decode = prepared.checkpoint.tokenizer.decode
-    store.add_replays(REPEATED, {name: _twice(first[name[0]], again[name[0]], decode) for name in names})
+    store.add_replays(REPEATED, {name: _twice(first[name], again[name], decode) for name in names})
 
 
 def _scored_twice(
     prepared: Prepared, engine: Engine, prompts: tuple[Prompt, ...], stored: Mapping[Name, Logits]
 ) -> dict[Name, Replay]:
     """The same for continuations: their log-probabilities, within what the last bits of products explain."""
-    first: dict[str, Logits] = {prompt.item: stored[prompt.item, 0.0, prompt.seed] for prompt in prompts}
-    again: dict[str, Logits] = {item: result.logits for item, result in _answers(engine, prompts).items()}
+
+    def anew() -> dict[Name, Logits]:
+        return {name: result.logits for name, result in _answers(engine, prompts).items()}
 
     def compared() -> dict[Name, Replay]:
-        return {
-            (prompt.item, 0.0, prompt.seed): twice_scored(first[prompt.item], again[prompt.item], prepared.spec.dtype)
-            for prompt in prompts
-        }
+        return {name: twice_scored(first[name], again[name], prepared.spec.dtype) for name in first}
 
+    first: dict[Name, Logits] = {name: stored[name] for prompt in prompts for name in [(prompt.item, 0.0, prompt.seed)]}
+    again = anew()
     found = compared()
     if any(replay.others for replay in found.values()):
-        first, again = again, {item: result.logits for item, result in _answers(engine, prompts).items()}
+        first, again = again, anew()
         found = compared()
     return found
 
 
-def _answers(engine: Engine, prompts: tuple[Prompt, ...]) -> dict[str, ItemResult]:
+def _answers(engine: Engine, prompts: tuple[Prompt, ...]) -> dict[Name, ItemResult]:
     with contextlib.closing(engine.stream(iter((Batch(0.0, prompts),)))) as answers:
-        return {result.item: result for ran in answers for result in ran.results}
+        return {_name(result): result for ran in answers for result in ran.results}
+
+
+def _name(result: ItemResult) -> Name:
+    return result.item, result.level, result.seed
 
 
 def _ends(result: ItemResult) -> list[int | None]:
@@ -156,7 +160,8 @@ def _replays(
         for record in fitting
     ]
     limit = prepared.decoding.max_new_tokens
-    for index, found in replay(model, layers_of(prepared), answers, level, prepared.decoding.stop):
+    decoding = prepared.decoding
+    for index, found in replay(model, layers_of(prepared), answers, level, decoding.stop, decoding.sampling):
         record = fitting[index]
         name = record.item, level, record.seed
         yield name, _compared(record, found, logits.get(name, ()), limit, prepared.checkpoint.tokenizer.decode)

@@ -154,12 +154,12 @@ def _check_whole(items: Collection[str], records: int) -> None:
 def _control(prepared: Prepared, engine: Engine, store: Store) -> None:
     """Runs the positive control, where one is wanted and has not run, and stores its outcome.
 
-    Its items are the first of the seeded order.
+    Its items are the first of the seeded order, each with its first draw.
     """
     if not prepared.spec.positive_control or store.control() is not None:
         return
     items = prepared.items[:CONTROL_ITEMS]
-    clean = [result for result in store.results() if result.level == 0]
+    clean = [result for result in store.results() if (result.level, result.seed) == (0, 0)]
     right = sum(result.score == 1.0 for result in clean)
     measured = sum(result.reason != ERROR for result in clean)
     at_floor = wilson(right, measured).low < prepared.task.floor

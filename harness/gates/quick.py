@@ -19,7 +19,7 @@ from harness.runs.item_order import choice_order
 @dataclass(frozen=True)
 class QuickCheck:
     """The first ``items`` of ``items_of`` in the order of ``item_seed``, with the first ``noise_seeds`` of ``seeds_of``
-    at every level above 0."""
+    at every level above 0, and at level 0 where answers were sampled."""
 
     items: int
     items_of: int
@@ -34,8 +34,7 @@ class QuickCheck:
         Raises :class:`HarnessError` for more than there are, or fewer than one.
         """
         everything = len(_items(baseline))
-        noisy = [len(seeds_of(cells)) for level, cells in baseline.outcomes.items() if level]
-        seeds = max(noisy, default=1)
+        seeds = max((len(seeds_of(cells)) for cells in baseline.outcomes.values()), default=1)
         for option, given, most, what in (
             ("--items", items, everything, "items"),
             ("--noise-seeds", noise_seeds, seeds, "noise seeds"),
@@ -66,7 +65,7 @@ class QuickCheck:
         kept = set(self.chosen(baseline))
         outcomes = {
             level: {
-                item: {seed: row[seed] for seed in self._seeds(level, seeds_of(cells)) if seed in row}
+                item: {seed: row[seed] for seed in seeds_of(cells)[: self.noise_seeds] if seed in row}
                 for item, row in cells.items()
                 if item in kept
             }
@@ -88,7 +87,7 @@ class QuickCheck:
                 "give the checkpoint, so that they are evaluated",
             )
         for level, cells in candidate.outcomes.items():
-            seeds = self._seeds(level, seeds_of(baseline.outcomes.get(level, {})))
+            seeds = seeds_of(baseline.outcomes.get(level, {}))[: self.noise_seeds]
             if seeds and seeds_of(cells) != seeds:
                 raise NotComparableError(
                     f"{candidate.label} has the noise seeds {seeds_of(cells)} at level {level:g}",
@@ -99,9 +98,6 @@ class QuickCheck:
     def said(self, result: GateResult) -> GateResult:
         """Return ``result`` with the check in its first lines and in its JSON."""
         return replace(result, notes=(self.label, *result.notes), quick=asdict(self) | {"label": self.label})
-
-    def _seeds(self, level: float, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        return seeds[: self.noise_seeds] if level else seeds
 
 
 def _items(arm: Arm) -> set[str]:

@@ -159,7 +159,7 @@ class Evaluations:
     def _quick(self, held: Baseline) -> QuickCheck | None:
         """What was declared: who asks for as many as there are, or more, asks for all."""
         items = {item for cells in held.arm.outcomes.values() for item in cells}
-        seeds = max((len(seeds_of(cells)) for level, cells in held.arm.outcomes.items() if level), default=1)
+        seeds = max((len(seeds_of(cells)) for cells in held.arm.outcomes.values()), default=1)
         fewer = {
             name: self.given[name]
             for name, there in (("items", len(items)), ("noise_seeds", seeds))

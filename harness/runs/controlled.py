@@ -14,7 +14,8 @@ NONE_RAN = "no positive control was asked for (--no-positive-control): nothing s
 def control_problems(control: ControlResult, items: Sequence[str], results: Sequence[ItemResult]) -> list[str]:
     """Return what in ``control`` is not what the rule makes of the run's ``items`` (in their order) and ``results``."""
     chosen = set(items[:CONTROL_ITEMS])
-    right = sum(result.score == 1.0 for result in results if result.level == 0 and result.item in chosen)
+    clean = [result for result in results if (result.level, result.seed) == (0, 0) and result.item in chosen]
+    right = sum(result.score == 1.0 for result in clean)
     return [
         f"positive control: {words} {found:g}, the rule gives {wanted:g}"
         for words, found, wanted in (

@@ -16,11 +16,13 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Draw:
-    """``item`` is the hash, ``level`` a fraction (or in the unit of the error model), ``seed`` the noise seed."""
+    """``item`` is the hash, ``level`` a fraction (or in the unit of the error model), ``seed`` the noise seed (of a
+    sampled answer: its draw); ``clean_seed`` that of the clean answer beside it."""
 
     item: str
     level: float
     seed: int
+    clean_seed: int = 0
 
 
 def find_draw(run: Run, item: str, level: float, seed: int = 0) -> Draw:
@@ -40,15 +42,16 @@ def find_draw(run: Run, item: str, level: float, seed: int = 0) -> Draw:
     if seed not in spec.seeds_at(level):
         known = ", ".join(str(found) for found in spec.seeds_at(level))
         raise HarnessError(f"--seed {seed}", f"at level {level:g} the run has the seeds {known}", "choose one of them")
+    clean = seed if seed in spec.seeds_at(0.0) else 0
     there = {(record.item, record.level, record.seed) for record in run.results}
-    for wanted in ((key, 0.0, 0), (key, level, seed)):
+    for wanted in ((key, 0.0, clean), (key, level, seed)):
         if wanted not in there:
             raise StoreError(
                 f"run {run.path}",
                 f"it is unfinished: item {key} has no record at level {wanted[1]:g}, seed {wanted[2]}",
                 "resume it with harness eval",
             )
-    return Draw(key, level, seed)
+    return Draw(key, level, seed, clean)
 
 
 def _item(items: Sequence[str], prefix: str) -> str:

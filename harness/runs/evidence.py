@@ -215,6 +215,8 @@ def judge_control(
 ) -> ControlResult:
     """Return the positive control: a lethal scale must lose at least half of the clean accuracy on the same items.
 
+    ``clean`` and ``noisy`` hold one record of each item, of the same draw.
+
     Where the clean score is at the floor there is nothing to lose: then every output must change. Where continuations
     are scored, chance alone keeps a share of the accuracy: then every output must change, and away from the floor at
     least half of the items must have lost log-likelihood, summed over their requests.

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 from harness.coverage import Coverage
 from harness.exceptions import StoreError
 from harness.record import CHECKED_SINCE, SCHEMA_VERSION
+from harness.spec.sampling import is_sampled
 from harness.strict import WRITTEN, Table, fill, to_plain
 
 EVALUATION_KIND, EXTERNAL_KIND, SCAN_KIND = "evaluation", "external", "scan"
@@ -96,8 +97,8 @@ class Identity:
     early_stop: Mapping[str, Any] | None = None
 
     def seeds_at(self, level: float) -> int:
-        """Return how many noise seeds ``level`` has: without noise there is one draw only."""
-        return self.noise_seeds if level else 1
+        """Return how many noise seeds ``level`` has: with neither noise nor sampling there is one draw only."""
+        return self.noise_seeds if level or is_sampled(self.measurement_key) else 1
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from harness.spec.errors import ErrorModel
 from harness.spec.noise import NoiseSpec
 from harness.spec.oneline import parse_noise
 from harness.spec.quantization import check_quantization
+from harness.spec.sampling import GREEDY, Sampling, sampling_of
 from harness.text import nearest
 
 SCORERS = ("strict", "flexible", "choice", "choice_norm", "pair")
@@ -50,7 +51,9 @@ class EvalSpec:
     question, from the task's own items (never one that is evaluated), or from the file ``fewshot_data``; ``system`` is
     a system message before them; ``apply_chat_template`` None means as the task says. ``prefix_token`` is the
     token (its text, or its number) on which a continuation without context is conditioned where log-likelihoods are
-    scored; None: as lm-evaluation-harness, the beginning of a sequence, or else its end.
+    scored; None: as lm-evaluation-harness, the beginning of a sequence, or else its end. With a ``temperature`` above 0
+    answers are sampled (``top_p``: :class:`harness.spec.sampling.Sampling`), and ``noise_seeds`` counts the draws of
+    every level, the clean one included: draw d has noise seed d and sampling seed d.
 
     Raises :class:`HarnessError` for settings out of range.
     """
@@ -75,6 +78,8 @@ class EvalSpec:
     system: str | None = None
     apply_chat_template: bool | None = None
     prefix_token: str | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
         if self.items is not None and self.items < 1:
@@ -94,6 +99,7 @@ class EvalSpec:
         self._check_noise()
         self._check_date()
         self._check_prompting()
+        sampling_of(self.temperature, self.top_p)
         object.__setattr__(self, "quantization", check_quantization(self.quantization))
         object.__setattr__(self, "levels", check_levels(self.levels, self.noise.error))
 
@@ -139,14 +145,28 @@ class EvalSpec:
                 f"give for example {TEMPLATE_DATE}",
             )
 
+    @property
+    def sampling(self) -> Sampling | None:
+        """How tokens are drawn, None where the largest logit decides."""
+        return sampling_of(self.temperature, self.top_p)
+
+    @property
+    def decoding(self) -> str:
+        """What the measurement key says of how tokens are chosen."""
+        return str(self.sampling or GREEDY)
+
     def seeds_at(self, level: float) -> tuple[int, ...]:
-        """Return the noise seeds run at ``level``: one where there is no noise, else 0..noise_seeds-1."""
-        return (0,) if level == 0 else tuple(range(self.noise_seeds))
+        """Return the noise seeds run at ``level``: one where there is neither noise nor sampling, else
+        0..noise_seeds-1."""
+        return (0,) if level == 0 and self.sampling is None else tuple(range(self.noise_seeds))
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary, the noise as its one line."""
         quantization = [str(spec) for spec in self.quantization]
-        return asdict(self) | {"noise": str(self.noise), "levels": list(self.levels), "quantization": quantization}
+        plain = asdict(self) | {"noise": str(self.noise), "levels": list(self.levels), "quantization": quantization}
+        if self.sampling is None:  # as in the runs that were made before there was any
+            del plain["temperature"], plain["top_p"]
+        return plain
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EvalSpec:

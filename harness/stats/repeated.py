@@ -51,7 +51,8 @@ def pass_at_k(right: ArrayLike, k: int) -> Floats:
     """
     counts, draws = _checked(right, k)
     table = [1 - math.comb(draws - c, k) / math.comb(draws, k) for c in range(draws + 1)]
-    return np.array(table)[counts.astype(int)]
+    found: Floats = np.array(table, dtype=np.float64)[counts.astype(int)]
+    return found
 
 
 def pass_all_k(right: ArrayLike, k: int) -> Floats:
@@ -61,7 +62,8 @@ def pass_all_k(right: ArrayLike, k: int) -> Floats:
     """
     counts, draws = _checked(right, k)
     table = [math.comb(c, k) / math.comb(draws, k) for c in range(draws + 1)]
-    return np.array(table)[counts.astype(int)]
+    found: Floats = np.array(table, dtype=np.float64)[counts.astype(int)]
+    return found
 
 
 def majority_at_k(right: ArrayLike, answers: Sequence[Sequence[Hashable | None]], k: int) -> Floats:

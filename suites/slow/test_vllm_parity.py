@@ -154,3 +154,24 @@ def test_chunked_prefill_and_preemption_keep_tokens_and_counts(shipped, monkeypa
     assert found == wanted
     assert problems == []
     assert apart(others, counts) == []
+
+
+def test_sampled_tokens_are_those_of_transformers_whatever_the_batch(shipped):
+    """Also where requests are preempted and begin again: the step of an answer is what vLLM has of it."""
+    sampled = {"items": 12, "noise_seeds": 2, "temperature": 1.0, "top_p": 0.95}
+    cells = [(0.0, 0), (0.0, 1), (0.10, 1)]
+    given = {}
+    for name, more in {
+        "transformers": {},
+        "vllm": {"overrides": {"max_num_batched_tokens": 8192}},
+        "preempted": {"batch_size": 16, "overrides": {"num_gpu_blocks_override": 20, "block_size": 32}},
+    }.items():
+        spec = spec_of("transformers" if name == "transformers" else "vllm", **sampled)
+        with running(shipped, spec, **more) as (prepared, engine):
+            given[name] = answers(engine, *(batch_of(prepared, level, seed=seed) for level, seed in cells))
+    theirs, no_problems, _ = given["transformers"]
+    assert len(theirs) == 12 * len(cells)
+    assert given["vllm"][0] == theirs == given["preempted"][0]
+    assert given["vllm"][1] == no_problems == given["preempted"][1] == []
+    draws = [{key[0]: tokens for key, tokens in theirs.items() if key[1:] == cell} for cell in cells]
+    assert sum(draws[0][item] != draws[1][item] for item in draws[0]) > 2  # there was something to agree upon

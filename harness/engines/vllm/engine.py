@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -43,6 +43,9 @@ CHUNK_BATCHES = 4
 """Batches that are handed over together: the engine fills the places of finished sequences from them."""
 
 SWITCHED_OFF = "vLLM runs without prefix cache, asynchronous scheduling and CUDA graphs: they would change the counts"
+
+SAMPLER = "harness.integrations.vllm_plugin.sampler:KeyedSampler"
+"""What draws the tokens in the engine's processes, in vLLM's spelling; vLLM itself stays greedy."""
 
 FINISHED = ("stop", "length")
 """Why an answer may end; an engine that is stopped gives others back."""
@@ -140,6 +143,7 @@ class VllmEngine:
             "skip_tokenizer_init": True,
             "logprobs_mode": "raw_logits",
             "kv_cache_memory_bytes": cache_of(evaluation, self._options) if current_platform.is_cpu() else None,
+            "logits_processors": None if evaluation.decoding.sampling is None else [SAMPLER],
             "seed": 0,
             **self._adapter_arguments(),
         } | self._overrides
@@ -304,6 +308,7 @@ class VllmEngine:
         from vllm import SamplingParams
 
         decoding = self._evaluation.decoding
+        drawn = {} if decoding.sampling is None else {"sampling": list(astuple(decoding.sampling))}
         prompts = [{"prompt_token_ids": list(work.prompt.tokens)} for work in works]
         parameters = [
             SamplingParams(
@@ -312,7 +317,7 @@ class VllmEngine:
                 stop_token_ids=list(decoding.stop),
                 detokenize=False,
                 logprobs=0,  # the chosen token's own: what a replay is held against
-                extra_args={KEY: self._request(work).to_json()},
+                extra_args={KEY: self._request(work).to_json() | drawn},
             )
             for work in works
         ]

@@ -16,6 +16,8 @@ from torch import Tensor
 from harness.noise.replay.draws import Side, counted, row_stream
 from harness.noise.replay.hooks import Layer, Places, Rows
 from harness.spec.tokens import in_spans
+from harness.noise.replay.sampled import columns, draws_of, judged_step
+from harness.spec.sampling import Sampling
 
 TOKENS, LOGITS = 4096, 1 << 25
 """Tokens fed, and logits made, in one forward at most (but always one record)."""
@@ -49,6 +51,8 @@ class Replayed:
     ``best`` is the token with the largest logit, ``logits`` that of the stored token (of an end of sequence: the
     largest of the stop tokens), ``gaps`` how far it lies below the best one, 0 where the stored token is the best;
     ``logprobs`` the log-probability (nats) of the stored token, which an end of sequence has none of.
+    Of sampled answers ``best`` is the token that the draw chooses, ``gaps`` the least change of logits with which it
+    could have chosen the stored one, and an end of sequence is the stop token that is nearest to being chosen.
     """
 
     best: tuple[int, ...]
@@ -59,12 +63,17 @@ class Replayed:
 
 @torch.inference_mode()
 def replay(
-    model: Any, layers: Sequence[Layer], answers: Sequence[Answer], level: float, stop: Sequence[int]
+    model: Any,
+    layers: Sequence[Layer],
+    answers: Sequence[Answer],
+    level: float,
+    stop: Sequence[int],
+    sampling: Sampling | None = None,
 ) -> Iterator[tuple[int, Replayed]]:
     """Yield (index in ``answers``, what was found), in any order, for answers that were made at ``level``.
 
-    ``layers`` are the quantization, then the noise; ``stop`` are the tokens that end an answer. The model is left as
-    it was.
+    ``layers`` are the quantization, then the noise; ``stop`` are the tokens that end an answer; ``sampling`` is how
+    tokens were drawn, None where the largest logit decided. The model is left as it was.
     """
     rows = Rows(level=level)
     on = [layer for layer in layers if level or layer.spec.at != "output"]
@@ -73,7 +82,9 @@ def replay(
     vocabulary = model.config.get_text_config().vocab_size
     with places.opened():
         for batch in _batches(answers, vocabulary):
-            found = _forced(model, numbered, rows, [answers[index] for index in batch], stop)
+            asked = [answers[index] for index in batch]
+            logits = _forced(model, numbered, rows, asked)
+            found = _read(logits, asked, stop) if sampling is None else _drawn(logits, asked, stop, sampling)
             yield from zip(batch, found, strict=True)
 
 
@@ -91,9 +102,8 @@ def _batches(answers: Sequence[Answer], vocabulary: int) -> Iterator[list[int]]:
         yield waiting
 
 
-def _forced(
-    model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[Answer], stop: Sequence[int]
-) -> list[Replayed]:
+def _forced(model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[Answer]) -> Tensor:
+    """The logits that chose the tokens of ``answers``, one after the other, float32 (wanted tokens, vocabulary)."""
     device = next(model.parameters()).device
     width = _width(model, max(len(answer.fed) for answer in answers))
     ids = torch.zeros(len(answers), width, dtype=torch.long)
@@ -115,7 +125,8 @@ def _forced(
     ).logits
     if output.shape[:2] != (1, len(picked)):  # a head that is no module made all of them
         output = output.reshape(1, -1, output.shape[-1])[:, rows.picked]
-    return _read(output[0].float(), answers, stop)
+    logits: Tensor = output[0].float()
+    return logits
 
 
 def _width(model: Any, longest: int) -> int:
@@ -160,3 +171,24 @@ def _read(logits: Tensor, answers: Sequence[Answer], stop: Sequence[int]) -> lis
         gaps = (best[part] - own).tolist()
         found.append(Replayed(tuple(chosen), tuple(own.tolist()), tuple(gaps), tuple(logprobs.tolist())))
     return found
+
+
+def _drawn(logits: Tensor, answers: Sequence[Answer], stop: Sequence[int], sampling: Sampling) -> list[Replayed]:
+    """As :func:`_read`, of tokens that were drawn."""
+    tokens = columns(logits.shape[-1])
+    found, start = [], 0
+    for answer in answers:
+        own = logits[start : start + answer.steps].double().cpu().numpy()
+        start += answer.steps
+        steps = [
+            judged_step(row, draws_of(answer.item, answer.seed, step, tokens), sampling, stored)
+            for step, (row, stored) in enumerate(zip(own, _stored(answer, stop), strict=True))
+        ]
+        best, gaps = tuple(step.best for step in steps), tuple(step.gap for step in steps)
+        found.append(Replayed(best, tuple(float(row[step.token]) for row, step in zip(own, steps, strict=True)), gaps))
+    return found
+
+
+def _stored(answer: Answer, stop: Sequence[int]) -> list[tuple[int, ...]]:
+    """The tokens that may stand at each step of a record: one, or any that ends an answer."""
+    return [*((token,) for token in answer.tokens), *([tuple(stop)] if answer.ended else [])]
