@@ -15,9 +15,9 @@ from torch import Tensor
 
 from harness.noise.replay.draws import Side, counted, row_stream
 from harness.noise.replay.hooks import Layer, Places, Rows
-from harness.spec.tokens import in_spans
 from harness.noise.replay.sampled import columns, draws_of, judged_step
 from harness.spec.sampling import Sampling
+from harness.spec.tokens import in_spans
 
 TOKENS, LOGITS = 4096, 1 << 25
 """Tokens fed, and logits made, in one forward at most (but always one record)."""
