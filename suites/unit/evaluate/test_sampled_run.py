@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,20 +115,3 @@ def test_a_quick_check_takes_the_first_draws_of_the_clean_level_too(finished: Ru
     }
     with pytest.raises(HarnessError, match="this quick check is on"):
         check.check(replace(finished.arm, outcomes=finished.arm.outcomes), finished.arm, check.chosen(finished.arm))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"temperature": -1.0}, "--temperature -1"),
-        ({"temperature": float("nan")}, "--temperature nan"),
-        ({"temperature": float("inf")}, "--temperature inf"),
-        ({"temperature": 0.001}, "--temperature 0.001"),
-        ({"top_p": 0.0}, "--top-p 0"),
-        ({"top_p": 1.5}, "--top-p 1.5"),
-        ({"top_p": float("nan")}, "--top-p nan"),
-        ({"temperature": 0.0, "top_p": 0.9}, "--top-p 0.9 without --temperature"),
-    ],
-)
-def test_values_out_of_range(change: dict[str, float], words: str, refusal: Callable[..., str]) -> None:
-    assert words in refusal(lambda: replace(SPEC, **change))
