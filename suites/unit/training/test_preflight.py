@@ -139,7 +139,7 @@ def test_the_columns_and_rows_of_data_files(flight: Callable[..., Flight], tmp_p
     for file, words in (
         (bare, "no column data_source; it has question, answer"),
         (text, "Parquet"),
-        (broken, "copy it again"),
+        (broken, "give a whole Parquet file"),
         (tmp_path / "absent.parquet", "not here"),
     ):
         finding = found(data(file))["data_without_columns"]
