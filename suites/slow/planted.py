@@ -151,8 +151,8 @@ def actor_changes_weights(engine: Any) -> None:
     """A pass of the actor that leaves its noise in the weights."""
     given = engine.NoisyEngine.forward_step
 
-    def forward_step(self: Any, *arguments: Any) -> Any:
-        done = given(self, *arguments)
+    def forward_step(self: Any, *arguments: Any, **named: Any) -> Any:
+        done = given(self, *arguments, **named)
         for name, weight in self.module.named_parameters():
             if name.endswith("norm.weight"):
                 weight.data.mul_(1.001)
