@@ -69,6 +69,14 @@ watching_options = options.apply(
         help="Kill a run of which nothing is heard for so long.",
     ),
     click.option(
+        "--stall",
+        type=click.FloatRange(1),
+        default=7200.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Kill a run that goes on talking and finishes no step for so long.",
+    ),
+    click.option(
         "--logger",
         multiple=True,
         metavar="NAME",

@@ -18,7 +18,9 @@ from harness.training.check import default_folder
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/training/NAME-...]")
 @watching_options
 @json_option
-def command(name: str, out: Path | None, silence: float, logger: tuple[str, ...], as_json: bool, **given: Any) -> None:
+def command(
+    name: str, out: Path | None, silence: float, stall: float, logger: tuple[str, ...], as_json: bool, **given: Any
+) -> None:
     """Train a recipe, NAME or a file of it, on verl; what it left is judged by the integrity checks.
 
     Exit codes: 0 valid, 2 a check refuses it or a bad argument, 4 INVALID, 130 stopped by Ctrl-C or SIGTERM.
@@ -29,6 +31,6 @@ def command(name: str, out: Path | None, silence: float, logger: tuple[str, ...]
     recipe = recipe_of(name, given)
     with shown() as watcher:
         trained = start_training(
-            recipe, default_folder(recipe) if out is None else out, watcher, Watching(silence, logger)
+            recipe, default_folder(recipe) if out is None else out, watcher, Watching(silence, logger, stall)
         )
     show_trained(trained, as_json)

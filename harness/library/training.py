@@ -21,7 +21,7 @@ from harness.training.check import RECIPE_FILE, check_recipe, place_of
 from harness.training.child import Hung, end_leftovers
 from harness.training.evidence import HUNG, Evidence, read_evidence, saved_in
 from harness.training.integrity import Failed, judge
-from harness.training.launch import DATA, FAMILY, SILENCE, Listening, attempts_in, launch, loggers_here
+from harness.training.launch import DATA, FAMILY, SILENCE, STALL, Listening, attempts_in, launch, loggers_here
 from harness.training.order import order_hash
 from harness.training.preflight import refuse
 from harness.training.readback import ANSWERS, read_back, write_readback
@@ -67,11 +67,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Watching:
-    """How a run is watched: killed after ``silence`` seconds of which nothing is heard, and told to verl's ``loggers``
-    (TensorBoard where it is installed, and these)."""
+    """How a run is watched: killed after ``silence`` seconds in which nothing is heard of it, or ``stall`` in which it
+    finishes nothing, and told to verl's ``loggers`` (TensorBoard where it is installed, and these)."""
 
     silence: float = SILENCE
     loggers: tuple[str, ...] = ()
+    stall: float = STALL
 
 
 def start_training(
@@ -88,7 +89,7 @@ def start_training(
     status_file = folder / STATUS
     status_file.unlink(missing_ok=True)
     watcher.stage("training", recipe.total_steps)
-    listening = Listening(watching.silence, telling(watcher, recipe.total_steps), loggers)
+    listening = Listening(watching.silence, telling(watcher, recipe.total_steps), loggers, watching.stall)
     try:
         ended = launch(recipe, folder, listening)
     except Hung:

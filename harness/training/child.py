@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ import psutil
 from harness.exceptions import HarnessError
 from harness.runs.folder import write_atomically
 from harness.strict import read_object
+from harness.training.signs import WAITING, Signs
 
 MARK = "ROBUSTNESS_RUN_MARK"
 SHARED = Path("/dev/shm")
@@ -139,7 +141,8 @@ def mapped(pid: int) -> set[str]:
 
 @dataclass(frozen=True)
 class Watch:
-    """``files`` are those that grow while the child lives; it is killed after ``silence`` seconds without growth.
+    """``files`` are those that get lines while the child lives; it is killed after ``silence`` seconds without one, and
+    after ``stall`` seconds in which it goes on talking and ``work`` gets none.
 
     ``said`` is called at every look. ``note`` is where the child's processes and segments are written down meanwhile.
     """
@@ -148,6 +151,8 @@ class Watch:
     silence: float
     said: Callable[[], None] = lambda: None
     note: Path | None = None
+    work: Callable[[], Sequence[Path]] = lambda: ()
+    stall: float = math.inf
 
 
 def run_child(command: Sequence[str], environment: Mapping[str, str], output: Path, watch: Watch) -> int:
@@ -176,7 +181,8 @@ def run_child(command: Sequence[str], environment: Mapping[str, str], output: Pa
 
 
 def _waited(process: subprocess.Popen[bytes], family: Family, watch: Watch, told: list[int]) -> int:
-    size, heard = -1, time.monotonic()
+    heard = worked = time.monotonic()
+    signs, works = Signs(WAITING), Signs()
     while process.poll() is None:
         time.sleep(POLL)
         if told:
@@ -185,16 +191,20 @@ def _waited(process: subprocess.Popen[bytes], family: Family, watch: Watch, told
             )
         family.look()
         watch.said()
-        now = sum(file.stat().st_size for file in watch.files() if file.exists())
-        if now != size:
-            size, heard = now, time.monotonic()
-        elif time.monotonic() - heard > watch.silence:
-            raise Hung(
-                "the run",
-                f"nothing was heard of it for {watch.silence:g} s, and its processes were killed",
-                "its log says where; harness train resume goes on",
-            )
+        now = time.monotonic()
+        heard = now if signs.seen(watch.files()) else heard
+        worked = now if works.seen(watch.work()) else worked
+        if now - heard > watch.silence:
+            raise _hung(f"nothing was heard of it for {watch.silence:g} s")
+        if now - worked > watch.stall:
+            raise _hung(f"it finished no step and no validation for {watch.stall:g} s")
     return process.returncode
+
+
+def _hung(words: str) -> Hung:
+    return Hung(
+        "the run", f"{words}, and its processes were killed", "its log says where; harness train resume goes on"
+    )
 
 
 @contextlib.contextmanager

@@ -196,7 +196,7 @@ def data_order_differs(evidence: Evidence) -> str:
 def run_failed(evidence: Evidence) -> str:
     """Find a run that verl ended with an error, or that was killed because nothing was heard of it."""
     if evidence.status == HUNG:
-        return "it hung: nothing was heard of it for too long, and its processes were killed"
+        return "it hung: nothing was heard of it, or it finished nothing, for too long, and its processes were killed"
     return f"verl ended with status {evidence.status}" if evidence.status else ""
 
 

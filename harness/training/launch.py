@@ -37,6 +37,9 @@ LOGGERS = (TENSORBOARD, "wandb", "mlflow", "swanlab")
 SILENCE = 900.0
 """Seconds without a sign of life after which a run is given up: longer than imports and a first validation take."""
 
+STALL = 7200.0
+"""Seconds without a step or a validation after which a run is given up, whatever it says: longer than one takes."""
+
 
 @dataclass(frozen=True)
 class Launched:
@@ -101,11 +104,13 @@ def attempts_in(folder: Path) -> int:
 @dataclass(frozen=True)
 class Listening:
     """``said`` hears of the last step that is done and its metrics, at every look; ``silence`` is how many seconds
-    without a sign of life kill the run; ``loggers`` are verl's, beside console and file."""
+    without a sign of life kill the run, ``stall`` how many without a step; ``loggers`` are verl's, beside console and
+    file."""
 
     silence: float = SILENCE
     said: Callable[[int, Mapping[str, Any]], None] = lambda step, metrics: None
     loggers: tuple[str, ...] = ()
+    stall: float = STALL
 
 
 def launch(recipe: Recipe, folder: Path, listening: Listening) -> Launched:
@@ -130,7 +135,14 @@ def launch(recipe: Recipe, folder: Path, listening: Listening) -> Launched:
     attempt = attempts_in(folder) + 1
     metrics = metrics_file(folder, attempt)
     files = (folder / LOG, metrics, folder / LEDGER)
-    watch = Watch(lambda: files, listening.silence, lambda: listening.said(*last_step(metrics)), folder / FAMILY)
+    watch = Watch(
+        lambda: files,
+        listening.silence,
+        lambda: listening.said(*last_step(metrics)),
+        folder / FAMILY,
+        lambda: files[1:],
+        listening.stall,
+    )
     try:
         status = run_child(
             (sys.executable, "-u", "-m", MAIN, *composed.overrides),

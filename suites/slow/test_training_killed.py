@@ -21,6 +21,8 @@ import pytest
 
 from harness.strict import read_object
 from harness.training.child import MARK, SHARED
+from harness.training.evidence import HUNG
+from harness.training.signs import WAITING
 
 pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("only_ray")]
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +113,36 @@ def test_a_stopped_run_leaves_nothing(told: signal.Signals, tmp_path: Path) -> N
         process.kill()
         process.wait()
     assert not marked(mark) and not (folder / "family.json").exists() and not (folder / "status.json").exists()
+    assert not left_since(there)
+
+
+def test_a_run_whose_rollout_hangs_is_killed_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM's worker answers no more, and its engine says so again and again, which is no sign of life."""
+    pytest.importorskip("verl", reason="verl is not installed: make setup-full")
+    monkeypatch.setenv("VLLM_RINGBUFFER_WARNING_INTERVAL", "20")
+    recipe, folder = tmp_path / "short.toml", tmp_path / "run"
+    recipe.write_text(RECIPE)
+    there = {each.name for each in SHARED.iterdir()}
+    process, start = harness("run", str(recipe), "--out", str(folder), "--silence", "90"), time.monotonic()
+    try:
+        while not begun(folder) and process.poll() is None and time.monotonic() - start < LIMIT:
+            time.sleep(0.2)
+        assert begun(folder), "the run ended before it began"
+        mark = read_object(folder / "family.json")["mark"]
+        family = psutil.Process(process.pid).children(recursive=True)
+        workers = [each for each in family if each.name().startswith("VLLM::Worker")]
+        assert workers
+        for each in workers:
+            each.suspend()
+        assert process.wait(LIMIT) == 2
+    finally:
+        process.kill()
+        process.wait()
+    assert read_object(folder / "status.json")["status"] == HUNG
+    assert WAITING[0] in (folder / "log.txt").read_text(), "nothing was said while it hung, so the test shows little"
+    assert not marked(mark) and not any(each.is_running() for each in workers)
     assert not left_since(there)
 
 

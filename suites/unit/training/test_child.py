@@ -13,6 +13,7 @@ import pytest
 
 from harness.training import child
 from harness.training.child import SHARED, Hung, Watch, end_leftovers, run_child
+from harness.training.signs import WAITING, Signs
 
 pytestmark = pytest.mark.unit
 RENAMED = """
@@ -26,6 +27,46 @@ time.sleep(60)
 def test_the_status_of_the_child_is_returned(tmp_path: Path) -> None:
     watch = Watch(lambda: (), 30)
     assert run_child((sys.executable, "-c", "raise SystemExit(3)"), dict(os.environ), tmp_path / "log", watch) == 3
+
+
+TALKING = """
+import sys, time
+while True:
+    print(sys.argv[1], flush=True)
+    time.sleep(0.2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "stall", "words"),
+    [
+        (f"(RobustServer) INFO {WAITING[0]} in 60 seconds.", 60, "nothing was heard of it for 2 s"),
+        ("Avg generation throughput: 0.0 tokens/s", 3, "it finished no step and no validation for 3 s"),
+    ],
+)
+def test_a_child_that_only_talks_is_killed(line: str, stall: float, words: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    watch = Watch(lambda: (log,), 2, work=lambda: (tmp_path / "metrics",), stall=stall)
+    with pytest.raises(Hung, match=words):
+        run_child((sys.executable, "-c", TALKING, line), dict(os.environ), log, watch)
+
+
+def test_signs_of_life_are_whole_lines_of_anything_but_waiting(tmp_path: Path) -> None:
+    log, absent = tmp_path / "log", tmp_path / "absent"
+    signs = Signs(WAITING)
+    said = [
+        ("a line\n", True),
+        ("", False),
+        (f"{WAITING[0]} in 60", False),
+        (" seconds\n\n", False),
+        ("step 1", False),
+        (" of 9\r", True),
+        (f"{WAITING[0]}\nand another\n", True),
+    ]
+    for text, sign in said:
+        with log.open("a") as file:
+            file.write(text)
+        assert signs.seen((absent, log)) is sign, text
 
 
 def test_a_silent_child_is_killed_with_children_that_hide_their_mark(tmp_path: Path) -> None:
