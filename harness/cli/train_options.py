@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,9 @@ import click
 from harness.cli import options
 from harness.cli.exits import INVALID, Ended
 from harness.cli.saying import say
-from harness.training.book import GPU, PROFILES, TINY, load_recipe
+from harness.exceptions import HarnessError
+from harness.training.book import GPU, PROFILES, SUFFIX, TINY, load_recipe
+from harness.training.check import default_folder
 from harness.training.recipe import Recipe
 
 profile_option = click.option(
@@ -33,6 +36,12 @@ recipe_options = options.apply(
     place_options,
     click.option("--seed", type=click.IntRange(0), help="Training seed.  [default: the recipe's]"),
 )
+run_options = options.apply(
+    profile_option,
+    click.option(
+        "--seed", type=click.IntRange(0), help="Training seed of a run that is named by its recipe.  [default: its own]"
+    ),
+)
 _PLACES = {
     "model": ("model", "path"),
     "train_data": ("data", "train_files"),
@@ -43,6 +52,19 @@ _PLACES = {
     "devices": ("machine", "devices"),
 }
 """Option -> section and key of the recipe."""
+
+
+def run_folder(run: str, profile: str, seed: int | None) -> Path:
+    """Return the folder of ``run``: itself, or that which ``harness train run`` gives the recipe of this name."""
+    if Path(run).is_dir():
+        return Path(run)
+    try:
+        recipe = load_recipe(run, profile, {} if seed is None else {"run": {"seed": seed}})
+    except HarnessError:
+        if run.endswith(SUFFIX):
+            raise
+        return Path(run)  # which is then said to hold no run
+    return default_folder(recipe)
 
 
 def recipe_of(name: str, given: dict[str, Any]) -> Recipe:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli.main import command
+from harness.cli.train_options import run_folder
 from harness.exceptions import HarnessError
 from harness.training import check, machine
 from harness.training.book import recipe_names
@@ -82,3 +83,16 @@ def test_a_refusal_is_one_line_after_all_findings(tmp_path: Path) -> None:
 def test_unknown_recipe_is_refused() -> None:
     done = run("check", "E99")
     assert isinstance(done.exception, HarnessError) and "none of this name" in str(done.exception)
+
+
+def test_a_run_is_named_by_its_recipe_or_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path("runs") / "training" / "E5b-hw-tiny-seed3"
+    place.mkdir(parents=True)
+    assert run_folder("E5b", "tiny", 3) == run_folder(str(place), "tiny", None) == place
+    assert run_folder("E5b", "gpu", None) == place.with_name("E5b-hw-gpu-seed0")
+    for words in (("report", "E5b", "--seed", "3"), ("resume", str(place)), ("import", "elsewhere", "--out", "run")):
+        done = run(*words)
+        assert isinstance(done.exception, HarnessError) and "it holds no recipe.json" in str(done.exception)
+    with pytest.raises(HarnessError, match=r"absent\.toml"):
+        run_folder("absent.toml", "tiny", None)
