@@ -34,6 +34,7 @@ VERBS = {
     "eval": "Evaluate a checkpoint at 0 / 5 / 10 % inference noise.",
     "fetch": "Build a small real checkpoint from a package.",
     "gate": "Judge a run or a checkpoint against a baseline.",
+    "import": "Import results that lm-eval, Inspect, NeMo Evaluator, verl or OpenAI's evals wrote.",
     "plan": "Show what a noise specification perturbs in a model.",
     "replay": "Run one item of a run again and compare.",
     "report": "Show a page of a run, a scan or a baseline.",

@@ -145,8 +145,11 @@ def load_run(path: Path) -> Run:
         manifest = _of_run(path, store.manifest)
         results, counts = store.results(), store.counts()
         references, questions = store.references(), store.questions()
-        rescored = check_scores(path, manifest.measurement_key.get("scorer", ""), results, references, questions)
-        unknown = {result.item for result in results} - references.keys()
+        rescored: dict[str, str] = {}
+        unknown: set[str] = set()
+        if _imported(manifest) is None:  # else its scores are the writer's own
+            rescored = check_scores(path, manifest.measurement_key.get("scorer", ""), results, references, questions)
+            unknown = {result.item for result in results} - references.keys()
         certificate = with_identity(_certificate(manifest, store, results, counts), path, manifest, store.codes())
         certificate = objected(certificate, not_recomputed(manifest, len(unknown)))
         origin = Origin(code=store.codes())
@@ -160,9 +163,14 @@ def load_run(path: Path) -> Run:
         certificate=certificate,
         questions=questions,
         origin=origin,
-        clusters=dict((manifest.clusters if isinstance(manifest, EvaluationManifest) else None) or {}),
+        clusters=dict(manifest.clusters or {}),
     )
     return Run(path, manifest, results, counts, arm, references)
+
+
+def _imported(manifest: RunManifest) -> Mapping[str, Any] | None:
+    """What answers made elsewhere were imported from with their scores; None where the scores were made here."""
+    return manifest.imported if isinstance(manifest, ExternalManifest) else None
 
 
 def _of_run(path: Path, manifest: Manifest) -> RunManifest:
@@ -233,7 +241,11 @@ def _certificate(
     manifest: RunManifest, store: Store, results: Sequence[ItemResult], counts: Sequence[SiteCount]
 ) -> Certificate:
     if isinstance(manifest, ExternalManifest):
-        return Certificate(EXTERNAL, notes=(f"{EXTERNAL}: {NEITHER}",))
+        told = _imported(manifest)
+        made = (
+            "" if told is None else f"; its scores are {told['metric']} as {told['tool']} wrote it, not computed again"
+        )
+        return Certificate(EXTERNAL, notes=(f"{EXTERNAL}: {NEITHER}{made}",))
     asked = _Asked.of(store.path, manifest)
     strangers = sorted({(result.item, result.level, result.seed) for result in results} - asked.records)
     if strangers:

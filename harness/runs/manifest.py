@@ -162,12 +162,15 @@ class EvaluationManifest(Manifest):
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalManifest(Manifest):
-    """Of answers made elsewhere, read from the file ``completions``."""
+    """Of answers made elsewhere, read from the file ``completions``. Where they came with scores, ``imported`` says
+    from what: format, tool, metric, and the files and hashes of the writer. ``clusters`` are those of an evaluation."""
 
     kind: ClassVar[str] = EXTERNAL_KIND
     identity: ExternalIdentity
     completions: str
     floor: float | None = None
+    imported: Mapping[str, Any] | None = None
+    clusters: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ WORDS = """
 Accept Accumulate Add Adjust Align Announce Answer Append Apply Ask Assert Attach Audit Begin Bound Bring Build
 Call Carry Change Check Choose Clear Close Collect Compare Complete Compute Copy Count Create Cut Decide Declare
 Describe Disable Divide Do Draw Drop Empty Enable End Estimate Evaluate Examine Execute Explain Fail Fill Find
-Finish Fit Fold Force Forget Form Format Generate Give Go Group Hand Have Hook Install Judge Keep Key Launch
+Finish Fit Fold Force Forget Form Format Generate Give Go Group Hand Have Hook Import Install Judge Keep Key Launch
 Lead Lend Let Limit List Load Lock Log Look Make Mark Match Measure Merge Move Multiply Name Note Number Open
 Parse Perturb Pin Place Plan Prepare Print Put Quantize Raise Read Rebuild Recompute Record Recount Refuse
 Register Release Remember Remove Render Repeat Replace Replay Report Require Reset Resolve Restore Return Round
