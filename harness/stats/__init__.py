@@ -43,6 +43,7 @@ from harness.stats.significance import (
     mcnemar_mid_p,
     welch_t,
 )
+from harness.stats.skewed import SkewedMean
 from harness.stats.tails import UNDECIDED, Tails, mean_ratio_tails, mean_tails, ratio_tails, tango_tails, two_way_tails
 from harness.stats.two_way import LEAST_SEEDS, TwoWayInterval, two_way_mean
 from harness.stats.two_way_ratio import two_way_ratio
@@ -64,6 +65,7 @@ __all__ = [
     "ScoreError",
     "ScoreRange",
     "ScoreTable",
+    "SkewedMean",
     "Tails",
     "TestResult",
     "TwoWayInterval",
