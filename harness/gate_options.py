@@ -169,7 +169,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption(
         "scorer",
         TEXT,
-        "strict, flexible, choice, choice_norm, pair; default: the task's own.",
+        "strict, flexible, choice, choice_norm, pair, greedy; default: the task's own.",
         "SCORER",
         None,
         PYTEST_ONLY,

@@ -22,13 +22,15 @@ class Scored:
     """The answer to one request. ``context`` and ``tokens`` count the tokens conditioned on and those scored.
 
     ``nats`` is the sum of the log-probabilities of the scored tokens (natural logarithm), None where it is not finite;
-    ``greedy`` is True where each scored token was the most probable one at its place.
+    ``greedy`` is True where each scored token was the most probable one at its place. ``distribution`` is the text of a
+    :class:`harness.distributions.Distribution` over the places, empty where none was asked for.
     """
 
     context: int
     tokens: int
     nats: float | None
     greedy: bool
+    distribution: str = ""
 
     @property
     def fed(self) -> int:
@@ -38,9 +40,7 @@ class Scored:
 
 def written(requests: Sequence[Scored]) -> str:
     """Return ``requests`` as canonical JSON, log-likelihoods to :data:`DIGITS` digits."""
-    return json.dumps(
-        [[each.context, each.tokens, _rounded(each.nats), each.greedy] for each in requests], separators=(",", ":")
-    )
+    return json.dumps([_row(each) for each in requests], separators=(",", ":"))
 
 
 def read(text: str) -> tuple[Scored, ...]:
@@ -55,7 +55,14 @@ def read(text: str) -> tuple[Scored, ...]:
     return found
 
 
-def _scored(context: object, tokens: object, nats: object, greedy: object) -> Scored:
+def _row(each: Scored) -> list[object]:
+    row: list[object] = [each.context, each.tokens, _rounded(each.nats), each.greedy]
+    return [*row, each.distribution] if each.distribution else row
+
+
+def _scored(context: object, tokens: object, nats: object, greedy: object, distribution: object = "") -> Scored:
+    if not isinstance(distribution, str):
+        raise ValueError(f"distribution {distribution!r:.40} of a scored request")
     for name, value, least in (("context", context, 1), ("tokens", tokens, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} {value!r:.40} of a scored request")
@@ -64,7 +71,7 @@ def _scored(context: object, tokens: object, nats: object, greedy: object) -> Sc
     if nats is not None and (isinstance(nats, bool) or not isinstance(nats, int | float) or not math.isfinite(nats)):
         raise ValueError(f"nats {nats!r:.40} of a scored request")
     assert isinstance(context, int) and isinstance(tokens, int)
-    return Scored(context, tokens, None if nats is None else float(nats), greedy)
+    return Scored(context, tokens, None if nats is None else float(nats), greedy, distribution)
 
 
 def _rounded(nats: float | None) -> float | None:

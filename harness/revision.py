@@ -23,7 +23,16 @@ MEASURING = (
 """Packages that decide what a record holds."""
 
 FILES = (
-    *("answers.py", "coverage.py", "ledger.py", "likelihoods.py", "quant_error.py", "record.py", "text.py"),
+    *(
+        "answers.py",
+        "coverage.py",
+        "distributions.py",
+        "ledger.py",
+        "likelihoods.py",
+        "quant_error.py",
+        "record.py",
+        "text.py",
+    ),
     "thresholds.py",
 )
 """Modules directly in ``harness`` that do, too."""

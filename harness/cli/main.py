@@ -29,6 +29,7 @@ VERBS = {
     "aqn": "Noise on rollout weights: schedule, plan, apply, response.",
     "baseline": "Keep, list, show and compare accepted runs.",
     "compare": "Compare two arms of replicated training runs.",
+    "divergence": "Judge a checkpoint by its next-token distributions: record, gate.",
     "doctor": "Say what works here; --calibrate shows that the statistics hold.",
     "claims": "Judge the published claims from their registered numbers.",
     "eval": "Evaluate a checkpoint at 0 / 5 / 10 % inference noise.",

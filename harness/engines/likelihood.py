@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.distributions import Distribution, Ids
 from harness.engines.generation import Forced, Looking, Prompt, left_pad, nobody
 from harness.engines.sessions import Injecting
 
@@ -23,10 +25,16 @@ LOGITS = 1 << 25
 @dataclass(frozen=True)
 class Likelihood:
     """What a model says of a continuation: the log-probability (nats) of each token, and whether each was the most
-    probable one."""
+    probable one; ``distribution`` is what it expected at each place, where that was asked for."""
 
     logprobs: tuple[float, ...]
     greedy: bool
+    distribution: Distribution | None = None
+
+
+Kept = int | Ids | None
+"""Which log-probabilities are kept of each scored place: those of so many most probable tokens, or of the tokens (T, k)
+given; None: of the scored token alone."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +71,12 @@ def score(
     pad: int,
     session: Injecting | None = None,
     looking: Looking = nobody,
+    kept: Sequence[Kept] = (),
 ) -> list[tuple[Likelihood, ...]]:
     """Return the log-likelihoods of each prompt's continuations, in their order.
 
+    ``kept`` says of each prompt (of none where it is empty) what else is kept of its places; such a prompt has one
+    continuation.
     ``session`` must be inside its ``batch`` over ``prompts``, if given; ``looking`` wraps every forward, and is told
     its number in :func:`parts_of`. Log-probabilities are taken in float32 from the logits as the model gives them.
     """
@@ -74,7 +85,8 @@ def score(
         forced = [prompts[row].forced[part.request] for row in part.rows]
         with looking(number, part.rows):
             logits = _forward(model, forced, part, pad, session)
-        for row, likelihood in zip(part.rows, _read(logits, forced), strict=True):
+        wanted = [kept[row] if kept else None for row in part.rows]
+        for row, likelihood in zip(part.rows, _read(logits, forced, wanted), strict=True):
             found[row][part.request] = likelihood
     return [tuple(each[request] for request in sorted(each)) for each in found]
 
@@ -95,10 +107,28 @@ def _forward(
     return logits
 
 
-def _read(logits: Tensor, forced: Sequence[Forced]) -> Iterator[Likelihood]:
+def _read(logits: Tensor, forced: Sequence[Forced], kept: Sequence[Kept]) -> Iterator[Likelihood]:
     """What each row says of its continuation, sequence by sequence: only one needs room in float32."""
-    for own, each in zip(logits, forced, strict=True):
+    for own, each, keep in zip(logits, forced, kept, strict=True):
         wanted = torch.tensor(each.continuation, device=own.device)
         last = own[-len(wanted) :].float()
-        logprobs = torch.log_softmax(last, -1).gather(-1, wanted[:, None])[:, 0]
-        yield Likelihood(tuple(logprobs.tolist()), bool((last.argmax(-1) == wanted).all()))
+        every = torch.log_softmax(last, -1)
+        logprobs = every.gather(-1, wanted[:, None])[:, 0]
+        greedy = bool((last.argmax(-1) == wanted).all())
+        yield Likelihood(tuple(logprobs.tolist()), greedy, None if keep is None else distribution_of(every, keep))
+
+
+def distribution_of(logprobs: Tensor, kept: int | Ids) -> Distribution:
+    """Return what is kept of ``logprobs`` float32 (T, vocabulary): of the most probable tokens, or of those given."""
+    if isinstance(kept, int):
+        ids = logprobs.topk(min(kept, logprobs.shape[-1]), -1).indices
+    else:
+        ids = torch.from_numpy(kept.astype(np.int64)).to(logprobs.device)
+    rest = logprobs.scatter(-1, ids, -torch.inf).logsumexp(-1)
+    return Distribution(
+        ids.cpu().numpy().astype(np.int32),
+        logprobs.gather(-1, ids).cpu().numpy(),
+        rest.cpu().numpy(),
+        logprobs.amin(-1).cpu().numpy(),
+        logprobs.argmax(-1).cpu().numpy().astype(np.int32),
+    )

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from harness.checkpoints.source import Source
 from harness.engines.generation import Completion, Decoding, Prompt
-from harness.engines.likelihood import Likelihood
+from harness.engines.likelihood import Kept, Likelihood
 from harness.engines.sessions import Sessions
 from harness.noise.plan import InjectionPlan
 from harness.record import ItemResult, SiteCount
@@ -118,6 +118,9 @@ class Evaluation(Protocol):
 
     def result(self, prompt: Prompt, completion: Completion, level: float) -> ItemResult:
         """Return the record of what an engine made of ``prompt`` at ``level``."""
+
+    def kept(self, prompts: Sequence[Prompt], level: float) -> Sequence[Kept]:
+        """Return which log-probabilities are kept of each of ``prompts``; empty: of scored tokens alone."""
 
     def scored(self, prompt: Prompt, found: Sequence[Likelihood], level: float) -> ItemResult:
         """Return the record of a prompt whose continuations are scored: one of ``found`` for each."""

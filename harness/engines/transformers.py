@@ -72,7 +72,8 @@ def score_batch(evaluation: Evaluation, session: Sessions, batch: Batch) -> Ran:
         batch.level,
         batch.error or evaluation.plan.spec.error,
     ):
-        found = score(model, prompts, evaluation.decoding.pad, session, nobody if watch is None else watch.at)
+        looking, kept = nobody if watch is None else watch.at, evaluation.kept(prompts, batch.level)
+        found = score(model, prompts, evaluation.decoding.pad, session, looking, kept)
     results = [evaluation.scored(prompt, own, batch.level) for prompt, own in zip(prompts, found, strict=True)]
     audits = () if watch is None else watch.audits()
     return Ran(results, session.drain(batch.level), audits, {batch.level: len(parts)})

@@ -20,7 +20,7 @@ from harness.checkpoints.source import AnyCheckpoint, Source, as_source, path_of
 from harness.coverage import Coverage
 from harness.engines.device import best_device, check_device, device_name, out_of_memory_as
 from harness.engines.generation import Completion, Decoding, Forced, Prompt
-from harness.engines.likelihood import Likelihood
+from harness.engines.likelihood import Kept, Likelihood
 from harness.engines.registry import engine_kind
 from harness.engines.sessions import Sessions, open_sessions
 from harness.evaluate.attention import FUSED, choose_attention
@@ -214,6 +214,11 @@ class Prepared:
             prompt_tokens=len(prompt.tokens),
             logits=completion.logits,
         )
+
+    def kept(self, prompts: Sequence[Prompt], level: float) -> list[Kept]:
+        """Return which log-probabilities are kept of each of ``prompts`` at ``level``, as the task says."""
+        kept = getattr(self.task, "kept", None)
+        return [] if kept is None else [kept(prompt.item, level, prompt.seed) for prompt in prompts]
 
     def scored(self, prompt: Prompt, found: Sequence[Likelihood], level: float) -> ItemResult:
         """Return the record of ``found``, what an engine says of the continuations of ``prompt`` at ``level``."""

@@ -6,8 +6,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from harness.distributions import Distribution, Ids
 from harness.engines.generation import Forced
 from harness.evaluate.prepared import Prepared
+from harness.likelihoods import Scored
 from harness.noise.replay.forcing import Answer, Replayed, replay
 from harness.noise.replay.hooks import Layer
 from harness.record import ItemResult, LikelihoodResult
@@ -38,7 +42,11 @@ def replay_scored(
             name = record.item, record.level, record.seed
             yield name, Replay(0, problem="its continuations are not those of the task")
             continue
-        answers += [Answer(record.item, record.seed, each.context, each.continuation, False) for each in own]
+        assert isinstance(record, LikelihoodResult)
+        answers += [
+            Answer(record.item, record.seed, each.context, each.continuation, False, _asked(told))
+            for each, told in zip(own, record.requests, strict=True)
+        ]
         owners += [number] * len(own)
     level = records[0].level if records else 0.0
     found: dict[int, Replayed] = dict(replay(model, layers, answers, level, ()))
@@ -86,8 +94,41 @@ def _compared(
     distances = [_distance(one, other) for one, other in zip(logits, found, strict=True)]
     step = max(range(len(distances)), key=distances.__getitem__)
     furthest = Difference(step, _number_text(logits[step]), _number_text(found[step]), distances[step])
+    if told[0].distribution:
+        kept = Distribution.read(told[0].distribution)
+        others += _other_best(kept, parts[0], decode)
+        furthest = max(furthest, _furthest_kept(kept, parts[0]), key=lambda found: found.gap)
     spread = math.sqrt(sum(distance**2 for distance in distances) / len(distances))
-    return Replay(record.steps, tuple(others), distances[step], furthest, spread)
+    return Replay(record.steps, tuple(others), furthest.gap, furthest, spread)
+
+
+def _asked(told: Scored) -> Ids | None:
+    """The tokens that a record has log-probabilities of, and behind them the one that it calls the most probable."""
+    if not told.distribution:
+        return None
+    kept = Distribution.read(told.distribution)
+    found: Ids = np.concatenate([kept.ids, kept.best[:, None]], axis=1)
+    return found
+
+
+def _furthest_kept(kept: Distribution, part: Replayed) -> Difference:
+    """Where a log-probability of a kept token lies furthest from that of the replay."""
+    assert part.asked is not None
+    found = part.asked[:, :-1]
+    apart = np.nan_to_num(np.abs(kept.logprobs - found), nan=np.inf)
+    place, number = np.unravel_index(int(apart.argmax()), apart.shape)
+    stored, here = (_number_text(float(each[place, number])) for each in (kept.logprobs, found))
+    return Difference(int(place), stored, here, float(apart[place, number]))
+
+
+def _other_best(kept: Distribution, part: Replayed, decode: Any) -> Iterator[Difference]:
+    """Places whose most probable token is another one in the replay, by how much."""
+    assert part.asked is not None
+    for place, (stored, found) in enumerate(zip(kept.best.tolist(), part.best, strict=True)):
+        if stored != found:
+            # the replay's best token lies as far above the scored one as above the stored one, less their own distance
+            gap = part.gaps[place] + part.logprobs[place] - float(part.asked[place, -1])
+            yield Difference(place, repr(decode([stored])), repr(decode([found])), max(gap, 0.0))
 
 
 def _adds_up(nats: float | None, logits: Logits) -> bool:

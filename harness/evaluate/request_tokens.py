@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.engines.generation import Forced
 from harness.evaluate.checkpoint import Checkpoint
-from harness.evaluate.tasks.base import Continuation, Item
+from harness.evaluate.tasks.base import Continuation, Item, Tokens
 from harness.exceptions import CheckpointError, HarnessError
 from harness.strict import shown
 
@@ -32,13 +32,15 @@ class RequestTokens:
         """The prefix token for the measurement key: its text and its number."""
         return f"{self._tokenizer.convert_ids_to_tokens(self.prefix)} ({self.prefix})"
 
-    def of(self, request: Continuation) -> Forced:
-        """Return the token ids of a request.
+    def of(self, request: Continuation | Tokens) -> Forced:
+        """Return the token ids of a request; those that are given stay as they are.
 
         With a context both are encoded together and split where the context alone would end; spaces at the end of the
         context belong to the continuation. Without one, the prefix token stands there, unless the continuation begins
         with it. Raises :class:`HarnessError` where nothing is left to score.
         """
+        if isinstance(request, Tokens):
+            return Forced(request.context, request.continuation)
         context, continuation = request.context, request.continuation
         if not context:
             tokens = self._encoded(continuation, special=False)
@@ -70,7 +72,7 @@ class RequestTokens:
 
 
 def item_requests(
-    tokens: RequestTokens, asked: Mapping[str, Sequence[Continuation]], items: Sequence[Item]
+    tokens: RequestTokens, asked: Mapping[str, Sequence[Continuation | Tokens]], items: Sequence[Item]
 ) -> dict[str, tuple[Forced, ...]]:
     """Return the token ids of every request of ``items``; ``asked`` holds the texts by item.
 

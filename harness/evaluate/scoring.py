@@ -12,7 +12,7 @@ from harness.record import ItemResult, LikelihoodResult
 from harness.scorers import Asked, Scorer, judged
 
 if TYPE_CHECKING:
-    from harness.engines.generation import Prompt
+    from harness.engines.generation import Forced, Prompt
     from harness.engines.likelihood import Likelihood
 
 
@@ -42,9 +42,7 @@ def likelihood_result(
     wrong = [len(own.logprobs) for forced, own in pairs if len(own.logprobs) != len(forced.continuation)]
     if wrong:
         raise ValueError(f"{wrong[0]} log-probabilities for a continuation of item {item.key} with another length")
-    text = written(
-        [Scored(len(forced.context), len(forced.continuation), _sum(own.logprobs), own.greedy) for forced, own in pairs]
-    )
+    text = written([_scored(forced, own) for forced, own in pairs])
     judgement = judged(scorer, text, item.reference, Asked(item.key, item.question), False)
     return LikelihoodResult(
         item=item.key,
@@ -60,6 +58,11 @@ def likelihood_result(
         truncated=False,
         logits=tuple(value for own in found for value in own.logprobs),
     )
+
+
+def _scored(forced: Forced, own: Likelihood) -> Scored:
+    kept = "" if own.distribution is None else own.distribution.written()
+    return Scored(len(forced.context), len(forced.continuation), _sum(own.logprobs), own.greedy, kept)
 
 
 def _sum(values: Sequence[float]) -> float | None:

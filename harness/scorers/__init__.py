@@ -11,7 +11,7 @@ from types import MappingProxyType
 from harness import extensions
 from harness.answers import FLEXIBLE, STRICT
 from harness.exceptions import HarnessError
-from harness.scorers.likelihood import NORM, ChoiceScorer, PairScorer
+from harness.scorers.likelihood import NORM, ChoiceScorer, GreedyScorer, PairScorer
 from harness.scorers.number import NumberScorer
 from harness.scorers.protocol import (
     LIKELIHOODS,
@@ -34,6 +34,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "choice": ChoiceScorer("choice"),
         "choice_norm": ChoiceScorer("choice_norm", NORM),
         "pair": PairScorer(),
+        "greedy": GreedyScorer(),
     }
 )
 """Name -> scorer of those in the package. A new one is a file beside this one, a row here and its name in

@@ -22,6 +22,7 @@ from harness.strict import shown
 
 ACC, NORM, BYTES = "acc", "acc_norm", "acc_bytes"
 GOOD, BAD, TIE = "good", "bad", "tie"
+SAME, OTHER = "same", "other"
 
 
 def reference_of(choices: Sequence[str], answer: int) -> str:
@@ -130,6 +131,39 @@ class PairScorer:
             return Scores({ACC: None})
         gap = nats[answer] - nats[1 - answer]
         return Scores({ACC: float(gap > 0)}, GOOD if gap > 0 else BAD if gap < 0 else TIE)
+
+    def complete(self, text: str) -> bool:
+        """Return True: nothing is generated, so that nothing is cut off."""
+        return True
+
+
+@dataclass(frozen=True)
+class GreedyScorer:
+    """Scores a given answer: right where greedy decoding would have written it, token by token."""
+
+    name: str = "greedy"
+    primary: str = ACC
+
+    @property
+    def rule(self) -> str:
+        """The version of this rule."""
+        return FIRST_RULE
+
+    @property
+    def reads(self) -> str:
+        """It reads log-likelihoods."""
+        return LIKELIHOODS
+
+    def score(self, text: str, reference: str, item: Asked) -> Scores:
+        """Return ``acc``: 1 where each token was the most probable one, else 0; None for one that is not finite.
+
+        Raises :class:`HarnessError` for a text of another form, or of several requests.
+        """
+        nats = nats_of(text, 1)
+        if nats is None:
+            return Scores({ACC: None})
+        greedy = likelihoods.read(text)[0].greedy
+        return Scores({ACC: float(greedy)}, SAME if greedy else OTHER)
 
     def complete(self, text: str) -> bool:
         """Return True: nothing is generated, so that nothing is cut off."""

@@ -27,6 +27,7 @@ ORDER = (
         "progress",
         "strict",
         "spec",
+        "distributions",
         "likelihoods",
         "record",
     ),

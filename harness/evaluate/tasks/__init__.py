@@ -30,8 +30,21 @@ def _arith(data: Path | None) -> ArithTask:
     return ArithTask()
 
 
+def _answers(data: Path | None) -> Task:
+    from harness.evaluate.tasks.answers import AnswersTask  # the only one that needs numpy
+
+    return AnswersTask(data)
+
+
 TASKS: Mapping[str, TaskMaker] = MappingProxyType(
-    {"arith": _arith, "gsm8k": Gsm8kTask, "svamp": SvampTask, "blimp": BlimpTask, "choice": ChoiceTask}
+    {
+        "arith": _arith,
+        "gsm8k": Gsm8kTask,
+        "svamp": SvampTask,
+        "blimp": BlimpTask,
+        "choice": ChoiceTask,
+        "answers": _answers,
+    }
 )
 """Name -> maker of the tasks in the package. A new one is a file beside this one and a row here."""
 

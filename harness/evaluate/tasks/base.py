@@ -49,6 +49,14 @@ class Continuation:
     continuation: str
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids whose log-likelihood is asked for, given those of ``context``; at least one each."""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
 class Task(Protocol):
     """A named set of items and the way to ask them.
 
@@ -57,8 +65,9 @@ class Task(Protocol):
     answers ``item`` as a few-shot example.
 
     A task whose answers are not generated but found among given continuations has a method ``requests(item)`` in place
-    of ``messages`` and ``max_new_tokens``: it returns the :class:`Continuation` of each choice, whose log-likelihoods
-    its scorer reads.
+    of ``messages`` and ``max_new_tokens``: it returns the :class:`Continuation` of each choice, or its :class:`Tokens`,
+    whose log-likelihoods its scorer reads. With one request it may have ``kept(item key, level, noise seed)``, which
+    says of how many tokens, or of which, log-probabilities are kept at each place of the continuation.
     """
 
     @property
@@ -93,9 +102,9 @@ def scores(task: Task) -> bool:
     return hasattr(task, "requests")
 
 
-def requests_of(task: Task, item: Item) -> tuple[Continuation, ...]:
-    """Return the texts whose log-likelihoods ``task`` asks for."""
-    found: tuple[Continuation, ...] = tuple(task.requests(item))  # type: ignore[attr-defined]
+def requests_of(task: Task, item: Item) -> tuple[Continuation | Tokens, ...]:
+    """Return the texts, or token ids, whose log-likelihoods ``task`` asks for."""
+    found: tuple[Continuation | Tokens, ...] = tuple(task.requests(item))  # type: ignore[attr-defined]
     return found
 
 

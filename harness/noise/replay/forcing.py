@@ -7,10 +7,12 @@ chose its token, whatever the batch was.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.noise.replay.draws import Side, counted, row_stream
@@ -25,13 +27,15 @@ TOKENS, LOGITS = 4096, 1 << 25
 
 @dataclass(frozen=True)
 class Answer:
-    """A stored answer: what was fed, what came out, by which draws. ``ended`` if an end of sequence followed it."""
+    """A stored answer: what was fed, what came out, by which draws. ``ended`` if an end of sequence followed it;
+    ``asked`` int (steps, k) are tokens whose log-probabilities are wanted too."""
 
     item: str
     seed: int
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     ended: bool
+    asked: NDArray[np.int32] | None = field(default=None, compare=False)
 
     @property
     def fed(self) -> tuple[int, ...]:
@@ -50,7 +54,8 @@ class Replayed:
 
     ``best`` is the token with the largest logit, ``logits`` that of the stored token (of an end of sequence: the
     largest of the stop tokens), ``gaps`` how far it lies below the best one, 0 where the stored token is the best;
-    ``logprobs`` the log-probability (nats) of the stored token, which an end of sequence has none of.
+    ``logprobs`` the log-probability (nats) of the stored token, which an end of sequence has none of; ``asked`` float32
+    (steps, k) those of the tokens that were asked for.
     Of sampled answers ``best`` is the token that the draw chooses, ``gaps`` the least change of logits with which it
     could have chosen the stored one, and an end of sequence is the stop token that is nearest to being chosen.
     """
@@ -59,6 +64,7 @@ class Replayed:
     logits: tuple[float, ...]
     gaps: tuple[float, ...]
     logprobs: tuple[float, ...] = ()
+    asked: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 @torch.inference_mode()
@@ -169,7 +175,14 @@ def _read(logits: Tensor, answers: Sequence[Answer], stop: Sequence[int]) -> lis
         chosen = at[part].tolist()
         logprobs = stored[:, 0] - normaliser[part][: len(answer.tokens)]
         gaps = (best[part] - own).tolist()
-        found.append(Replayed(tuple(chosen), tuple(own.tolist()), tuple(gaps), tuple(logprobs.tolist())))
+        asked = None if answer.asked is None else _asked(logits[part], normaliser[part], answer.asked)
+        found.append(Replayed(tuple(chosen), tuple(own.tolist()), tuple(gaps), tuple(logprobs.tolist()), asked))
+    return found
+
+
+def _asked(logits: Tensor, normaliser: Tensor, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+    wanted = torch.from_numpy(tokens.astype(np.int64)).to(logits.device)
+    found: NDArray[np.float32] = (logits.gather(1, wanted) - normaliser[:, None]).cpu().numpy()
     return found
 
 

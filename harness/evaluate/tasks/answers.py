@@ -1,0 +1,161 @@
+"""The answers of a finished run, token by token: how probable does a checkpoint find them, and what else instead?
+
+JSONL, one answer an object: ``item`` (the key of the item that it answers, which keys its draws of noise too),
+``question``, ``context`` and ``answer`` (token ids of the prompt and of the answer) and, where items belong together,
+``cluster``. Or the folder of a run of this task: then the same answers are scored, and of every place the tokens that
+were kept there are kept again, so that the two runs can be compared token by token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.distributions import TOP, Distribution, Ids
+from harness.evaluate.tasks.base import Item, Tokens, hash_items, read_json_lines
+from harness.exceptions import HarnessError, StoreError
+from harness.record import LikelihoodResult
+from harness.runs.folder import MANIFEST
+from harness.runs.loaded import Run, complete_run
+from harness.strict import shown
+
+NAME = "answers"
+SCORER = "greedy"
+_Places = Mapping[tuple[str, float, int], Ids]
+
+
+@dataclass(frozen=True)
+class AnswersTask:
+    """The answers of ``data``, a file or a run of this task; read once, at the first use.
+
+    Every method that needs them raises :class:`HarnessError` for data that are missing, empty, unreadable, or of
+    another form, and for a run of another task or without evidence.
+    """
+
+    name: ClassVar[str] = NAME
+    scorer: ClassVar[str] = SCORER
+    floor: ClassVar[float] = 0.0
+    max_new_tokens: ClassVar[int] = 1
+
+    data: Path | None = None
+
+    def items(self) -> tuple[Item, ...]:
+        """Return all answers in their order."""
+        return self._read[0]
+
+    def dataset_hash(self) -> str:
+        """Return the hash of all answers with what they answer, 16 hex digits."""
+        return hash_items(Item(f"{item.key} {item.reference}", "", "", "") for item in self._read[0])
+
+    def messages(self, item: Item) -> list[dict[str, str]]:
+        """Raise :class:`HarnessError`: nothing is asked in a chat."""
+        raise HarnessError(f"task {self.name}", "its answers are scored, nothing is generated", "use another task")
+
+    def requests(self, item: Item) -> tuple[Tokens, ...]:
+        """Return the one answer, behind what it answers."""
+        return (tokens_of(item.reference),)
+
+    def kept(self, item: str, level: float, seed: int) -> int | Ids:
+        """Return the tokens (T, k) that the run of ``data`` kept of the answer of ``item``, or how many are kept where
+        it is a file, or a draw that the run does not have."""
+        return self._read[1].get((item, level, seed), TOP)
+
+    @cached_property
+    def _read(self) -> tuple[tuple[Item, ...], _Places]:
+        if self.data is None:
+            rule, way_out = "its answers are those of a finished run", "use harness divergence record RUN --out FOLDER"
+            raise HarnessError(f"--task {self.name} without --data", rule, way_out)
+        if (self.data / MANIFEST).is_file():
+            return _of_run(complete_run(self.data))
+        items = tuple(_item(f"{self.data}, line {number}", row) for number, row in read_json_lines(self.data))
+        _check_once(self.data, items)
+        return items, {}
+
+
+def reference_of(tokens: Tokens) -> str:
+    """Return the reference of an item: canonical JSON of the token ids that are fed and of those that are scored."""
+    return json.dumps({"context": tokens.context, "answer": tokens.continuation}, separators=(",", ":"))
+
+
+def tokens_of(reference: str) -> Tokens:
+    """Return the inverse of :func:`reference_of`. Raises :class:`HarnessError` for any other text."""
+    try:
+        data = json.loads(reference)
+        return Tokens(_ids(data["context"]), _ids(data["answer"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        rule = "it must hold the token ids of a context and of an answer"
+        raise HarnessError(f"reference {shown(reference)}", rule, "correct the task") from None
+
+
+def answer_row(item: Item, tokens: Tokens) -> str:
+    """Return the line of an answers file for what ``item`` was answered."""
+    row: dict[str, Any] = {"item": item.key, "question": item.question}
+    row |= {"context": tokens.context, "answer": tokens.continuation}
+    return json.dumps(row | ({"cluster": item.cluster} if item.cluster else {}), ensure_ascii=False)
+
+
+def _of_run(run: Run) -> tuple[tuple[Item, ...], _Places]:
+    if run.arm.key.get("task") != NAME:
+        rule = f"a run of the task {run.arm.key.get('task')} keeps no distributions"
+        raise HarnessError(f"--data {run.path}", rule, "use harness divergence record RUN --out FOLDER")
+    problems = [problem for level in run.arm.outcomes for problem in run.arm.certificate.problems_at(level)]
+    if problems:
+        raise StoreError(f"run {run.path}", f"it is no evidence: {problems[0]}", "record it again")
+    items = tuple(
+        Item(key, run.arm.questions[key], run.references[key], "", cluster=run.arm.clusters.get(key, ""))
+        for key in run.asked.items
+    )
+    return items, {name: found.ids for name, found in distributions_of(run).items()}
+
+
+def distributions_of(run: Run) -> dict[tuple[str, float, int], Distribution]:
+    """Return what ``run`` kept, by item, level and noise seed. Raises :class:`StoreError` where a record kept none."""
+    found = {}
+    for result in run.results:
+        name = result.item, result.level, result.seed
+        told = result.requests if isinstance(result, LikelihoodResult) else ()
+        try:
+            found[name] = Distribution.read(told[0].distribution if told else "")
+            if found[name].places != result.steps:
+                raise ValueError(f"{found[name].places} places for {result.steps} tokens")
+        except ValueError as error:
+            rule = f"item {name[0]} at level {name[1]:g}, seed {name[2]} has no distribution ({error})"
+            raise StoreError(f"run {run.path}", rule, "record it again") from None
+    return found
+
+
+def _item(place: str, row: Mapping[str, Any]) -> Item:
+    for name in ("item", "question"):
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise HarnessError(f"{place}: {name} is {shown(row.get(name))}", "it must be text", "correct the row")
+    cluster = row.get("cluster", "")
+    if not isinstance(cluster, str):
+        raise HarnessError(f"{place}: cluster is {shown(cluster)}", "it must be text", "correct the row")
+    found = []
+    for name in ("context", "answer"):
+        try:
+            found.append(_ids(row.get(name)))
+        except ValueError:
+            rule = "it must be a list of token ids, at least one"
+            raise HarnessError(f"{place}: {name} is {shown(row.get(name))}", rule, "correct the row") from None
+    return Item(row["item"], row["question"], reference_of(Tokens(*found)), "", cluster=cluster)
+
+
+def _ids(found: object) -> tuple[int, ...]:
+    if not isinstance(found, list) or not found:
+        raise ValueError(found)
+    if any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in found):
+        raise ValueError(found)
+    return tuple(found)
+
+
+def _check_once(path: Path, items: Iterable[Item]) -> None:
+    seen: set[str] = set()
+    for item in items:
+        if item.key in seen:
+            raise HarnessError(f"{path}: item {item.key} has two answers", "it has one", "remove one of them")
+        seen.add(item.key)
