@@ -23,6 +23,7 @@ from harness.noise.flop_coverage import product_share
 from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_model
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
+from harness.noise.untold import untold_words
 from harness.runs.dequantized import FIELD, dequantized_sentence
 from harness.spec import NoiseSpec
 from harness.spec.experts import pattern_for
@@ -125,7 +126,7 @@ def _plan_json(
         "uncovered": dict(plan.uncovered),
         "products": share,
         "overhead": _overhead(plan, known, share, speed, tokens),
-        "warnings": [*source.said, *_warnings(plan.spec, source.dtype), *_clean_experts(plan)],
+        "warnings": [*source.said, *_warnings(plan.spec, source.dtype), *_clean_experts(plan), *_untold(plan)],
     }
 
 
@@ -195,6 +196,11 @@ def _clean_experts(plan: InjectionPlan) -> list[str]:
         f"be perturbed; an evaluation refuses this unless they are left out by name: "
         f"exclude:{','.join(pattern_for(names))}"
     ]
+
+
+def _untold(plan: InjectionPlan) -> list[str]:
+    words = untold_words(plan)
+    return [] if words is None or clean_experts(plan) else ["{}: {}; an evaluation refuses this: {}".format(*words)]
 
 
 def _conflicts(noises: Sequence[NoiseSpec], counts: Sequence[Sequence[Expected]]) -> list[str]:

@@ -42,6 +42,7 @@ from harness.noise.inject import check_apart
 from harness.noise.meta import CONFIG_FILE, load_config
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
+from harness.noise.untold import check_told
 from harness.record import ItemResult
 from harness.revision import code_identity
 from harness.runs.dequantized import dequantized_sentence
@@ -64,6 +65,9 @@ from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
 
 log = logging.getLogger(__name__)
+
+_OF_MODULES = frozenset(("linear", "conv1d"))
+"""Operators that are modules wherever transformers has them: nothing else has to be found by a forward."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +294,8 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     check_carried(spec)
     check_experts(checkpoint.model, _acting(spec))
     plan = build_plan(checkpoint.model, spec.noise)
+    if engine_kind(spec.engine).loads:
+        check_told(plan)
     quantizers = tuple(build_plan(checkpoint.model, each) for each in spec.quantization)
     check_apart((plan, *quantizers))
     engine_kind(spec.engine).check_plans((plan, *quantizers))
@@ -393,19 +399,30 @@ def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: boo
     check_decodable(config, source.path)
     attention = attention_for(spec, has_sdpa(config)) if kind.loads else FUSED
     if here:
-        _check_mixture(source, spec)
+        _check_outline(source, spec)
     with out_of_memory_as(f"checkpoint {path_of(named)} on {place}", "free memory, or give a --device that has more"):
         checkpoint = load_checkpoint(source, spec.dtype, attention, place)
     kind.check_checkpoint(checkpoint)
     return checkpoint
 
 
-def _check_mixture(source: Source, spec: EvalSpec) -> None:
-    """Refuse a mixture of experts before its weights are read: its outline has the experts too."""
+def _check_outline(source: Source, spec: EvalSpec) -> None:
+    """Refuse before the weights are read what the outline shows already: experts that would stay clean, and operators
+    whose rows cannot be told."""
     file = source.folder / CONFIG_FILE
     mixture = file.is_file() and "expert" in file.read_text(encoding="utf-8", errors="replace")
-    if mixture:
-        check_experts(_load(source, spec, None, True).model, _acting(spec))
+    called = bool(spec.noise.asked_ops and spec.noise.operators - _OF_MODULES)
+    if not mixture and not called:
+        return
+    model = _load(source, spec, None, True).model
+    check_experts(model, _acting(spec))
+    if called:
+        try:
+            check_told(build_plan(model, spec.noise))
+        except HarnessError:
+            raise
+        except Exception as error:  # what a forward needs of its values differs from model to model
+            log.debug("the outline of %s does not run without weights: %s", source.path, error)
 
 
 def _acting(spec: EvalSpec) -> tuple[NoiseSpec, ...]:

@@ -36,7 +36,8 @@ class Rows:
     where it is padding; ``real`` bool (batch, tokens), False at padding; ``count`` the number
     of real tokens; ``visible`` the number of (query, key) pairs of real tokens under the causal mask.
     ``chosen`` bool (batch, tokens) are the tokens that a selection takes, None where it takes all: the others are
-    not real either, and their rows must be left as they are.
+    not real either, and their rows must be left as they are. ``made`` are the
+    :attr:`columns`, where they are known already.
     """
 
     keys: Tensor
@@ -46,6 +47,7 @@ class Rows:
     count: int
     visible: int
     chosen: Tensor | None = None
+    made: tuple[Keys, Tensor] | None = None
 
     @classmethod
     def of(cls, bases: Tensor, attention_mask: Tensor | None, tokens: int, past: int) -> Rows:
@@ -90,6 +92,8 @@ class Rows:
     @functools.cached_property
     def columns(self) -> tuple[Keys, Tensor]:
         """``keys`` and ``real`` as columns, (batch * tokens, 1): made once for all sites of a forward."""
+        if self.made is not None:
+            return self.made
         return Keys.of(self.keys).view(-1, 1), self.real.reshape(-1, 1).contiguous()
 
     @functools.cached_property
@@ -107,7 +111,7 @@ class Rows:
         count = self.keys.shape[0] if tokens == 1 and self.chosen is None else int(real.sum())
         chosen = None if self.chosen is None else self.chosen[:, -tokens:]
         keys, positions = self.keys[:, -tokens:], self.positions[:, -tokens:]
-        return replace(self, keys=keys, positions=positions, real=real, count=count, chosen=chosen)
+        return replace(self, keys=keys, positions=positions, real=real, count=count, chosen=chosen, made=None)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -59,6 +60,22 @@ class Injector:
             after = _renormalised(after, frame)
         return strided(after, y)
 
+    def portion(self, site: Site, y: Tensor, keys: Keys, real: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Return some rows ``y`` (rows, columns) of the result or the input of ``site``, perturbed, and what the kernel
+        measured of them; nothing is booked.
+
+        ``keys`` and ``real`` are (rows, 1). For code without gradients, whose portions :meth:`note` books as one call.
+        """
+        columns = self._column_keys(Entry(site, FORWARD, "", frame.phase), y.shape[1], y.device, frame)
+        key, own = DrawKey(keys, columns), _is_own(site) and y.is_contiguous()
+        return self._kernel.perturb(frame.error, y, key, frame.level, real, own)
+
+    def note(self, site: Site, frame: Frame, rows: int, elements: int, sums: Sequence[Tensor]) -> None:
+        """Book the portions of one call of ``site``: the real rows and elements of all, and the measures of each."""
+        self._ledger.note(
+            Entry(site, FORWARD, "", frame.phase), rows, elements, torch.cat(list(sums)) if sums else None
+        )
+
     def _any(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
         kind = layout.arrangement(entry.site, y, frame.rows, entry.operand)
         if kind == layout.FLAT and frame.named and not entry.operand:
@@ -75,7 +92,7 @@ class Injector:
         if flat.y.shape[0] == 0:
             return y, 0, 0, None
         columns = self._column_keys(entry, flat.y.shape[1], y.device, frame)
-        own = not entry.operand and entry.site.op in PRODUCTS and entry.site.way != FUNCTION and flat.y.is_contiguous()
+        own = not entry.operand and _is_own(entry.site) and flat.y.is_contiguous()
         after, sums = self._kernel.perturb(
             frame.error,
             flat.y.detach(),
@@ -165,6 +182,12 @@ def _renormalised(after: Tensor, frame: Frame) -> Tensor:
     if frame.rows is None or frame.rows.chosen is None:
         return divided
     return torch.where(frame.rows.chosen[:, None, :, None], divided, after)
+
+
+def _is_own(site: Site) -> bool:
+    """Whether what ``site`` hands over is a new tensor that nobody else holds: what a product gave, not what it was
+    given, which several modules may share."""
+    return site.op in PRODUCTS and site.way != FUNCTION and site.point == "output"
 
 
 def strided(after: Tensor, like: Tensor) -> Tensor:

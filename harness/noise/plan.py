@@ -16,10 +16,12 @@ PROBE_TOKENS = 3
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operator of the table: its site, the path of modules it ran in, outermost first."""
+    """One call of an operator of the table: its site, the path of modules it ran in, outermost first. ``told`` says
+    whether the shape of its result says which rows belong to which item."""
 
     site: Site
     path: tuple[str, ...]
+    told: bool = True
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,9 @@ def _plan_of_modules(model: nn.Module, spec: NoiseSpec, probe: Probe) -> Injecti
     )
     _check_ran(probe, sites)
     taken = {site.module for site in sites}
-    products, uncovered = _left_out(probe, [site for site in every if site.module not in taken], taken, view, spec)
+    routing = tuple(_routing(view, probe))
+    rest = [site for site in every if site.module not in taken]
+    products, uncovered = _left_out(probe, rest, taken, view, spec, routing)
     return InjectionPlan(spec, sites, {**products, **_named(selection.excluded, view)}, uncovered, probe=probe)
 
 
@@ -166,13 +168,16 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
     if way == FUNCTIONS_ONLY:
         chosen = tuple(site for site in chosen if site.way == ANGLE or site.name not in spelled)
     view = ModelView.of(model)
-    routing = frozenset(path for router, path in _routing(view, probe) if not _asked(router, selection.modules))
+    routing = tuple(_routing(view, probe))
+    aside = {router for router in view.routers.values() if not _asked(router, selection.modules)}
     functions = FunctionChoice(
         spec,
         spec.operators,
         frozenset((site.module, site.op) for site in chosen)
         | _inside_experts(every)
-        | frozenset((path, LINEAR) for path in routing),
+        | frozenset((path, LINEAR) for router, path in routing if router in aside)
+        # a block may turn what its router gave into shares itself
+        | frozenset((router.rpartition(".")[0], SOFTMAX) for router in aside),
         frozenset(site.module for site in chosen if site.way == MODULE and site.name not in spelled)
         # the product inside a linear is that linear, however it is written
         | frozenset(s.module for s in every if s.way == MODULE and s.op in HAVE_PRODUCTS and s.name not in spelled)
@@ -184,7 +189,7 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
     _check_found(model, spec, every, sites)
     _check_ran(probe, sites)
     names = {site.name for site in sites}
-    products, uncovered = _left_out(probe, every, {site.module for site in sites}, view, spec)
+    products, uncovered = _left_out(probe, every, {site.module for site in sites}, view, spec, routing)
     reasons = {name: why for name, why in reasons.items() if name not in names}
     excluded = {**products, **reasons, **_named(selection.excluded, view)}
     excluded = {name: why for name, why in excluded.items() if name not in names and name not in uncovered}
@@ -285,12 +290,17 @@ def _check_ran(probe: Probe, sites: Sequence[Site]) -> None:
 
 
 def _left_out(
-    probe: Probe, every: Sequence[Site], taken: set[str], view: ModelView, spec: NoiseSpec
+    probe: Probe,
+    every: Sequence[Site],
+    taken: set[str],
+    view: ModelView,
+    spec: NoiseSpec,
+    routing: Sequence[tuple[str, str]],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(excluded, uncovered) products with reasons, every one that ran in a module that is not in ``taken``, or whose
-    operator has no site there."""
+    operator has no site there. ``routing`` are the routers whose block multiplies by their weight, and the blocks."""
     excluded, uncovered = {}, {}
-    routing = {path for _, path in _routing(view, probe)}
+    blocks = {path for _, path in routing}
     by_module: dict[str, list[Site]] = {}
     for site in every:
         if site.op != SOFTMAX:  # not a product
@@ -305,7 +315,7 @@ def _left_out(
                 excluded[site.name] = left_out(site.module, spec) or reason
         if module not in by_module and module not in taken:
             where = f"{module or 'model'}:{operator}"
-            if module in routing or any(module == router or module.startswith(f"{router}.") for router in view.routers):
+            if module in blocks or any(module == router or module.startswith(f"{router}.") for router in view.routers):
                 excluded[where] = ROUTER_REASON
             elif adapter_parts(module):
                 excluded[where] = left_out(module, spec) or _ADAPTER_REASON

@@ -19,6 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.noise.audit.auditor import Auditor
 from harness.noise.custom_ops import SESSIONS
+from harness.noise.frames import Rows
+from harness.noise.layout import FLAT, arrangement
 from harness.noise.plan import PROBE_TOKENS, Call, Probe
 from harness.noise.sites import BY_HEADS, BY_SCORES
 from harness.noise.stacked import experts_on_meta, routed, stacked_modules
@@ -43,10 +45,12 @@ def run_probe(model: nn.Module) -> Probe:
         if isinstance(first, Tensor) and (first.is_floating_point() or first.is_complex()):
             arranged = "" if site.grows else _arranged(first)
             width = first.shape[1] if arranged == BY_SCORES else site.columns or first.numel() // PROBE_TOKENS
-            calls.append(Call(replace(site, columns=width, arranged=arranged), path))
+            site = replace(site, columns=width, arranged=arranged)
+            calls.append(Call(site, path, arrangement(site, first, rows) != FLAT))
         return result
 
     ids = torch.arange(PROBE_TOKENS, device=next(model.parameters()).device)[None]
+    rows = Rows.of(torch.zeros(1, dtype=torch.int64), None, PROBE_TOKENS, 0)
     # torch counts every fused attention but the one of the CPU, and no grouped product of experts
     uncounted = {
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,

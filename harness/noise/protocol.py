@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harness.noise.frames import Frame, Rows
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import Site
+from harness.numerics.keyed_random import Keys
 
 
 class Session(Protocol):
@@ -62,6 +63,12 @@ class Session(Protocol):
 
     def operand(self, site: Site, x: Tensor, name: str) -> Tensor:
         """Return the operand ``x``, so that its gradient is perturbed."""
+
+    def portion(self, site: Site, y: Tensor, keys: Keys, real: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Return some rows of the result of ``site`` without gradients, perturbed, and their measures."""
+
+    def note(self, site: Site, frame: Frame, rows: int, elements: int, sums: Sequence[Tensor]) -> None:
+        """Book all portions of one call of ``site``."""
 
     def weight(self, site: Site, value: Tensor) -> Tensor:
         """Return the weight ``value`` of ``site``, perturbed."""

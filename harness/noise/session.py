@@ -32,6 +32,7 @@ from harness.noise.ledger import Ledger
 from harness.noise.phases import current_phase
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import Site
+from harness.numerics.keyed_random import Keys
 from harness.spec.errors import ErrorModel
 
 
@@ -373,6 +374,15 @@ class NoiseSession:
         if y.requires_grad and torch.is_grad_enabled():
             return self._opaque(y, self._kept(frame).token, self.number(site), RESULT)
         return self.inject(site, RESULT, y, frame)
+
+    def portion(self, site: Site, y: Tensor, keys: Keys, real: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Return some rows of the result of ``site`` without gradients, perturbed, and the measures that
+        :meth:`note` takes; :meth:`harness.noise.injector.Injector.portion`."""
+        return self._injector.portion(site, y, keys, real, frame)
+
+    def note(self, site: Site, frame: Frame, rows: int, elements: int, sums: Sequence[Tensor]) -> None:
+        """Book all portions of one call of ``site``; :meth:`harness.noise.injector.Injector.note`."""
+        self._injector.note(site, frame, rows, elements, sums)
 
     def weight(self, site: Site, value: Tensor) -> Tensor:
         """Return the weight ``value`` of ``site``, perturbed; its gradient passes straight through to ``value``.

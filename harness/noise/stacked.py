@@ -8,8 +8,9 @@ token chose (tokens, experts chosen). Other classes with stacked weights are not
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -82,8 +83,14 @@ def experts_on_meta(model: nn.Module) -> Iterator[None]:
 def routed(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Return what a call of ``module`` was given: hidden states (tokens, hidden), and the experts that each token chose
     (tokens, experts chosen), int64. Their names differ between classes, not their order."""
-    names = list(inspect.signature(type(module).forward).parameters)[1:]
+    names = _names(type(module).forward)
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     hidden, chosen = given[names[0]], given[names[1]]
     assert isinstance(hidden, Tensor) and isinstance(chosen, Tensor)
     return hidden, chosen.to(torch.int64)
+
+
+@functools.cache
+def _names(forward: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the arguments of the forward of a class; signatures are slow to read."""
+    return tuple(inspect.signature(forward).parameters)[1:]

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 import transformers
-from transformers import PreTrainedModel
 
 from harness.diagnostics.scan_run import scan
 from harness.diagnostics.scan_spec import ScanSpec, parse_recipes
+from harness.evaluate import prepared as preparing
 from harness.evaluate.api import evaluate
 from harness.evaluate.planning import from_checkpoint, plan_report
 from harness.evaluate.prepared import prepare
 from harness.exceptions import HarnessError, NoiseSpecError
-from harness.noise import NoiseSession
-from harness.noise.plan import InjectionPlan
-from harness.noise.planner import build_plan
 from harness.noise.replay import hooks
 from harness.noise.sites import MATMUL, PV, QK
 from harness.record import CERTIFIED
@@ -33,7 +29,7 @@ from harness.runs.loaded import Run
 from harness.runs.store import Store
 from harness.spec import EvalSpec, parse_noise
 from harness.testing.tokenizer import build_tokenizer
-from suites.contract.architectures import HEADS, REFUSED, TABLE, VOCAB, Row, build, page
+from suites.contract.architectures import HEADS, REFUSED, TABLE, UNTOLD, VOCAB, Row, build, page
 
 pytestmark = pytest.mark.contract
 LEVEL = 0.05
@@ -114,16 +110,23 @@ def check_counts(row: Row, run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.refused and not row.thorough])
-def test_attention_products_that_cannot_be_perturbed_are_refused(name: str) -> None:
-    model = build(name)
+def test_attention_products_that_cannot_be_perturbed_are_refused_before_loading(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, noise, asked = saved(name, tmp_path), parse_noise(f"relative_gaussian @ {PRODUCTS}"), []
+
+    def watched(named: object, dtype: str, attention: str, device: str) -> object:
+        asked.append(device)
+        return load(named, dtype, attention, device)
+
+    load: Callable[..., object] = preparing.load_checkpoint
+    monkeypatch.setattr(preparing, "load_checkpoint", watched)
     with pytest.raises(NoiseSpecError, match=TABLE[name].refused):
-        run(model, build_plan(model, parse_noise(f"relative_gaussian @ {PRODUCTS}")))
-
-
-def run(model: PreTrainedModel, plan: InjectionPlan) -> None:
-    """One forward of two items under ``plan``."""
-    with torch.no_grad(), NoiseSession(model, plan) as session, session.batch(["a", "b"], [0, 0], LEVEL):
-        model(input_ids=torch.arange(10).view(2, 5))
+        prepare(folder, EvalSpec("arith", items=2, levels=(0.0, LEVEL), noise_seeds=1, noise=noise))
+    assert asked == ["meta"]
+    if TABLE[name].refused == UNTOLD:  # the plan of a training may have such sites, and says it of an evaluation
+        (line,) = plan_report(from_checkpoint(folder, [noise], GIVEN), [noise], 1)["plans"][0]["warnings"]
+        assert UNTOLD in line
 
 
 @pytest.mark.parametrize("name", REFUSED)

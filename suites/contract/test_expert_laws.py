@@ -18,6 +18,7 @@ from harness.noise.audit.check import check_audit
 from harness.noise.audit.draws import Draws
 from harness.noise.audit.operands import OperandAuditor, check_operands
 from harness.noise.estimate.expected import expected_counts
+from harness.noise.frames import Rows
 from harness.noise.replay.forcing import Answer, replay
 from harness.noise.replay.hooks import Layer
 from harness.noise.ways import experts as way
@@ -79,6 +80,24 @@ def test_logits_do_not_depend_on_order_and_implementation(kind: str) -> None:
         width = 2 * WIDE if "gate_up" in name else HIDDEN
         assert (counts[name].rows, counts[name].elements) == (REAL * CHOSEN, REAL * CHOSEN * width)
         assert 0.04 < counts[name].relative_rms < 0.06
+
+
+@pytest.mark.parametrize("experts", IMPLEMENTATIONS)
+def test_the_products_of_a_call_are_booked_as_one(experts: str) -> None:
+    _, counts = noisy_logits(mixture("qwen3_moe", experts))
+    assert {counts[name].calls for name in sites_of("qwen3_moe")} == {1}
+
+
+def test_rows_that_come_in_another_order_than_foreseen_have_their_own_keys() -> None:
+    every = Rows.of(torch.arange(1, 3), None, 3, 0)
+    chose = torch.tensor([[0, 2], [2, 1], [0, 1], [1, 2], [2, 0], [0, 1]])
+    ordered = way.ByExpert(every, chose)
+    tokens = torch.tensor([0, 2, 5, 4])  # of expert 0, first choices first
+    shuffled = torch.tensor([4, 5, 0, 2])
+    for each in (tokens, shuffled, shuffled[:2]):
+        keys, real = ordered.of(0, each).columns
+        wanted, _ = way.rows_of(every, each, torch.zeros_like(each)).columns
+        assert torch.equal(keys.low, wanted.low) and torch.equal(keys.high, wanted.high) and real.all()
 
 
 def audited(model: Any, level: float = 0.05, noise: str = "relative_gaussian @ op:linear") -> tuple[str, ...]:

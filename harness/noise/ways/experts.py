@@ -25,13 +25,15 @@ from harness.noise.sites import Site
 from harness.noise.stacked import FIELDS, routed
 from harness.noise.ways.shadow import shadow, shown, unshadow
 from harness.noise.ways.wrapping import wrapped
-from harness.numerics.keyed_random import counter_keys
+from harness.numerics.keyed_random import Keys, counter_keys
 
 PRODUCTS = ("linear", "bmm", "matmul", "__matmul__", "mm", "_grouped_mm", "grouped_mm", "grouped_mm_fallback")
 """Names of the functions that multiply rows by the weight of one expert, of one for each row, or of groups of rows."""
 
 _TURNS = ("transpose", "swapaxes", "permute", "t", "contiguous", "to", "__get__")
 """Names of those that give a weight again, turned over (``__get__`` is that of ``mT``) or in another dtype."""
+
+_FOLLOWED = frozenset(("__getitem__", "repeat_interleave", *_TURNS))
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,28 @@ class _Weight:
 
 
 class ExpertsMode(TorchFunctionMode):
-    """Perturbs the products of one call of ``module``, which holds stacked experts and was given ``hidden``.
+    """Perturbs the products of one call of ``module``, which holds stacked experts, was given ``hidden`` and whose
+    tokens ``chose`` experts.
 
-    ``rows`` counts the rows of each field's products.
+    ``rows`` counts the rows of each field's products. Without gradients, the products of one field are booked as one
+    call, by :meth:`book`.
     """
 
-    def __init__(self, module: nn.Module, sites: Mapping[str, Site], session: Session, hidden: Tensor) -> None:
+    def __init__(
+        self, module: nn.Module, sites: Mapping[str, Site], session: Session, hidden: Tensor, chose: Tensor
+    ) -> None:
         super().__init__()
         self.rows: Counter[str] = Counter()
-        self._module, self._sites, self._session, self._hidden = module, sites, session, hidden
+        self._module, self._sites, self._session, self._hidden, self._chose = module, sites, session, hidden, chose
         self._frame = session.frame(next(iter(sites.values())))
         self._tokens: Tensor | None = None
         self._turned: dict[int, _Weight] = {}
-        self._known: tuple[Tensor | None, object, Frame | None] = (None, None, None)
+        self._known: tuple[Tensor | None, object, Rows | None] = (None, None, None)
+        self._ordered: ByExpert | None = None
+        self._derived: tuple[Rows | None, Frame | None] = (None, None)
+        some = self._frame.rows is not None and self._frame.rows.chosen is not None
+        self._plain = not torch.is_grad_enabled() and not self._frame.error.fresh and not some
+        self._measured: dict[str, list[tuple[Tensor, int, int]]] = {field: [] for field in sites}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: dict[str, Any] | None = None
@@ -68,7 +79,7 @@ class ExpertsMode(TorchFunctionMode):
                 if (weight := self._weight(args[place])) is not None:
                     return self._product(func, list(args), kwargs, 1 - place, weight)
         result = func(*args, **kwargs)
-        if args and isinstance(result, Tensor):
+        if name in _FOLLOWED and args and isinstance(result, Tensor):
             self._follow(name, args, kwargs, result)
         return result
 
@@ -76,8 +87,12 @@ class ExpertsMode(TorchFunctionMode):
         """What ``x`` is: the weight that the module shows now, or what was made of it."""
         if not isinstance(x, Tensor):
             return None
+        if (known := self._turned.get(id(x))) is not None:
+            return known
         field = next((field for field in FIELDS if x is getattr(self._module, field, None)), None)
-        return self._turned.get(id(x)) if field is None else _Weight(x, field)
+        if field is None:
+            return None
+        return self._turned.setdefault(id(x), _Weight(x, field))
 
     def _follow(self, name: str, args: Any, kwargs: Mapping[str, Any], result: Tensor) -> None:
         first = args[0]
@@ -101,7 +116,14 @@ class ExpertsMode(TorchFunctionMode):
         if site is None or count == 0:
             return func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
-            frame = self._rows(site, count, weight, kwargs.get("offs", args[2] if len(args) > 2 else None))
+            rows = self._rows(site, count, weight, kwargs.get("offs", args[2] if len(args) > 2 else None))
+        if self._plain:
+            if site.point == "input":
+                args[place] = self._portion(site, given, rows)
+                return func(*args, **kwargs)
+            return self._portion(site, func(*args, **kwargs), rows)
+        with torch._C.DisableTorchFunction():
+            frame = self._frame_of(rows)
             with session.bound(frame):
                 args[place] = session.operand(site, given, "input")
                 if site.point == "input":
@@ -112,29 +134,88 @@ class ExpertsMode(TorchFunctionMode):
         with torch._C.DisableTorchFunction(), session.bound(frame):
             return session.result(site, result)
 
-    def _rows(self, site: Site, count: int, weight: _Weight, ends: Any) -> Frame:
-        """The frame whose rows are those of a product: a token and the expert that it chose. ``ends`` says where the
-        rows of each expert end, where the weight is that of all."""
-        tokens, known, rows = self._tokens, self._known, self._frame.rows
+    def _portion(self, site: Site, y: Tensor, rows: Rows) -> Tensor:
+        """``y``, the rows of one product, perturbed without gradients; what that changed is booked later."""
+        if not self._session.plan.spec.forward:
+            return y
+        with torch._C.DisableTorchFunction():
+            keys, real = rows.columns
+            flat = y.reshape(len(real), -1)
+            after, sums = self._session.portion(site, flat, keys, real, self._frame)
+            self._measured[site.field].append((sums, rows.count, rows.count * flat.shape[1]))
+            return after.reshape(y.shape)
+
+    def book(self) -> None:
+        """Book the products of each field as one call."""
+        for field, measured in self._measured.items():
+            if measured:
+                sums, rows, elements = zip(*measured, strict=True)
+                self._session.note(self._sites[field], self._frame, sum(rows), sum(elements), sums)
+
+    def _frame_of(self, rows: Rows) -> Frame:
+        """The frame of these rows, which gradients keep."""
+        known, frame = self._derived
+        if frame is None or known is not rows:
+            frame = self._session.derived(self._frame, rows)
+            self._derived = rows, frame
+        return frame
+
+    def _rows(self, site: Site, count: int, weight: _Weight, ends: Any) -> Rows:
+        """The rows of a product: each a token and the expert that it chose. ``ends`` says where the rows of each expert
+        end, where the weight is that of all."""
+        tokens, known, every = self._tokens, self._known, self._frame.rows
         chosen: Any = ends if weight.chosen is None else weight.chosen
         if known[2] is not None and known[0] is tokens and known[1] is chosen:
             return known[2]
-        if rows is None or tokens is None or chosen is None or tokens.shape != (count,):
+        if every is None or tokens is None or chosen is None or tokens.shape != (count,):
             raise _unknown(site)
-        if rows.keys.numel() != self._hidden.shape[0]:
+        if every.keys.numel() != self._hidden.shape[0]:
             raise _unknown(site)
         if weight.chosen is None:
             places = torch.arange(count, dtype=chosen.dtype, device=chosen.device)
-            numbers = torch.searchsorted(chosen, places, right=True)
+            rows = rows_of(every, tokens, torch.searchsorted(chosen, places, right=True))
+        elif isinstance(chosen, int) or chosen.ndim == 0:
+            if self._ordered is None:
+                self._ordered = ByExpert(every, self._chose)
+            rows = self._ordered.of(int(chosen), tokens)
         else:
-            numbers = torch.as_tensor(chosen, device=tokens.device).long()
-        keys = counter_keys(rows.keys.reshape(-1)[tokens], numbers)[:, None]
-        real = rows.real.reshape(-1)[tokens][:, None]
-        known_real = count if rows.count == rows.real.numel() else int(real.sum())
-        chosen_rows = None if rows.chosen is None else rows.chosen.reshape(-1)[tokens][:, None]
-        frame = self._session.derived(self._frame, Rows(keys, keys, keys, real, known_real, 0, chosen_rows))
-        self._known = tokens, chosen, frame
-        return frame
+            rows = rows_of(every, tokens, chosen.long())
+        self._known = tokens, chosen, rows
+        return rows
+
+
+def rows_of(every: Rows, tokens: Tensor, numbers: Tensor) -> Rows:
+    """Return the rows of these tokens (flat numbers in ``every``) with the experts ``numbers``, int64 (rows,)."""
+    keys = counter_keys(every.keys.reshape(-1)[tokens], numbers)[:, None]
+    real = every.real.reshape(-1)[tokens][:, None]
+    count = len(keys) if every.count == every.real.numel() else int(real.sum())
+    chosen = None if every.chosen is None else every.chosen.reshape(-1)[tokens][:, None]
+    return Rows(keys, keys, keys, real, count, 0, chosen)
+
+
+class ByExpert:
+    """The rows of all tokens of a call, expert by expert, and of each the first choices of all tokens before the
+    second ones: as code takes them that runs one expert after the other. Keys are made once for all."""
+
+    def __init__(self, every: Rows, chose: Tensor) -> None:
+        flat, tokens = chose.t().reshape(-1), len(chose)
+        numbers, order = torch.sort(flat, stable=True)
+        self._every, self._tokens = every, order % tokens
+        self._rows = rows_of(every, self._tokens, numbers)
+        self._keys, self._real = self._rows.columns
+        ends = torch.bincount(numbers).cumsum(0).tolist()
+        self._places = {number: (ends[number - 1] if number else 0, end) for number, end in enumerate(ends)}
+
+    def of(self, expert: int, tokens: Tensor) -> Rows:
+        """Return the rows of ``tokens`` with that expert, int64 (rows,), in their order."""
+        first, last = self._places.get(expert, (0, 0))
+        some = self._every.chosen is not None
+        if some or last - first != len(tokens) or not torch.equal(self._tokens[first:last], tokens):
+            return rows_of(self._every, tokens, torch.full_like(tokens, expert))
+        keys, real = self._rows.keys[first:last], self._real[first:last]
+        count = last - first if self._rows.count == len(self._real) else int(real.sum())
+        halves = Keys(self._keys.low[first:last], self._keys.high[first:last])
+        return Rows(keys, keys, keys, real, count, 0, made=(halves, real))
 
 
 @contextlib.contextmanager
@@ -157,7 +238,7 @@ def _run(session: Session, sites: Mapping[str, Site], module: nn.Module, origina
     if session.is_paused or not session.frame(first).active:
         return original(*args, **kwargs)
     hidden, chosen = routed(module, args, kwargs)
-    mode = ExpertsMode(module, sites, session, hidden)
+    mode = ExpertsMode(module, sites, session, hidden, chosen)
     with contextlib.ExitStack() as stack:
         for field, site in sites.items() if first.point == "output" and session.plan.spec.backward else ():
             shadow(module, field, session.operand(site, shown(module, field), "weight"), session.handle)
@@ -166,6 +247,7 @@ def _run(session: Session, sites: Mapping[str, Site], module: nn.Module, origina
         result = original(*args, **kwargs)
     if any(mode.rows[field] != chosen.numel() for field in sites):
         raise _unknown(first)
+    mode.book()
     return result
 
 

@@ -156,9 +156,11 @@ def test_an_evaluation_is_refused_before_its_weights_are_read(
         with pytest.raises(NoiseSpecError, match=r"model.layers.0.block_sparse_moe.*exclude:"):
             prepare(folders["granitemoe"], spec)
     assert asked == ["meta", "meta"]
-    clean = prepare(folders["granitemoe"], replace(SPEC, levels=(0.0,)))
-    assert clean.loaded
+    with pytest.raises(NoiseSpecError, match=r"cannot be told.*exclude:input_linear,output_linear"):
+        prepare(folders["granitemoe"], replace(SPEC, levels=(0.0,)))
     named = replace(SPEC, noise=parse_noise("relative_gaussian @ op:linear exclude:block_sparse_moe"))
+    clean = prepare(folders["granitemoe"], replace(named, levels=(0.0,)))
+    assert clean.loaded
     assert any("block_sparse_moe" in path for path in prepare(folders["granitemoe"], named).coverage.left_out)
 
 

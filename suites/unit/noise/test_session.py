@@ -211,6 +211,18 @@ def test_sessions_nest_and_their_noise_adds(toy):
     assert alone["lm_head"].signal != one["lm_head"].signal
 
 
+@pytest.mark.parametrize("noise", ["relative_gaussian @ op:linear at:input", "relative_gaussian @ op:linear"])
+def test_nothing_is_overwritten_that_another_module_reads(toy, noise):
+    """Queries, keys and values share their input: each is given its own error on it, not those of the others too."""
+    model, logits = toy(), []
+    for in_place in (False, True):
+        plan = build_plan(model, parse_noise(noise))
+        session = NoiseSession(model, plan, in_place=in_place)
+        with session, torch.no_grad(), session.batch(ITEMS, SEEDS, 0.1):
+            logits.append(model(**padded()).logits)
+    assert torch.equal(*logits)
+
+
 def test_shared_keys_leave_the_item_out(toy):
     """One chip: at the same position two items see the same draws."""
     model, ids = toy(), torch.tensor([[1, 2, 3], [1, 2, 3]])
