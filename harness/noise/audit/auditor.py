@@ -195,6 +195,8 @@ class Auditor(ModuleWatcher):
 
     def _compare_weights(self, site: str, exact: Tensor, used: Tensor) -> None:
         """The probabilities of a softmax against what the next product was given of them."""
+        if exact.is_meta:
+            return
         kept = self._selected_scores(site, exact, used, torch.ones_like(exact, dtype=torch.bool))
         self._add(site, exact[kept], used[kept])
 
