@@ -71,7 +71,7 @@ class Injector:
         return self._kernel.perturb(frame.error, y, key, frame.level, real, own)
 
     def note(self, site: Site, frame: Frame, rows: int, elements: int, sums: Sequence[Tensor]) -> None:
-        """Book the portions of one call of ``site``: the real rows and elements of all, and the measures of each."""
+        """Count the portions of one call of ``site``: the real rows and elements of all, and the measures of each."""
         self._ledger.note(
             Entry(site, FORWARD, "", frame.phase), rows, elements, torch.cat(list(sums)) if sums else None
         )

@@ -68,7 +68,7 @@ class Session(Protocol):
         """Return some rows of the result of ``site`` without gradients, perturbed, and their measures."""
 
     def note(self, site: Site, frame: Frame, rows: int, elements: int, sums: Sequence[Tensor]) -> None:
-        """Book all portions of one call of ``site``."""
+        """Count all portions of one call of ``site``."""
 
     def weight(self, site: Site, value: Tensor) -> Tensor:
         """Return the weight ``value`` of ``site``, perturbed."""

@@ -381,7 +381,7 @@ class NoiseSession:
         return self._injector.portion(site, y, keys, real, frame)
 
     def note(self, site: Site, frame: Frame, rows: int, elements: int, sums: Sequence[Tensor]) -> None:
-        """Book all portions of one call of ``site``; :meth:`harness.noise.injector.Injector.note`."""
+        """Count all portions of one call of ``site``; :meth:`harness.noise.injector.Injector.note`."""
         self._injector.note(site, frame, rows, elements, sums)
 
     def weight(self, site: Site, value: Tensor) -> Tensor:

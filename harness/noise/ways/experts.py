@@ -146,7 +146,7 @@ class ExpertsMode(TorchFunctionMode):
             return after.reshape(y.shape)
 
     def book(self) -> None:
-        """Book the products of each field as one call."""
+        """Count the products of each field as one call."""
         for field, measured in self._measured.items():
             if measured:
                 sums, rows, elements = zip(*measured, strict=True)
