@@ -167,6 +167,25 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("noise-levels", LEVELS, "Fractions, 0 among them.  [default: 0,0.05,0.1]", "L,L,...", None, PYTEST_ONLY),
     GateOption("noise-seeds", WHOLE, "Noise seeds per level above 0.", "N", 5),
     GateOption(
+        "temperature",
+        NUMBER,
+        "Sample answers at this temperature, by keyed draws.  [default: 0, greedy]",
+        "T",
+        None,
+        PYTEST_ONLY,
+    ),
+    GateOption(
+        "top-p", NUMBER, "Sample from the likeliest tokens of this share.  [default: 1]", "P", None, PYTEST_ONLY
+    ),
+    GateOption(
+        "samples",
+        WHOLE,
+        "Sampled answers to an item at every level; stands for --noise-seeds.",
+        "N",
+        None,
+        PYTEST_ONLY,
+    ),
+    GateOption(
         "scorer",
         TEXT,
         "strict, flexible, choice, choice_norm, pair, greedy; default: the task's own.",

@@ -15,6 +15,7 @@ from harness.exceptions import HarnessError
 from harness.gate_options import EITHER, LEVELS, NUMBER, PATH, SWITCH, TEXT, WHOLE, row
 from harness.spec import ENGINES, TEMPLATE_DATE, EngineOptions, EvalSpec, engine_names, parse_quantization
 from harness.spec.reading import read_noise
+from harness.spec.sampling import draws_given
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
 
@@ -71,6 +72,9 @@ spec_options = apply(
     quantize_option,
     shared("noise-levels"),
     shared("noise-seeds"),
+    shared("temperature"),
+    shared("top-p"),
+    shared("samples"),
     shared("max-new-tokens"),
     shared("template-date"),
     prompt_options,
@@ -147,13 +151,16 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
     noise, levels = read_noise(given["noise"], given["noise_levels"])
     if not any(levels):
         refuse_with("no noise level above 0", ("noise_seeds",), given)
+    temperature = given["temperature"] or 0.0
+    seeds = given["noise_seeds"] if on_command_line("noise_seeds") else None
+    draws = draws_given(given["samples"], seeds, temperature)
     return EvalSpec(
         task=given["task"],
         data=given["data"],
         items=None if given["all_items"] else given["items"],
         item_seed=given["item_seed"],
         levels=levels,
-        noise_seeds=given["noise_seeds"],
+        noise_seeds=given["noise_seeds"] if draws is None else draws,
         noise=noise,
         scorer=given["scorer"],
         max_new_tokens=given["max_new_tokens"],
@@ -167,6 +174,8 @@ def build_spec(given: dict[str, Any]) -> EvalSpec:
         system=given["system"],
         apply_chat_template=given["apply_chat_template"],
         prefix_token=given["prefix_token"],
+        temperature=temperature,
+        top_p=1.0 if given["top_p"] is None else given["top_p"],
         quantization=() if given["quantize"] is None else parse_quantization(given["quantize"]),
     )
 

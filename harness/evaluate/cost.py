@@ -30,9 +30,11 @@ def cost_line(prepared: Prepared, left: int, options: EngineOptions) -> str:
     work, most = "generations", f"at most {prepared.decoding.max_new_tokens} new tokens"
     if prepared.requests:
         work, most = "records", f"{sum(map(len, prepared.requests.values()))} continuations for each level and seed"
+    seeds = f"{prepared.spec.noise_seeds} noise seeds above level 0"
+    if prepared.spec.sampling is not None:
+        seeds = f"{prepared.spec.noise_seeds} samples at each ({prepared.spec.decoding})"
     return (
-        f"{left} of {prepared.draws} {work} to do: {items} items x {levels} levels, {prepared.spec.noise_seeds} "
-        f"noise seeds above level 0, {most}{asked}; "
+        f"{left} of {prepared.draws} {work} to do: {items} items x {levels} levels, {seeds}, {most}{asked}; "
         f"{prepared.spec.noise} on {len(prepared.plan.sites)} sites{quantized}; "
         f"{bound} {duration(seconds / options.workers)}{workers} ({how}); "
         f"minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "

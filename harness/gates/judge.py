@@ -22,8 +22,9 @@ from harness.gates.evidence import (
 from harness.gates.families import Tests
 from harness.gates.keys import axis_note, key_differences
 from harness.gates.origin import origin_notes, other_answers
-from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
+from harness.gates.pairing import Cells, Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
 from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
+from harness.gates.repeated import Repeated, repeated_scores
 from harness.gates.requirements import (
     Requirement,
     accuracy,
@@ -325,7 +326,12 @@ def _measure(match: _Match, level: float, pairs: Pairs, own: Pairs | None) -> Le
         lost=lost,
         gained=gained,
         flipped=flipped_outcomes(cells["candidate"], cells["baseline"]),
+        repeated=_repeated(match, cells["candidate"], cells["baseline"]),
     )
+
+
+def _repeated(match: _Match, candidate: Cells, baseline: Cells) -> tuple[Repeated, ...]:
+    return repeated_scores(candidate, baseline, match.policy.alpha, key=match.candidate.key, clusters=match.clusters)
 
 
 def _summary(levels: tuple[LevelVerdict, ...]) -> tuple[str, ...]:

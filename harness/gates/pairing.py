@@ -46,7 +46,8 @@ class Pairs:
         return len(self.first)
 
     @property
-    def _measured(self) -> NDArray[np.bool_]:
+    def measured(self) -> NDArray[np.bool_]:
+        """Which rows are measured on both sides with every seed, bool (items,)."""
         gaps = np.concatenate([np.isnan(self.first), np.isnan(self.second)], axis=1)
         complete: NDArray[np.bool_] = np.logical_not(gaps.any(axis=1))
         return complete
@@ -54,7 +55,7 @@ class Pairs:
     @property
     def n(self) -> int:
         """Items that are measured on both sides with every seed."""
-        return int(self._measured.sum())
+        return int(self.measured.sum())
 
     @property
     def binary(self) -> bool:
@@ -64,7 +65,7 @@ class Pairs:
 
     def cells(self) -> tuple[Floats, Floats]:
         """Return the measured rows of both sides."""
-        rows = self._measured
+        rows = self.measured
         return self.first[rows], self.second[rows]
 
     def means(self) -> tuple[Floats, Floats]:
@@ -91,7 +92,7 @@ class Pairs:
         """The clusters of the measured rows, ``None`` where each holds one of them, so that items are independent."""
         if self.clusters is None:
             return None
-        found = self.clusters[self._measured]
+        found = self.clusters[self.measured]
         return None if len(np.unique(found)) == len(found) else found
 
     @property

@@ -11,6 +11,7 @@ from harness.gates.early import Looks
 from harness.gates.families import Adjusted, Tests
 from harness.gates.pairing import Flip
 from harness.gates.policy import FAILS, STOP
+from harness.gates.repeated import Repeated
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, exit_code
 from harness.record import Certificate
 from harness.stats import EarlyStop, Interval
@@ -26,7 +27,8 @@ class LevelVerdict:
     ``flipped`` lists them. ``unscored`` holds, per arm, the (item, seed) outcomes without a
     score by reason. ``items_needed`` is known for INCONCLUSIVE levels only, for the level taken alone. ``adjusted``
     holds the p-values where the policy's family adjusts them, of the requirements in ``tests``. ``early`` is what
-    looking early found, ``None`` where the policy does not look.
+    looking early found, ``None`` where the policy does not look. ``repeated`` describes sampled answers, beside those
+    of the baseline; the JSON of greedy ones lacks it.
     """
 
     level: float
@@ -47,6 +49,7 @@ class LevelVerdict:
     adjusted: Adjusted | None = None
     tests: Tests | None = field(default=None, repr=False, compare=False)
     early: EarlyStop | None = None
+    repeated: tuple[Repeated, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary for strict JSON."""
@@ -68,6 +71,7 @@ class LevelVerdict:
             "early_stop": None if self.early is None else self.early.to_json(),
             "adjusted": None if self.adjusted is None else self.adjusted.to_json(),
             "unscored": {arm: dict(counts) for arm, counts in self.unscored.items()},
+            **({"repeated": [each.to_json() for each in self.repeated]} if self.repeated else {}),
         }
 
 

@@ -34,10 +34,14 @@ from harness.runs.loaded import Run, complete_run, is_run, load_run
 from harness.runs.manifest import EvaluationManifest
 from harness.spec import EngineOptions, EvalSpec, default_levels, parse_levels
 from harness.spec.reading import read_noise
+from harness.spec.sampling import draws_given, is_sampled
 
-SPEC_FIELDS = ("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens", "template_date", "prefix_token")
-MADE_AS_IT_WAS = ("base", *CHANGES, *SPEC_FIELDS, "noise", "noise_levels")
-QUICK = ("items", "noise_seeds")
+SPEC_FIELDS = (
+    *("task", "scorer", "items", "item_seed", "noise_seeds", "max_new_tokens", "template_date", "prefix_token"),
+    *("temperature", "top_p"),
+)
+MADE_AS_IT_WAS = ("base", *CHANGES, *SPEC_FIELDS, "samples", "noise", "noise_levels")
+QUICK = ("items", "noise_seeds", "samples")
 """What of a finished run a gate may name all the same: it declares which part of the baseline is judged."""
 IGNORE_ALL = "# Made by the robustness harness: stored runs, to be made again at any time\n*\n"
 
@@ -56,6 +60,9 @@ def spec_of(given: Mapping[str, Any], baseline: Baseline | None) -> EvalSpec:
     """Return the baseline's specification, or the default one, with what is given in place of its own."""
     base = EvalSpec("arith") if baseline is None or baseline.spec is None else EvalSpec.from_json(dict(baseline.spec))
     changes: dict[str, Any] = {name: given[name] for name in SPEC_FIELDS if given[name] is not None}
+    draws = draws_given(given["samples"], given["noise_seeds"], changes.get("temperature", base.temperature))
+    if draws is not None:
+        changes["noise_seeds"] = draws
     noise = base.noise
     if given["noise"] is not None:
         noise, changes["levels"] = read_noise(given["noise"], given["noise_levels"])
@@ -160,10 +167,12 @@ class Evaluations:
         """What was declared: who asks for as many as there are, or more, asks for all."""
         items = {item for cells in held.arm.outcomes.values() for item in cells}
         seeds = max((len(seeds_of(cells)) for cells in held.arm.outcomes.values()), default=1)
+        sampled = float(is_sampled(held.arm.key))
+        draws = draws_given(self.given["samples"], self.given["noise_seeds"], sampled)
         fewer = {
-            name: self.given[name]
-            for name, there in (("items", len(items)), ("noise_seeds", seeds))
-            if self.given[name] is not None and self.given[name] < there
+            name: asked
+            for name, asked, there in (("items", self.given["items"], len(items)), ("noise_seeds", draws, seeds))
+            if asked is not None and asked < there
         }
         return quick_check(held, fewer.get("items"), fewer.get("noise_seeds"))
 

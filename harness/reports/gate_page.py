@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.reports.page import Lines, Page, Part, Table, Verdict
+from harness.reports.repeated_table import repeated_tables
 from harness.reports.tables import GATE_HEADER, GATE_SPARE, gate_legend, gate_rows, reason_lines
+from harness.thresholds import ALPHA
 
 
 def gate_page(gate: Mapping[str, Any]) -> Page:
@@ -21,7 +23,8 @@ def gate_parts(gate: Mapping[str, Any]) -> tuple[Part, ...]:
     """Return the table of levels and why each has its verdict."""
     title = f"Gate against {gate['baseline']['label']}"
     table = Table.of(title, GATE_HEADER, gate_rows(gate), spare=GATE_SPARE, legend=gate_legend(gate))
-    return table, Lines.of(reason_lines(gate))
+    alpha = gate.get("alpha", {}).get("accuracy", ALPHA)
+    return table, *repeated_tables(gate["levels"], "baseline", alpha), Lines.of(reason_lines(gate))
 
 
 def verdict_of(gate: Mapping[str, Any]) -> Verdict:

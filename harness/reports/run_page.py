@@ -10,6 +10,7 @@ from harness.gates.keys import asked_with
 from harness.record import SiteCount
 from harness.reports.gate_page import gate_parts, verdict_of
 from harness.reports.page import Heading, Lines, Page, Part, Prose, Table
+from harness.reports.repeated_table import repeated_tables
 from harness.reports.tables import (
     LEDGER_HEADER,
     LEDGER_LEGEND,
@@ -78,6 +79,7 @@ def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
     )
     if asked:
         yield Prose(f"Asked with: {asked}")
+    yield from repeated_tables(report["levels"], "clean", ALPHA)
     if report["missing_records"]:
         yield Prose(_incomplete(report), strong=True)
     yield from _flipped(report["flips"])

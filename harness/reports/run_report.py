@@ -13,6 +13,7 @@ from typing import Any
 from harness.gates import GateResult
 from harness.gates.evidence import shares_draws
 from harness.gates.pairing import pair
+from harness.gates.repeated import Answers, Repeated, repeated_scores
 from harness.gates.requirements import accuracy, retention
 from harness.ledger import merge
 from harness.record import RIGHT, WRONG, ItemResult, SiteCount
@@ -120,7 +121,22 @@ def _level(run: Run, level: float) -> dict[str, Any]:
         "format_rate": _mean(bool(result.scores) and None not in result.scores.values() for result in results),
         "truncation_rate": _mean(result.truncated for result in results),
         "unscored": _unscored(results),
+        "repeated": [each.to_json() for each in _repeated(run, level)],
     }
+
+
+def _repeated(run: Run, level: float) -> tuple[Repeated, ...]:
+    """Sampled answers, beside those of the clean level; empty where nothing was sampled."""
+    own, clean = (run.arm.outcomes.get(each) for each in (level, 0.0))
+    against = clean if level else None
+    if own is None or (level and against is None):
+        return ()
+    given = _answers(run, level), _answers(run, 0.0)
+    return repeated_scores(own, against, ALPHA, key=run.arm.key, clusters=run.arm.clusters, answers=given)
+
+
+def _answers(run: Run, level: float) -> Answers:
+    return {(result.item, result.seed): result.answer for result in run.results if result.level == level}
 
 
 def _score_names(results: Sequence[ItemResult]) -> list[str]:

@@ -72,3 +72,28 @@ def sampling_of(temperature: float, top_p: float) -> Sampling | None:
 def is_sampled(key: Mapping[str, str]) -> bool:
     """Return whether the numbers of a measurement ``key`` come from sampled answers: several draws at every level."""
     return key.get(_FIELD, GREEDY).startswith(_PREFIX)
+
+
+def draws_given(samples: int | None, noise_seeds: int | None, temperature: float) -> int | None:
+    """Return how many draws a user asks for, None where nothing says it: ``samples``, or else ``noise_seeds``.
+
+    A draw has a noise seed and a sampling seed, so both mean the same number. Raises :class:`HarnessError` where they
+    differ, and for ``samples`` of greedy decoding (``temperature`` 0), which gives one answer only.
+    """
+    if samples is None:
+        return noise_seeds
+    if temperature == 0:
+        raise HarnessError(
+            f"--samples {samples} without --temperature",
+            "greedy decoding gives an item one answer",
+            "give --temperature, or --noise-seeds for draws of the noise",
+        )
+    if samples < 1:
+        raise HarnessError(f"--samples {samples}", "at least one answer is needed", "give 1 or more")
+    if noise_seeds is not None and noise_seeds != samples:
+        raise HarnessError(
+            f"--samples {samples} with --noise-seeds {noise_seeds}",
+            "every sampled answer has a noise seed of its own, so the numbers are one",
+            "give --samples alone",
+        )
+    return samples
