@@ -81,10 +81,12 @@ def announce(held: Baseline, policy: GatePolicy, part: bool) -> None:
     A ``part`` of a baseline (a quick check) and early stopping may be too small for PASS and still find damage: that is
     only said.
     """
-    rules = replace(policy, bootstrap_resamples=0, min_retention=None, retentions=(), across=None)
-    found = gate(held.arm, held.arm, rules, order_seed_of(held))
+    rules = replace(policy, bootstrap_resamples=0, across=None)
+    found = gate(held.arm, held.arm, replace(rules, min_retention=None, retentions=()), order_seed_of(held))
     if found.verdict == PASS:
         log.info("%s", joint_sentence(forecast(held.arm, policy)))
+        if policy.min_retention is not None or policy.retentions:
+            _announce_retention(gate(held.arm, held.arm, rules, order_seed_of(held)))
         return
     if (part or policy.early_stop) and found.verdict != INVALID:
         log.warning("PASS is out of reach: %s; this check can only find damage", _why(found))
@@ -94,6 +96,14 @@ def announce(held: Baseline, policy: GatePolicy, part: bool) -> None:
         "no checkpoint can show that it is unchanged here, so nothing was evaluated",
         _way_out(found),
     )
+
+
+def _announce_retention(found: GateResult) -> None:
+    """Warn where an unchanged checkpoint would not PASS: one that keeps more of its accuracy still can."""
+    level = next((level for level in found.levels if level.verdict == found.verdict), None)
+    if found.verdict != PASS and level is not None:
+        words = f"{found.verdict} at level {level.level:g}: {'; '.join(level.reasons)}"
+        log.warning("a checkpoint that is as the baseline is would be %s", words)
 
 
 def _why(found: GateResult) -> str:
@@ -107,4 +117,4 @@ def _way_out(found: GateResult) -> str:
     if found.verdict == INVALID or not open_to:
         return "accept a baseline that has this evidence, or change the policy"
     enough = math.ceil(10_000 * max(open_to)) / 10_000
-    return f"give --margin {enough:g} or more, or a baseline of more items and noise seeds"
+    return f"give a margin of {enough:g} or more, or a baseline of more items and noise seeds"

@@ -15,6 +15,7 @@ from harness.baselines.book import load_named
 from harness.baselines.file import Baseline
 from harness.checkpoints.stored_quantization import stored_quantization
 from harness.exceptions import CheckpointError, NotComparableError
+from harness.gates.policy_file import load_policy
 from harness.library.for_gate import GateEvaluation
 
 pytestmark = pytest.mark.unit
@@ -48,7 +49,7 @@ def _refused(held: Baseline, policy: GatePolicy, **how: Any) -> str:
 
 def test_a_margin_out_of_reach_is_refused_and_the_one_that_is_named_is_enough(held: Baseline) -> None:
     said = _refused(held, GatePolicy(margin=0.03))
-    assert "INCONCLUSIVE is foregone" in said and "give --margin 0.0432 or more" in said
+    assert "INCONCLUSIVE is foregone" in said and "give a margin of 0.0432 or more" in said
     with pytest.raises(CheckpointError, match=str(NOWHERE)):
         gate(NOWHERE, held, GatePolicy(margin=0.0432))
 
@@ -115,3 +116,33 @@ def test_a_baseline_at_the_floor_is_refused(held: Baseline, items: int | None) -
 
 def test_fewer_seeds_than_the_policy_asks_for_are_refused(held: Baseline) -> None:
     assert "2 noise seeds, the policy asks for 5" in _refused(held, GatePolicy(margin=0.1, noise_seeds=5))
+
+
+def test_a_retention_that_the_baseline_has_not_is_said(
+    make_run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tmp_path / "run", {0.0: [[1]] * 60, 0.05: [[1, 0]] * 60})
+    accept_baseline(run, tmp_path / "baselines", "halved", "for a test", False)
+    halved = load_named(tmp_path / "baselines", "halved")
+    for least, said in ((0.3, False), (0.9, True)):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "harness"), pytest.raises(CheckpointError):
+            gate(NOWHERE, halved, GatePolicy(margin=0.2, min_retention=least))
+        warned = "a checkpoint that is as the baseline is would be FAIL at level 0.05" in caplog.text
+        assert warned == said == ("the retention is 0.5000" in caplog.text)
+
+
+POLICIES = {
+    'margin = 0.06\nmargin_at = { "0.05" = 0.001 }': "give a margin of 0.0432 or more",
+    "margin = 0.1\nalpha = 0.0000001": "INCONCLUSIVE is foregone",
+    "margin = 0.1\nfloor = 0.99": "INVALID is foregone",
+    "margin = 0.1\nlevels = [0, 0.2]": "no outcomes at level 0.2",
+    "margin = 0.1\nnoise_seeds = 3": "2 noise seeds, the policy asks for 3",
+}
+
+
+@pytest.mark.parametrize("text", POLICIES)
+def test_a_policy_file_that_is_foregone_is_refused(held: Baseline, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(f"[policy]\n{text}\n")
+    assert POLICIES[text] in _refused(held, load_policy(file))
