@@ -28,6 +28,7 @@ from harness.library.plan import PlanOptions, Power, plan, power
     help="Noise specification, several separated by ;, or a .toml file with one or more.",
 )
 @click.option("--tokens", default=1, show_default=True, help="Tokens of the forward pass to count for.")
+@click.option("--new-tokens", default=None, type=int, help="Generated tokens, for the share of noise at some tokens.")
 @click.option("--sites", is_flag=True, help="Every site by itself, not grouped by name.")
 @click.option("--baseline", "name", help="Say what a gate against this baseline can tell, before anything runs.")
 @options.folder_option
@@ -53,7 +54,7 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     if not only_power and (checkpoint is None) == (config is None):
         raise click.UsageError("give either CHECKPOINT or --config FILE", click.get_current_context())
     if only_power:
-        unread = ("sites", "noise", "tokens", "base", "adapter", "attention", "dtype", "device")
+        unread = ("sites", "noise", "tokens", "new_tokens", "base", "adapter", "attention", "dtype", "device")
         options.refuse_without("CHECKPOINT or --config", unread, given | {"sites": sites})
     if config is not None:
         options.refuse_with("--config", ("base", "adapter"), given)

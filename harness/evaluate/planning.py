@@ -19,7 +19,7 @@ from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.noise.estimate.expected import Expected, Width, expected_counts
 from harness.noise.estimate.speed import BATCH, Speed, measure_speed
 from harness.noise.experts import clean_experts
-from harness.noise.flop_coverage import product_share
+from harness.noise.flop_coverage import product_share, selected_share
 from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_model
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
@@ -70,8 +70,11 @@ def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any
     return Source(CONFIG, path, model, given["dtype"], place, _said(stored, _was(path), given["dtype"]))
 
 
-def plan_report(source: Source, noises: Sequence[NoiseSpec], tokens: int) -> dict[str, Any]:
-    """Return everything that the tables show, as JSON types, with one entry of ``plans`` for each of ``noises``."""
+def plan_report(
+    source: Source, noises: Sequence[NoiseSpec], tokens: int, new_tokens: int | None = None
+) -> dict[str, Any]:
+    """Return everything that the tables show, as JSON types, with one entry of ``plans`` for each of ``noises``; what
+    some of the tokens are of a sequence of ``tokens`` and ``new_tokens`` generated ones, where these are given."""
     plans = [_plan(source, noise) for noise in noises]
     counts = [expected_counts(plan, source.model) for plan in plans]
     speed = measure_speed(dict.fromkeys(noise.error for noise in noises), source.dtype, source.device)
@@ -85,7 +88,8 @@ def plan_report(source: Source, noises: Sequence[NoiseSpec], tokens: int) -> dic
         "tokens": tokens,
         "vllm_fused_linears": _fused_linears(config),
         "plans": [
-            _plan_json(source, plan, expected, speed, tokens) for plan, expected in zip(plans, counts, strict=True)
+            _plan_json(source, plan, expected, speed, tokens) | _selection(source, plan, tokens, new_tokens)
+            for plan, expected in zip(plans, counts, strict=True)
         ],
         "conflicts": _conflicts(noises, counts),
     }
@@ -128,6 +132,14 @@ def _plan_json(
         "overhead": _overhead(plan, known, share, speed, tokens),
         "warnings": [*source.said, *_warnings(plan.spec, source.dtype), *_clean_experts(plan), *_untold(plan)],
     }
+
+
+def _selection(source: Source, plan: InjectionPlan, tokens: int, new_tokens: int | None) -> dict[str, Any]:
+    """What a plan says of the tokens to which its noise is limited; nothing where it is not."""
+    if not plan.spec.tokens:
+        return {}
+    told = {"tokens": list(plan.spec.tokens)}
+    return {"selection": told if new_tokens is None else selected_share(plan, source.model, tokens, new_tokens)}
 
 
 def _line_json(line: Expected, tokens: int) -> dict[str, Any]:

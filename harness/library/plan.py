@@ -22,6 +22,9 @@ from harness.spec.reading import read_noises
 class PlanOptions:
     """How the model is had: ``tokens`` of the forward pass to count for, and what an evaluation is told as well.
 
+    Noise limited to some tokens has a share of a sequence: of ``tokens`` in its prompt and ``new_tokens`` generated
+    ones (None: no share is told).
+
     Raises :class:`HarnessError` on a value outside its range.
     """
 
@@ -31,9 +34,12 @@ class PlanOptions:
     attention: str = "auto"
     dtype: str = "float32"
     device: str | None = None
+    new_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Check every value that is not checked when the model is loaded."""
+        if self.new_tokens is not None and self.new_tokens < 1:
+            raise HarnessError(f"--new-tokens {self.new_tokens}", "an answer has at least one token", "give 1 or more")
         if self.tokens < 1:
             raise HarnessError(f"--tokens {self.tokens}", "a pass has at least one token", "give 1 or more")
         for option, known in (("attention", ATTENTIONS), ("dtype", DTYPES)):
@@ -85,7 +91,7 @@ def plan(
         source = from_checkpoint(Path(checkpoint), noises, vars(options))
     else:
         source = from_config(Path(str(config)), noises, vars(options))
-    return plan_report(source, noises, options.tokens)
+    return plan_report(source, noises, options.tokens, options.new_tokens)
 
 
 def power(

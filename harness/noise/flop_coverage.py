@@ -11,6 +11,7 @@ from harness.coverage import Coverage, coverage_digest
 from harness.noise.plan import InjectionPlan, Probe
 from harness.noise.sites import CONV1D, FUNCTION, LINEAR, MATMUL, MODULE, PV, QK, ROTARY, SDPA, Site, is_attention
 from harness.spec.noise import NoiseSpec
+from harness.spec.tokens import in_spans
 
 WHOLE = (LINEAR, CONV1D, SDPA, ROTARY)
 """Operators that are all the products of their module."""
@@ -47,6 +48,29 @@ def product_share(plan: InjectionPlan, model: nn.Module, tokens: int) -> dict[st
         "inside": round(inside),
         "share": perturbed / whole,
         "share_inside": inside / whole,
+    }
+
+
+def selected_share(plan: InjectionPlan, model: nn.Module, prompt: int, generated: int) -> dict[str, Any]:
+    """Return what the plan's selection of tokens takes of a sequence of ``prompt`` tokens and ``generated`` ones: rows
+    of layers and of the head, all of both, and the share of the FLOPs of all products that is perturbed (fraction).
+
+    The last token generated is fed to nothing. FLOPs are those of :func:`product_share`, a token at a time.
+    """
+    fed, spans = prompt + generated - 1, plan.spec.spans
+    chosen = [position for position in range(fed) if in_spans(position - prompt + 1, spans)]
+    every, perturbed = (
+        [product_share(plan, model, tokens)[name] for tokens in range(fed + 1)] for name in ("flops", "perturbed")
+    )
+    return {
+        "tokens": list(plan.spec.tokens),
+        "prompt": prompt,
+        "generated": generated,
+        "rows": len(chosen),
+        "of_rows": fed,
+        "head_rows": sum(position >= prompt - 1 for position in chosen),
+        "of_head_rows": generated,
+        "share": sum(perturbed[at + 1] - perturbed[at] for at in chosen) / (every[fed] or 1.0),
     }
 
 

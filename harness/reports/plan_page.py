@@ -134,7 +134,14 @@ def plan_lines(plan: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
         lines.append(f"{heads}: every token here; generation asks for the last token of a prompt only")
     if expected["unknown"]:
         lines.append(f"?: {expected['unknown']} gradients of function calls, whose sizes show only while they run")
-    return [*lines, *_share_lines(plan, tokens), *_fused_lines(plan, report), _overhead_line(plan), *_warned(plan)]
+    return [
+        *lines,
+        *_share_lines(plan, tokens),
+        *_selection_lines(plan),
+        *_fused_lines(plan, report),
+        _overhead_line(plan),
+        *_warned(plan),
+    ]
 
 
 def _share_lines(plan: Mapping[str, Any], tokens: int) -> list[str]:
@@ -147,6 +154,20 @@ def _share_lines(plan: Mapping[str, Any], tokens: int) -> list[str]:
         inside = share_text(products["inside"], products["flops"])
         lines.append(f"{inside} % lies inside modules of which only the result is perturbed")
     return lines
+
+
+def _selection_lines(plan: Mapping[str, Any]) -> list[str]:
+    """Which tokens of a sequence are perturbed; all figures above are those of tokens that are."""
+    selection = plan.get("selection")
+    if selection is None:
+        return []
+    words = f"only tokens:{','.join(selection['tokens'])} of each sequence"
+    if "rows" not in selection:
+        return [f"{words}; --tokens PROMPT --new-tokens ANSWER say what share of a sequence that is"]
+    sequence = f"a sequence of {selection['prompt']:,} prompt tokens and {selection['generated']:,} generated"
+    rows = f"{selection['rows']:,} of {selection['of_rows']:,} token rows"
+    head = f"{selection['head_rows']:,} of {selection['of_head_rows']:,} of the output head"
+    return [f"{words}: in {sequence} {rows}, {head}, {100 * selection['share']:.1f} % of the matrix products"]
 
 
 def _fused_lines(plan: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:

@@ -112,7 +112,18 @@ def certify(
     elif control_wanted:
         problems.append("the positive control has not run")
     valid = not problems and all(entry.valid for entry in entries)
-    return Certificate(CERTIFIED if valid else INVALID_EVIDENCE, tuple(entries), control, tuple(problems))
+    notes = _selection_notes(expected, results)
+    return Certificate(CERTIFIED if valid else INVALID_EVIDENCE, tuple(entries), control, tuple(problems), notes=notes)
+
+
+def _selection_notes(expected: Sequence[ExpectedSite], results: Sequence[ItemResult]) -> tuple[str, ...]:
+    """What share of the rows that the records above level 0 fed the noise was limited to; nothing where it was not."""
+    tokens, noisy = (expected[0].tokens if expected else ()), [result for result in results if result.level]
+    if not tokens or not noisy:
+        return ()
+    here, every = Fed.of(noisy, tokens).tokens, Fed.of(noisy).tokens
+    share = f"{100 * here / every:.1f} %"
+    return (f"noise at tokens:{','.join(tokens)} alone: {here:,} of {every:,} token rows of noisy sequences ({share})",)
 
 
 @dataclass(frozen=True)

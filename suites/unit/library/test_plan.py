@@ -31,6 +31,25 @@ def test_a_plan_of_a_configuration(config: Path) -> None:
     json.dumps(text, allow_nan=False)
 
 
+def test_a_plan_says_which_tokens_and_what_share_of_a_sequence_they_are(config: Path) -> None:
+    noise = "relative_gaussian(0.05) @ profile:matmul tokens:"
+    given = {"device": "cpu", "attention": "eager", "tokens": 5}
+
+    def selection(words: str, **more: Any) -> Any:
+        (one,) = plan(noise + words, config=config, options=PlanOptions(**given, **more))["plans"]
+        return one["selection"]
+
+    assert selection("first") == {"tokens": ["first"]}
+    one, other = (selection(words, new_tokens=4) for words in ("prefill", "decode"))
+    assert (one["rows"], one["of_rows"], one["head_rows"], one["of_head_rows"]) == (5, 8, 1, 4)
+    assert (other["rows"], other["head_rows"]) == (3, 3)
+    (every,) = plan(noise + "prefill,decode", config=config, options=PlanOptions(**given | {"tokens": 8}))["plans"]
+    assert "selection" not in every
+    assert one["share"] + other["share"] == pytest.approx(every["products"]["share"])
+    with pytest.raises(HarnessError, match="--new-tokens 0"):
+        PlanOptions(new_tokens=0)
+
+
 def test_exactly_one_model_is_planned_for(config: Path) -> None:
     for given in ({}, {"checkpoint": config, "config": config}):
         with pytest.raises(HarnessError, match="give exactly one of them"):

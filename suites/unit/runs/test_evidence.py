@@ -105,6 +105,15 @@ def test_expected_counts_of_a_selection_follow_from_the_records(
 CASES = ((3, 2, False), (4, 2, True), (1, 1, True), (6, 5, False), (2, 0, False))
 
 
+def test_a_certificate_says_what_share_of_the_rows_was_selected(results: list[ItemResult], ledger: Any) -> None:
+    limited = tuple(replace(site, tokens=("first",)) for site in SITES)
+    (note,) = certificate(results, ledger(), expected=limited).notes
+    noisy = [result for result in results if result.level]
+    every = sum(result.fed for result in noisy)
+    assert note.startswith(f"noise at tokens:first alone: {len(noisy)} of {every} token rows of noisy sequences (")
+    assert not certificate(results, ledger()).notes
+
+
 def test_a_selection_that_no_record_has_is_no_evidence(results: list[ItemResult], ledger: Any) -> None:
     limited = tuple(replace(site, tokens=("decode:9",)) for site in SITES)
     empty = [replace(count, rows=0, elements=0, changed=0, nonzero=0, relative=0.0) for count in ledger()]
