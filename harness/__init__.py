@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from harness.checkpoints.source import CheckpointRef
     from harness.diagnostics.scan_run import scan
     from harness.diagnostics.scan_spec import ScanSpec
-    from harness.evaluate.api import evaluate
+    from harness.evaluate.api import evaluate, evaluate_tasks
     from harness.evaluate.regenerate import replay
     from harness.exceptions import HarnessError
     from harness.gates.policy import GatePolicy
     from harness.library.compare import compare
     from harness.library.for_gate import GateEvaluation
     from harness.library.gate import gate
+    from harness.library.gate_tasks import gate_tasks
     from harness.library.plan import PlanOptions, plan, power
     from harness.noise.inject import noisy
     from harness.numerics.quantizer import fake_quantize
@@ -37,8 +38,10 @@ _HOMES = {
     "ScanSpec": ("harness.diagnostics.scan_spec", "ScanSpec"),
     "accept_baseline": ("harness.baselines.book", "accept"),
     "compare": ("harness.library.compare", "compare"),
+    "evaluate_tasks": ("harness.evaluate.api", "evaluate_tasks"),
     "fake_quantize": ("harness.numerics.quantizer", "fake_quantize"),
     "gate": ("harness.library.gate", "gate"),
+    "gate_tasks": ("harness.library.gate_tasks", "gate_tasks"),
     "load_run": ("harness.runs.loaded", "load_run"),
     "noisy": ("harness.noise.inject", "noisy"),
     "parse_noise": ("harness.spec", "parse_noise"),
@@ -62,8 +65,10 @@ __all__ = [
     "accept_baseline",
     "compare",
     "evaluate",
+    "evaluate_tasks",
     "fake_quantize",
     "gate",
+    "gate_tasks",
     "load_run",
     "noisy",
     "parse_noise",

@@ -1,7 +1,8 @@
-"""``harness eval``: arguments in, progress and a table out; the work is in :mod:`harness.evaluate.run`."""
+"""``harness eval``: evaluates a checkpoint into a run folder, or on several tasks into one for each."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from harness.checkpoints.there import check_checkpoint
 from harness.cli import options
 from harness.cli.exits import Ended
 from harness.record import INVALID_EVIDENCE
+from harness.runs.several import check_tasks
+from harness.spec import EvalSpec
 
 
 @click.command("eval")
@@ -26,20 +29,53 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
 
     CHECKPOINT is a Hugging Face folder, a LoRA adapter with its base, or a verl checkpoint with FSDP shards.
     Records go into the run folder OUT batch by batch: Ctrl-C loses at most the running batch, the same command
-    resumes, and a finished run is left as it is. Exit code 4 if the evidence is INVALID.
+    resumes, and a finished run is left as it is. With --task A,B the model is loaded once, and OUT holds a run folder
+    for each task. Exit code 4 if the evidence is INVALID, of any task.
     """
     options.set_up_logging(given["verbose"])
-    spec = options.build_spec(given)
-    options.check_timeout(spec.engine, given)
+    specs = options.build_specs(given)
+    if len(specs) > 1:
+        if ledger:
+            options.refuse_with("several tasks", ("ledger",), given | {"ledger": ledger})
+        check_tasks(out, tuple(specs))
+    for spec in specs.values():
+        options.check_timeout(spec.engine, given)
     check_checkpoint(checkpoint, given["base"])
+    valid = _several(checkpoint, specs, out, as_json, given) if len(specs) > 1 else None
+    if valid is None:
+        (spec,) = specs.values()
+        valid = _one(checkpoint, spec, out, (as_json, ledger), given)
+    if not valid:
+        raise Ended(4)
+
+
+def _one(checkpoint: Path, spec: EvalSpec, out: Path, shown_how: tuple[bool, bool], given: dict[str, Any]) -> bool:
     from harness.checkpoints.source import CheckpointRef
+    from harness.cli.output import show_run
     from harness.evaluate.api import evaluate
     from harness.reports.progress import shown
 
     source = CheckpointRef(checkpoint, given["base"], given["adapter"])
     with shown() as watcher:
         run = evaluate(source, spec, out, options.engine_options_of(given), given["device"], watcher=watcher)
-    from harness.cli.output import show_run
+    return show_run(run, *shown_how).status != INVALID_EVIDENCE
 
-    if show_run(run, as_json, ledger).status == INVALID_EVIDENCE:
-        raise Ended(4)
+
+def _several(checkpoint: Path, specs: dict[str, EvalSpec], out: Path, as_json: bool, given: dict[str, Any]) -> bool:
+    from harness.checkpoints.source import CheckpointRef
+    from harness.evaluate.api import evaluate_tasks
+    from harness.reports.progress import shown
+    from harness.reports.render.terminal import show
+    from harness.reports.tasks_page import tasks_page, tasks_report, write_tasks
+
+    source = CheckpointRef(checkpoint, given["base"], given["adapter"])
+    with shown() as watcher:
+        runs = evaluate_tasks(source, specs, out, options.engine_options_of(given), given["device"], watcher)
+    report = tasks_report(out, runs)
+    write_tasks(out, report)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        show(tasks_page(report))
+        click.echo(f"report: {out / 'report.md'}")
+    return all(run.arm.certificate.status != INVALID_EVIDENCE for run in runs.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -15,15 +15,22 @@ from harness.cli import options
 from harness.cli.exits import Ended
 from harness.cli.saying import complain, say
 from harness.exceptions import HarnessError, NotComparableError, StoreError
+from harness.gate_options import row
 from harness.gates import INVALID
+from harness.gates.policy import GatePolicy
 from harness.gates.policy_file import policy_given
+from harness.gates.tasks import lacking_json
 from harness.library.for_gate import PROMPTING, GateEvaluation
 from harness.library.gate import Gated, gate
+from harness.library.gate_tasks import by_task, gate_tasks
 from harness.progress import Silent, Watcher
 from harness.reports.gate_page import gate_page
 from harness.reports.render.terminal import show
 from harness.reports.run_report import run_report, write_reports
-from harness.runs.loaded import is_run
+from harness.reports.tasks_page import gate_tasks_page, tasks_report, write_tasks
+from harness.runs.loaded import Run, is_run
+from harness.runs.several import is_tasks
+from harness.spec.several import split_names
 
 GIVEN = (
     *("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device", "items", "noise_seeds"),
@@ -37,7 +44,7 @@ RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed
 
 @click.command("gate")
 @click.argument("target", type=click.Path(path_type=Path))
-@options.shared("baseline", required=True)
+@options.shared("baseline", required=True, help=f"{row('baseline').help} Several tasks: A,B.")
 @options.folder_option
 @options.policy_options
 @options.shared("min-retention")
@@ -46,7 +53,7 @@ RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed
 @options.shared("across")
 @options.quantize_option
 @options.adapter_options
-@options.data_option
+@options.files_option
 @options.shared("out")
 @options.shared("items", default=None, help="Quick check on that many of the baseline's items, in its own order.")
 @options.shared("noise-seeds", default=None, help="Quick check on that many of the baseline's noise seeds.")
@@ -63,11 +70,17 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     --across quantization says that this is what is compared. With --early-stop the items are evaluated in seeded
     random order until every level is decided, with the error rate kept; such a run is judged again by the same rule
     only. With --items or --noise-seeds a declared part of the baseline is judged, chosen by its own seeded order; every
-    report says so. Exit codes: 0 PASS, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
+    report says so. With --baseline A,B a checkpoint is evaluated on the task of each, loaded once, or TARGET is the
+    folder of several tasks: one policy, one family of hypotheses, and the worst verdict. Exit codes: 0 PASS, 1 FAIL,
+    2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
     options.set_up_logging(given["verbose"])
     policy = policy_given(given, ("min_retention", "across", "early_stop"))
+    several = [] if Path(baseline).is_file() else list(split_names("--baseline", baseline))
+    if len(several) > 1 or is_tasks(target):
+        _together(target, several or [baseline], baselines_dir, policy, as_json, given)
     held = load_named(baselines_dir, baseline)
+    given |= options.files_of(given, [held.arm.key.get("task", "")])[held.arm.key.get("task", "")]
     if given["from_records"] and not is_run(target):
         raise HarnessError(f"--from-records {target}", "this is not a run folder", "give the --out of an evaluation")
     if is_run(target):
@@ -93,9 +106,43 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     raise Ended(found.exit_code)
 
 
+def _together(
+    target: Path, names: list[str], folder: Path, policy: GatePolicy, as_json: bool, given: dict[str, Any]
+) -> NoReturn:
+    """The gate over several tasks, and the end of the verb."""
+    if given["from_records"]:
+        raise HarnessError("--from-records with several tasks", "it recomputes the verdict of one run", "leave it out")
+    baselines = by_task([load_named(folder, name) for name in names])
+    files = options.files_of(given, list(baselines))
+    per_task = {task: {name: value for name, value in own.items() if value is not None} for task, own in files.items()}
+    there = is_tasks(target) or is_run(target)
+    if there:
+        options.refuse_with(f"the finished runs in {target}", RUNNING, given)
+    own = {name: given[name] for name in GIVEN if name not in ("data", "fewshot_data")}
+    how = GateEvaluation(**own, options=options.engine_options_of(given))
+    try:
+        with _watched(target) as watcher:
+            found = gate_tasks(target, list(baselines.values()), policy, how, watcher, folder, per_task)
+    except NotComparableError as error:
+        if as_json:
+            click.echo(json.dumps(lacking_json(str(error)) | {"family": None, "tasks": {}}, indent=2))
+        raise
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        show(gate_tasks_page(found.to_json()))
+    for each in found.gated.values():
+        _report(each, as_json)
+    together = target if there else given["out"]
+    if together is not None:
+        runs: dict[str, Run | None] = {task: each.run for task, each in found.gated.items()}
+        write_tasks(together, tasks_report(together, runs | dict.fromkeys(found.result.missing), found.to_json()))
+    raise Ended(found.exit_code)
+
+
 def _watched(target: Path) -> AbstractContextManager[Watcher]:
     """A stored run is judged at once: there is no progress to show."""
-    if is_run(target):
+    if is_run(target) or is_tasks(target):
         return nullcontext(Silent())
     from harness.reports.progress import shown
 

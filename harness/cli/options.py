@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from harness.gate_options import EITHER, LEVELS, NUMBER, PATH, SWITCH, TEXT, WHO
 from harness.spec import ENGINES, TEMPLATE_DATE, EngineOptions, EvalSpec, engine_names, parse_quantization
 from harness.spec.reading import read_noise
 from harness.spec.sampling import draws_given
+from harness.spec.several import for_tasks, split_names
 
 DEFAULT_NOISE = "relative_gaussian @ op:linear"
 
@@ -55,16 +56,20 @@ def shared(name: str, **other: Any) -> Callable[[Function], Function]:
 _TYPES: dict[str, Any] = {TEXT: str, LEVELS: str, WHOLE: int, NUMBER: float, PATH: click.Path(path_type=Path)}
 
 quantize_option = shared("quantize")
-data_option = shared("data")
+files_option = shared("data", multiple=True, help=f"{row('data').help} With several tasks TASK=FILE, once for each.")
 task_options = apply(
     shared("task"),
-    data_option,
+    shared("data"),
     shared("scorer"),
 )
-prompt_options = apply(shared("fewshot"), shared("fewshot-data"), shared("system"), shared("apply-chat-template"))
+prompt_options = apply(
+    shared("fewshot"), shared("fewshot-data", multiple=True), shared("system"), shared("apply-chat-template")
+)
 model_options = apply(shared("attention"), shared("dtype"))
 spec_options = apply(
-    task_options,
+    shared("task", help=f"{row('task').help}; several: arith,svamp"),
+    files_option,
+    shared("scorer"),
     shared("items", help="Items, chosen in a seeded order; 0 is an error."),
     click.option("--all-items", is_flag=True, help="Every item of the task."),
     shared("item-seed"),
@@ -142,8 +147,24 @@ def on_command_line(name: str) -> bool:
     return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
+def build_specs(given: dict[str, Any]) -> dict[str, EvalSpec]:
+    """Return task -> its specification, of :data:`spec_options` that name one task or several.
+
+    Raises :class:`HarnessError` for contradictions, and for files that name no task where there are several.
+    """
+    tasks = split_names("--task", given["task"])
+    files = files_of(given, tasks)
+    return {task: build_spec({**given, **files[task], "task": task}) for task in tasks}
+
+
+def files_of(given: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, dict[str, str | None]]:
+    """Return task -> its ``data`` and ``fewshot_data``, None where none is given: of the options of these names."""
+    found = {name: for_tasks(f"--{name.replace('_', '-')}", given[name], tasks) for name in ("data", "fewshot_data")}
+    return {task: {name: files.get(task) for name, files in found.items()} for task in tasks}
+
+
 def build_spec(given: dict[str, Any]) -> EvalSpec:
-    """Return the specification of :data:`spec_options`. Raises :class:`HarnessError` for contradictions."""
+    """Return the specification of one task. Raises :class:`HarnessError` for contradictions."""
     if given["all_items"] and on_command_line("items"):
         raise HarnessError(
             f"--items {given['items']} with --all-items", "one says how many items", "leave one of them out"

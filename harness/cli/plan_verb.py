@@ -13,7 +13,8 @@ from harness.checkpoints.there import check_checkpoint, check_config
 from harness.cli import options
 from harness.gates.forecast import ASSUMED_DISCORDANCE
 from harness.gates.policy_file import policy_given
-from harness.library.plan import PlanOptions, Power, plan, power
+from harness.library.plan import PlanOptions, Power, TasksPower, plan, power, power_tasks
+from harness.spec.several import split_names
 
 
 @click.command("plan")
@@ -30,7 +31,9 @@ from harness.library.plan import PlanOptions, Power, plan, power
 @click.option("--tokens", default=1, show_default=True, help="Tokens of the forward pass to count for.")
 @click.option("--new-tokens", default=None, type=int, help="Generated tokens, for the share of noise at some tokens.")
 @click.option("--sites", is_flag=True, help="Every site by itself, not grouped by name.")
-@click.option("--baseline", "name", help="Say what a gate against this baseline can tell, before anything runs.")
+@click.option(
+    "--baseline", "name", help="Say what a gate against it can tell, before anything runs. Several tasks: A,B."
+)
 @options.folder_option
 @options.policy_options
 @click.option(
@@ -68,11 +71,13 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     _show(report, foreseen, sites, as_json)
 
 
-def _power(given: dict[str, Any]) -> Power | None:
+def _power(given: dict[str, Any]) -> Power | TasksPower | None:
     if given["name"] is None:
         options.refuse_without("--baseline", ("margin", "policy", "force", "discordance", "baselines_dir"), given)
         return None
-    return power(given["name"], policy_given(given), given["discordance"], given["baselines_dir"])
+    names = [] if Path(given["name"]).is_file() else list(split_names("--baseline", given["name"]))
+    how = policy_given(given), given["discordance"], given["baselines_dir"]
+    return power_tasks(names, *how) if len(names) > 1 else power(given["name"], *how)
 
 
 def _check_there(checkpoint: Path | None, config: Path | None, base: Path | None) -> None:
@@ -83,16 +88,18 @@ def _check_there(checkpoint: Path | None, config: Path | None, base: Path | None
         check_config(config)
 
 
-def _show(report: dict[str, Any] | None, foreseen: Power | None, sites: bool, as_json: bool) -> None:
+def _show(report: dict[str, Any] | None, foreseen: Power | TasksPower | None, sites: bool, as_json: bool) -> None:
     told = {} if foreseen is None else foreseen.to_json()
     if as_json:
         click.echo(json.dumps({**(report or {}), **told}, indent=2))
         return
     from harness.reports.plan_page import plan_page
-    from harness.reports.power_page import power_page
+    from harness.reports.power_page import power_page, tasks_power_page
     from harness.reports.render.terminal import show
 
     if report is not None:
         show(plan_page(report, sites))
-    if foreseen is not None:
+    if isinstance(foreseen, TasksPower):
+        show(tasks_power_page(told["tasks"], foreseen.sentence))
+    elif foreseen is not None:
         show(power_page(told["power"], foreseen.sentence, foreseen.asked))

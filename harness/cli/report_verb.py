@@ -17,7 +17,7 @@ FORMATS = ("terminal", "markdown", "json")
 @click.option("--page", default=None, help=f"{', '.join(page_names())}.  [default: by what is there]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True)
 def command(path: Path, page: str | None, form: str) -> None:
-    """Show a page of PATH: a run folder, the --out of a scan, or the file of a baseline.
+    """Show a page of PATH: a run folder, the folder of several tasks, the --out of a scan, or the file of a baseline.
 
     Everything is computed again from what is stored; no checkpoint is needed.
     """

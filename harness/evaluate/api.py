@@ -1,20 +1,26 @@
-"""One call from a checkpoint to a stored run; behind ``harness eval``, ``harness gate`` and the pytest plugin."""
+"""One call from a checkpoint to a stored run, or to one for each of several tasks.
+
+Behind ``harness eval``, ``harness gate`` and the pytest plugin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from harness.checkpoints.source import AnyCheckpoint
+from harness.checkpoints.source import AnyCheckpoint, as_source
+from harness.evaluate.checkpoint import Checkpoint
 from harness.evaluate.cost import cost_line
 from harness.evaluate.early import EarlyStopping
 from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import Prepared, prepare
 from harness.evaluate.run import evaluate as run_prepared
 from harness.evaluate.run import whole
+from harness.evaluate.tasks import load_task
 from harness.noise import environment
 from harness.progress import Silent, Watcher
 from harness.runs.loaded import Run, load_run
+from harness.runs.several import begin_tasks, check_tasks
 from harness.spec import EngineOptions, EvalSpec
 
 STAGE = "records"
@@ -51,8 +57,44 @@ def evaluate(
     return load_run(out)
 
 
+def evaluate_tasks(
+    checkpoint: AnyCheckpoint | str,
+    specs: Mapping[str, EvalSpec],
+    out: Path | str | Mapping[str, Path],
+    options: EngineOptions | None = None,
+    device: str | None = None,
+    watcher: Watcher | None = None,
+) -> dict[str, Run]:
+    """Evaluate ``checkpoint`` on several tasks, ``specs`` (task -> specification), and return task -> its stored run.
+
+    The model is loaded once for all that ask for the same (dtype, attention, engine, quantization). ``out`` is a folder
+    that gets one run folder for each task and a list of them, or says where each run goes. Everything is checked before
+    anything runs or is written; the same call resumes, task by task. The rest is as in :func:`evaluate`.
+    """
+    environment.refuse("an evaluation")
+    options, watcher, tasks = options or EngineOptions(), watcher or Silent(), tuple(specs)
+    if not isinstance(out, Mapping):
+        check_tasks(Path(out), tasks)
+    for spec in specs.values():
+        load_task(spec.task, None if spec.data is None else Path(spec.data)).items()  # before a model is loaded
+    source = as_source(Path(checkpoint) if isinstance(checkpoint, str) else checkpoint)
+    loaded: dict[tuple[Any, ...], Checkpoint] = {}
+    prepared: dict[str, Prepared] = {}
+    for task, spec in specs.items():
+        model = spec.dtype, spec.attention, spec.engine, spec.noise, spec.quantization
+        found = prepare(source, spec, device, outline=options.workers > 1, loaded=loaded.get(model))
+        prepared[task] = found
+        loaded.setdefault(model, found.checkpoint)
+    folders = out if isinstance(out, Mapping) else begin_tasks(Path(out), tasks)
+    for task, found in prepared.items():
+        advance = _told(watcher, found, options, lambda: False, f"{task}: {STAGE}")
+        engine = engine_of(found, options, device)
+        run_prepared(found, folders[task], options.batch_size, advance, whole, engine, options.mixed_code)
+    return {task: load_run(folders[task]) for task in tasks}
+
+
 def _told(
-    watcher: Watcher, prepared: Prepared, options: EngineOptions, stopped: Callable[[], bool]
+    watcher: Watcher, prepared: Prepared, options: EngineOptions, stopped: Callable[[], bool], name: str = STAGE
 ) -> Callable[[int], None]:
     """Return what tells ``watcher`` of the records there already, then of those of every batch.
 
@@ -68,6 +110,6 @@ def _told(
         begun, total = True, prepared.draws
         if count < total and not stopped():
             watcher.cost(cost_line(prepared, total - count, options))
-        watcher.stage(STAGE, total, count)
+        watcher.stage(name, total, count)
 
     return advance

@@ -267,10 +267,18 @@ def attention_for(spec: EvalSpec, sdpa: bool = True) -> str:
     return choose_attention(spec.attention, (spec.noise,), sdpa)
 
 
-def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, outline: bool = False) -> Prepared:
+def prepare(
+    named: AnyCheckpoint,
+    spec: EvalSpec,
+    device: str | None = None,
+    *,
+    outline: bool = False,
+    loaded: Checkpoint | None = None,
+) -> Prepared:
     """Load task and checkpoint, and make the plan. Raises :class:`HarnessError` for every kind of bad input.
 
-    With ``outline``, and for engines that load it themselves, the model has no weights.
+    With ``outline``, and for engines that load it themselves, the model has no weights. ``loaded`` is the checkpoint
+    where it was loaded for a specification that asks for the same model.
     """
     path = path_of(named)
     if spec.noise.at != "output":
@@ -285,7 +293,7 @@ def prepare(named: AnyCheckpoint, spec: EvalSpec, device: str | None = None, *, 
     prompting = prompting_of(spec, task)
     every = prompting.evaluated(task.items())
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
-    checkpoint = _load(named, spec, device, outline)
+    checkpoint = _load(named, spec, device, outline) if loaded is None else loaded
     if (stored := checkpoint.source.quantization) is not None:
         log.info("checkpoint %s: %s", path, stored.sentence(spec.dtype))
     if (was := dequantized_sentence(checkpoint.source.details)) is not None:

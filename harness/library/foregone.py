@@ -17,10 +17,11 @@ from typing import Any
 from harness.baselines.file import Baseline
 from harness.exceptions import NotComparableError
 from harness.gates import gate
-from harness.gates.forecast import forecast, joint_sentence
+from harness.gates.forecast import ASSUMED_DISCORDANCE, forecast, forecast_tasks, joint_sentence
 from harness.gates.keys import PROMPT_FIELDS, key_differences
 from harness.gates.policy import GatePolicy
 from harness.gates.result import GateResult
+from harness.gates.tasks import gate_tasks
 from harness.gates.verdicts import INVALID, PASS
 from harness.library.for_gate import order_seed_of
 from harness.runs.dequantized import FIELD as DEQUANTIZED
@@ -81,14 +82,42 @@ def announce(held: Baseline, policy: GatePolicy, part: bool) -> None:
     A ``part`` of a baseline (a quick check) and early stopping may be too small for PASS and still find damage: that is
     only said.
     """
-    rules = replace(policy, bootstrap_resamples=0, across=None)
-    found = gate(held.arm, held.arm, replace(rules, min_retention=None, retentions=()), order_seed_of(held))
+    found = gate(held.arm, held.arm, _bare(policy), order_seed_of(held))
     if found.verdict == PASS:
         log.info("%s", joint_sentence(forecast(held.arm, policy)))
         if policy.min_retention is not None or policy.retentions:
+            rules = replace(policy, bootstrap_resamples=0, across=None)
             _announce_retention(gate(held.arm, held.arm, rules, order_seed_of(held)))
         return
-    if (part or policy.early_stop) and found.verdict != INVALID:
+    _foregone(held, found, part or bool(policy.early_stop))
+
+
+def announce_tasks(held: Mapping[str, Baseline], policy: GatePolicy, part: bool) -> None:
+    """Do as :func:`announce` for the baselines of several tasks that are judged together."""
+    found = gate_tasks({task: (each.arm, each.arm) for task, each in held.items()}, _bare(policy))
+    for task, result in found.results.items():
+        if result.verdict != PASS:
+            _foregone(held[task], result, part)
+    if found.verdict == PASS:
+        log.info("%s", together_sentence(held, policy))
+
+
+def together_sentence(
+    held: Mapping[str, Baseline], policy: GatePolicy, discordance: float = ASSUMED_DISCORDANCE
+) -> str:
+    """Return the joint odds of a gate over several tasks if nothing changed, in words."""
+    foreseen = forecast_tasks({task: each.arm for task, each in held.items()}, policy, discordance)
+    return joint_sentence([level for own in foreseen.values() for level in own], len(held))
+
+
+def _bare(policy: GatePolicy) -> GatePolicy:
+    """The rules without what says nothing of a baseline against itself."""
+    return replace(policy, bootstrap_resamples=0, min_retention=None, retentions=(), across=None)
+
+
+def _foregone(held: Baseline, found: GateResult, may_find_damage: bool) -> None:
+    """Refuse a gate that ``found`` cannot PASS, or say so."""
+    if may_find_damage and found.verdict != INVALID:
         log.warning("PASS is out of reach: %s; this check can only find damage", _why(found))
         return
     raise NotComparableError(

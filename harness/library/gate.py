@@ -103,8 +103,18 @@ def gate(
     if quick is not None:
         quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)
     result = judge(run.arm, asked.arm, policy, order_seed_of(held))
-    result = result if quick is None else quick.said(result)
-    kept = verdict_file(run.path, dump(held), _rules(policy, quick))
+    return stored(run, held, policy, result if quick is None else quick.said(result), quick)
+
+
+def stored(
+    run: Run, held: Baseline, policy: GatePolicy, result: GateResult, quick: QuickCheck | None = None, family: str = ""
+) -> Gated:
+    """Return ``result`` with the attempt counted and the verdict kept beside ``run``; ``family`` says what else was
+    judged together with it.
+
+    Raises :class:`harness.exceptions.NotComparableError` where another verdict is kept there.
+    """
+    kept = verdict_file(run.path, dump(held), _rules(policy, quick) + family)
     repeated = check_verdict(kept, result.to_json())
     attempts = count_attempt(run.path, attempt_of(held, policy, result, quick=quick))
     unkept = ""

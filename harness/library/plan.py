@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,18 @@ from harness.baselines.book import load_named
 from harness.baselines.file import Baseline
 from harness.checkpoints.modes import MERGED
 from harness.exceptions import HarnessError
-from harness.gates.forecast import ASSUMED_DISCORDANCE, LevelForecast, forecast, joint_odds, joint_sentence
+from harness.gates.forecast import (
+    ASSUMED_DISCORDANCE,
+    LevelForecast,
+    forecast,
+    forecast_tasks,
+    joint_odds,
+    joint_sentence,
+)
 from harness.gates.keys import asked_with
 from harness.gates.policy import GatePolicy
+from harness.gates.tasks import check_together
+from harness.library.gate_tasks import by_task
 from harness.spec import ATTENTIONS, DTYPES, NoiseSpec, nearest
 from harness.spec.reading import read_noises
 
@@ -109,3 +118,45 @@ def power(
     held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
     policy.check_judged(policy.levels or held.arm.outcomes)
     return Power(forecast(held.arm, policy, discordance), asked_with(held.arm.key))
+
+
+@dataclass(frozen=True)
+class TasksPower:
+    """What a gate over the baselines of several tasks can tell: of each, and as a whole."""
+
+    tasks: Mapping[str, Power]
+
+    @property
+    def levels(self) -> tuple[LevelForecast, ...]:
+        """Those of all tasks."""
+        return tuple(level for each in self.tasks.values() for level in each.levels)
+
+    @property
+    def sentence(self) -> str:
+        """The odds of the whole gate in words."""
+        return joint_sentence(self.levels, len(self.tasks))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary for strict JSON."""
+        tasks = {task: each.to_json() for task, each in self.tasks.items()}
+        return {"tasks": tasks, "whole_gate": joint_odds(self.levels).to_json()}
+
+
+def power_tasks(
+    baselines: Sequence[Baseline | Path | str],
+    policy: GatePolicy | None = None,
+    discordance: float = ASSUMED_DISCORDANCE,
+    baselines_dir: Path | str = "baselines",
+) -> TasksPower:
+    """Return what a gate under one ``policy`` over the ``baselines`` of several tasks can tell.
+
+    Alarms are adjusted over the levels of all of them. The rest is as in :func:`power`.
+    """
+    policy = policy or GatePolicy()
+    check_together(policy)
+    held = by_task(
+        [each if isinstance(each, Baseline) else load_named(Path(baselines_dir), str(each)) for each in baselines]
+    )
+    policy.check_judged({level for each in held.values() for level in policy.levels or each.arm.outcomes})
+    found = forecast_tasks({task: each.arm for task, each in held.items()}, policy, discordance)
+    return TasksPower({task: Power(levels, asked_with(held[task].arm.key)) for task, levels in found.items()})

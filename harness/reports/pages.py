@@ -14,6 +14,7 @@ from typing import cast
 from harness import extensions
 from harness.exceptions import HarnessError
 from harness.reports.page import Page
+from harness.runs.several import is_tasks
 from harness.text import brief, nearest
 
 GROUP = "robustness_harness.pages"
@@ -22,6 +23,7 @@ PAGES = {
     "ledger": "harness.reports.run_report:ledger_page",
     "run": "harness.reports.run_report:stored_page",
     "scan": "harness.reports.scan_page:stored_page",
+    "tasks": "harness.reports.tasks_page:stored_page",
 }
 """Name -> where its function is; loaded when it is asked for."""
 SCAN_FILE = "scan.json"
@@ -36,6 +38,8 @@ def usual_page(path: Path) -> str:
     """Return the name of the page that shows what is stored at ``path`` best."""
     if (path / SCAN_FILE).is_file() or path.name == SCAN_FILE:
         return "scan"
+    if is_tasks(path):
+        return "tasks"
     return "baseline" if path.is_file() else "run"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.reports.page import Lines, Page, Table
+from harness.reports.page import Heading, Lines, Page, Table
 
 HEADER = (
     *("level", "n", "noise seeds", "discordance %", "margin pp", "MDE pp"),
@@ -47,6 +47,14 @@ def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str =
         *(f"warning: {level['warning']}" for level in power if level["warning"]),
     ]
     return Page.of(title, Table.of(title, HEADER, power_rows(power), spare=SPARE), Lines.of(lines))
+
+
+def tasks_power_page(tasks: Mapping[str, Mapping[str, Any]], whole: str) -> Page:
+    """Return the tables of several ``tasks`` (task -> :meth:`harness.library.plan.Power.to_json`), with the odds of the
+    ``whole`` gate first."""
+    pages = {task: power_page(each["power"], "", each.get("asked_with", "")) for task, each in tasks.items()}
+    parts = [part for task, page in pages.items() for part in (Heading(task), *page.parts)]
+    return Page.of("What a gate over these baselines can tell", Lines.of([whole]), *parts)
 
 
 def _clusters(level: Mapping[str, Any]) -> str:

@@ -1,0 +1,143 @@
+"""The page of several tasks: a row for each level of each run, and the verdict over all where they were gated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.gates.keys import asked_with
+from harness.reports.page import Lines, Page, Part, Table, Verdict
+from harness.reports.render.markdown import markdown
+from harness.reports.run_page import INTERVALS
+from harness.reports.run_report import JSON_FILE, MARKDOWN_FILE, run_report, write_reports
+from harness.reports.tables import (
+    GATE_HEADER,
+    GATE_SPARE,
+    certificate_lines,
+    gate_legend,
+    gate_rows,
+    level_rows,
+    reason_lines,
+)
+from harness.runs.folder import guarded, write_atomically
+from harness.runs.loaded import Run, is_run, load_run
+from harness.runs.several import read_tasks
+
+MEASURED_HEADER = (
+    "task",
+    "level",
+    "n",
+    "draws",
+    "accuracy %",
+    "retention",
+    "scores %",
+    "format %",
+    "cut %",
+    "unscored",
+)
+MEASURED_SPARE = ("cut %", "format %", "draws", "scores %", "unscored", "retention", "n")
+NOT_THERE = "not evaluated yet"
+
+
+def tasks_report(out: Path, runs: Mapping[str, Run | None], gated: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what the page of ``runs`` (task -> its run, None where it is not there yet) shows, as JSON types.
+
+    ``gated`` is :meth:`harness.library.gate_tasks.GatedTasks.to_json` where they were judged together.
+    """
+    reports = {task: None if run is None else run_report(run) for task, run in runs.items()}
+    return {"out": str(out), "tasks": reports, "gate": gated}
+
+
+def tasks_page(report: Mapping[str, Any]) -> Page:
+    """Return the page of :func:`tasks_report`."""
+    gated, tasks = report["gate"], report["tasks"]
+    notes = list(
+        dict.fromkeys(f"{task}: {note}" for task, each in tasks.items() for note in (each or {}).get("notes", ()))
+    )
+    title = f"Robustness of {_subject(report)} on {len(tasks)} tasks"
+    judged = () if gated is None else gate_tasks_parts(gated)
+    verdict = None if gated is None else verdict_of_tasks(gated)
+    return Page.of(title, *judged, *_measured(tasks), notes=notes, verdict=verdict)
+
+
+def stored_page(path: Path) -> Page:
+    """Return the page of the folder ``path``, computed again from the records of its runs."""
+    runs = {task: load_run(folder) if is_run(folder) else None for task, folder in read_tasks(path).items()}
+    return tasks_page(tasks_report(path, runs))
+
+
+def write_tasks(out: Path, report: Mapping[str, Any]) -> None:
+    """Write the reports of the folder ``out``, and those of each run, as :func:`write_reports` does."""
+    if report["gate"] is None:
+        for each in report["tasks"].values():
+            write_reports(Path(each["run"]), each)
+    with guarded(out):
+        write_atomically(out / JSON_FILE, json.dumps(report, indent=2) + "\n")
+        write_atomically(out / MARKDOWN_FILE, markdown(tasks_page(report)))
+
+
+def gate_tasks_page(gated: Mapping[str, Any]) -> Page:
+    """Return the page of a gate over several tasks (:meth:`harness.library.gate_tasks.GatedTasks.to_json`)."""
+    notes = [f"{task}: {note}" for task, gate in gated["tasks"].items() for note in (*gate["notes"], *_attempts(gate))]
+    title = f"{gated['verdict']} over {len(gated['tasks'])} tasks"
+    return Page.of(title, *gate_tasks_parts(gated), notes=notes, verdict=verdict_of_tasks(gated))
+
+
+def gate_tasks_parts(gated: Mapping[str, Any]) -> tuple[Part, ...]:
+    """Return the table of all levels of all tasks, and why each has its verdict."""
+    rows, lines = [], []
+    for task, gate in gated["tasks"].items():
+        own = [(task, *row) for row in gate_rows(gate)]
+        rows += own or [(task, "-", gate["verdict"], *["-"] * (len(GATE_HEADER) - 2))]
+        lines += [f"{task}, {line}" if own else f"{task}: {line}" for line in reason_lines(gate)]
+    judged = [gate for gate in gated["tasks"].values() if gate["levels"]]
+    legend = (
+        gate_legend({**judged[0], "levels": [each for gate in judged for each in gate["levels"]]}) if judged else ""
+    )
+    table = Table.of("Gate over all tasks", ("task", *GATE_HEADER), rows, spare=GATE_SPARE, legend=legend)
+    return table, Lines.of(lines)
+
+
+def verdict_of_tasks(gated: Mapping[str, Any]) -> Verdict:
+    """Return the verdict over all tasks, and the family that it rests on."""
+    against = [gate["baseline"]["label"] for gate in gated["tasks"].values() if "baseline" in gate]
+    return Verdict(gated["verdict"], gated["family"], ", ".join(against))
+
+
+def _measured(tasks: Mapping[str, Any]) -> Iterator[Part]:
+    rows = [row for task, each in tasks.items() for row in _rows(task, each)]
+    yield Table.of("Accuracy by task and noise level", MEASURED_HEADER, rows, spare=MEASURED_SPARE, legend=INTERVALS)
+    lines = []
+    for task, each in tasks.items():
+        if each is None:
+            continue
+        asked = asked_with(each["measurement_key"])
+        lines += [f"{task}, asked with: {asked}"] if asked else []
+        lines += [f"{task}, {line}" for line in certificate_lines(each["certificate"]) if _says_it(line)]
+        lines += (
+            [f"{task}: unfinished, {each['missing_records']} records are missing"] if each["missing_records"] else []
+        )
+        lines.append(f"{task}: {each['run']}")
+    yield Lines.of(lines)
+
+
+def _says_it(line: str) -> bool:
+    """The certificate in one line, and everything that speaks against it; the rest is in the run's own report."""
+    return line.startswith(("certificate: ", "INVALID: ", "NONDETERMINISTIC"))
+
+
+def _rows(task: str, report: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    if report is None or not report["levels"]:
+        return [(task, NOT_THERE, *["-"] * (len(MEASURED_HEADER) - 2))]
+    return [(task, *row) for row in level_rows(report)]
+
+
+def _attempts(gate: Mapping[str, Any]) -> list[str]:
+    return [gate["attempts"]] if gate.get("attempts") else []
+
+
+def _subject(report: Mapping[str, Any]) -> str:
+    found = [each["checkpoint"]["path"] for each in report["tasks"].values() if each and each["checkpoint"]]
+    return str(found[0]) if found else str(report["out"])
