@@ -36,9 +36,9 @@ def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str = "") -> Page:
-    """Return the table, the odds of the ``whole`` gate, what the items are ``asked`` with, and the warnings."""
-    title = "What a gate against this baseline can tell"
+def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str = "", task: str = "") -> Page:
+    """Return the table, the odds of the ``whole`` gate, what the items are ``asked`` with, and warnings; of a ``task``."""
+    title = f"{task}{': ' * bool(task)}What a gate against this baseline can tell"
     lines = [
         *([whole] if whole else []),
         *([f"the items are asked with: {asked}"] if asked else []),
@@ -52,7 +52,7 @@ def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str =
 def tasks_power_page(tasks: Mapping[str, Mapping[str, Any]], whole: str) -> Page:
     """Return the tables of several ``tasks`` (task -> :meth:`harness.library.plan.Power.to_json`), with the odds of the
     ``whole`` gate first."""
-    pages = {task: power_page(each["power"], "", each.get("asked_with", "")) for task, each in tasks.items()}
+    pages = {task: power_page(each["power"], "", each.get("asked_with", ""), task) for task, each in tasks.items()}
     parts = [part for task, page in pages.items() for part in (Heading(task), *page.parts)]
     return Page.of("What a gate over these baselines can tell", Lines.of([whole]), *parts)
 
