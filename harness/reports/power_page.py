@@ -37,7 +37,7 @@ def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str = "", task: str = "") -> Page:
-    """Return the table, the odds of the ``whole`` gate, what the items are ``asked`` with, and warnings; of a ``task``."""
+    """Return the table, the odds of the ``whole`` gate, what the items are ``asked`` with, and warnings."""
     title = f"{task}{': ' * bool(task)}What a gate against this baseline can tell"
     lines = [
         *([whole] if whole else []),
