@@ -48,7 +48,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no tokens": ((*EVAL, "--max-new-tokens", "0"), "--max-new-tokens 0; at least one token"),
     "unknown task": (
         (*HERE, "--task", "artih"),
-        "unknown task 'artih'; the tasks are arith, gsm8k, svamp; did you mean 'arith'?",
+        "unknown task 'artih'; the tasks are arith, gsm8k, ",
     ),
     "unknown scorer": ((*EVAL, "--scorer", "strikt"), "--scorer strikt; did you mean 'strict'?"),
     "unknown dtype": ((*EVAL, "--dtype", "bfloat"), "--dtype bfloat; did you mean 'bfloat16'?"),
