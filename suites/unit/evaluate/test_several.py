@@ -14,7 +14,6 @@ from harness.evaluate import api, prepared
 from harness.evaluate.api import evaluate, evaluate_tasks
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec, parse_noise
-from harness.spec.several import for_tasks, split_names
 
 pytestmark = pytest.mark.unit
 
@@ -105,30 +104,3 @@ def test_a_folder_of_something_else_is_refused(
         evaluate_tasks, tiny, other, tmp_path / "both"
     )
     assert "holds files" in refusal(evaluate, tiny, specs["arith"], tmp_path / "both")
-
-
-@pytest.mark.parametrize(
-    ("values", "tasks", "found"),
-    [
-        (("x",), ("a",), {"a": "x"}),
-        (("a=x",), ("a",), {"a": "x"}),
-        (("b=x",), ("a",), {"a": "b=x"}),
-        (("b=x", "a=y=z"), ("a", "b"), {"b": "x", "a": "y=z"}),
-        ((), ("a", "b"), {}),
-    ],
-)
-def test_a_value_is_for_the_task_that_it_names(values: tuple, tasks: tuple, found: dict) -> None:
-    assert for_tasks("--data", values, tasks) == found
-
-
-@pytest.mark.parametrize(
-    ("values", "words"), [(("x",), "write --data a=x"), (("c=x",), "which task"), (("a=x", "a=y"), "has x already")]
-)
-def test_a_value_without_a_task_is_refused(refusal: Refusal, values: tuple, words: str) -> None:
-    assert words in refusal(for_tasks, "--data", values, ("a", "b"))
-
-
-def test_names_are_split_at_commas(refusal: Refusal) -> None:
-    assert split_names("--task", "a, b") == ("a", "b")
-    assert "none is empty" in refusal(split_names, "--task", "a,,b")
-    assert "named twice" in refusal(split_names, "--task", "a,b,a")

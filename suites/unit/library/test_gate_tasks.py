@@ -17,7 +17,7 @@ from harness.gates.policy import GatePolicy
 from harness.library.for_gate import GateEvaluation
 from harness.library.gate_tasks import gate_tasks
 from harness.runs.manifest import EvaluationManifest
-from harness.runs.several import begin_tasks, read_tasks
+from harness.runs.several import begin_tasks
 from harness.testing.runs import KEY, RunMaker
 
 pytestmark = pytest.mark.unit
@@ -171,15 +171,6 @@ def test_the_verdict_of_a_run_alone_and_that_beside_others_are_kept_apart(
     assert gate_of(cli, folder, runs / "arith", baseline="a").code == 0
     assert len(list((runs / "arith" / "verdicts").glob("*.json"))) == 2
     assert "attempt 4 on this run" in (runs / "arith" / "report.md").read_text()
-
-
-def test_the_list_of_tasks_is_held_by_its_sum(tmp_path: Path, refusal: Refusal) -> None:
-    runs = write(tmp_path / "runs", {"arith": None, "svamp": None})
-    assert list(read_tasks(runs)) == ["arith", "svamp"]
-    text = (runs / "tasks.json").read_text()
-    for edited, words in ((text.replace('"svamp"', '"svomp"'), "does not fit"), ("{", "unreadable"), ("[]", "no JSON")):
-        (runs / "tasks.json").write_text(edited)
-        assert words in refusal(read_tasks, runs)
 
 
 def test_a_plan_says_the_odds_of_the_whole(cli: Cli, folder: Path) -> None:
