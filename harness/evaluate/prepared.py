@@ -243,7 +243,7 @@ def stored_plan(plan: InjectionPlan) -> StoredPlan:
         )
         for site in plan.sites
     )
-    return StoredPlan(str(plan.spec), sites, dict(plan.excluded), dict(plan.uncovered))
+    return StoredPlan(str(plan.spec), sites, dict(plan.excluded), dict(plan.uncovered), dict(plan.uncompared))
 
 
 def _quantized_part(model: nn.Module, plan: InjectionPlan) -> QuantizedPart:

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.noise.paths import adapter_parts, matching
-from harness.noise.selection import left_out
-from harness.noise.sites import Site
+from harness.noise.selection import ROUTER_REASON, left_out
+from harness.noise.sites import SDPA, Site
 from harness.spec.noise import NoiseSpec
 
 PROBE_TOKENS = 3
 """Tokens of the one forward that shows what a model runs."""
+
+PRESENCE = "perturbed by a call of a function: counted in the ledger, what came of it is not compared with the product"
+UNSCALED = "left alone, which is not compared, or not of all: what the block makes of it cannot be told from outside"
+"""Why no audit compares what a site gave with its own product."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Probe:
     ``widths[module]`` the elements of one token in the tensor it gave (absent where that has no rows of tokens).
     ``attentions[module]`` holds, of each block that called transformers' attention interface, its query heads and the
     width of a token's heads together in what it got back. ``chosen[module]`` is how many of the stacked experts there a
-    token chooses."""
+    token chooses. ``compared`` are the names of the sites whose result an auditor compared with their own product in
+    that forward; None where there were no values to compare."""
 
     products: Mapping[tuple[str, str], int]
     calls: tuple[Call, ...]
@@ -40,6 +45,7 @@ class Probe:
     attentions: Mapping[str, tuple[int, int]]
     tokens: int = PROBE_TOKENS
     chosen: Mapping[str, int] = field(default_factory=dict)
+    compared: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,3 +97,23 @@ class InjectionPlan:
     functions: FunctionChoice | None = None
     probe: Probe | None = field(default=None, compare=False, repr=False)
     experts: tuple[str, ...] = ()
+
+    @property
+    def uncompared(self) -> Mapping[str, str]:
+        """Name -> reason, of the sites whose results no audit compares with their own products, and of the products of
+        attention that are left alone without being compared; empty where the model had no weights."""
+        compared = None if self.probe is None else self.probe.compared
+        if compared is None:
+            return {}
+        perturbed = {site.name: PRESENCE for site in self.sites if site.point == "output"}
+        alone = {
+            name: UNSCALED
+            for name, reason in (*self.excluded.items(), *self.uncovered.items())
+            if reason != ROUTER_REASON and _is_of_block(name) and f"{name.partition(':')[0]}:{SDPA}" not in compared
+        }
+        return {name: reason for name, reason in (alone | perturbed).items() if name not in compared}
+
+
+def _is_of_block(name: str) -> bool:
+    """Whether ``name`` is that of a product in a block of others, the angle product aside."""
+    return ":" in name and not name.endswith("angle")

@@ -69,7 +69,9 @@ def run_probe(model: nn.Module) -> Probe:
         # without a cache transformers reads the positions for packed sequences, and meta tensors hold none
         _run(model, ids, use_cache=ids.is_meta)
     attentions = {name: (call.heads, width) for name, (call, width) in auditor.attentions.items()}
-    return Probe(auditor.products, tuple(calls), _by_module(counter, model, callers), widths, attentions, chosen=chosen)
+    compared = None if ids.is_meta else frozenset(auditor.errors)
+    flops = _by_module(counter, model, callers)
+    return Probe(auditor.products, tuple(calls), flops, widths, attentions, chosen=chosen, compared=compared)
 
 
 @contextlib.contextmanager

@@ -98,7 +98,11 @@ def _background(report: Mapping[str, Any]) -> Iterator[Part]:
     for part in report["quantization"]:
         title = f"Kept in high precision by {part['text']} ({part['sites']} sites)"
         yield from _reasons(title, part["excluded"])
-    for title, field in (("Left out on purpose", "excluded"), ("Out of reach in this model", "uncovered")):
+    for title, field in (
+        ("Left out on purpose", "excluded"),
+        ("Out of reach in this model", "uncovered"),
+        ("Not compared by the audit", "uncompared"),
+    ):
         if report["plan"][field]:
             yield from _reasons(title, report["plan"][field])
     yield Heading("What the numbers depend on", detail=True)

@@ -51,6 +51,7 @@ def run_report(run: Run, gate: GateResult | None = None, attempts: str = "") -> 
         "plan": {
             "excluded": {} if evaluation is None else evaluation.plan.excluded,
             "uncovered": {} if evaluation is None else evaluation.plan.uncovered,
+            "uncompared": {} if evaluation is None else evaluation.plan.uncompared,
         },
         "quantization": [
             {"text": part.text, "sites": len(part.sites), "excluded": part.excluded}

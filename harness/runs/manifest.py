@@ -52,13 +52,14 @@ class PlannedSite:
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """What an injection plan leaves in a manifest: the line of the noise, its sites, and what it leaves alone with the
-    reason."""
+    """What an injection plan leaves in a manifest: the line of the noise, its sites, what it leaves alone with the
+    reason, and ``uncompared``, the sites whose results no audit compares with their own products."""
 
     noise: str
     sites: tuple[PlannedSite, ...]
     excluded: Mapping[str, str] = field(default_factory=dict)
     uncovered: Mapping[str, str] = field(default_factory=dict)
+    uncompared: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

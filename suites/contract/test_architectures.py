@@ -21,15 +21,19 @@ from harness.evaluate.api import evaluate
 from harness.evaluate.planning import from_checkpoint, plan_report
 from harness.evaluate.prepared import prepare
 from harness.exceptions import HarnessError, NoiseSpecError
+from harness.noise.plan import PRESENCE
 from harness.noise.replay import hooks
 from harness.noise.sites import MATMUL, PV, QK
 from harness.record import CERTIFIED
+from harness.reports.render.markdown import markdown
+from harness.reports.run_page import run_page
+from harness.reports.run_report import run_report
 from harness.runs.evidence import Fed
 from harness.runs.loaded import Run
 from harness.runs.store import Store
 from harness.spec import EvalSpec, parse_noise
 from harness.testing.tokenizer import build_tokenizer
-from suites.contract.architectures import HEADS, REFUSED, TABLE, UNTOLD, VOCAB, Row, build, page
+from suites.contract.architectures import HEADS, LAYERS, REFUSED, TABLE, UNTOLD, VOCAB, Row, build, page
 
 pytestmark = pytest.mark.contract
 LEVEL = 0.05
@@ -87,8 +91,12 @@ def test_products_of_a_block_itself_are_replayed(
     noise = parse_noise("relative_gaussian @ op:qk,pv")
     short = EvalSpec("arith", items=2, levels=(0.0, 0.5), noise_seeds=1, max_new_tokens=2)
     spec = replace(short, noise=noise, positive_control=False)
-    certificate = evaluate(saved("nemotron", tmp_path / "checkpoint"), spec, tmp_path / "run").arm.certificate
-    assert (certificate.status == CERTIFIED) == replayed
+    run = evaluate(saved("nemotron", tmp_path / "checkpoint"), spec, tmp_path / "run")
+    assert (run.arm.certificate.status == CERTIFIED) == replayed
+    report = run_report(run)
+    told = {f"model.layers.{layer}.self_attn:qk": PRESENCE for layer in range(LAYERS)}
+    assert report["plan"]["uncompared"] == told
+    assert f"{', '.join(told)}: {PRESENCE}" in markdown(run_page(report)).replace("\\", "")
 
 
 def check_counts(row: Row, run: Run) -> None:

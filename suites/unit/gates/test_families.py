@@ -215,7 +215,7 @@ def report_of(result) -> dict[str, Any]:
         "run": "r",
         "gate": result.to_json(),
         "certificate": result.certificate.to_json(),
-        "plan": {"excluded": {}, "uncovered": {}},
+        "plan": {"excluded": {}, "uncovered": {}, "uncompared": {}},
         "measurement_key": {},
         "environment": {"packages": {}, "processor": "p", "cores": 1},
     }

@@ -10,9 +10,12 @@ from harness.noise.audit.auditor import Auditor
 from harness.noise.audit.check import check_audit
 from harness.noise.audit.comparing import formula_of
 from harness.noise.kernel import Kernel
+from harness.noise.meta import meta_model
+from harness.noise.plan import PRESENCE, UNSCALED
 from harness.noise.planner import build_plan
 from harness.noise.session import NoiseSession
 from harness.spec import parse_noise
+from suites.contract.architectures import build
 
 pytestmark = pytest.mark.long
 IDS = torch.tensor([[1, 2, 3, 4]])
@@ -275,3 +278,21 @@ def test_soft_capped_attention_is_refused_before_it_runs():
     with pytest.raises(NoiseSpecError, match="soft-capping and sinks are not supported"):
         build_plan(model, parse_noise("relative_gaussian @ profile:matmul"))
     assert build_plan(model, parse_noise("relative_gaussian @ op:linear")).sites
+
+
+@pytest.mark.parametrize(
+    ("kind", "noise", "told"),
+    [
+        ("qwen3", "profile:matmul", {}),
+        ("gpt_oss", "op:linear", {"self_attn:qk": UNSCALED}),
+        ("deepseek_v3", "op:linear", {"self_attn:bmm": UNSCALED}),
+        ("falcon", "op:linear", {"self_attention:bmm": UNSCALED}),
+        ("falcon", "op:qk,pv", {"self_attention:qk": PRESENCE}),
+    ],
+)
+def test_a_plan_names_what_no_audit_compares(kind: str, noise: str, told: dict[str, str]) -> None:
+    model = build(kind)
+    found = build_plan(model, parse_noise(f"relative_gaussian @ {noise}")).uncompared
+    assert {name.rpartition(".")[2]: reason for name, reason in found.items()} == told
+    assert len(found) == 2 * len(told)
+    assert not build_plan(meta_model(model.config), parse_noise(f"relative_gaussian @ {noise}")).uncompared
