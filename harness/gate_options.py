@@ -160,7 +160,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("device", TEXT, "cpu, cuda, ...; default: the accelerator, else cpu.", "DEVICE"),
     GateOption("allow-mixed-code", SWITCH, "Resume a run that other code began; every report says so.", default=False),
     # What an evaluation takes from its baseline on the command line, and a user's own suite may say by itself
-    GateOption("task", TEXT, "arith, gsm8k, svamp, blimp, choice", "TASK", "arith", PYTEST_ONLY),
+    GateOption("task", TEXT, "arith, gsm8k, svamp, blimp, choice, answers, perplexity", "TASK", "arith", PYTEST_ONLY),
     GateOption("items", WHOLE, "Items, chosen in a seeded order.", "N", 200),
     GateOption("item-seed", WHOLE, "Seed of the choice of items.", "N", 0, PYTEST_ONLY),
     GateOption("noise", TEXT, "Noise specification, or a .toml file with one.", "SPEC", None, PYTEST_ONLY, file=True),
@@ -188,7 +188,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption(
         "scorer",
         TEXT,
-        "strict, flexible, choice, choice_norm, pair, greedy; default: the task's own.",
+        "strict, flexible, choice, choice_norm, pair, greedy, perplexity; default: the task's own.",
         "SCORER",
         None,
         PYTEST_ONLY,

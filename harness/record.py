@@ -23,8 +23,10 @@ CHECKED_SINCE = 3
 """The first schema version with checksums of tables, coverage and code identity."""
 
 RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR = "right", "wrong", "unparsed", "truncated", "error"
-REASONS = (RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR)
-"""Why an outcome has its score. ``unparsed``, ``truncated`` and ``error`` have none (``None``)."""
+MEASURED = "measured"
+REASONS = (RIGHT, WRONG, UNPARSED, TRUNCATED, ERROR, MEASURED)
+"""Why an outcome has its score. ``unparsed``, ``truncated`` and ``error`` have none (``None``), nor has ``measured``:
+its values are log-likelihoods, of which none is right or wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from harness.baselines.file import SUFFIX, Baseline, dump, load
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
+from harness.gates.perplexity import refuse_continuous
 from harness.installed import shipped
 from harness.record import CERTIFIED, EXTERNAL, Arm, Outcome
 from harness.runs.folder import write_atomically
@@ -109,12 +110,13 @@ def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool =
 
 
 def check_acceptable(run: Run) -> None:
-    """Raise :class:`NotComparableError` where ``run`` cannot be a reference.
+    """Raise :class:`NotComparableError` where ``run`` cannot be a reference, :class:`HarnessError` for perplexities.
 
     Its certificate must be certified, and its clean accuracy must lie above the floor: what has nothing to lose proves
     nothing. Completions scored from elsewhere are the one deliberate exception to the first rule: nothing certifies
     them, they may stand as a baseline of their clean level, and every report says what they are.
     """
+    refuse_continuous(run.arm.key, f"run {run.path}")
     certificate = run.arm.certificate
     if certificate.status not in (CERTIFIED, EXTERNAL):
         problems = [*certificate.problems, *(words for level in certificate.levels for words in level.problems)]

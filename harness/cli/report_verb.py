@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import refuse_with
 from harness.reports.pages import build_page, page_names, usual_page
 
 FORMATS = ("terminal", "markdown", "json")
@@ -15,13 +16,24 @@ FORMATS = ("terminal", "markdown", "json")
 @click.command("report")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--page", default=None, help=f"{', '.join(page_names())}.  [default: by what is there]")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True),
+    help="Show what texts lose against this run instead (task perplexity).",
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True)
-def command(path: Path, page: str | None, form: str) -> None:
+def command(path: Path, page: str | None, against: Path | None, form: str) -> None:
     """Show a page of PATH: a run folder, the folder of several tasks, the --out of a scan, or the file of a baseline.
 
     Everything is computed again from what is stored; no checkpoint is needed.
     """
-    found = build_page(usual_page(path) if page is None else page, path)
+    if against is not None:
+        refuse_with("--against", ("page",), {"page": page})
+        from harness.reports.perplexity_page import difference_page
+
+        found = difference_page(path, against)
+    else:
+        found = build_page(usual_page(path) if page is None else page, path)
     if form == "json":
         from harness.reports.render.json import page_json
 

@@ -28,7 +28,7 @@ from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.prompt_tokens import check_prompts, pad_token, stop_tokens
 from harness.evaluate.prompting import ASSISTANT, Prompting, prompting_of
 from harness.evaluate.rendering import KEPT_ROLES, check_distinct, is_dated, plain_text, render_items
-from harness.evaluate.request_tokens import RequestTokens, check_requests, item_requests
+from harness.evaluate.request_tokens import RequestTokens, check_references, check_requests, item_requests
 from harness.evaluate.scoring import likelihood_result, scored_result
 from harness.evaluate.tasks import GROUP as TASK_GROUP
 from harness.evaluate.tasks import Item, Task, load_task, requests_of, scores, select
@@ -312,6 +312,7 @@ def prepare(
     if scores(task):
         requests, prompts, template, prefix = _requests(checkpoint, spec, task, items)
         nothing = Decoding(1, (), pad_token(checkpoint))
+        check_references(scorer, items, requests)
         fixed = (spec, task, items, prompts, checkpoint, plan, nothing, scorer, template)
         return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, requests=requests, prefix=prefix)
     limit = spec.max_new_tokens or task.max_new_tokens

@@ -13,7 +13,12 @@ from harness.engines.generation import Forced
 from harness.evaluate.checkpoint import Checkpoint
 from harness.evaluate.tasks.base import Continuation, Item, Tokens
 from harness.exceptions import CheckpointError, HarnessError
+from harness.likelihoods import Scored, written
+from harness.scorers import Asked, Scorer, judged
 from harness.strict import shown
+
+NO_CONTEXT = 2048
+"""The longest window where a checkpoint states no context, as in lm-evaluation-harness."""
 
 
 class RequestTokens:
@@ -59,9 +64,27 @@ class RequestTokens:
             )
         return forced
 
-    def whole(self, text: str) -> tuple[int, ...]:
-        """Return the token ids of a text that is scored as a whole."""
-        return self._encoded(text)
+    def all_of(self, request: Continuation | Tokens) -> tuple[Forced, ...]:
+        """Return the token ids of a request: one sequence, or the windows of a rolling one."""
+        if isinstance(request, Continuation) and request.rolling:
+            return self.windows(request.continuation)
+        return (self.of(request),)
+
+    def windows(self, text: str) -> tuple[Forced, ...]:
+        """Return the windows in which the whole of ``text`` is scored, each token once: the first behind the prefix
+        token, every other one behind the last tokens before it, as many as the model's context leaves room for.
+
+        Source: ``get_rolling_token_windows`` and ``make_disjoint_window`` there, with a context of one token.
+        """
+        tokens = self._encoded(text)
+        if not tokens:
+            raise HarnessError(f"text {shown(text)}", "it has no token", "correct the data")
+        most = self._checkpoint.context or NO_CONTEXT
+        found = [Forced((self.prefix,), tokens[:most])]
+        for start in range(most, len(tokens), most):
+            end = min(start + most, len(tokens))
+            found.append(Forced(tokens[end - most - 1 : start], tokens[start:end]))
+        return tuple(found)
 
     def _encoded(self, text: str, special: bool | None = None) -> tuple[int, ...]:
         """Special tokens as the tokenizer adds them, unless said otherwise or the text has the prefix already."""
@@ -81,7 +104,7 @@ def item_requests(
     found = {}
     for item in items:
         try:
-            found[item.key] = tuple(tokens.of(request) for request in asked[item.key])
+            found[item.key] = tuple(forced for request in asked[item.key] for forced in tokens.all_of(request))
         except HarnessError as error:
             raise HarnessError(f"item {shown(item.question)}: {error}") from None
     return found
@@ -106,6 +129,13 @@ def check_requests(checkpoint: Checkpoint, requests: Mapping[str, Sequence[Force
                     f"the context of {checkpoint.path} holds {checkpoint.context}",
                     "shorten it or choose other items",
                 )
+
+
+def check_references(scorer: Scorer, items: Sequence[Item], requests: Mapping[str, Sequence[Forced]]) -> None:
+    """Raise :class:`HarnessError` where ``scorer`` cannot read the reference of an item, before anything is run."""
+    for item in items:
+        found = [Scored(len(each.context), len(each.continuation), -1.0, False) for each in requests[item.key]]
+        judged(scorer, written(found), item.reference, Asked(item.key, item.question), False)
 
 
 def _prefix(checkpoint: Checkpoint, asked: str | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -16,16 +17,20 @@ from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.replaying import repeat_clean, replay_records
 from harness.exceptions import EvidenceError
-from harness.record import ERROR, ControlResult, ItemResult
+from harness.record import ERROR, MEASURED, ControlResult, ItemResult
 from harness.runs.choice import Chooser
 from harness.runs.evidence import judge_control
 from harness.runs.store import Store
+from harness.scorers.perplexity import NATS, TOKENS
 from harness.spec import DEFAULT_BATCH, EngineOptions, RelativeGaussian
 from harness.stats import wilson
 from harness.text import named
 from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
 
 log = logging.getLogger(__name__)
+
+LEARNED_NATS = 0.5
+"""What a model that has learned anything gains for each token of a text over all tokens being alike, at least."""
 
 
 def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) -> Iterator[Batch]:
@@ -160,15 +165,25 @@ def _control(prepared: Prepared, engine: Engine, store: Store) -> None:
         return
     items = prepared.items[:CONTROL_ITEMS]
     clean = [result for result in store.results() if (result.level, result.seed) == (0, 0)]
-    right = sum(result.score == 1.0 for result in clean)
-    measured = sum(result.reason != ERROR for result in clean)
-    at_floor = wilson(right, measured).low < prepared.task.floor
+    at_floor = _at_floor(prepared, clean)
     prompts = tuple(prepared.prompt(item.key, 0) for item in items)
     batch = Batch(CONTROL_SCALE, prompts, error=RelativeGaussian())
     with contextlib.closing(engine.stream((batch,))) as answers:
         noisy = [result for ran in answers for result in ran.results]
     _check_whole({item.key for item in items} - {result.item for result in noisy}, len(items) - len(noisy))
     store.set_control(_judged(clean, noisy, at_floor))
+
+
+def _at_floor(prepared: Prepared, clean: Sequence[ItemResult]) -> bool:
+    """Whether there is nothing to lose: an accuracy at the task's floor, or texts that the model finds hardly more
+    probable than if every token of its vocabulary were as probable as another."""
+    texts = [result.scores for result in clean if result.reason == MEASURED]
+    if texts:
+        nats, tokens = (sum(scores.get(name) or 0.0 for scores in texts) for name in (NATS, TOKENS))
+        return nats <= tokens * (LEARNED_NATS - math.log(prepared.checkpoint.rows))
+    right = sum(result.score == 1.0 for result in clean)
+    measured = sum(result.reason != ERROR for result in clean)
+    return wilson(right, measured).low < prepared.task.floor
 
 
 def _judged(clean: Sequence[ItemResult], noisy: Sequence[ItemResult], at_floor: bool) -> ControlResult:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.gates.evidence import certificate_problems, shared_draws_note, shares_draws, turned_by_missing
 from harness.gates.pairing import Pairs, pair, seeds_of
+from harness.gates.perplexity import refuse_continuous
 from harness.gates.policy import check_alpha, check_fraction
 from harness.gates.requirements import accuracy, difference, difference_requirement
 from harness.gates.verdicts import INCONCLUSIVE, INVALID
@@ -77,6 +78,7 @@ def compare_levels(
     INVALID where the certificate speaks against either level, a level was not measured, or the accuracy at
     ``against`` has a lower bound below ``floor``. Raises :class:`HarnessError` on arguments out of range.
     """
+    refuse_continuous(arm.key, arm.label)
     check_alpha(alpha)
     check_fraction("floor", floor, 0.0, 1.0)
     asked = dict.fromkeys((level, against))

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.exceptions import StoreError
 from harness.gates.arms import Replicate, ReplicatedArm
 from harness.gates.compare import ArmComparison, compare_arms
+from harness.gates.perplexity import refuse_continuous
 from harness.runs.loaded import complete_run
 from harness.runs.manifest import EvaluationManifest
 from harness.training_record import TrainingRecord
@@ -30,6 +31,7 @@ def compare(arms: Mapping[str, Sequence[Path | str]], factor: str | None = None,
 
 def _replicate(path: Path) -> Replicate:
     run = complete_run(path)
+    refuse_continuous(run.arm.key, f"run {path}")
     manifest = run.manifest if isinstance(run.manifest, EvaluationManifest) else None
     training = None if manifest is None else manifest.training
     where = f"run {path}: its training record"

@@ -10,6 +10,7 @@ from harness.gates.keys import asked_with
 from harness.record import SiteCount
 from harness.reports.gate_page import gate_parts, verdict_of
 from harness.reports.page import Heading, Lines, Page, Part, Prose, Table
+from harness.reports.perplexity_page import perplexity_table
 from harness.reports.repeated_table import repeated_tables
 from harness.reports.tables import (
     LEDGER_HEADER,
@@ -70,6 +71,11 @@ def site_table(counts: Sequence[SiteCount]) -> Table:
 def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
     header, asked = level_header(report), asked_with(report["measurement_key"])
     yield Heading("Levels", detail=True)
+    if any("perplexity" in level for level in report["levels"]):
+        yield perplexity_table(report["levels"])
+        if report["missing_records"]:
+            yield Prose(_incomplete(report), strong=True)
+        return
     yield Table.of(
         "Accuracy by noise level",
         header,

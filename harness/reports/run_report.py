@@ -13,10 +13,11 @@ from typing import Any
 from harness.gates import GateResult
 from harness.gates.evidence import shares_draws
 from harness.gates.pairing import pair
+from harness.gates.perplexity import is_continuous, nats_apart, perplexity_of
 from harness.gates.repeated import Answers, Repeated, repeated_scores
 from harness.gates.requirements import accuracy, retention
 from harness.ledger import merge
-from harness.record import RIGHT, WRONG, ItemResult, SiteCount
+from harness.record import MEASURED, RIGHT, WRONG, ItemResult, SiteCount
 from harness.reports.page import Page
 from harness.reports.render.markdown import markdown
 from harness.reports.run_page import ledger_table, run_page, site_table
@@ -123,6 +124,29 @@ def _level(run: Run, level: float) -> dict[str, Any]:
         "truncation_rate": _mean(result.truncated for result in results),
         "unscored": _unscored(results),
         "repeated": [each.to_json() for each in _repeated(run, level)],
+        **_texts(run, level, results),
+    }
+
+
+def _texts(run: Run, level: float, results: Sequence[ItemResult]) -> dict[str, Any]:
+    """The perplexity of a level and what it loses against the clean one, in place of an accuracy, where texts are
+    scored."""
+    if not is_continuous(run.arm.key):
+        return {}
+    clusters = run.arm.clusters
+    found = perplexity_of(results, clusters)
+    clean = [result for result in run.results if result.level == 0]
+    return {
+        "accuracy": None,
+        "retention": None,
+        "scores": {},
+        "perplexity": {
+            "documents": found.documents,
+            "not_finite": found.broken,
+            "nats_per_token": _json(found.nats),
+            "by": {unit: _json(interval) for unit, interval in found.by.items()},
+            "lost": _json(nats_apart(results, clean, clusters)[1]) if level and clean else None,
+        },
     }
 
 
@@ -146,7 +170,7 @@ def _score_names(results: Sequence[ItemResult]) -> list[str]:
 
 def _unscored(results: Sequence[ItemResult]) -> dict[str, int]:
     counts = Counter(result.reason for result in results)
-    return {reason: count for reason, count in sorted(counts.items()) if reason not in (RIGHT, WRONG)}
+    return {reason: count for reason, count in sorted(counts.items()) if reason not in (RIGHT, WRONG, MEASURED)}
 
 
 def _mean(values: Any) -> float:

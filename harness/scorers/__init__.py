@@ -13,6 +13,7 @@ from harness.answers import FLEXIBLE, STRICT
 from harness.exceptions import HarnessError
 from harness.scorers.likelihood import NORM, ChoiceScorer, GreedyScorer, PairScorer
 from harness.scorers.number import NumberScorer
+from harness.scorers.perplexity import PerplexityScorer
 from harness.scorers.protocol import (
     LIKELIHOODS,
     RULE_FIELD,
@@ -35,6 +36,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "choice_norm": ChoiceScorer("choice_norm", NORM),
         "pair": PairScorer(),
         "greedy": GreedyScorer(),
+        "perplexity": PerplexityScorer(),
     }
 )
 """Name -> scorer of those in the package. A new one is a file beside this one, a row here and its name in

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.exceptions import HarnessError
-from harness.record import RIGHT, TRUNCATED, UNPARSED, WRONG
+from harness.record import MEASURED, RIGHT, TRUNCATED, UNPARSED, WRONG
 from harness.text import brief
 
 SCORER_FIELD, RULE_FIELD = "scorer", "scorer_rule"
@@ -90,7 +90,8 @@ class Judged:
 def judged(scorer: Scorer, text: str, reference: str, item: Asked, truncated: bool) -> Judged:
     """Return what the record of ``text`` holds; ``truncated`` says that generation stopped at the token limit.
 
-    Such a text has no score unless its answer was :meth:`Scorer.complete`. Raises :class:`HarnessError` where
+    Such a text has no score unless its answer was :meth:`Scorer.complete`. A scorer that is ``continuous`` gives values
+    of which none is right or wrong: the record is ``measured``. Raises :class:`HarnessError` where
     the scorer fails on the text or gives values that break the rules of :class:`Scores`.
     """
     try:
@@ -101,6 +102,8 @@ def judged(scorer: Scorer, text: str, reference: str, item: Asked, truncated: bo
         raise
     except Exception as error:  # the code of others raises anything
         raise _broken(scorer, item, brief(error)) from error
+    if getattr(scorer, "continuous", False):
+        return Judged(None, UNPARSED if values.get(scorer.primary) is None else MEASURED, None, values)
     _check(scorer, item, found.answer, values)
     score = values[scorer.primary]
     if not done:

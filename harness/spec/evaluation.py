@@ -17,7 +17,7 @@ from harness.spec.quantization import check_quantization
 from harness.spec.sampling import GREEDY, Sampling, sampling_of
 from harness.text import nearest
 
-SCORERS = ("strict", "flexible", "choice", "choice_norm", "pair", "greedy")
+SCORERS = ("strict", "flexible", "choice", "choice_norm", "pair", "greedy", "perplexity")
 """Names of the scorers in the package: the rows of ``harness.scorers``."""
 SCORER_GROUP = "robustness_harness.scorers"
 """The group of entry points by which other distributions add scorers."""

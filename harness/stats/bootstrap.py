@@ -105,6 +105,33 @@ def _counted(
     return float(low), float(high)
 
 
+def ratio_bootstrap(
+    sums: ArrayLike, sizes: ArrayLike, alpha: float = 0.05, seed: int = 0, resamples: int = 10_000, label: str = "ratio"
+) -> BootstrapInterval:
+    """Return the BCa bootstrap interval of sum(``sums``) / sum(``sizes``), both 1-D with an entry per cluster, which
+    are drawn together; each bound is one-sided at ``alpha``.
+
+    Clusters that are all alike, one, or none are ``degenerate``. Raises ``ValueError`` for entries that are not finite,
+    sizes that are not above 0, or other lengths. Source: as :func:`cluster_bootstrap`.
+    """
+    check_alpha(alpha)
+    totals, widths = (np.asarray(each, dtype=np.float64) for each in (sums, sizes))
+    sound = totals.ndim == 1 and totals.shape == widths.shape and bool(np.isfinite(totals).all())
+    if not sound or not np.isfinite(widths).all() or (widths <= 0).any():
+        raise ValueError(f"sums of shape {totals.shape} over sizes of shape {widths.shape}, one finite pair a cluster")
+    estimate = float(totals.sum() / widths.sum()) if len(totals) else math.nan
+    if len(totals) < 2 or float(np.ptp(totals / widths)) < 1e-12:
+        return BootstrapInterval(estimate, estimate, estimate, degenerate=True)
+
+    def ratio(total: Floats, size: Floats, axis: int = -1) -> Floats:
+        found: Floats = total.sum(axis=axis) / size.sum(axis=axis)
+        return found
+
+    return _of(
+        estimate, _scipy_bootstrap((totals, widths), ratio, alpha, BCA, resamples, private_generator(seed, label))
+    )
+
+
 def cluster_bca(
     values: ArrayLike, clusters: ArrayLike, alpha: float, seed: int, resamples: int, label: str
 ) -> BootstrapInterval:

@@ -58,6 +58,7 @@ def check_engine_audit(
     """
     body, heads = ([site for report in reports for site in report[part]] for part in ("linears", "heads"))
     rows = {count.site: count.rows for count in counts}
+    calls = work.get("scored", 0)
     booked = sum(rows.get(site, 0) for site in body + heads) + work["body"] * len(body) + work["head"] * len(heads)
     whole = [
         f"audit: {found} {what}, expected {wanted}"
@@ -69,21 +70,27 @@ def check_engine_audit(
     ]
     audits = []
     for phase in (PREFILL, DECODE):
-        found = [f"audit: {phase}: {words}" for words in _problems(seen[phase], reports, len(body + heads), asked)]
+        more = calls if phase == PREFILL else 0
+        linears = len(body + heads) * seen[phase]["forwards"] + len(heads) * more
+        found = [f"audit: {phase}: {words}" for words in _problems(seen[phase], reports, linears, more, asked)]
         problems = (*whole, *found) if phase == PREFILL else tuple(found)
         numbers = seen[phase]
         audits.append(Audit(asked.level, numbers["products"], problems, phase, numbers["forwards"], asked.choice))
     return tuple(audits)
 
 
-def _problems(seen: Numbers, reports: Sequence[Mapping[str, Any]], linears: int, asked: Asked) -> Iterator[str]:
-    """What the forwards of one phase show."""
-    layers, forwards = sum(report["layers"] for report in reports), seen["forwards"]
+def _problems(
+    seen: Numbers, reports: Sequence[Mapping[str, Any]], linears: int, scored: int, asked: Asked
+) -> Iterator[str]:
+    """What the forwards of one phase show: ``linears`` perturbed products, and ``scored`` calls of the head beside the
+    one of each forward."""
+    forwards = seen["forwards"]
+    products = sum(report["layers"] for report in reports) * forwards + scored
     # the products of adapters run in operators of vLLM's own, whose number is its affair
-    least = min(seen["products"], layers * forwards) if any(report["adapters"] for report in reports) else None
+    least = min(seen["products"], products) if any(report["adapters"] for report in reports) else None
     for what, found, wanted in (
-        ("products ran", seen["products"] if least is None else least, layers * forwards),
-        ("products went through the operator", seen["matched"], linears * forwards),
+        ("products ran", seen["products"] if least is None else least, products),
+        ("products went through the operator", seen["matched"], linears),
         ("elements differ in columns or tokens that the plan leaves alone", seen["strays"], 0),
     ):
         if found != wanted:

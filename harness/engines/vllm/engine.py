@@ -8,6 +8,7 @@ Chunked prefill and preemption stay: their extra rows are perturbed alike and no
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from harness.engines.generation import Completion, Prompt, completed
+from harness.engines.likelihood import Likelihood
 from harness.engines.protocol import Batch, Evaluation, Ran
 from harness.engines.vllm.audit import Asked, check_engine_audit, merge_reports
 from harness.engines.vllm.limits import (
@@ -31,6 +33,7 @@ from harness.exceptions import EvidenceError, HarnessError
 from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole, revision
 from harness.integrations.vllm_plugin.rows import Request
 from harness.integrations.vllm_plugin.worker import QUALIFIED_NAME, counts_of
+from harness.ledger import merge
 from harness.record import NOISE, ItemResult, SiteCount
 from harness.runs.evidence import ExpectedSite, Fed, count_problems
 from harness.runs.store import Audit
@@ -67,12 +70,21 @@ def payload_of(evaluation: Evaluation) -> Payload:
 
 @dataclass(frozen=True)
 class _Work:
-    """One generation: where it belongs, and what vLLM gave."""
+    """One generation, or one of the requests of a prompt that is scored: where it belongs, and what vLLM gave."""
 
     prompt: Prompt
     level: float
     error: ErrorModel | None
     output: Any = None
+    request: int = 0
+
+    @property
+    def tokens(self) -> list[int]:
+        """What vLLM is given."""
+        if not self.prompt.forced:
+            return list(self.prompt.tokens)
+        forced = self.prompt.forced[self.request]
+        return [*forced.context, *forced.continuation]
 
 
 class VllmEngine:
@@ -141,7 +153,7 @@ class VllmEngine:
             "max_num_batched_tokens": max(2048, evaluation.longest),
             "generation_config": "vllm",
             "skip_tokenizer_init": True,
-            "logprobs_mode": "raw_logits",
+            "logprobs_mode": "raw_logprobs" if self._scoring else "raw_logits",
             "kv_cache_memory_bytes": cache_of(evaluation, self._options) if current_platform.is_cpu() else None,
             "logits_processors": None if evaluation.decoding.sampling is None else [SAMPLER],
             "seed": 0,
@@ -239,6 +251,8 @@ class VllmEngine:
                 ) from None
 
     def _run(self, batches: Sequence[Batch]) -> Ran:
+        if self._scoring:
+            return self._score(batches)
         audited = next((batch for batch in batches if batch.audited), None)
         looked = None if audited is None else self._looked(audited)
         asked = [_Work(prompt, batch.level, batch.error) for batch in batches for prompt in batch.prompts]
@@ -253,9 +267,55 @@ class VllmEngine:
         problems = self._problems(works, results, counts, drained)
         audits = tuple(Audit(level, 0, problems) for level in levels if problems)
         if audited is not None:
-            work = {name: sum(report[name] for report in drained) for name in ("forwards", "body", "head")}
-            audits += check_engine_audit(merge_reports(seen), self._reports, counts, work, self._asked(audited))
+            audits += check_engine_audit(
+                merge_reports(seen), self._reports, counts, _work_of(drained), self._asked(audited)
+            )
         return Ran(results, counts, audits, dict.fromkeys(levels, 1))
+
+    @property
+    def _scoring(self) -> bool:
+        """Whether continuations are scored and nothing is generated."""
+        return bool(self._evaluation.probed[0].forced)
+
+    def _score(self, batches: Sequence[Batch]) -> Ran:
+        """Scores the continuations of ``batches``. Of an audited batch the requests of one number are together, because
+        those of an item share their draws."""
+        audited = next((batch for batch in batches if batch.audited), None)
+        looked = None if audited is None else self._looked(audited)
+        asked = [
+            _Work(prompt, batch.level, batch.error, request=request)
+            for batch in batches
+            for prompt in batch.prompts
+            for request in range(len(prompt.forced))
+        ]
+        levels = sorted({work.level for work in asked})
+        numbers = sorted({work.request for work in asked})
+        groups = [asked] if audited is None else [[w for w in asked if w.request == number] for number in numbers]
+        works: list[_Work] = []
+        counts: list[SiteCount] = []
+        reports: list[Mapping[str, Any]] = []
+        audits: tuple[Audit, ...] = ()
+        for group in groups:
+            done, seen, drained = self._in_time(functools.partial(self._exchange, group, levels, looked))
+            own = [count for report in drained for count in counts_of(report["counts"])]
+            if audited is not None:
+                found = merge_reports(seen)
+                audits += check_engine_audit(found, self._reports, own, _work_of(drained), self._asked(audited))
+            works, counts, reports = [*works, *done], [*counts, *own], [*reports, *drained]
+        results = self._scored(works)
+        problems = self._problems(works, results, merge(counts), reports)
+        audits = (*(Audit(level, 0, problems) for level in levels if problems), *audits)
+        return Ran(results, counts, audits, dict.fromkeys(levels, len(groups)))
+
+    def _scored(self, works: Sequence[_Work]) -> list[ItemResult]:
+        """The records of prompts whose requests are all among ``works``."""
+        found: dict[tuple[Prompt, float], dict[int, Likelihood]] = {}
+        for work in works:
+            found.setdefault((work.prompt, work.level), {})[work.request] = _likelihood(work)
+        return [
+            self._evaluation.scored(prompt, [own[request] for request in sorted(own)], level)
+            for (prompt, level), own in found.items()
+        ]
 
     def _asked(self, batch: Batch) -> Asked:
         error = batch.error or self._evaluation.plan.spec.error
@@ -309,7 +369,7 @@ class VllmEngine:
 
         decoding = self._evaluation.decoding
         drawn = {} if decoding.sampling is None else {"sampling": list(astuple(decoding.sampling))}
-        prompts = [{"prompt_token_ids": list(work.prompt.tokens)} for work in works]
+        prompts = [{"prompt_token_ids": work.tokens} for work in works]
         parameters = [
             SamplingParams(
                 temperature=0.0,
@@ -317,6 +377,7 @@ class VllmEngine:
                 stop_token_ids=list(decoding.stop),
                 detokenize=False,
                 logprobs=0,  # the chosen token's own: what a replay is held against
+                prompt_logprobs=0 if self._scoring else None,
                 extra_args={KEY: self._request(work).to_json() | drawn},
             )
             for work in works
@@ -329,7 +390,8 @@ class VllmEngine:
 
     @staticmethod
     def _request(work: _Work) -> Request:
-        return Request(work.prompt.item, work.prompt.seed, work.level, None if work.error is None else str(work.error))
+        error = None if work.error is None else str(work.error)
+        return Request(work.prompt.item, work.prompt.seed, work.level, error, bool(work.prompt.forced))
 
     def _problems(
         self,
@@ -358,6 +420,25 @@ def _completion(output: Any, stop: tuple[int, ...]) -> Completion:
     tokens = output.token_ids
     logits = [found[token].logprob for token, found in zip(tokens, output.logprobs or (), strict=True)]
     return completed(tokens, stop, logits)
+
+
+def _work_of(drained: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """What all processes together did."""
+    return {name: sum(report[name] for report in drained) for name in ("forwards", "body", "head", "scored")}
+
+
+def _likelihood(work: _Work) -> Likelihood:
+    """What vLLM says of the continuation of ``work``; the rank of a most probable token is 1.
+
+    Raises :class:`EngineDied` where it gives no log-probability of a token.
+    """
+    continuation = work.prompt.forced[work.request].continuation
+    given = (work.output.prompt_logprobs or ())[-len(continuation) :]
+    try:
+        found = [entries[token] for token, entries in zip(continuation, given, strict=True)]
+    except (KeyError, TypeError, ValueError):
+        raise EngineDied("vLLM gave no log-probability of a token of a prompt") from None
+    return Likelihood(tuple(each.logprob for each in found), all(each.rank == 1 for each in found))
 
 
 def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:

@@ -28,6 +28,11 @@ def _check_checkpoint(checkpoint: Loaded) -> None:
     limits.check_model(source.path, checkpoint.model.config)
 
 
+def _together(evaluation: Evaluation, options: EngineOptions) -> None:
+    limits.check_length(evaluation)
+    check_room(evaluation, options)
+
+
 def _open(evaluation: Evaluation, options: EngineOptions) -> VllmEngine:
     return VllmEngine(evaluation, options)
 
@@ -42,7 +47,8 @@ EAGER = EngineKind(
     _check,
     _check_checkpoint,
     limits.check_plans,
-    together=check_room,
+    together=_together,
+    scores=False,
     loads=False,
     takes=CHUNK_BATCHES,
     environment=MappingProxyType({limits.MULTIPROCESSING: "0"}),  # a killed worker would leave vLLM's own behind

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.checkpoints.folder import unread_weights
 from harness.checkpoints.lora import read_config, read_updates
+from harness.engines.protocol import Evaluation
 from harness.exceptions import CheckpointError, HarnessError, NoiseSpecError
 from harness.installed import full_setup
 from harness.integrations.vllm_plugin.payload import NAMELESS
@@ -58,6 +59,18 @@ def check_adapter(adapter: Path) -> int:
             "use --adapter merged, or --engine transformers",
         )
     return room
+
+
+def check_length(evaluation: Evaluation) -> None:
+    """Raise :class:`HarnessError` for texts that are scored up to the end of the context: vLLM feeds their last token
+    too, and samples one."""
+    context = getattr(evaluation.checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
+    if evaluation.probed[0].forced and context is not None and evaluation.longest > context:
+        raise HarnessError(
+            f"a text of {evaluation.longest - 1} tokens in vLLM",
+            f"it needs room for one more, and the context holds {context}",
+            _TO_TRANSFORMERS,
+        )
 
 
 def check_files(folder: Path) -> None:

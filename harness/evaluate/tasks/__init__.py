@@ -12,6 +12,7 @@ from harness.evaluate.tasks.base import Continuation, Item, Task, requests_of, s
 from harness.evaluate.tasks.blimp import BlimpTask
 from harness.evaluate.tasks.choice import ChoiceTask
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
+from harness.evaluate.tasks.perplexity import PerplexityTask
 from harness.evaluate.tasks.svamp import SvampTask
 from harness.exceptions import HarnessError
 from harness.spec import scorer_names
@@ -44,6 +45,7 @@ TASKS: Mapping[str, TaskMaker] = MappingProxyType(
         "blimp": BlimpTask,
         "choice": ChoiceTask,
         "answers": _answers,
+        "perplexity": PerplexityTask,
     }
 )
 """Name -> maker of the tasks in the package. A new one is a file beside this one and a row here."""
@@ -57,6 +59,7 @@ __all__ = [
     "Continuation",
     "Gsm8kTask",
     "Item",
+    "PerplexityTask",
     "SvampTask",
     "Task",
     "load_task",

@@ -43,10 +43,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Continuation:
-    """A text whose log-likelihood is asked for, given ``context`` (empty: the prefix token stands there)."""
+    """A text whose log-likelihood is asked for, given ``context`` (empty: the prefix token stands there).
+
+    A ``rolling`` one has no context and may be longer than the model's: then it is scored in windows, each behind the
+    last token of the one before.
+    """
 
     context: str
     continuation: str
+    rolling: bool = False
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,13 @@ class EngineAuditor(TorchDispatchMode):
                 self._step, [owner for owner, _ in found], [length for _, length in found]
             )
 
+    def scoring(self, item: str, seed: int, start: int, count: int) -> None:
+        """Take the head's next rows for those that score a prompt: positions ``start`` on, ``count`` of them."""
+        self._picked[True] = None
+        self._draws[self._phase, True].begin(
+            self._step, [(item, seed)] * count, list(range(start + 1, start + count + 1))
+        )
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

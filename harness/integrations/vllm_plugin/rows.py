@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,16 +22,21 @@ ON = 1.0
 
 @dataclass(frozen=True)
 class Request:
-    """What a request carries: its item hash, noise seed and level; ``error`` replaces the error model, if given."""
+    """What a request carries: its item hash, noise seed and level; ``error`` replaces the error model, if given.
+
+    ``scored`` says that the tokens of its prompt are scored and nothing is generated: its last token, which vLLM feeds
+    too, then predicts nothing and does not count.
+    """
 
     item: str
     seed: int
     level: float
     error: str | None = None
+    scored: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the dictionary for the extra arguments of sampling parameters."""
-        return {"item": self.item, "seed": self.seed, "level": self.level, "error": self.error}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,9 @@ def build_step(
     """Return the rows of ``scheduled``, in the order in which the engine lays them out; ``spans`` are the steps that
     the noise selects (:mod:`harness.spec.tokens`), none where it acts on all of them.
 
-    Rows that were fed before (after a preemption), and logits of a prompt that is fed in chunks, are perturbed but not
-    counted, so that the counts are those of an engine that does neither.
+    Rows that were fed before (after a preemption), logits of a prompt that is fed in chunks, and the last token of a
+    prompt that is scored are perturbed but not counted, so that the counts are those of an engine that has none of
+    them.
     """
     sizes = torch.tensor([each.tokens for each in scheduled])
     keys = torch.tensor([bases.of(each.request) for each in scheduled])
@@ -129,9 +135,10 @@ def build_step(
     owner = torch.repeat_interleave(torch.arange(len(scheduled)), sizes)
     first = torch.cumsum(sizes, 0) - sizes
     positions = torch.arange(int(sizes.sum())) - first[owner] + starts[owner]
-    real = positions >= known[owner]
+    scored = torch.tensor([each.request.scored for each in scheduled])
+    real = (positions >= known[owner]) & ~(scored[owner] & (positions >= prompts[owner] - 1))
     last = starts + sizes - 1
-    counted = (last >= known) & (last >= prompts - 1)
+    counted = (last >= known) & (last >= prompts - 1) & ~scored
     kinds = [(each.request.level, each.request.error) for each in scheduled]
     body: dict[bool, list[Group]] = {True: [], False: []}
     head: dict[bool, list[Group]] = {True: [], False: []}
@@ -156,6 +163,20 @@ def build_step(
     every = tuple(body[False]), tuple(head[False])
     noisy = (tuple(body[True]), tuple(head[True])) if spans else every
     return Step(len(positions), len(scheduled), *noisy, every)
+
+
+def scored_rows(
+    scheduled: Scheduled, count: int, default: ErrorModel, bases: Bases, device: torch.device | str = "cpu"
+) -> Group:
+    """Return the rows whose logits score the prompt of ``scheduled``: the first ``count`` that it is fed now."""
+    request = scheduled.request
+    positions = torch.arange(scheduled.computed, scheduled.computed + count)
+    error = default if request.error is None else parse_noise(request.error).error
+    keys = torch.full_like(positions, bases.of(request))
+    frame = _frame(
+        *(keys, positions, positions >= scheduled.known), applied=(request.level, error, request.seed), device=device
+    )
+    return Group(request.level, frame, None)
 
 
 def _common(seeds: Iterable[int]) -> int | None:
@@ -201,4 +222,5 @@ def request_of(
             "it names no item, seed and level",
             f"give them in extra_args[{key!r}] of its parameters, or set them for all",
         )
-    return Request(str(given["item"]), int(given["seed"]), float(given["level"]), given["error"])
+    scored = bool(given.get("scored", False))
+    return Request(str(given["item"]), int(given["seed"]), float(given["level"]), given["error"], scored)

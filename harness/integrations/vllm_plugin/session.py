@@ -6,7 +6,8 @@ in both engines. Imports no vLLM.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from harness.exceptions import EvidenceError
 from harness.integrations.vllm_plugin.auditor import Piece
 from harness.integrations.vllm_plugin.payload import Payload, site_number
-from harness.integrations.vllm_plugin.rows import ON, Bases, Group, Request, Scheduled, Step, build_step
+from harness.integrations.vllm_plugin.rows import ON, Bases, Group, Request, Scheduled, Step, build_step, scored_rows
 from harness.noise.custom_ops import RESULT, SESSIONS, perturb
 from harness.noise.frames import Frame
 from harness.noise.injector import Injector
@@ -59,6 +60,8 @@ class Work:
     forwards: int = 0
     body: int = 0
     head: int = 0
+    scored: int = 0
+    """Calls of the head beside the one of each forward: one for each prompt that is scored."""
 
 
 class EngineSession:
@@ -76,6 +79,9 @@ class EngineSession:
         self.default: Request | None = None
         self._numbers: dict[int, Product] = {}
         self._step: Step | None = None
+        self._scheduled: dict[str, Scheduled] = {}
+        self._scored: tuple[int, Group] | None = None
+        self._device: torch.device | str = "cpu"
         self._bases = Bases(payload.noise.key)
         self._fed: dict[str, int] = {}
         self._ledgers: dict[tuple[int | None, float], Ledger] = {}
@@ -153,10 +159,32 @@ class EngineSession:
             for name, request, computed, tokens, prompt in scheduled
         ]
         self._step = build_step(rows, self.payload.noise.error, self._bases, device, self.payload.noise.spans)
+        self._scheduled, self._device = dict(zip((each[0] for each in scheduled), rows, strict=True)), device
         body, head = self._step.uncounted
-        self.work = Work(self.work.forwards + 1, self.work.body + body, self.work.head + head)
+        done = self.work
+        self.work = replace(done, forwards=done.forwards + 1, body=done.body + body, head=done.head + head)
         for name, _, computed, tokens, _ in scheduled:
             self._fed[name] = max(self._fed.get(name, 0), computed + tokens)
+
+    def request(self, name: str) -> Request:
+        """Return what request ``name`` of the running forward asks for."""
+        return self._scheduled[name].request
+
+    @contextlib.contextmanager
+    def scoring(self, name: str, count: int) -> Iterator[None]:
+        """Let the head compute the logits that score the first ``count`` tokens of request ``name`` in this forward."""
+        found = self._scheduled.get(name)
+        if found is None or self._step is None:
+            self._note(f"logits of prompt {name} were computed outside its forward")
+            yield
+            return
+        self.work = replace(self.work, scored=self.work.scored + 1)
+        group = scored_rows(found, count, self.payload.noise.error, self._bases, self._device)
+        self._scored = count, group
+        try:
+            yield
+        finally:
+            self._scored = None
 
     def end(self) -> None:
         """Take note that no forward runs: what is computed now belongs to no request."""
@@ -172,19 +200,23 @@ class EngineSession:
             return y
         # a row is a token, also where a layer sees its heads apart: (tokens, heads, width)
         flat = y.reshape(y.shape[0], -1)
-        if flat.shape[0] != step.rows(product.head):
+        quantizing = product.quantizer is not None
+        wanted: int = step.rows(product.head)
+        groups: Sequence[Group] = step.groups(product.head, quantizing)
+        scored = self._scored if product.head else None
+        if scored is not None:
+            wanted, groups = scored[0], scored[1:]
+        if flat.shape[0] != wanted:
             self._note(
-                f"{product.name} computed {flat.shape[0]} rows in a forward of {step.rows(product.head)}, so that they"
+                f"{product.name} computed {flat.shape[0]} rows in a forward of {wanted}, so that they"
                 " cannot be told apart"
             )
             return y
-        quantizing = product.quantizer is not None
-        groups = step.groups(product.head, quantizing)
         pieces = product.slices[:1] if product.shared else product.slices
         whole = sum(piece.stop - piece.start for piece in pieces) == flat.shape[1]
         if len(groups) == 1 and groups[0].indices is None and len(pieces) == 1 and whole:
             return self._apply(product, pieces[0], flat, groups[0]).reshape(y.shape)
-        whole = whole and step.whole(product.head, quantizing)
+        whole = whole and (scored is not None or step.whole(product.head, quantizing))
         after = torch.empty_like(flat) if whole else flat.clone()
         for piece in pieces:
             columns = flat[:, piece.start : piece.stop]

@@ -6,6 +6,8 @@ plain lists and dictionaries, so that no pickling has to be allowed.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -17,6 +19,9 @@ from harness.record import SiteCount
 from harness.spec import parse_noise
 
 QUALIFIED_NAME = "harness.integrations.vllm_plugin.worker.RobustnessWorker"
+
+PROMPTS = "_get_prompt_logprobs_dict"
+"""The method of vLLM's model runner that computes the logits of scored prompts."""
 
 
 class RobustnessWorker:
@@ -91,6 +96,10 @@ class RobustnessWorker:
         self._handles = [
             model.register_forward_pre_hook(lambda module, args: self._begin(session)),
         ]
+        if hasattr(
+            runner, PROMPTS
+        ):  # else the rows of scored prompts cannot be told apart, which is noted when they come
+            setattr(runner, PROMPTS, functools.partial(self._score_prompts, session, getattr(runner, PROMPTS)))
         return problems
 
     def _begin(self, session: Any) -> None:
@@ -121,6 +130,38 @@ class RobustnessWorker:
         if self._auditor is not None:
             self._auditor.begin(scheduled)
         session.begin(scheduled, runner.device)
+
+    def _score_prompts(self, session: Any, honest: Any, hidden: Any, scheduled: dict[str, int], *more: Any) -> Any:
+        """Runs what computes the logits of scored prompts, one request after the other, and tells the session which."""
+        model = self.model_runner.model
+        compute, parts = model.compute_logits, self._scored_parts(scheduled)
+
+        def told(states: Any, *others: Any) -> Any:
+            name, start, count = next(parts, ("of no request", 0, 0))
+            if self._auditor is not None and count:
+                request = session.request(name)
+                self._auditor.scoring(request.item, request.seed, start, count)
+            with session.scoring(name, count):
+                return compute(states, *others)
+
+        model.compute_logits = told
+        try:
+            return honest(hidden, scheduled, *more)
+        finally:
+            del model.compute_logits
+
+    def _scored_parts(self, scheduled: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+        """(request, position of its first row, rows) in the order in which vLLM computes their logits: every token that
+        is fed now but the last one of the prompt."""
+        runner = self.model_runner
+        for name in list(runner.num_prompt_logprobs):
+            tokens = scheduled.get(name)
+            if tokens is None:
+                continue
+            start = int(runner.requests[name].num_computed_tokens)
+            count = min(tokens, len(runner.requests[name].prompt_token_ids) - 1 - start)
+            if count > 0:
+                yield name, start, count
 
     def robustness_reload(self) -> None:
         """Make ready for weights that are loaded anew into this engine, as a trainer does after every step.
@@ -178,6 +219,9 @@ class RobustnessWorker:
         """Close the session and remove the hook."""
         for handle in getattr(self, "_handles", ()):
             handle.remove()
+        wrapped = getattr(self.model_runner, PROMPTS, None)
+        if isinstance(wrapped, functools.partial):
+            setattr(self.model_runner, PROMPTS, wrapped.args[1])
         auditor, self._auditor = self._auditor, None
         if auditor is not None:  # its batch was broken off
             auditor.__exit__(None, None, None)

@@ -1,0 +1,121 @@
+"""Perplexity of the documents of a run, and how it differs from another: intervals over documents (no torch).
+
+A document counts by its length: everything here is a ratio of sums over documents, whose interval is a bootstrap that
+draws documents, or whole clusters of them, with all their noise seeds together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.exceptions import HarnessError, NotComparableError
+from harness.record import ItemResult, MeasurementKey
+from harness.scorers.perplexity import BYTES, NATS, PERPLEXITY, TOKENS, WORDS
+from harness.scorers.protocol import SCORER_FIELD
+from harness.stats.bootstrap import ratio_bootstrap
+from harness.stats.interval import Interval
+from harness.thresholds import ALPHA
+
+UNITS = (TOKENS, WORDS, BYTES)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Of one level of a run. ``nats`` is the negative log-likelihood for each token, ``by`` holds the perplexity by
+    token, word and byte; ``broken`` counts documents that are left out because a log-likelihood is not finite."""
+
+    documents: int
+    broken: int
+    nats: Interval
+    by: Mapping[str, Interval]
+
+
+def is_continuous(key: MeasurementKey) -> bool:
+    """Return whether numbers under ``key`` are log-likelihoods of texts, of which none is right or wrong."""
+    return key.get(SCORER_FIELD) == PERPLEXITY
+
+
+def refuse_continuous(key: MeasurementKey, what: str) -> None:
+    """Raise :class:`HarnessError` where ``what`` has perplexities: gates judge right and wrong answers."""
+    if is_continuous(key):
+        raise HarnessError(
+            what,
+            "perplexity has no right answers, and a gate compares accuracies",
+            "see harness report RUN --against OTHER for the difference in nats",
+        )
+
+
+def perplexity_of(results: Sequence[ItemResult], clusters: Mapping[str, str]) -> Perplexity:
+    """Return the perplexity of the records of one level; ``clusters`` holds the cluster of items that share one.
+
+    Raises :class:`HarnessError` where no document has a finite log-likelihood.
+    """
+    documents = _documents(results)
+    sound = {item: each for item, each in documents.items() if each is not None}
+    if not sound:
+        raise HarnessError("the log-likelihoods of a level", "none of them is finite", "lower the level")
+    found = {}
+    for unit in UNITS:
+        sums, sizes = _summed([(item, -each[NATS], each[unit]) for item, each in sound.items()], clusters)
+        found[unit] = ratio_bootstrap(sums, sizes, ALPHA, label=unit)
+    by = {unit: _exponential(interval) for unit, interval in found.items()}
+    return Perplexity(len(sound), len(documents) - len(sound), found[TOKENS], by)
+
+
+def nats_apart(
+    results: Sequence[ItemResult], others: Sequence[ItemResult], clusters: Mapping[str, str]
+) -> tuple[int, Interval]:
+    """Return on how many documents both are finite, and how many nats for each token ``results`` lose against
+    ``others``, document by document. Raises :class:`NotComparableError` where there is none."""
+    ours, theirs = _documents(results), _documents(others)
+    rows = [
+        (item, theirs_[NATS] - own[NATS], own[TOKENS])
+        for item, own in ours.items()
+        if own is not None and (theirs_ := theirs.get(item)) is not None
+    ]
+    if not rows:
+        raise NotComparableError(
+            "two runs", "no document has a finite log-likelihood in both", "evaluate the same data"
+        )
+    sums, sizes = _summed(rows, clusters)
+    return len(rows), ratio_bootstrap(sums, sizes, ALPHA, label="apart")
+
+
+def _documents(results: Iterable[ItemResult]) -> dict[str, dict[str, float] | None]:
+    """The means over noise seeds by document, None where a log-likelihood is not finite."""
+    rows: dict[str, list[Mapping[str, float | None]]] = {}
+    for result in results:
+        rows.setdefault(result.item, []).append(result.scores)
+    found: dict[str, dict[str, float] | None] = {}
+    for item, own in rows.items():
+        values = [{name: row.get(name) for name in (NATS, *UNITS)} for row in own]
+        if any(value is None for row in values for value in row.values()):
+            found[item] = None
+            continue
+        found[item] = {name: sum(row[name] or 0.0 for row in values) / len(values) for name in (NATS, *UNITS)}
+    return found
+
+
+def _summed(rows: Iterable[tuple[str, float, float]], clusters: Mapping[str, str]) -> tuple[list[float], list[float]]:
+    """Sums over documents that move together."""
+    sums: dict[str, float] = {}
+    sizes: dict[str, float] = {}
+    for item, total, size in rows:
+        name = clusters.get(item, f"item:{item}")
+        sums[name] = sums.get(name, 0.0) + total
+        sizes[name] = sizes.get(name, 0.0) + size
+    return list(sums.values()), list(sizes.values())
+
+
+def _exponential(interval: Interval) -> Interval:
+    return replace(interval, estimate=_exp(interval.estimate), low=_exp(interval.low), high=_exp(interval.high))
+
+
+def _exp(value: float) -> float:
+    """Infinite where no float holds it."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
