@@ -43,12 +43,12 @@ def token_keys(vocabulary: int, device: torch.device) -> Keys:
 
 
 def gumbels(rows: Keys, columns: Keys) -> Tensor:
-    """Return standard Gumbel draws, float64 (rows, columns): -log(-log(u)) with u = (bits + 1/2) / 2**32.
+    """Return standard Gumbel draws, float64, one for each pair of keys: -log(-log(u)) with u = (bits + 1/2) / 2**32.
 
     The bits are exact everywhere. The logarithms may differ in the last bit of a float64 between libraries, which is
     a million times below what the float32 logits beside them differ by.
     """
-    drawn = bits(rows.view(-1, 1), columns.view(1, -1)).to(torch.float64)
+    drawn = bits(rows, columns).to(torch.float64)
     return drawn.add_(2.0**31 + 0.5).div_(2.0**32).log_().neg_().log_().neg_()
 
 
@@ -58,19 +58,30 @@ def nucleus(scaled: Tensor, top_p: float) -> Tensor:
     Those stay whose more probable ones sum to less than ``top_p``, so that the most probable always does; of equal
     probabilities the smaller token id comes first. Rows whose probabilities are not finite keep all tokens.
     """
-    ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
-    probabilities = ordered.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    return torch.empty_like(scaled, dtype=torch.bool).scatter_(-1, order, ~(before >= top_p))
+    shares = scaled.softmax(-1)
+    # tokens of less than an equal part of what is cut off cannot stay: all of them together are less than that
+    most = int((~(shares < (1 - top_p) / shares.shape[-1])).sum(-1).max())
+    ordered = shares.topk(most, dim=-1).values
+    staying = (~(ordered.cumsum(-1) - ordered >= top_p)).sum(-1, keepdim=True)
+    last = ordered.gather(-1, staying - 1)
+    kept = ~(shares < last)
+    if bool((kept.sum(-1, keepdim=True) > staying).any()):  # equal ones at the edge, or NaN, which is equal to nothing
+        equal = shares == last
+        kept &= ~(equal & (equal.cumsum(-1) > staying - (shares > last).sum(-1, keepdim=True)))
+    return kept
 
 
 def drawn_tokens(logits: Tensor, rows: Keys, columns: Keys, temperature: float, top_p: float = 1.0) -> Tensor:
     """Return the token drawn for every row of ``logits`` (rows, tokens), int64 (rows,).
 
-    ``rows`` are :func:`step_keys`, ``columns`` :func:`token_keys`. Computed in float64 on the device of the logits.
+    ``rows`` are :func:`step_keys`, ``columns`` :func:`token_keys`. Computed in float64 on the device of the logits;
+    only tokens that stay are drawn for.
     """
     scaled = logits.to(torch.float64) / temperature
-    scores = scaled + gumbels(rows, columns)
-    if top_p < 1:
-        scores = scores.masked_fill(~nucleus(scaled, top_p), -torch.inf)
+    if top_p >= 1:
+        return scaled.add_(gumbels(rows.view(-1, 1), columns.view(1, -1))).argmax(-1)
+    row, token = nucleus(scaled, top_p).nonzero(as_tuple=True)
+    scores = torch.full_like(scaled, -torch.inf)
+    drawn = gumbels(Keys(rows.low[row], rows.high[row]), Keys(columns.low[token], columns.high[token]))
+    scores[row, token] = scaled[row, token] + drawn
     return scores.argmax(-1)

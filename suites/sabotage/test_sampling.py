@@ -109,8 +109,5 @@ def test_draws_that_are_no_gumbels_are_found(sampled, monkeypatch):
     """Normal numbers in place of Gumbels: keyed, repeatable, and no softmax."""
     from harness.numerics.keyed_random import normals
 
-    def other(rows, columns):
-        return normals(rows.view(-1, 1), columns.view(1, -1)).double()
-
-    monkeypatch.setattr(gumbel, "gumbels", other)
+    monkeypatch.setattr(gumbel, "gumbels", lambda rows, columns: normals(rows, columns).double())
     assert any("replay: item" in words for words in problems(sampled()))

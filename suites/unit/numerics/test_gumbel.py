@@ -29,6 +29,11 @@ def keys_of(count: int, step: int = 0, item: str = "item") -> Keys:
     return step_keys(answer_streams([item] * count, range(count)), step)
 
 
+def table(rows: Keys, columns: Keys) -> torch.Tensor:
+    """(rows, tokens) draws."""
+    return gumbels(rows.view(-1, 1), columns.view(1, -1))
+
+
 def tokens(temperature: float, top_p: float = 1.0, logits: torch.Tensor = LOGITS, count: int = DRAWS) -> torch.Tensor:
     return drawn_tokens(logits.expand(count, -1), keys_of(count), token_keys(len(logits), CPU), temperature, top_p)
 
@@ -71,6 +76,17 @@ def test_the_cut_is_the_one_of_transformers() -> None:
         assert torch.equal(torch.isfinite(warped), nucleus(logits.double(), top_p))
 
 
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999])
+def test_the_cut_is_the_definition_written_out(top_p: float) -> None:
+    """Rows with many ties: sorted by probability, then by token id, until the sum reaches top_p."""
+    logits = torch.randint(-3, 4, (60, 25), generator=torch.Generator().manual_seed(4)).double()
+    kept = nucleus(logits, top_p)
+    for row, own in zip(logits.softmax(-1), kept, strict=True):
+        order = sorted(range(25), key=lambda token: (-float(row[token]), token))
+        size = next(n for n in range(1, 26) if math.fsum(float(row[token]) for token in order[:n]) >= top_p - 1e-12)
+        assert own.nonzero()[:, 0].tolist() == sorted(order[:size])
+
+
 def test_of_equal_probabilities_the_smaller_token_id_stays() -> None:
     assert nucleus(torch.zeros(1, 4, dtype=torch.float64), 0.5).tolist() == [[True, True, False, False]]
 
@@ -83,7 +99,7 @@ def test_the_coldest_is_greedy_and_a_tiny_cut_too() -> None:
 
 
 def test_draws_are_those_of_a_standard_gumbel() -> None:
-    found = gumbels(keys_of(200), token_keys(300, CPU)).flatten().numpy()
+    found = table(keys_of(200), token_keys(300, CPU)).flatten().numpy()
     assert found.mean() == pytest.approx(np.euler_gamma, abs=0.02)
     assert found.var() == pytest.approx(math.pi**2 / 6, rel=0.03)
     assert stats.kstest(found, "gumbel_r").pvalue > 0.01
@@ -115,11 +131,11 @@ def test_every_part_of_the_key_matters(other: str) -> None:
     """Two streams that differ in one part alone are uncorrelated."""
     many = 4000
     streams = answer_streams(["one"] * many, range(many))
-    first, columns = gumbels(step_keys(streams, 0), token_keys(2, CPU)), token_keys(2, CPU)
+    first, columns = table(step_keys(streams, 0), token_keys(2, CPU)), token_keys(2, CPU)
     second = {
-        "item": lambda: gumbels(step_keys(answer_streams(["two"] * many, range(many)), 0), columns)[:, 0],
-        "draw": lambda: gumbels(step_keys(answer_streams(["one"] * many, range(1, many + 1)), 0), columns)[:, 0],
-        "step": lambda: gumbels(step_keys(streams, 1), columns)[:, 0],
+        "item": lambda: table(step_keys(answer_streams(["two"] * many, range(many)), 0), columns)[:, 0],
+        "draw": lambda: table(step_keys(answer_streams(["one"] * many, range(1, many + 1)), 0), columns)[:, 0],
+        "step": lambda: table(step_keys(streams, 1), columns)[:, 0],
         "token": lambda: first[:, 1],
     }[other]()
     assert abs(np.corrcoef(first[:, 0].numpy(), second.numpy())[0, 1]) < 4 / math.sqrt(many)
