@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.numerics.keyed_random import DrawKey, Keys, below, normals
+from harness.numerics.keyed_random import DrawKey, Keys, below, bits, normals
 from harness.numerics.quantizer import quantized
 from harness.numerics.row_statistics import largest_magnitude, widened
 from harness.spec.errors import (
@@ -22,9 +22,16 @@ from harness.spec.errors import (
     StuckAt,
     Truncation,
 )
+from harness.spec.faults import BURST, BitFlips, FaultMix, StuckLane
 
 SPIKE_SALT = 1
 """Keeps the height of a spike independent of where it strikes."""
+
+PLACE_SALT, LANE_SALT, SPECIAL_SALT, WHICH_SALT, SINGLE_SALT, SEVERAL_SALT = 2, 3, 4, 5, 6, 7
+BIT_SALT = 16
+"""Salts of what an event does, independent of where it strikes; bit i of an event has BIT_SALT + i."""
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def truncation(model: Truncation, x: Tensor, key: DrawKey, step: Tensor) -> Tensor:
@@ -73,7 +80,7 @@ def bit_flip(model: BitFlip, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
 
     Raises ValueError for a bit that the dtype does not have.
     """
-    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
+    integer = _INTEGERS[x.element_size()]
     top = 8 * x.element_size() - 1
     if model.bit > top:
         raise ValueError(f"bit {model.bit} of {model.name}; {x.dtype} has the bits 0 to {top}")
@@ -81,6 +88,70 @@ def bit_flip(model: BitFlip, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
     mask = 1 << model.bit if model.bit < top else -(1 << top)
     pattern = x.view(integer)
     return torch.where(below(*key, rate), pattern ^ mask, pattern).view(x.dtype)
+
+
+def _under(rows: Keys, columns: Keys, bound: Tensor | int) -> Tensor:
+    """Uniform integers from 0 to ``bound`` - 1, int64, one for each pair of keys."""
+    return ((bits(rows, columns).long() & 0xFFFFFFFF) * bound) >> 32
+
+
+def _distinct_bits(key: DrawKey, count: Tensor | int, most: int, width: int) -> Tensor:
+    """Masks (int64) of ``count`` distinct bits of ``width``, at most ``most``, every set equally likely.
+
+    Source: R. W. Floyd's sampling without replacement (Bentley and Floyd 1987, CACM 30(9)): bit ``last`` takes the
+    place of one that was drawn before.
+    """
+    mask: Tensor | int = 0
+    for number in range(most):
+        last = width - count + number
+        drawn = _under(key.rows, key.columns.salted(BIT_SALT + number), last + 1)
+        place = torch.where((mask >> drawn) & 1 == 1, last, drawn)
+        one = torch.ones_like(place) << place
+        mask = mask | torch.where(torch.as_tensor(count, device=one.device) > number, one, 0)
+    assert isinstance(mask, Tensor)
+    return mask
+
+
+def _with_bits(x: Tensor, mask: Tensor) -> Tensor:
+    """``x`` with the bits of ``mask`` (int64) inverted."""
+    integer = _INTEGERS[x.element_size()]
+    return (x.view(integer) ^ mask.to(integer)).view(x.dtype)
+
+
+def bit_flips(model: BitFlips, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
+    """Return ``model.count`` bits of the pattern inverted in the share ``rate`` of the elements; in the dtype of
+    ``x``."""
+    width = 8 * x.element_size()
+    if model.pattern == BURST:
+        start = _under(key.rows, key.columns.salted(PLACE_SALT), width - model.count + 1)
+        mask = torch.full_like(start, (1 << model.count) - 1) << start
+    else:
+        mask = _distinct_bits(key, model.count, model.count, width)
+    return torch.where(below(*key, rate), _with_bits(x, mask), x)
+
+
+def stuck_lane(model: StuckLane, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
+    """Return the model's value in every ``period``-th element of the share ``rate`` of the rows; the key of the first
+    column, which is the site's, says in which lane."""
+    site = Keys(*(half[..., :1] for half in key.columns)).salted(LANE_SALT)
+    unkeyed = Keys(*(torch.zeros_like(half) for half in site))
+    lane = _under(unkeyed, site, model.period)
+    lanes = torch.arange(x.shape[-1], device=x.device) % model.period == lane
+    return torch.where(below(key.rows, site, rate) & lanes, model.value, widened(x))
+
+
+def fault_mix(model: FaultMix, x: Tensor, key: DrawKey, rate: Tensor) -> Tensor:
+    """Return NaN, infinity or inverted bits, in the model's shares, in the share ``rate`` of the elements; in the dtype
+    of ``x``."""
+    rows, columns = key
+    count = 2 + _under(rows, columns.salted(SEVERAL_SALT), model.most - 1)
+    single, special = torch.tensor((model.single, model.special), dtype=torch.float32, device=x.device)
+    count = torch.where(below(rows, columns.salted(SINGLE_SALT), single), 1, count)
+    flipped = _with_bits(x, _distinct_bits(key, count, model.most, 8 * x.element_size()))
+    which = _under(rows, columns.salted(WHICH_SALT), 3)
+    odd = x.new_tensor((torch.nan, torch.inf, -torch.inf))[which]
+    event = torch.where(below(rows, columns.salted(SPECIAL_SALT), special), odd, flipped)
+    return torch.where(below(*key, rate), event, x)
 
 
 def fake_quant(model: FakeQuant, x: Tensor, key: DrawKey, on: Tensor) -> Tensor:

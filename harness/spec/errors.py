@@ -22,6 +22,7 @@ from typing import Any
 from harness import extensions
 from harness.exceptions import NoiseSpecError
 from harness.spec.error_base import ABSOLUTE, RELATIVE, ErrorModel
+from harness.spec.faults import BitFlips, FaultMix, StuckLane
 from harness.spec.formats import ROUNDINGS, UNSCALED, Recipe
 from harness.text import nearest
 
@@ -353,7 +354,8 @@ class FakeQuant(ErrorModel):
 
 _MODELS: tuple[type[ErrorModel], ...] = (
     *(RelativeGaussian, AbsoluteGaussian, SystematicBias, RelativeBias, SpreadBias, Truncation, Deadzone),
-    *(Saturation, AbsoluteSaturation, Spike, StuckAt, BitFlip, Nondeterministic, FakeQuant),
+    *(Saturation, AbsoluteSaturation, Spike, StuckAt, StuckLane, BitFlip, BitFlips, FaultMix),
+    *(Nondeterministic, FakeQuant),
 )
 ERROR_MODELS: Mapping[str, type[ErrorModel]] = MappingProxyType({model.name: model for model in _MODELS})
 """Name in a specification -> error model, of those in the package. A new one is a class here and a row."""

@@ -173,6 +173,9 @@ backward noise needs that sum before the gradient of the residual stream is adde
 
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     "bit_flip": {"rate": 0.05, "bit": 6},
+    "bit_flips": {"rate": 0.05},
+    "stuck_lane": {"rate": 0.5, "period": 3},
+    "fault_mix": {"rate": 0.05, "special": 0.0},
     "absolute_saturation": {"limit": 0.01},
     "fake_quant": {"format": "fp8_e4m3"},
     "truncation": {"step": 0.01},

@@ -188,6 +188,12 @@ def is_the_error_model(name: str) -> None:
         stuck = (after == chosen.value).all(0)
         assert 0 < stuck.sum() < 20
         assert torch.equal(after[:, ~stuck], y[:, ~stuck])
+    elif name == "stuck_lane":
+        struck = (after == chosen.value).any(1)
+        where = (after == chosen.value)[struck]
+        assert abs(struck.double().mean().item() - chosen.level) < 6 * (chosen.level / 400) ** 0.5
+        assert bool((where == where[0]).all()) and where[0].nonzero()[:, 0].diff().unique().tolist() == [3]
+        assert torch.equal(after[after != chosen.value], y[after != chosen.value])
     else:
         assert abs(share - chosen.level) < 6 * (chosen.level / y.numel()) ** 0.5
         flipped = (after.view(torch.int32) ^ y.view(torch.int32))[after != y]

@@ -6,6 +6,7 @@ chose its token, whatever the batch was.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -174,10 +175,17 @@ def _read(logits: Tensor, answers: Sequence[Answer], stop: Sequence[int]) -> lis
         own = torch.cat([stored[:, 0], ending[part][len(answer.tokens) :]])
         chosen = at[part].tolist()
         logprobs = stored[:, 0] - normaliser[part][: len(answer.tokens)]
-        gaps = (best[part] - own).tolist()
+        gaps = [_gap(*pair) for pair in zip(best[part].tolist(), own.tolist(), strict=True)]
         asked = None if answer.asked is None else _asked(logits[part], normaliser[part], answer.asked)
         found.append(Replayed(tuple(chosen), tuple(own.tolist()), tuple(gaps), tuple(logprobs.tolist()), asked))
     return found
+
+
+def _gap(best: float, own: float) -> float:
+    """How far a stored token's logit lies below the best one, which is NaN where any is; equal ones are a tie."""
+    if best == own or (math.isnan(best) and math.isnan(own)):
+        return 0.0
+    return math.inf if math.isnan(best - own) else best - own
 
 
 def _asked(logits: Tensor, normaliser: Tensor, tokens: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from harness.spec.errors import (
     SystematicBias,
     Truncation,
 )
+from harness.spec.faults import BitFlips, FaultMix, StuckLane
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -35,6 +36,7 @@ MODELS = (
     *(RelativeGaussian(0.05), Nondeterministic(0.1), AbsoluteGaussian(0.3), SystematicBias(0.01), RelativeBias(0.02)),
     *(SpreadBias(0.1), Truncation(0.3), Deadzone(0.2), Saturation(0.25), AbsoluteSaturation(0.7), Spike(0.3, 3.0)),
     *(StuckAt(0.4, -1.5), BitFlip(0.3, 5), FakeQuant("fp8_e4m3"), FakeQuant("fp8_e5m2"), FakeQuant("bf16")),
+    *(BitFlips(0.3), BitFlips(0.2, 5, "burst"), StuckLane(0.5, 7, 2.0), FaultMix(0.4)),
     *(FakeQuant("fp16"), FakeQuant("mxfp4"), FakeQuant("nvfp4", rounding="stochastic"), FakeQuant("int8_channel")),
 )
 

@@ -22,6 +22,12 @@ FIELDS = {
     "magnitude": POSITIVE,
     "value": st.floats(allow_nan=False, allow_infinity=False),
     "bit": st.integers(0, 31),
+    "count": st.integers(1, 16),
+    "pattern": st.sampled_from(["random", "burst"]),
+    "period": st.integers(1, 2**31 - 1),
+    "single": st.floats(0, 1),
+    "special": st.floats(0, 1),
+    "most": st.integers(2, 16),
 }
 PATTERNS = st.lists(
     st.lists(st.text("abZ09_*?[]!-", min_size=1, max_size=5), min_size=1, max_size=3).map(".".join), max_size=3

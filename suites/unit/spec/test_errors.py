@@ -30,7 +30,14 @@ NUMBERS = {
     ("stuck_at", "rate"): ((0, 0.5, 1), (-0.1, 1.1)),
     ("stuck_at", "value"): ((-5, 0, 0.5), (None,)),
     ("bit_flip", "rate"): ((0, 0.5, 1), (-0.1, 1.1)),
+    ("bit_flips", "rate"): ((0, 0.5, 1), (-0.1, 1.1)),
+    ("stuck_lane", "rate"): ((0, 0.5, 1), (-0.1, 1.1)),
+    ("stuck_lane", "value"): ((-5, 0, 0.5), (None,)),
+    ("fault_mix", "rate"): ((0, 0.5, 1), (-0.1, 1.1)),
+    ("fault_mix", "single"): ((0, 0.5, 1), (-0.1, 1.1, None)),
+    ("fault_mix", "special"): ((0, 0.5, 1), (-0.1, 1.1, None)),
 }
+FLIPS = {"bit_flip", "bit_flips", "fault_mix"}
 STRENGTHLESS = ("absolute_saturation", "fake_quant")
 
 
@@ -275,9 +282,9 @@ def test_what_audits_and_replays_ask_of_a_model_is_its_own():
     """The same answers as the lists in the auditor and in the replays gave, which no model can now be left out of."""
     models = {name: model() for name, model in ERROR_MODELS.items()}
     rough = {name for name, model in models.items() if model.rough}
-    assert rough == {"systematic_bias", "truncation", "deadzone", "bit_flip", "fake_quant"}
+    assert rough == {"systematic_bias", "truncation", "deadzone", "fake_quant"} | FLIPS
     assert {name for name, model in models.items() if model.not_replayed} == {"nondeterministic"}
-    assert {name for name, model in models.items() if model.expected_share(0.1) == 0.1} == {"spike", "bit_flip"}
+    assert {name for name, model in models.items() if model.expected_share(0.1) == 0.1} == {"spike"} | FLIPS
     assert {name for name, model in models.items() if model.expected_rms(0.1) == 0.1} == {"absolute_gaussian"}
     relative = {name for name, model in models.items() if model.expected_relative_rms(0.1) == 0.1}
     assert relative == {"relative_gaussian", "nondeterministic", "relative_bias"}

@@ -15,6 +15,7 @@ from harness.noise.audit.comparing import (
 from harness.numerics.error_models import perturb
 from harness.numerics.keyed_random import DrawKey, Keys, counter_keys
 from harness.spec.errors import ERROR_MODELS, FakeQuant, StuckAt
+from harness.spec.faults import StuckLane
 
 pytestmark = pytest.mark.unit
 LEVEL = 0.1
@@ -40,7 +41,7 @@ def test_a_model_has_a_formula_or_draws(name):
         assert torch.equal(formula(x), after)
         assert not torch.equal(after, x)
     known = (formula, error.expected_relative_rms(LEVEL), error.expected_rms(LEVEL), error.expected_share(LEVEL))
-    assert any(part is not None for part in known) is not isinstance(error, StuckAt)
+    assert any(part is not None for part in known) is not isinstance(error, StuckAt | StuckLane)
     assert formula_of(error, 0.0) is None
 
 
@@ -49,7 +50,7 @@ def test_stochastic_rounding_has_no_formula():
     assert formula_of(FakeQuant(rounding="toward_zero"), 1.0) is not None
 
 
-@pytest.mark.parametrize("name", ["absolute_gaussian", "bit_flip", "spike"])
+@pytest.mark.parametrize("name", ["absolute_gaussian", "bit_flip", "bit_flips", "fault_mix", "spike"])
 def test_what_is_expected_of_models_that_draw_is_what_they_do(name):
     error, x = ERROR_MODELS[name](), random_rows(500, 400)
     after = perturb(error, x, draw_key(500, 400), LEVEL)

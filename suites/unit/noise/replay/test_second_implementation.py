@@ -31,7 +31,8 @@ PROMPTS = (
     Prompt("three", 2, (10, 11, 12, 13, 14)),
 )
 CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.35, torch.float16: 0.03}
-STRENGTHS = {"truncation": 0.01, "deadzone": 0.02, "bit_flip": 0.02, "spike": 0.01, "stuck_at": 0.05}
+STRENGTHS = {"truncation": 0.01, "deadzone": 0.02, "bit_flip": 0.02, "spike": 0.01, "stuck_at": 0.05, "stuck_lane": 0.3}
+STRENGTHS |= {"bit_flips": 0.0005, "fault_mix": 0.0005}
 NAMES = sorted(set(ERROR_MODELS) - {"nondeterministic"})
 
 
