@@ -26,14 +26,26 @@ _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Distribution:
-    """What a model expects at each of T places, given what stands before them.
+class Keep:
+    """What is kept of a scored text: the distribution at ``places`` (T numbers of its tokens, from 0), of the ``count``
+    most probable tokens there, or of ``ids`` int32 (T, k) where they are given."""
 
-    ``ids`` int32 (T, k) are k different tokens, ``logprobs`` float32 (T, k) their log-probabilities (nats), ``rest``
-    float32 (T,) the log of the mass of all other tokens together, ``least`` float32 (T,) the smallest log-probability
-    of any token, ``best`` int32 (T,) the most probable token.
+    places: tuple[int, ...]
+    ids: Ids | None = None
+    count: int = TOP
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """What a model expects at each of T places of a text, given what stands before them.
+
+    ``at`` int32 (T,) are the numbers of the tokens that stand there, from 0; ``ids`` int32 (T, k) are k different
+    tokens, ``logprobs`` float32 (T, k) their log-probabilities (nats), ``rest`` float32 (T,) the log of the mass of all
+    other tokens together, ``least`` float32 (T,) the smallest log-probability of any token, ``best`` int32 (T,) the
+    most probable token.
     """
 
+    at: Ids
     ids: Ids
     logprobs: NDArray[np.float32]
     rest: NDArray[np.float32]
@@ -48,8 +60,8 @@ class Distribution:
     def written(self) -> str:
         """Return it as ASCII text: zlib over little-endian arrays behind (T, k), in base64."""
         head = np.array(self.ids.shape, dtype=_INTEGER)
-        arrays = (head, self.ids, self.best, self.logprobs, self.rest, self.least)
-        kinds = (_INTEGER,) * 3 + (_SINGLE,) * 3
+        arrays = (head, self.at, self.ids, self.best, self.logprobs, self.rest, self.least)
+        kinds = (_INTEGER,) * 4 + (_SINGLE,) * 3
         content = b"".join(np.asarray(each, dtype=kind).tobytes() for each, kind in zip(arrays, kinds, strict=True))
         return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
@@ -59,14 +71,15 @@ class Distribution:
         try:
             content = zlib.decompress(base64.b64decode(text, validate=True))
             places, kept = (int(number) for number in np.frombuffer(content, _INTEGER, 2))
-            sizes = (places * kept, places, places * kept, places, places)
+            sizes = (places, places * kept, places, places * kept, places, places)
             if min(places, kept) < 1 or len(content) != 4 * (2 + sum(sizes)):
                 raise ValueError("its length is not that of its places")
         except (binascii.Error, zlib.error, ValueError) as error:
             raise ValueError(f"no distribution of tokens: {error}") from None
         whole, single = np.frombuffer(content, _INTEGER), np.frombuffer(content, _SINGLE)
-        ids, best, logprobs, rest, least = np.cumsum((2, *sizes))[:-1]
+        at, ids, best, logprobs, rest, least = np.cumsum((2, *sizes))[:-1]
         made = cls(
+            whole[at:ids],
             whole[ids:best].reshape(places, kept),
             single[logprobs:rest].reshape(places, kept),
             single[rest:least],
@@ -81,6 +94,8 @@ class Distribution:
         with np.errstate(over="ignore"):
             mass = np.exp(self.logprobs.astype(np.float64)).sum(1) + np.exp(self.rest.astype(np.float64))
         ordered = np.sort(self.ids, axis=1)
+        if (np.diff(self.at, prepend=-1) <= 0).any():
+            raise ValueError("no distribution of tokens: its places do not ascend")
         if (ordered[:, 1:] == ordered[:, :-1]).any() or (self.ids < 0).any():
             raise ValueError("no distribution of tokens: a place holds a token twice")
         if not np.isfinite(self.logprobs).all() or not (np.abs(mass - 1) <= _ROUNDING).all():
@@ -112,8 +127,9 @@ def divergence(reference: Distribution, candidate: Distribution) -> Divergence:
 
     Raises ValueError where the two do not tell of the same tokens.
     """
-    if reference.ids.shape != candidate.ids.shape or (reference.ids != candidate.ids).any():
-        raise ValueError("the two distributions keep different tokens")
+    for name in ("at", "ids"):
+        if not np.array_equal(getattr(reference, name), getattr(candidate, name)):
+            raise ValueError("the two distributions keep different tokens")
     ours, theirs = (each.logprobs.astype(np.float64) for each in (reference, candidate))
     ours_rest, theirs_rest = (each.rest.astype(np.float64) for each in (reference, candidate))
     mass = np.exp(ours_rest)

@@ -19,7 +19,7 @@ from harness.reports.progress import shown
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the reference; it is resumed.")
 @click.option("--items", default=ITEMS, show_default=True, help="Answers of the run, the first in its seeded order.")
-@click.option("--tokens", default=TOKENS, show_default=True, help="Tokens of each answer, the first.")
+@click.option("--tokens", default=TOKENS, show_default=True, help="Tokens of each answer, drawn from all.")
 @click.option("--noise-seeds", default=1, show_default=True, help="Noise seeds of each noisy level.")
 @options.engine_options
 @options.json_option

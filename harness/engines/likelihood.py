@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.distributions import Distribution, Ids
+from harness.distributions import Distribution, Keep
 from harness.engines.generation import Forced, Looking, Prompt, left_pad, nobody
 from harness.engines.sessions import Injecting
 
@@ -30,11 +30,6 @@ class Likelihood:
     logprobs: tuple[float, ...]
     greedy: bool
     distribution: Distribution | None = None
-
-
-Kept = int | Ids | None
-"""Which log-probabilities are kept of each scored place: those of so many most probable tokens, or of the tokens (T, k)
-given; None: of the scored token alone."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def score(
     pad: int,
     session: Injecting | None = None,
     looking: Looking = nobody,
-    kept: Sequence[Kept] = (),
+    kept: Sequence[Keep] = (),
 ) -> list[tuple[Likelihood, ...]]:
     """Return the log-likelihoods of each prompt's continuations, in their order.
 
@@ -107,7 +102,7 @@ def _forward(
     return logits
 
 
-def _read(logits: Tensor, forced: Sequence[Forced], kept: Sequence[Kept]) -> Iterator[Likelihood]:
+def _read(logits: Tensor, forced: Sequence[Forced], kept: Sequence[Keep | None]) -> Iterator[Likelihood]:
     """What each row says of its continuation, sequence by sequence: only one needs room in float32."""
     for own, each, keep in zip(logits, forced, kept, strict=True):
         wanted = torch.tensor(each.continuation, device=own.device)
@@ -118,14 +113,16 @@ def _read(logits: Tensor, forced: Sequence[Forced], kept: Sequence[Kept]) -> Ite
         yield Likelihood(tuple(logprobs.tolist()), greedy, None if keep is None else distribution_of(every, keep))
 
 
-def distribution_of(logprobs: Tensor, kept: int | Ids) -> Distribution:
-    """Return what is kept of ``logprobs`` float32 (T, vocabulary): of the most probable tokens, or of those given."""
-    if isinstance(kept, int):
-        ids = logprobs.topk(min(kept, logprobs.shape[-1]), -1).indices
+def distribution_of(logprobs: Tensor, keep: Keep) -> Distribution:
+    """Return what is kept of ``logprobs`` float32 (tokens, vocabulary)."""
+    logprobs = logprobs[list(keep.places)]
+    if keep.ids is None:
+        ids = logprobs.topk(min(keep.count, logprobs.shape[-1]), -1).indices
     else:
-        ids = torch.from_numpy(kept.astype(np.int64)).to(logprobs.device)
+        ids = torch.from_numpy(keep.ids.astype(np.int64)).to(logprobs.device)
     rest = logprobs.scatter(-1, ids, -torch.inf).logsumexp(-1)
     return Distribution(
+        np.array(keep.places, dtype=np.int32),
         ids.cpu().numpy().astype(np.int32),
         logprobs.gather(-1, ids).cpu().numpy(),
         rest.cpu().numpy(),

@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from harness.checkpoints.source import Source
+from harness.distributions import Keep
 from harness.engines.generation import Completion, Decoding, Prompt
-from harness.engines.likelihood import Kept, Likelihood
+from harness.engines.likelihood import Likelihood
 from harness.engines.sessions import Sessions
 from harness.noise.plan import InjectionPlan
 from harness.record import ItemResult, SiteCount
@@ -119,8 +120,8 @@ class Evaluation(Protocol):
     def result(self, prompt: Prompt, completion: Completion, level: float) -> ItemResult:
         """Return the record of what an engine made of ``prompt`` at ``level``."""
 
-    def kept(self, prompts: Sequence[Prompt], level: float) -> Sequence[Kept]:
-        """Return which log-probabilities are kept of each of ``prompts``; empty: of scored tokens alone."""
+    def kept(self, prompts: Sequence[Prompt], level: float) -> Sequence[Keep]:
+        """Return what is kept beside the scored tokens of each of ``prompts``; empty: nothing."""
 
     def scored(self, prompt: Prompt, found: Sequence[Likelihood], level: float) -> ItemResult:
         """Return the record of a prompt whose continuations are scored: one of ``found`` for each."""

@@ -18,9 +18,10 @@ from harness.aqn.dose_file import OFF, state_of
 from harness.checkpoints.architecture import check_decodable, has_sdpa
 from harness.checkpoints.source import AnyCheckpoint, Source, as_source, path_of
 from harness.coverage import Coverage
+from harness.distributions import Keep
 from harness.engines.device import best_device, check_device, device_name, out_of_memory_as
 from harness.engines.generation import Completion, Decoding, Forced, Prompt
-from harness.engines.likelihood import Kept, Likelihood
+from harness.engines.likelihood import Likelihood
 from harness.engines.registry import engine_kind
 from harness.engines.sessions import Sessions, open_sessions
 from harness.evaluate.attention import FUSED, choose_attention
@@ -219,8 +220,8 @@ class Prepared:
             logits=completion.logits,
         )
 
-    def kept(self, prompts: Sequence[Prompt], level: float) -> list[Kept]:
-        """Return which log-probabilities are kept of each of ``prompts`` at ``level``, as the task says."""
+    def kept(self, prompts: Sequence[Prompt], level: float) -> list[Keep]:
+        """Return what is kept beside the scored tokens of each of ``prompts`` at ``level``, as the task says."""
         kept = getattr(self.task, "kept", None)
         return [] if kept is None else [kept(prompt.item, level, prompt.seed) for prompt in prompts]
 

@@ -103,28 +103,31 @@ def _compared(
 
 
 def _asked(told: Scored) -> Ids | None:
-    """The tokens that a record has log-probabilities of, and behind them the one that it calls the most probable."""
+    """The tokens that a record has log-probabilities of, and behind them the one that it calls the most probable; at
+    places that it keeps nothing of, any."""
     if not told.distribution:
         return None
     kept = Distribution.read(told.distribution)
-    found: Ids = np.concatenate([kept.ids, kept.best[:, None]], axis=1)
+    found = np.zeros((told.tokens, kept.ids.shape[1] + 1), np.int32)
+    found[kept.at] = np.concatenate([kept.ids, kept.best[:, None]], axis=1)
     return found
 
 
 def _furthest_kept(kept: Distribution, part: Replayed) -> Difference:
     """Where a log-probability of a kept token lies furthest from that of the replay."""
     assert part.asked is not None
-    found = part.asked[:, :-1]
+    found = part.asked[kept.at, :-1]
     apart = np.nan_to_num(np.abs(kept.logprobs - found), nan=np.inf)
     place, number = np.unravel_index(int(apart.argmax()), apart.shape)
     stored, here = (_number_text(float(each[place, number])) for each in (kept.logprobs, found))
-    return Difference(int(place), stored, here, float(apart[place, number]))
+    return Difference(int(kept.at[place]), stored, here, float(apart[place, number]))
 
 
 def _other_best(kept: Distribution, part: Replayed, decode: Any) -> Iterator[Difference]:
     """Places whose most probable token is another one in the replay, by how much."""
     assert part.asked is not None
-    for place, (stored, found) in enumerate(zip(kept.best.tolist(), part.best, strict=True)):
+    for place, stored in zip(kept.at.tolist(), kept.best.tolist(), strict=True):
+        found = part.best[place]
         if stored != found:
             # the replay's best token lies as far above the scored one as above the stored one, less their own distance
             gap = part.gaps[place] + part.logprobs[place] - float(part.asked[place, -1])

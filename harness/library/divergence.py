@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ITEMS, TOKENS = 64, 32
-"""Answers that a reference has, and the most tokens that are scored of each, unless other numbers are asked for."""
+"""Answers that a reference has, and the tokens of each at which distributions are kept, unless others are asked for."""
 
 ANSWERS = ".answers.jsonl"
 """What the file of the answers has behind the name of the reference's folder, beside which it lies."""
@@ -65,8 +65,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a run a reference takes: ``items`` answers, of each the first ``tokens`` tokens at most, under
-    ``noise_seeds`` seeds of each noisy level. Raises :class:`HarnessError` for numbers below 1."""
+    """How much of a run a reference takes: ``items`` answers, distributions at ``tokens`` places of each (drawn from
+    all of its tokens, the end of sequence included; all of them where there are fewer), under ``noise_seeds`` seeds of
+    each noisy level. Raises :class:`HarnessError` for numbers below 1."""
 
     items: int = ITEMS
     tokens: int = TOKENS
@@ -182,8 +183,17 @@ def _answer_lines(run: Run, prepared: Prepared, size: Size) -> list[str]:
             rule = f"the prompt of item {key} has {len(prompt)} tokens now, and had {clean[key].prompt_tokens}"
             raise NotComparableError(f"run {run.path}", rule, "restore the checkpoint's tokenizer and the data")
         item = replace(known[key], cluster=run.arm.clusters.get(key, ""))
-        lines.append(answer_row(item, Tokens(prompt, clean[key].tokens[: size.tokens])))
+        # whether the model ends its answer is part of it; which stop token it was the record does not say
+        end = () if clean[key].truncated else prepared.decoding.stop[:1]
+        answer = (*clean[key].tokens, *end)
+        lines.append(answer_row(item, Tokens(prompt, answer), _places(key, len(answer), size.tokens)))
     return lines
+
+
+def _places(item: str, there: int, wanted: int) -> list[int]:
+    """``wanted`` of the numbers below ``there``, ascending, drawn by a rule that only the item decides."""
+    names = {f"{item}/{place}": place for place in range(there)}
+    return sorted(names[name] for name in choice_order(names, 0)[:wanted])
 
 
 def _write_once(path: Path, text: str) -> None:

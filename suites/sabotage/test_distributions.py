@@ -97,16 +97,22 @@ def test_draws_of_noise_are_the_same_on_both_sides(two_layers, reference, tmp_pa
 
 def test_what_is_scored_is_what_was_answered(source, reference):
     run, clean = load_run(reference), {r.item: r for r in load_run(source).results if not r.level}
-    for item in AnswersTask(reference).items():
+    task = AnswersTask(reference)
+    for item in task.items():
         tokens = tokens_of(item.reference)
-        assert tokens.continuation == clean[item.key].tokens[:6]
+        assert tokens.continuation == clean[item.key].tokens, "cut answers have no end"
         assert len(tokens.context) == clean[item.key].prompt_tokens
+        assert len(task.kept(item.key, 0.0, 0).places) == 6
+    chosen = {task.kept(item.key, 0.0, 0).places for item in task.items()}
+    assert len(chosen) > 1, "places are drawn for each item"
+    assert any(7 in places for places in chosen), "also the last ones"
     # the clean answers were decoded greedily, so that their tokens are the most probable ones
     assert all(result.score == 1 for result in run.results if not result.level)
     found = distributions_of(run)
     for result in run.results:
         if not result.level:
-            assert found[result.item, 0.0, 0].best.tolist() == list(result.tokens)
+            kept = found[result.item, 0.0, 0]
+            assert kept.best.tolist() == [result.tokens[place] for place in kept.at]
 
 
 def test_quantization_has_to_be_what_is_compared(two_layers, reference, tmp_path):
@@ -125,7 +131,7 @@ def louder(logprobs, kept):
 
 def quieter_candidate(logprobs, kept):
     """Where a reference is kept again, a blend that lies nearer to being flat."""
-    return honest_distribution(logprobs if isinstance(kept, int) else torch.log_softmax(logprobs * 0.9, -1), kept)
+    return honest_distribution(logprobs if kept.ids is None else torch.log_softmax(logprobs * 0.9, -1), kept)
 
 
 honest_distribution = likelihood.distribution_of
@@ -180,6 +186,7 @@ def test_what_is_no_source_or_no_reference_is_refused(source, reference, tmp_pat
         ({"answer": [1, -2]}, "line 1: answer is"),
         ({"item": 3}, "line 1: item is 3; it must be text"),
         ({"cluster": 3}, "line 1: cluster is 3; it must be text"),
+        ({"places": [1]}, "line 1: places are [1]; they must be ascending numbers from 0 to 0, at least one"),
     ],
 )
 def test_rows_of_answers_that_are_none_name_their_line(tmp_path, changes, words):

@@ -26,6 +26,7 @@ def kept_of(logits, ids=None, count=6):
     hidden = logprobs.copy()
     np.put_along_axis(hidden, ids, -np.inf, axis=1)
     return Distribution(
+        np.arange(0, 2 * len(ids), 2, dtype=np.int32),
         ids.astype(np.int32),
         np.take_along_axis(logprobs, ids, axis=1).astype(np.float32),
         logsumexp(hidden, axis=1).astype(np.float32),
@@ -79,6 +80,9 @@ def test_a_rest_that_the_candidate_rules_out_is_infinitely_far_away():
 def test_other_tokens_are_not_compared():
     with pytest.raises(ValueError, match="keep different tokens"):
         divergence(kept_of(logits_of(1)), kept_of(logits_of(2)))
+    found = kept_of(logits_of(1))
+    with pytest.raises(ValueError, match="keep different tokens"):
+        divergence(found, replace(found, at=found.at + 1))
 
 
 @pytest.mark.parametrize("text", ["", "no base64!", "AAAA"])
@@ -92,6 +96,10 @@ def test_an_edited_one_is_refused():
     louder, twice = found.logprobs.copy(), found.ids.copy()
     louder[2, 0] += 0.1
     twice[1, 1] = twice[1, 0]
-    for changes, words in (({"logprobs": louder}, "are not 1 together"), ({"ids": twice}, "holds a token twice")):
+    for changes, words in (
+        ({"logprobs": louder}, "are not 1 together"),
+        ({"ids": twice}, "holds a token twice"),
+        ({"at": found.at[::-1]}, "do not ascend"),
+    ):
         with pytest.raises(ValueError, match=words):
             Distribution.read(replace(found, **changes).written())

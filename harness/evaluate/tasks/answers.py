@@ -1,21 +1,22 @@
 """The answers of a finished run, token by token: how probable does a checkpoint find them, and what else instead?
 
 JSONL, one answer an object: ``item`` (the key of the item that it answers, which keys its draws of noise too),
-``question``, ``context`` and ``answer`` (token ids of the prompt and of the answer) and, where items belong together,
-``cluster``. Or the folder of a run of this task: then the same answers are scored, and of every place the tokens that
-were kept there are kept again, so that the two runs can be compared token by token.
+``question``, ``context`` and ``answer`` (token ids of the prompt and of the answer), ``places`` (numbers of the
+answer's tokens, from 0, at which distributions are kept; default: all) and, where items belong together, ``cluster``.
+Or the folder of a run of this task: then the same answers are scored, and of every place the tokens that were kept
+there are kept again, so that the two runs can be compared token by token.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.distributions import TOP, Distribution, Ids
+from harness.distributions import Distribution, Ids, Keep
 from harness.evaluate.tasks.base import Item, Tokens, hash_items, read_json_lines
 from harness.exceptions import HarnessError, StoreError
 from harness.record import LikelihoodResult
@@ -25,7 +26,7 @@ from harness.strict import shown
 
 NAME = "answers"
 SCORER = "greedy"
-_Places = Mapping[tuple[str, float, int], Ids]
+_Kept = Mapping[tuple[str, float, int], Ids]
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,17 @@ class AnswersTask:
         """Return the one answer, behind what it answers."""
         return (tokens_of(item.reference),)
 
-    def kept(self, item: str, level: float, seed: int) -> int | Ids:
-        """Return the tokens (T, k) that the run of ``data`` kept of the answer of ``item``, or how many are kept where
-        it is a file, or a draw that the run does not have."""
-        return self._read[1].get((item, level, seed), TOP)
+    def kept(self, item: str, level: float, seed: int) -> Keep:
+        """Return what is kept of the answer of ``item``: where ``data`` is a run, the tokens that it kept of that draw,
+        else the most probable ones."""
+        return Keep(self._places[item], self._read[1].get((item, level, seed)))
 
     @cached_property
-    def _read(self) -> tuple[tuple[Item, ...], _Places]:
+    def _places(self) -> dict[str, tuple[int, ...]]:
+        return {item.key: places_of(item.reference) for item in self._read[0]}
+
+    @cached_property
+    def _read(self) -> tuple[tuple[Item, ...], _Kept]:
         if self.data is None:
             rule, way_out = "its answers are those of a finished run", "use harness divergence record RUN --out FOLDER"
             raise HarnessError(f"--task {self.name} without --data", rule, way_out)
@@ -76,29 +81,41 @@ class AnswersTask:
         return items, {}
 
 
-def reference_of(tokens: Tokens) -> str:
-    """Return the reference of an item: canonical JSON of the token ids that are fed and of those that are scored."""
-    return json.dumps({"context": tokens.context, "answer": tokens.continuation}, separators=(",", ":"))
+def reference_of(tokens: Tokens, places: Sequence[int]) -> str:
+    """Return the reference of an item: canonical JSON of the token ids that are fed, of those that are scored, and of
+    the places among these at which distributions are kept."""
+    data = {"context": tokens.context, "answer": tokens.continuation, "places": tuple(places)}
+    return json.dumps(data, separators=(",", ":"))
 
 
 def tokens_of(reference: str) -> Tokens:
-    """Return the inverse of :func:`reference_of`. Raises :class:`HarnessError` for any other text."""
+    """Return the tokens in the text of :func:`reference_of`. Raises :class:`HarnessError` for any other text."""
+    return _read_reference(reference)[0]
+
+
+def places_of(reference: str) -> tuple[int, ...]:
+    """Return the places in the text of :func:`reference_of`. Raises :class:`HarnessError` for any other text."""
+    return _read_reference(reference)[1]
+
+
+def _read_reference(reference: str) -> tuple[Tokens, tuple[int, ...]]:
     try:
         data = json.loads(reference)
-        return Tokens(_ids(data["context"]), _ids(data["answer"]))
+        tokens = Tokens(_ids(data["context"]), _ids(data["answer"]))
+        return tokens, _checked_places(data["places"], len(tokens.continuation))
     except (ValueError, TypeError, KeyError, RecursionError):
-        rule = "it must hold the token ids of a context and of an answer"
+        rule = "it must hold the token ids of a context and of an answer, and places among these"
         raise HarnessError(f"reference {shown(reference)}", rule, "correct the task") from None
 
 
-def answer_row(item: Item, tokens: Tokens) -> str:
+def answer_row(item: Item, tokens: Tokens, places: Sequence[int]) -> str:
     """Return the line of an answers file for what ``item`` was answered."""
     row: dict[str, Any] = {"item": item.key, "question": item.question}
-    row |= {"context": tokens.context, "answer": tokens.continuation}
+    row |= {"context": tokens.context, "answer": tokens.continuation, "places": tuple(places)}
     return json.dumps(row | ({"cluster": item.cluster} if item.cluster else {}), ensure_ascii=False)
 
 
-def _of_run(run: Run) -> tuple[tuple[Item, ...], _Places]:
+def _of_run(run: Run) -> tuple[tuple[Item, ...], _Kept]:
     if run.arm.key.get("task") != NAME:
         rule = f"a run of the task {run.arm.key.get('task')} keeps no distributions"
         raise HarnessError(f"--data {run.path}", rule, "use harness divergence record RUN --out FOLDER")
@@ -120,8 +137,9 @@ def distributions_of(run: Run) -> dict[tuple[str, float, int], Distribution]:
         told = result.requests if isinstance(result, LikelihoodResult) else ()
         try:
             found[name] = Distribution.read(told[0].distribution if told else "")
-            if found[name].places != result.steps:
-                raise ValueError(f"{found[name].places} places for {result.steps} tokens")
+            wanted = places_of(run.references[result.item])
+            if tuple(found[name].at.tolist()) != wanted:
+                raise ValueError(f"{found[name].places} places where {len(wanted)} others were asked for")
         except ValueError as error:
             rule = f"item {name[0]} at level {name[1]:g}, seed {name[2]} has no distribution ({error})"
             raise StoreError(f"run {run.path}", rule, "record it again") from None
@@ -142,7 +160,19 @@ def _item(place: str, row: Mapping[str, Any]) -> Item:
         except ValueError:
             rule = "it must be a list of token ids, at least one"
             raise HarnessError(f"{place}: {name} is {shown(row.get(name))}", rule, "correct the row") from None
-    return Item(row["item"], row["question"], reference_of(Tokens(*found)), "", cluster=cluster)
+    try:
+        places = _checked_places(row.get("places", list(range(len(found[1])))), len(found[1]))
+    except ValueError:
+        rule = f"they must be ascending numbers from 0 to {len(found[1]) - 1}, at least one"
+        raise HarnessError(f"{place}: places are {shown(row['places'])}", rule, "correct the row") from None
+    return Item(row["item"], row["question"], reference_of(Tokens(*found), places), "", cluster=cluster)
+
+
+def _checked_places(found: object, tokens: int) -> tuple[int, ...]:
+    places = _ids(found)
+    if list(places) != sorted(set(places)) or places[-1] >= tokens:
+        raise ValueError(found)
+    return places
 
 
 def _ids(found: object) -> tuple[int, ...]:

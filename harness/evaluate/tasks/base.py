@@ -72,7 +72,7 @@ class Task(Protocol):
     A task whose answers are not generated but found among given continuations has a method ``requests(item)`` in place
     of ``messages`` and ``max_new_tokens``: it returns the :class:`Continuation` of each choice, or its :class:`Tokens`,
     whose log-likelihoods its scorer reads. With one request it may have ``kept(item key, level, noise seed)``, which
-    says of how many tokens, or of which, log-probabilities are kept at each place of the continuation.
+    says of which tokens log-probabilities are kept at which places (:class:`harness.distributions.Keep`).
     """
 
     @property

@@ -26,6 +26,7 @@ def two_tokens(probability):
     first = np.asarray(probability, float) * (1 - rest)
     logprobs = np.log(np.stack([first, 1 - rest - first], axis=1))
     return Distribution(
+        np.arange(len(first), dtype=np.int32),
         np.tile(np.array([[5, 9]], np.int32), (len(first), 1)),
         logprobs.astype(np.float32),
         np.full(len(first), math.log(rest), np.float32),
