@@ -24,6 +24,7 @@ from harness.noise.meta import CONFIG_FILE, fused_linears, load_config, meta_mod
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.noise.untold import untold_words
+from harness.noise.windows import least_window
 from harness.runs.dequantized import FIELD, dequantized_sentence
 from harness.spec import NoiseSpec
 from harness.spec.experts import pattern_for
@@ -130,7 +131,13 @@ def _plan_json(
         "uncovered": dict(plan.uncovered),
         "products": share,
         "overhead": _overhead(plan, known, share, speed, tokens),
-        "warnings": [*source.said, *_warnings(plan.spec, source.dtype), *_clean_experts(plan), *_untold(plan)],
+        "warnings": [
+            *source.said,
+            *_warnings(plan.spec, source.dtype),
+            *_clean_experts(plan),
+            *_untold(plan),
+            *_windows(plan),
+        ],
     }
 
 
@@ -213,6 +220,13 @@ def _clean_experts(plan: InjectionPlan) -> list[str]:
 def _untold(plan: InjectionPlan) -> list[str]:
     words = untold_words(plan)
     return [] if words is None or clean_experts(plan) else ["{}: {}; an evaluation refuses this: {}".format(*words)]
+
+
+def _windows(plan: InjectionPlan, tokens: int) -> list[str]:
+    found = least_window(plan)
+    if found is None or tokens <= found[1]:
+        return []
+    return [f"{found[0]}: its sliding window holds {found[1]} keys; an evaluation refuses longer sequences under this"]
 
 
 def _conflicts(noises: Sequence[NoiseSpec], counts: Sequence[Sequence[Expected]]) -> list[str]:

@@ -44,6 +44,7 @@ from harness.noise.meta import CONFIG_FILE, load_config
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
 from harness.noise.untold import check_told
+from harness.noise.windows import check_windows
 from harness.record import ItemResult
 from harness.revision import code_identity
 from harness.runs.dequantized import dequantized_sentence
@@ -315,7 +316,9 @@ def prepare(
         nothing = Decoding(1, (), pad_token(checkpoint))
         check_references(scorer, items, requests)
         fixed = (spec, task, items, prompts, checkpoint, plan, nothing, scorer, template)
-        return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, requests=requests, prefix=prefix)
+        found = Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, requests=requests, prefix=prefix)
+        check_windows(plan, found.longest)
+        return found
     limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
     # every item of the split, so that neither the template's hash nor its checks depend on the choice of items
@@ -331,7 +334,9 @@ def prepare(
     decoding = Decoding(limit, stop_tokens(checkpoint), pad_token(checkpoint), spec.sampling)
     template = digest("\0".join(texts.values()))
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
-    return Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)
+    found = Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)
+    check_windows(plan, found.longest)
+    return found
 
 
 def _texts(

@@ -36,7 +36,8 @@ class Probe:
     ``attentions[module]`` holds, of each block that called transformers' attention interface, its query heads and the
     width of a token's heads together in what it got back. ``chosen[module]`` is how many of the stacked experts there a
     token chooses. ``compared`` are the names of the sites whose result an auditor compared with their own product in
-    that forward; None where there were no values to compare."""
+    that forward; None where there were no values to compare. ``windows[module]`` are the keys that a query of an
+    attention block sees at most, where they are limited."""
 
     products: Mapping[tuple[str, str], int]
     calls: tuple[Call, ...]
@@ -46,6 +47,7 @@ class Probe:
     tokens: int = PROBE_TOKENS
     chosen: Mapping[str, int] = field(default_factory=dict)
     compared: frozenset[str] | None = None
+    windows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

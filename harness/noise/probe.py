@@ -71,7 +71,9 @@ def run_probe(model: nn.Module) -> Probe:
     attentions = {name: (call.heads, width) for name, (call, width) in auditor.attentions.items()}
     compared = None if ids.is_meta else frozenset(auditor.errors)
     flops = _by_module(counter, model, callers)
-    return Probe(auditor.products, tuple(calls), flops, widths, attentions, chosen=chosen, compared=compared)
+    windows = {name: call.window for name, (call, _) in auditor.attentions.items() if call.window is not None}
+    found = Probe(auditor.products, tuple(calls), flops, widths, attentions, chosen=chosen, compared=compared)
+    return replace(found, windows=windows)
 
 
 @contextlib.contextmanager

@@ -21,12 +21,14 @@ Ended = Callable[[nn.Module, Tensor], None]
 @dataclass(frozen=True)
 class AttentionCall:
     """How a block called its attention function: ``scaling`` of the scores (None: by the width of a head), ``softcap``
-    on them (None: none), ``heads`` of the query, whether that function is a ``fused`` one."""
+    on them (None: none), ``heads`` of the query, whether that function is a ``fused`` one, and the keys in the
+    ``window`` of a query (None: all before it)."""
 
     scaling: float | None
     softcap: float | None
     heads: int
     fused: bool
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class _Watched:
 
     def __call__(self, module: nn.Module, query: Tensor, *args: Any, **kwargs: Any) -> Any:
         scaling, softcap = kwargs.get("scaling"), kwargs.get("softcap")
-        self.began(module, AttentionCall(scaling, softcap, query.shape[1], "eager" not in self.name))
+        fused, window = "eager" not in self.name, kwargs.get("sliding_window")
+        self.began(module, AttentionCall(scaling, softcap, query.shape[1], fused, window))
         output = self.function(module, query, *args, **kwargs)
         first = output[0] if isinstance(output, tuple) else output
         if isinstance(first, Tensor):
