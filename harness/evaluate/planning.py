@@ -136,7 +136,7 @@ def _plan_json(
             *_warnings(plan.spec, source.dtype),
             *_clean_experts(plan),
             *_untold(plan),
-            *_windows(plan),
+            *_windows(plan, tokens),
         ],
     }
 
