@@ -29,7 +29,7 @@ def _check_checkpoint(checkpoint: Loaded) -> None:
 
 
 def _together(evaluation: Evaluation, options: EngineOptions) -> None:
-    limits.check_length(evaluation)
+    limits.check_scored(evaluation)
     check_room(evaluation, options)
 
 
@@ -48,7 +48,7 @@ EAGER = EngineKind(
     _check_checkpoint,
     limits.check_plans,
     together=_together,
-    scores=False,
+    scores=True,
     loads=False,
     takes=CHUNK_BATCHES,
     environment=MappingProxyType({limits.MULTIPROCESSING: "0"}),  # a killed worker would leave vLLM's own behind

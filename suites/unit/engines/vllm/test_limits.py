@@ -93,3 +93,28 @@ def test_a_level_that_the_dtype_cannot_carry_is_refused(engine):
             check_carried(EvalSpec("arith", dtype=dtype, levels=(0.0, level), **given))
     check_carried(EvalSpec("arith", dtype="float32", levels=(0.0, 1e-6), **given))
     check_carried(EvalSpec("arith", dtype="bfloat16", levels=(0.0, 0.01), **given))
+
+
+@pytest.mark.parametrize(
+    ("forced", "kept", "longest", "words"),
+    [
+        (True, [], 64, None),
+        (True, [], 65, r"a text of 64 tokens in vLLM.*the context holds 64"),
+        (False, [], 65, None),
+        (True, [3], 10, r"--task answers.*keeps the distribution"),
+    ],
+)
+def test_scored_texts_need_room_for_a_token_more(forced, kept, longest, words):
+    prompt = SimpleNamespace(forced=(1,) if forced else ())
+    evaluation = SimpleNamespace(
+        probed=(prompt,),
+        longest=longest,
+        spec=SimpleNamespace(engine="vllm", task="answers"),
+        kept=lambda prompts, level: kept,
+        checkpoint=SimpleNamespace(model=tiny_model(max_position_embeddings=64)),
+    )
+    if words is None:
+        limits.check_scored(evaluation)
+        return
+    with pytest.raises(HarnessError, match=words):
+        limits.check_scored(evaluation)

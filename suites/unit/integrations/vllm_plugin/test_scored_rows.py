@@ -1,0 +1,102 @@
+"""Prompts that are scored inside an engine process, without an engine: which rows count, and whose draws they get."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harness.integrations.vllm_plugin.payload import Payload
+from harness.integrations.vllm_plugin.rows import Bases, Request, Scheduled, build_step, request_of
+from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, Work
+from harness.noise import NoiseSession, build_plan
+from harness.spec import RelativeGaussian, parse_noise
+
+pytestmark = pytest.mark.unit
+HEAD = "lm_head"
+
+
+def request(item="a", scored=True):
+    return Request(item, 0, 0.1, None, scored)
+
+
+@pytest.fixture
+def plan(toy):
+    return build_plan(toy(), parse_noise("relative_gaussian @ op:linear"))
+
+
+@pytest.fixture
+def session(toy, plan):
+    made = EngineSession(Payload.of(toy(), plan, ()))
+    site = next(each for each in plan.sites if each.name == HEAD)
+    made.register(Product("lm_head", (Slice(site, 0, 64),), head=True))
+    made.open()
+    yield made
+    made.close()
+
+
+def test_a_request_that_is_scored_says_so():
+    assert request_of({"k": request().to_json()}, "k", "r") == request()
+    old = {name: value for name, value in request(scored=False).to_json().items() if name != "scored"}
+    assert request_of({"k": old}, "k", "r") == request(scored=False)
+
+
+def test_the_last_token_of_a_scored_prompt_and_its_sampled_row_do_not_count():
+    mixed = [Scheduled(request("a"), 0, 5, 5, 0), Scheduled(request("b", scored=False), 0, 3, 3, 0)]
+    step = build_step(mixed, RelativeGaussian(), Bases("item"))
+    assert step.uncounted == (1, 1)
+    (body,), (head,) = step.body, step.head
+    assert body.frame.rows.real.tolist() == [[True] * 4 + [False] + [True] * 3]
+    assert head.frame.rows.real.tolist() == [[False, True]]
+
+
+def test_a_prompt_in_chunks_counts_each_token_once():
+    bases = Bases("item")
+    steps = [
+        build_step([Scheduled(request(), start, tokens, 7, start)], RelativeGaussian(), bases)
+        for start, tokens in ((0, 3), (3, 3), (6, 1))
+    ]
+    assert [step.uncounted for step in steps] == [(0, 1), (0, 1), (1, 1)]
+
+
+def test_scored_rows_get_the_draws_of_their_positions(toy, plan, session):
+    """Two requests in one forward: the head computes the prompt of each by itself, after the rows that are sampled."""
+    logits = torch.randn(4, 64)
+    session.begin([("r1", request("a"), 0, 5, 5), ("r2", request("b"), 0, 5, 5)], "cpu")
+    step = session.frame_of(0)
+    sampled = session.inject(session.products["lm_head"], "", torch.randn(2, 64), step)
+    found = {}
+    for name, item in (("r1", "a"), ("r2", "b")):
+        with session.scoring(name, 4):
+            found[item] = session.inject(session.products["lm_head"], "", logits, step)
+    assert sampled.shape == (2, 64) and session.troubles() == []
+    site = next(each for each in plan.sites if each.name == HEAD)
+    for item, after in found.items():
+        with NoiseSession(toy(), plan) as noisy, noisy.batch([item], [0], 0.1):
+            noisy.begin((1, 4), None, 0, torch.device("cpu"))
+            assert torch.equal(after, noisy.inject(site, "", logits[None], noisy.frame(site))[0])
+    (count,) = session.drain([0.1])
+    assert count.rows == 8  # not the two sampled rows
+    assert session.take_work() == Work(forwards=1, body=2, head=2, scored=2)
+
+
+def test_rows_that_nobody_announced_are_noted(session):
+    session.begin([("r1", request(), 0, 5, 5)], "cpu")
+    y = torch.randn(4, 64)
+    assert session.inject(session.products["lm_head"], "", y, session.frame_of(0)) is y
+    assert "cannot be told apart" in session.troubles()[0]
+    with session.scoring("unknown", 4):
+        pass
+    assert "outside its forward" in session.troubles()[0]
+    with session.scoring("r1", 3):
+        assert session.inject(session.products["lm_head"], "", y, session.frame_of(0)) is y
+    assert "4 rows in a forward of 3" in session.troubles()[0]
+
+
+def test_another_error_model_is_that_of_the_request(session):
+    session.begin([("r1", replace(request(), error="relative_bias"), 0, 5, 5)], "cpu")
+    y = torch.ones(4, 64)
+    with session.scoring("r1", 4):
+        after = session.inject(session.products["lm_head"], "", y, session.frame_of(0))
+    assert torch.allclose(after, torch.full_like(y, 1.1))
