@@ -12,15 +12,16 @@ from typing import Any
 from harness.baselines.file import SUFFIX, Baseline, dump, load
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
+from harness.gates.pairing import pair
 from harness.gates.perplexity import refuse_continuous
+from harness.gates.requirements import accuracy
 from harness.installed import shipped
 from harness.record import CERTIFIED, EXTERNAL, Arm, Outcome
 from harness.runs.folder import write_atomically
 from harness.runs.loaded import Run, complete_run
 from harness.runs.manifest import EvaluationManifest
 from harness.spec import nearest, number_text
-from harness.stats import wilson
-from harness.thresholds import FLOOR
+from harness.thresholds import ALPHA, FLOOR
 
 DEFAULT_FOLDER = Path("baselines")
 MAX_NAME = 100
@@ -124,12 +125,12 @@ def check_acceptable(run: Run) -> None:
         raise NotComparableError(f"run {run.path} is INVALID ({why})", "no evidence, no baseline")
     floor = FLOOR if run.manifest.floor is None else float(run.manifest.floor)
     clean = run.arm.outcomes.get(0.0, {})
-    scores = [outcome.right for row in clean.values() for outcome in row.values() if outcome.measured]
-    low = wilson(sum(scores), len(scores)).low if scores else 0.0
+    pairs = pair(clean, clean)  # sampled answers to an item are no items
+    low = accuracy(pairs, pairs.means()[0], ALPHA).low if pairs.n else 0.0
     if low < floor:
         raise NotComparableError(
             f"run {run.path} is at the floor: the lower bound of its clean accuracy is {100 * low:.1f} % on"
-            f" {len(scores)} items, below {100 * floor:g} %",
+            f" {pairs.n} items, below {100 * floor:g} %",
             "what has nothing to lose is no baseline",
             "accept a run with more items or of a checkpoint that solves them",
         )

@@ -6,15 +6,17 @@ import datetime
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.baselines.book import accept, diff, find, listed, load_named, path_of
+from harness.baselines.book import accept, check_acceptable, diff, find, listed, load_named, path_of
 from harness.exceptions import HarnessError, NotComparableError
 from harness.runs.loaded import load_run
 from harness.runs.store import Store
 from harness.spec import EvalSpec
+from harness.testing.arms import make_arm
 
 pytestmark = pytest.mark.long
 
@@ -155,6 +157,13 @@ def test_a_run_at_the_floor_is_no_baseline(tmp_path: Path, make_run: Any, folder
     text = refusal(accept, path, folder, "a", "because", kind=NotComparableError, code=4)
     assert "is at the floor: the lower bound of its clean accuracy is " in text and " on 4 items, below 10 %" in text
     assert not folder.exists()
+
+
+def test_sampled_answers_to_an_item_are_no_items_of_their_own(refusal: Refusal) -> None:
+    """5 of 30 items are always right: 50 of 300 answers would lie above the floor, 5 of 30 items do not."""
+    arm = make_arm({0.0: [[1] * 10] * 5 + [[0] * 10] * 25})
+    run: Any = SimpleNamespace(path="run", manifest=SimpleNamespace(floor=None), arm=arm)
+    assert " on 30 items, below 10 %" in refusal(check_acceptable, run, kind=NotComparableError, code=4)
 
 
 def test_an_accepted_baseline_holds_what_made_it(run: Path, folder: Path) -> None:
