@@ -463,3 +463,5 @@ class Arm:
     questions: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
     clusters: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """item -> what its sub-scores are shown for; no verdict depends on it (:mod:`harness.gates.subscores`)."""

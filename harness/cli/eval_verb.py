@@ -11,6 +11,7 @@ import click
 from harness.checkpoints.there import check_checkpoint
 from harness.cli import options
 from harness.cli.exits import Ended
+from harness.cli.saying import say
 from harness.record import INVALID_EVIDENCE
 from harness.runs.several import check_tasks
 from harness.spec import EvalSpec
@@ -77,5 +78,5 @@ def _several(checkpoint: Path, specs: dict[str, EvalSpec], out: Path, as_json: b
         click.echo(json.dumps(report, indent=2))
     else:
         show(tasks_page(report))
-        click.echo(f"report: {out / 'report.md'}")
+        say(f"report: {out / 'report.md'}")
     return all(run.arm.certificate.status != INVALID_EVIDENCE for run in runs.values())

@@ -153,7 +153,7 @@ def _report(found: Gated, as_json: bool) -> None:
     try:
         if found.unkept:
             raise StoreError(found.unkept)
-        write_reports(found.run.path, run_report(found.run, found.result, found.attempts))
+        write_reports(found.run.path, run_report(found.run, found.result, found.attempts, found.subscores))
     except StoreError as error:  # the verdict stands, also where its run lies on a read-only disk
         complain(f"no report was written: {error}")
     else:

@@ -180,6 +180,7 @@ class Prepared:
             floor=self.task.floor,
             quantization=tuple(_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers),
             clusters=clusters_of(self.items, self.prompts) or None,
+            groups={item.key: item.group for item in self.items if item.group} or None,
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.gates.early import EarlyPlan
 from harness.gates.early_runs import run_to_judge
 from harness.gates.policy import GatePolicy
 from harness.gates.quick import QuickCheck
+from harness.gates.subscores import SubScores, gated_subscores
 from harness.library.for_gate import (
     CHANGES,
     GateEvaluation,
@@ -63,8 +65,15 @@ class Gated:
         return self.result.exit_code
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON types: the result, the attempts, and whether a stored verdict was this one."""
-        return self.result.to_json() | {"attempts": self.attempts, "repeated": self.repeated}
+        """Return JSON types: the result, the attempts, whether a stored verdict was this one, and the scores of groups
+        where there are any."""
+        found = self.result.to_json() | {"attempts": self.attempts, "repeated": self.repeated}
+        return found | ({"subscores": self.subscores.to_json()} if self.subscores.scores else {})
+
+    @cached_property
+    def subscores(self) -> SubScores:
+        """The scores of groups beside the baseline's, for people: no verdict rests on them."""
+        return gated_subscores(self.run.arm, self.baseline.arm, self.result)
 
 
 def gate(

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.reports.page import Lines, Page, Part, Table, Verdict
 from harness.reports.repeated_table import repeated_tables
+from harness.reports.subscore_tables import subscore_tables
 from harness.reports.tables import GATE_HEADER, GATE_SPARE, gate_legend, gate_rows, reason_lines
 from harness.thresholds import ALPHA
 
@@ -24,7 +25,8 @@ def gate_parts(gate: Mapping[str, Any]) -> tuple[Part, ...]:
     title = f"Gate against {gate['baseline']['label']}"
     table = Table.of(title, GATE_HEADER, gate_rows(gate), spare=GATE_SPARE, legend=gate_legend(gate))
     alpha = gate.get("alpha", {}).get("accuracy", ALPHA)
-    return table, *repeated_tables(gate["levels"], "baseline", alpha), Lines.of(reason_lines(gate))
+    groups = subscore_tables(gate["subscores"]) if "subscores" in gate else ()
+    return table, *repeated_tables(gate["levels"], "baseline", alpha), *groups, Lines.of(reason_lines(gate))
 
 
 def verdict_of(gate: Mapping[str, Any]) -> Verdict:

@@ -12,6 +12,7 @@ from harness.reports.gate_page import gate_parts, verdict_of
 from harness.reports.page import Heading, Lines, Page, Part, Prose, Table
 from harness.reports.perplexity_page import perplexity_table
 from harness.reports.repeated_table import repeated_tables
+from harness.reports.subscore_tables import subscore_tables
 from harness.reports.tables import (
     LEDGER_HEADER,
     LEDGER_LEGEND,
@@ -86,6 +87,7 @@ def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
     if asked:
         yield Prose(f"Asked with: {asked}")
     yield from repeated_tables(report["levels"], "clean", ALPHA)
+    yield from subscore_tables(report["subscores"])
     if report["missing_records"]:
         yield Prose(_incomplete(report), strong=True)
     yield from _flipped(report["flips"])

@@ -16,6 +16,7 @@ from harness.gates.pairing import pair
 from harness.gates.perplexity import is_continuous, nats_apart, perplexity_of
 from harness.gates.repeated import Answers, Repeated, repeated_scores
 from harness.gates.requirements import accuracy, retention
+from harness.gates.subscores import SubScores, subscores
 from harness.ledger import merge
 from harness.record import MEASURED, RIGHT, WRONG, ItemResult, SiteCount
 from harness.reports.page import Page
@@ -30,10 +31,13 @@ from harness.thresholds import ALPHA, FLOOR
 JSON_FILE, MARKDOWN_FILE = "report.json", "report.md"
 
 
-def run_report(run: Run, gate: GateResult | None = None, attempts: str = "") -> dict[str, Any]:
+def run_report(
+    run: Run, gate: GateResult | None = None, attempts: str = "", groups: SubScores | None = None
+) -> dict[str, Any]:
     """Return everything the renderings show, as JSON types. Intervals are one-sided 95 % bounds; fractions throughout.
 
-    ``attempts`` says how often the run was gated.
+    ``attempts`` says how often the run was gated; ``groups`` are the scores of groups beside the baseline's (default:
+    those of the run alone).
     """
     evaluation = run.manifest if isinstance(run.manifest, EvaluationManifest) else None
     levels = sorted({result.level for result in run.results})
@@ -46,6 +50,7 @@ def run_report(run: Run, gate: GateResult | None = None, attempts: str = "") -> 
         "measurement_key": run.arm.key,
         "environment": run.manifest.environment,
         "levels": [_level(run, level) for level in levels],
+        "subscores": (subscores(run.arm) if groups is None else groups).to_json(),
         "missing_records": run.missing,
         "certificate": run.arm.certificate.to_json(),
         "ledger": ledger_report(run.counts),

@@ -164,6 +164,7 @@ def load_run(path: Path) -> Run:
         questions=questions,
         origin=origin,
         clusters=dict(manifest.clusters or {}),
+        groups=dict((manifest.groups if isinstance(manifest, EvaluationManifest) else None) or {}),
     )
     return Run(path, manifest, results, counts, arm, references)
 

@@ -145,7 +145,8 @@ class Manifest:
 class EvaluationManifest(Manifest):
     """Of an evaluation. ``checkpoint`` is :meth:`harness.checkpoints.source.Source.to_json`, ``spec`` that of
     :class:`harness.spec.EvalSpec`, ``replay`` the version of the rule that chooses what is replayed, ``floor`` the
-    accuracy (fraction) below which the task measures nothing, ``clusters`` item -> name of its cluster."""
+    accuracy (fraction) below which the task measures nothing, ``clusters`` item -> name of its cluster,
+    ``groups`` item -> what its sub-scores are shown for."""
 
     kind: ClassVar[str] = EVALUATION_KIND
     identity: Identity
@@ -159,6 +160,7 @@ class EvaluationManifest(Manifest):
     coverage: Coverage | None = None
     floor: float | None = None
     clusters: Mapping[str, str] | None = None
+    groups: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def test_a_report_is_strict_json_with_every_part(run: Run) -> None:
     report = json.loads(json.dumps(run_report(run), allow_nan=False))
     assert set(report) == {
         *("run", "kind", "checkpoint", "measurement_key", "environment", "levels", "missing_records"),
-        *("certificate", "ledger", "plan", "quantization", "gate", "flips", "notes", "code"),
+        *("certificate", "ledger", "plan", "quantization", "gate", "flips", "notes", "code", "subscores"),
     }
     clean, noisy = report["levels"]
     assert (clean["level"], clean["n"], clean["draws"], clean["seeds"]) == (0.0, 50, 50, [0])

@@ -44,7 +44,13 @@ def manifest(make_run: Any) -> EvaluationManifest:
     plain = make_run.manifest(["i0", "i1"], [0.0, 0.05], 2, settings="s1", early_stop={"share": 0.2})
     part = QuantizedPart("fake_quant @ at:weight", "weight", (QuantizedSite("up", 12),), {"lm_head": "kept"})
     return replace(
-        plain, device="cpu", training={"seed": 3}, quantization=(part,), floor=0.1, clusters={"i0": "a", "i1": "a"}
+        plain,
+        device="cpu",
+        training={"seed": 3},
+        quantization=(part,),
+        floor=0.1,
+        clusters={"i0": "a", "i1": "a"},
+        groups={"i0": "g"},
     )
 
 
