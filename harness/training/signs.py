@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 WAITING = ("No available shared memory broadcast block found",)
-"""What vLLM's engine writes every minute for as long as a worker does not answer, which is how a hung sync looks."""
+"""What vLLM's engine writes every minute for as long as a worker does not answer, at the log level INFO."""
 
 _ENDS = re.compile(rb"[\r\n]+")
 

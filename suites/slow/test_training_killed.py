@@ -122,6 +122,7 @@ def test_a_run_whose_rollout_hangs_is_killed_and_leaves_nothing(
     """vLLM's worker answers no more, and its engine says so again and again, which is no sign of life."""
     pytest.importorskip("verl", reason="verl is not installed: make setup-full")
     monkeypatch.setenv("VLLM_RINGBUFFER_WARNING_INTERVAL", "20")
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "INFO")  # verl's own is WARN, under which it says nothing
     recipe, folder = tmp_path / "short.toml", tmp_path / "run"
     recipe.write_text(RECIPE)
     there = {each.name for each in SHARED.iterdir()}
