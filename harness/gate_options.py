@@ -131,7 +131,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
         "Stop once every level is decided, on this share of alpha: 0.5. Items come in random order.",
         "SHARE",
     ),
-    GateOption("across", TEXT, "Compare along this axis: quantization, dtype, attention, engine.", "AXIS"),
+    GateOption("across", TEXT, "Compare along this axis: quantization, dtype, attention, engine, noise.", "AXIS"),
     GateOption(
         "quantize",
         TEXT,

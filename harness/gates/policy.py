@@ -10,7 +10,7 @@ from harness.exceptions import HarnessError
 from harness.text import nearest
 from harness.thresholds import FLOOR, MARGIN
 
-AXES = ("quantization", "dtype", "attention", "engine")
+AXES = ("quantization", "dtype", "attention", "engine", "noise")
 """Fields of the measurement key that may be declared as the axis of a comparison: how the model computes. Data,
 template, scorer, decoding and noise say what is measured, and must agree."""
 

@@ -40,6 +40,8 @@ def refuse_other_key(
     known = {"engine": spec.engine, "dtype": spec.dtype, "quantization": quantization}
     if given.get("attention") in ("eager", "sdpa") and given.get("engine") is None:
         known["attention"] = given["attention"]
+    if across == "noise":  # an evaluation takes the baseline's own, so that it is for runs
+        known["noise"] = str(spec.noise)
     if given.get("data") is not None:
         from harness.evaluate.tasks import load_task
 

@@ -76,8 +76,10 @@ def test_the_declared_axis_may_differ_and_nothing_else() -> None:
     (left,) = key_differences(ours, theirs, across="quantization")
     assert "in dtype" in left
     assert key_differences({"dtype": "a"}, {"dtype": "a", "quantization": "none"}, across="quantization")  # missing
-    with pytest.raises(HarnessError, match="across 'noise'; known: quantization"):
-        GatePolicy(across="noise")
+    with pytest.raises(HarnessError, match="across 'weights'; known: quantization"):
+        GatePolicy(across="weights")
+    limited = {"noise": "relative_gaussian @ op:linear tokens:first"}
+    assert key_differences(limited, {"noise": "relative_gaussian @ op:linear"}, GatePolicy(across="noise").across) == ()
 
 
 def test_neither_package_loads_torch() -> None:

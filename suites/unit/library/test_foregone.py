@@ -81,6 +81,12 @@ def test_another_key_without_across_is_refused(held: Baseline, how: dict[str, st
         gate(NOWHERE, held, GatePolicy(margin=0.1, across=field), GateEvaluation(**how))
 
 
+def test_an_evaluation_takes_the_noise_of_the_baseline(held: Baseline) -> None:
+    key = {**held.arm.key, "noise": "relative_gaussian @ op:linear"}
+    told = replace(held, arm=replace(held.arm, key=key))
+    assert "noise was to differ" in _refused(told, GatePolicy(margin=0.1, across="noise"))
+
+
 def test_a_file_that_is_stored_quantized_is_told_from_its_configuration(held: Baseline, tmp_path: Path) -> None:
     fp8 = {"quant_method": "fp8", "weight_block_size": [32, 32]}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "quantization_config": fp8}))
