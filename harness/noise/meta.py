@@ -19,6 +19,7 @@ from transformers import (
 
 from harness.exceptions import CheckpointError, NoiseSpecError
 from harness.noise.quiet import quiet
+from harness.noise.text_only import text_of
 from harness.strict import read_object
 from harness.text import brief, nearest
 
@@ -68,7 +69,7 @@ def factory_of(config: PretrainedConfig) -> Any:
 
     ``architectures`` decides where both know the configuration.
     """
-    if config.get_text_config() is config:
+    if text_of(config) is None:
         return AutoModelForCausalLM
     causal, whole = (class_in(factory, config) for factory in (AutoModelForCausalLM, AutoModelForImageTextToText))
     named = (config.architectures or [""])[0]

@@ -282,6 +282,18 @@ REFUSED: Mapping[str, Refused] = {
         "its experts are cut out of one product of their own: leave them out by name, as the message says",
         {"num_local_experts": 4, "num_experts_per_tok": CHOSEN},
     ),
+    "granitemoeshared": Refused(
+        "Granite (mixture with a shared expert)",
+        "would stay clean",
+        "as Granite (mixture)",
+        {"num_local_experts": 4, "num_experts_per_tok": CHOSEN, "shared_intermediate_size": EXPERT},
+    ),
+    "jetmoe": Refused(
+        "JetMoe",
+        "would stay clean",
+        "as Granite (mixture), and experts make its queries too: exclude:experts,input_linear,output_linear",
+        {"num_local_experts": 4, "num_experts_per_tok": CHOSEN, "kv_channels": HEAD},
+    ),
     "mamba": Refused(
         "Mamba", "keeps a cache of its own", "batched decoding passes transformers' own cache from step to step"
     ),

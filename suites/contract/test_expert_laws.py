@@ -155,6 +155,22 @@ def test_products_that_are_not_recognised_stop_the_run(monkeypatch: pytest.Monke
         noisy_logits(mixture("mixtral"))
 
 
+@pytest.mark.parametrize("experts", IMPLEMENTATIONS)
+def test_a_bias_beside_the_product_of_an_expert_stays_clean(experts: str) -> None:
+    """gpt-oss without its weights: what its experts give is their biases, which the noise does not touch."""
+    model, noise = mixture("gpt_oss", experts), "relative_gaussian @ op:linear include:experts"
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(("gate_up_proj", "down_proj")):
+                weight.zero_()
+            elif name.endswith("proj_bias"):
+                weight.normal_(generator=torch.Generator().manual_seed(3))
+    loud, counts = noisy_logits(model, noise, 0.5)
+    clean, _ = noisy_logits(model, noise, 0.0)
+    assert torch.equal(loud, clean)
+    assert all(counts[site].rows == REAL * CHOSEN and not counts[site].changed for site in sites_of("gpt_oss"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_weight_can_be_left_out_by_name(kind: str) -> None:
     model = mixture(kind)

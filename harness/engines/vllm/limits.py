@@ -17,6 +17,7 @@ from harness.installed import full_setup
 from harness.integrations.vllm_plugin.payload import NAMELESS
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import CONV1D, LINEAR, SDPA
+from harness.noise.text_only import text_of
 from harness.spec import EvalSpec
 
 REACHED = (LINEAR, CONV1D, *NAMELESS, SDPA)
@@ -117,7 +118,7 @@ def check_model(path: Path, config: Any) -> None:
             "it is quantized already, and vLLM takes one quantization",
             "give its weights in float32, bfloat16 or float16",
         )
-    if getattr(text, "model_type", None) != getattr(config, "model_type", None):
+    if text_of(config) is not None:
         raise CheckpointError(
             f"checkpoint {path} of type {config.model_type}",
             "it is multimodal, and which of its linears vLLM runs for text is not known here",

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from transformers import CONFIG_MAPPING
 
-from harness.cli.main import main
+from harness.cli.plan_verb import command
 from harness.noise.estimate.expected import expected_counts
 from harness.noise.flop_coverage import product_share
 from harness.noise.meta import meta_model
@@ -137,7 +137,7 @@ def test_harness_plan_of_a_published_config_has_the_share_on_paper(kind: str, tm
     """All layers, by the command line. 2026-11-29: 4 to 9 s of one core each, the imports left out."""
     file = tmp_path / "config.json"
     file.write_text(json.dumps({**CONFIG_MAPPING[kind](**CONFIGS[kind]).to_dict(), "model_type": kind}))
-    result = CliRunner().invoke(main, ["plan", "--config", str(file), "--noise", "relative_gaussian(0.05)", "--json"])
+    result = CliRunner().invoke(command, ["--config", str(file), "--noise", "relative_gaussian(0.05)", "--json"])
     assert result.exit_code == 0, result.output
     (plan,) = json.loads(result.output)["plans"]
     paper = PAPERS[kind](CONFIGS[kind]["num_hidden_layers"])
