@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.checkpoints.tensors import StoredTensors, fingerprint_of, opened
-from harness.checkpoints.there import folder_instead
+from harness.checkpoints.there import hub_name
 from harness.exceptions import CheckpointError
 from harness.strict import read_object
 
@@ -145,7 +145,8 @@ def find_base(path: Path, config: Mapping[str, Any], base: Path | None = None) -
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         what = f"{str(base)!r} of --base" if base is not None else repr(config.get("base_model_name_or_path"))
-        way_out = folder_instead(str(base or named), "give it with --base FOLDER", "--base FOLDER")
+        hub = hub_name(str(base or named))
+        way_out = "give it with --base FOLDER" if hub is None else f"--base {hub} takes it from the hub"
         raise CheckpointError(f"adapter {path}", f"its base checkpoint {what} is not a folder here", way_out)
     return found
 

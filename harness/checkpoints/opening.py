@@ -19,6 +19,8 @@ from harness.checkpoints.checking import check_settings
 from harness.checkpoints.dequantized import dequantized_from
 from harness.checkpoints.fitting import check_fit, linears_of
 from harness.checkpoints.folder import INDEX_FILE, SINGLE_FILE, check_link, fingerprint_weights, unread_weights
+from harness.checkpoints.hub import FIELD as HUB_FIELD
+from harness.checkpoints.hub import hub_of, located, located_base
 from harness.checkpoints.lora import CONFIG_FILE, find_base, is_adapter, read_config, read_updates
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.checkpoints.shards import Shards, find_shards
@@ -61,12 +63,14 @@ def open_checkpoint(
 ) -> Opened:
     """Open ``path``: a Hugging Face folder, a peft LoRA adapter, or verl's FSDP shards.
 
-    The arguments are those of :func:`harness.checkpoints.source.resolve`, as are the errors. Weights are read only to
-    compare an adapter's base with a recorded fingerprint, and to convert shards.
+    A name on a hub is taken from there, at its commit. The arguments are those of
+    :func:`harness.checkpoints.source.resolve`, as are the errors. Weights are read only to compare an adapter's base
+    with a recorded fingerprint, and to convert shards.
     """
     if adapter not in ADAPTER_MODES:
         known = ", ".join(ADAPTER_MODES)
         raise HarnessError(f"--adapter {adapter}", f"it is one of {known}", nearest(adapter, ADAPTER_MODES))
+    path, base = located(path), located_base(base)
     check_link(path / CONFIG_FILE)
     if is_adapter(path):
         _check_one_kind(path)
@@ -77,7 +81,7 @@ def open_checkpoint(
     _check_no_option(path, base, adapter, "it is no adapter: there is no adapter_config.json in it")
     stored = _check_folder(path)
     config = {} if stored is None else {FIELD: dict(stored.config)}
-    return Opened(path, HF, path, details={**config, **_dequantized(path)})
+    return Opened(path, HF, path, details={**config, **_origin(path, path)})
 
 
 def _open_adapter(path: Path, base: Path | None, mode: str) -> Opened:
@@ -100,12 +104,14 @@ def _open_adapter(path: Path, base: Path | None, mode: str) -> Opened:
             "give the base that it was trained on: --base FOLDER",
         )
     _check_on_base(path, folder, mode)
-    return Opened(path, LORA, folder, path, mode, recorded or NOT_RECORDED, weights, _dequantized(folder))
+    return Opened(path, LORA, folder, path, mode, recorded or NOT_RECORDED, weights, _origin(path, folder))
 
 
-def _dequantized(path: Path) -> dict[str, Any]:
-    found = dequantized_from(path)
-    return {} if found is None else {DEQUANTIZED_FIELD: found.to_json()}
+def _origin(path: Path, folder: Path) -> dict[str, Any]:
+    """From where the checkpoint at ``path`` is, and from what the weights in ``folder``, where that is known."""
+    hub, found = hub_of(path), dequantized_from(folder)
+    named = {} if hub is None else {HUB_FIELD: hub}
+    return named if found is None else {**named, DEQUANTIZED_FIELD: found.to_json()}
 
 
 def _check_on_base(adapter: Path, base: Path, mode: str) -> None:

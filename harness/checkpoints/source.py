@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from harness.checkpoints.cache import cache_folder, content_key, kept
 from harness.checkpoints.dequantized import Dequantized
 from harness.checkpoints.folder import fingerprint_settings, fingerprint_weights
+from harness.checkpoints.hub import FIELD as HUB_FIELD
+from harness.checkpoints.hub import hub_of, located
 from harness.checkpoints.lora import fingerprint_adapter, read_config, read_updates
 from harness.checkpoints.modes import MERGED, UNMERGED
 from harness.checkpoints.opening import LORA, NOT_RECORDED, REVISION, Opened, open_checkpoint
@@ -19,7 +21,7 @@ from harness.checkpoints.stored_quantization import FIELD, StoredQuantization
 from harness.runs.dequantized import FIELD as DEQUANTIZED_FIELD
 
 __all__ = ["NOT_RECORDED", "AnyCheckpoint", "CheckpointRef", "Opened", "Source", "as_source", "path_of", "resolve"]
-__all__ += ["resolve_again"]
+__all__ += ["here", "resolve_again"]
 _WAS = tuple(each.name for each in fields(Dequantized))
 
 
@@ -88,6 +90,20 @@ def _resolved(opened: Opened, cache: Path | None = None) -> Source:
     return Source(opened.path, opened.kind, folder, folder, weights, settings, details=details)
 
 
+def _hub(folder: Path) -> dict[str, Any]:
+    found = hub_of(folder)
+    return {} if found is None else {HUB_FIELD: found}
+
+
+def here(checkpoint: AnyCheckpoint) -> AnyCheckpoint:
+    """Return ``checkpoint``, with its folder where it was named as on a hub (:mod:`harness.checkpoints.hub`)."""
+    if isinstance(checkpoint, Path):
+        return located(checkpoint)
+    if isinstance(checkpoint, CheckpointRef):
+        return replace(checkpoint, path=located(checkpoint.path))
+    return checkpoint
+
+
 def _compared(details: Mapping[str, Any], weights: str) -> dict[str, Any]:
     """The details, which say also whether ``weights`` are those that were dequantized."""
     was = details.get(DEQUANTIZED_FIELD)
@@ -125,13 +141,23 @@ def as_source(checkpoint: AnyCheckpoint) -> Source:
 
 
 def resolve_again(stored: Mapping[str, Any], path: Path | None = None) -> Source:
-    """Return the source that a manifest describes (its ``checkpoint``), from ``path`` if it has moved."""
+    """Return the source that a manifest describes (its ``checkpoint``), from ``path`` if it has moved; what came from a
+    hub and is no longer in its cache is taken from there again, at the same commit."""
+    path = path or _pinned(stored)
     lora = stored.get("adapter")
     if lora is None:
         return resolve(path or Path(stored["path"]))
-    base = Path(stored["base"]["path"])
+    base = _pinned(stored["base"]) or Path(stored["base"]["path"])
     known = stored["kind"] == LORA and base.is_dir()
     return resolve(path or Path(stored["path"]), base=base if known else None, adapter=lora["mode"])
+
+
+def _pinned(stored: Mapping[str, Any]) -> Path | None:
+    """The name on a hub, with its commit, of a folder that is no longer there; None for others."""
+    hub = stored.get(HUB_FIELD)
+    if hub is None or Path(stored["path"]).is_dir():
+        return None
+    return located(Path(f"{hub['id']}@{hub['revision']}"))
 
 
 def _on_base(opened: Opened, adapter: Path, cache: Path) -> Source:
@@ -140,7 +166,7 @@ def _on_base(opened: Opened, adapter: Path, cache: Path) -> Source:
     weights = fingerprint_adapter(adapter, updates)
     base = opened.weights or fingerprint_weights(opened.folder)
     details = {
-        "base": {"path": str(opened.folder), "weights": base, "recorded": opened.recorded},
+        "base": {"path": str(opened.folder), "weights": base, "recorded": opened.recorded, **_hub(opened.folder)},
         "adapter": {"path": str(adapter), "weights": weights, "mode": opened.mode, "modules": len(updates)},
         **_compared(opened.details, base),
     }

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.exceptions import CheckpointError
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
 GIVE = "give a folder in Hugging Face format"
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A model on a hub: ``org/name``, and its revision (a branch, a tag or a commit; None: its main branch)."""
+
+    id: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return self.id if self.revision is None else f"{self.id}@{self.revision}"
+
+
+def hub_name(name: str) -> HubName | None:
+    """Return what ``name`` says of a model on a hub; None for a path, of which the first folder is there."""
+    found = _HUB_ID.fullmatch(name)
+    if found is None or Path(name).exists() or Path(Path(name).parts[0]).exists():
+        return None
+    return HubName(found["id"], found["revision"])
 
 
 def check_there(path: Path, what: str = "checkpoint") -> None:
     """Raise :class:`CheckpointError` where there is nothing at ``path``, which errors call ``what``.
 
-    What looks like the name of a model on a hub is said to be none: nothing is ever looked up or downloaded.
+    Nothing is looked up on a hub: see :func:`harness.checkpoints.hub.located`.
     """
     if not path.exists() and not path.is_symlink():
         raise CheckpointError(f"{what} {path}", "no such folder", folder_instead(str(path), GIVE))
@@ -36,6 +56,7 @@ def check_checkpoint(path: Path, base: Path | None = None) -> None:
 
 def folder_instead(name: str, way_out: str, give: str = "FOLDER") -> str:
     """Return ``way_out``, or how a folder is made of what looks like the name of a model on a hub."""
-    if not _HUB_ID.fullmatch(name) or Path(name).parent.exists():
+    found = hub_name(name)
+    if found is None:
         return way_out
-    return f"names on a hub are not looked up: hf download {name} --local-dir FOLDER, and give {give}"
+    return f"names on a hub are not looked up here: hf download {found.id} --local-dir FOLDER, and give {give}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.checkpoints.there import check_there
+from harness.checkpoints.hub import located
 from harness.cli.aqn_options import config_of, dose_options
 from harness.cli.options import json_option
 from harness.exceptions import HarnessError
@@ -29,7 +29,7 @@ def command(checkpoint: Path, out: Path, step: int | None, as_json: bool, **give
         raise HarnessError("no --step", "a schedule has a sigma for each", "give the step, or a constant --sigma")
     if given["sigma"] is not None and step is not None:
         raise HarnessError(f"--step {step} with --sigma", "a constant sigma is the same at each", "drop --step")
-    check_there(checkpoint)
+    checkpoint = located(checkpoint)
     from harness.aqn.plan import refuse_idle
     from harness.aqn.stored import layers_of, perturbed_copy
     from harness.checkpoints.outline import build_outline

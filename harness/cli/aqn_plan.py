@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from harness.checkpoints.there import check_config, check_there
+from harness.checkpoints.hub import located
+from harness.checkpoints.there import check_config
 from harness.cli.aqn_options import config_of, dose_options
 from harness.cli.options import json_option
 
@@ -27,7 +28,7 @@ def command(checkpoint: Path | None, config: Path | None, as_json: bool, **given
     if (checkpoint is None) == (config is None):
         raise click.UsageError("give either CHECKPOINT or --config FILE", click.get_current_context())
     if checkpoint is not None:
-        check_there(checkpoint)
+        checkpoint = located(checkpoint)
     if config is not None:
         check_config(config)
     from harness.aqn.holder import ModuleHolder, WeightHolder

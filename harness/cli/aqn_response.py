@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.checkpoints.there import check_there
+from harness.checkpoints.hub import located
 from harness.cli import options
 from harness.cli.saying import say
 from harness.exceptions import HarnessError
@@ -48,7 +48,7 @@ def command(checkpoint: Path, out: Path | None, plot: Path | None, as_json: bool
     if given["task"] is None:
         raise HarnessError("no --task", "the effect is measured on its items", "give --task arith")
     _check_plot(plot)
-    check_there(checkpoint)
+    checkpoint = located(checkpoint)
     from harness.diagnostics.aqn_response import ResponseSpec, respond
     from harness.reports.aqn_page import response_page
     from harness.reports.progress import shown

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.checkpoints.there import check_checkpoint
+from harness.checkpoints.hub import locate
 from harness.cli import options
 from harness.cli.exits import Ended
 from harness.cli.saying import say
@@ -41,7 +41,7 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
         check_tasks(out, tuple(specs))
     for spec in specs.values():
         options.check_timeout(spec.engine, given)
-    check_checkpoint(checkpoint, given["base"])
+    checkpoint, given["base"] = locate(checkpoint, given["base"])
     valid = _several(checkpoint, specs, out, as_json, given) if len(specs) > 1 else None
     if valid is None:
         (spec,) = specs.values()

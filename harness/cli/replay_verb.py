@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.checkpoints.there import check_there
+from harness.checkpoints.hub import located
 from harness.cli import options
 from harness.cli.exits import Ended
 from harness.runs.folder import read_manifest
@@ -32,7 +32,7 @@ def command(run: Path, item: str, level: float, seed: int, ledger: bool, as_json
     options.set_up_logging(False)
     read_manifest(run)
     if given["checkpoint"] is not None:
-        check_there(given["checkpoint"], "--checkpoint")
+        given["checkpoint"] = located(given["checkpoint"], "--checkpoint")
     from harness.evaluate.regenerate import replay
     from harness.reports.render.terminal import show
     from harness.reports.replay_page import replay_page

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.answers import FLEXIBLE, STRICT
+from harness.checkpoints.hub import locate
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
-from harness.checkpoints.there import check_checkpoint
 from harness.cli import options
 from harness.cli.saying import say
 from harness.diagnostics.scan_spec import (
@@ -76,7 +77,8 @@ def command(checkpoint: Path, policy: str, modules: bool, out: Path | None, as_j
     if policy not in POLICIES:
         raise HarnessError(f"--policy {policy}", f"it is one of {', '.join(POLICIES)}", nearest(policy, POLICIES))
     spec = _spec(checkpoint, given)
-    check_checkpoint(checkpoint, given["base"])
+    checkpoint, base = locate(checkpoint, given["base"])
+    spec = replace(spec, checkpoint=checkpoint, base=base)
     from harness.diagnostics.scan_run import scan
     from harness.reports.progress import shown
     from harness.reports.render.terminal import show

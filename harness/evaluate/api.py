@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints.source import AnyCheckpoint, as_source
+from harness.checkpoints.source import AnyCheckpoint, as_source, here
 from harness.evaluate.checkpoint import Checkpoint
 from harness.evaluate.cost import cost_line
 from harness.evaluate.early import EarlyStopping
@@ -46,7 +46,7 @@ def evaluate(
     """
     environment.refuse("an evaluation")
     options, watcher, out = options or EngineOptions(), watcher or Silent(), Path(out)
-    named = Path(checkpoint) if isinstance(checkpoint, str) else checkpoint
+    named = here(Path(checkpoint) if isinstance(checkpoint, str) else checkpoint)
     prepared = prepare(named, spec, device, outline=options.workers > 1)
     if early is not None:
         prepared = early.ordered(prepared)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.checkpoints.hub import FIELD as HUB_FIELD
 from harness.checkpoints.source import resolve_again
 from harness.engines.device import out_of_memory_as
 from harness.engines.generation import Prompt
@@ -34,7 +35,7 @@ def prepared_again(run: Run, checkpoint: Path | None, data: str | None, device: 
     """
     stored, manifest = run.asked, run.evaluation
     path = checkpoint or Path(manifest.checkpoint["path"])
-    if checkpoint is None and not path.is_dir():
+    if checkpoint is None and not path.is_dir() and HUB_FIELD not in manifest.checkpoint:
         raise CheckpointError(
             f"checkpoint {path}, which the run was made of", "no such folder", "say where it is: --checkpoint"
         )

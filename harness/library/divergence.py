@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.checkpoints.there import check_checkpoint
+from harness.checkpoints.hub import locate
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates.divergence import DivergencePolicy, DivergenceResult, Measured, divergence_gate
 from harness.progress import Watcher
@@ -220,7 +220,8 @@ def _evaluated(
     options: EngineOptions | None,
     watcher: Watcher | None,
 ) -> Run:
-    check_checkpoint(target, how.base)
+    target, base = locate(target, how.base)
+    how = replace(how, base=base)
     from harness.checkpoints.source import resolve
     from harness.evaluate.api import evaluate
     from harness.library.for_gate import default_run_folder

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline, dump
-from harness.checkpoints.there import check_checkpoint
+from harness.checkpoints.hub import locate, located
+from harness.checkpoints.there import hub_name
 from harness.exceptions import StoreError
 from harness.gates import GateResult
 from harness.gates import gate as judge
@@ -105,9 +106,12 @@ def gate(
         run = run_to_judge(target, plan, asked.arm)
     else:
         spec = changed(baseline_spec(held), vars(evaluation), quick)
+        if hub_name(str(target)) is not None:
+            target = located(target)
         refuse_other_key(spec, held, vars(evaluation), policy.across, target)
         announce(asked, policy, part=quick is not None)
-        check_checkpoint(target, evaluation.base)
+        target, base = locate(target, evaluation.base)
+        evaluation = replace(evaluation, base=base)
         run = _evaluated(target, asked, plan, evaluation, spec, watcher)
     if quick is not None:
         quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)

@@ -11,7 +11,8 @@ from typing import Any
 
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline, dump
-from harness.checkpoints.there import check_checkpoint
+from harness.checkpoints.hub import locate, located
+from harness.checkpoints.there import hub_name
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates.early_runs import run_to_judge
 from harness.gates.policy import GatePolicy
@@ -175,6 +176,8 @@ def _evaluated(
     watcher: Watcher | None,
     per_task: PerTask,
 ) -> dict[str, Run]:
+    if hub_name(str(target)) is not None:
+        target = located(target)
     part = evaluation.items is not None or evaluation.noise_seeds is not None
     specs: dict[str, EvalSpec] = {}
     for task, baseline in held.items():
@@ -183,7 +186,8 @@ def _evaluated(
         specs[task] = changed(baseline_spec(baseline), given, quick)
         refuse_other_key(specs[task], baseline, given, policy.across, target)
     announce_tasks(asked, policy, part)
-    check_checkpoint(target, evaluation.base)
+    target, base = locate(target, evaluation.base)
+    evaluation = replace(evaluation, base=base)
     from harness.checkpoints.source import resolve
     from harness.evaluate.api import evaluate_tasks
 

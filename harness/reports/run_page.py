@@ -176,7 +176,15 @@ def _short(text: str) -> str:
 
 def _subject(report: Mapping[str, Any]) -> str:
     checkpoint = report["checkpoint"]
-    return str(checkpoint["path"]) if checkpoint else f"{report['run']} (external, uncertified)"
+    if not checkpoint:
+        return f"{report['run']} (external, uncertified)"
+    return _hub(checkpoint) or str(checkpoint["path"])
+
+
+def _hub(checkpoint: Mapping[str, Any]) -> str:
+    """Name and commit of a checkpoint from a hub; empty for others."""
+    hub = checkpoint.get("hub")
+    return f"{hub['id']} at {hub['revision']}" if hub else ""
 
 
 def _grouped(reasons: Mapping[str, str]) -> list[str]:
@@ -191,6 +199,7 @@ def _key_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [(name, str(value)) for name, value in sorted(report["measurement_key"].items())]
     if report["checkpoint"]:
         rows.append(("weights (SHA-256)", report["checkpoint"]["weights"]))
+        rows += [("hub", name) for name in [_hub(report["checkpoint"])] if name]
     environment = report["environment"]
     for code in report["code"]:
         rows.append(("code", ", ".join(f"{name} {value}" for name, value in sorted(code.items()))))

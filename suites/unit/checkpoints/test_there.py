@@ -1,14 +1,15 @@
-"""What is not there is said in one line before torch is imported; nothing is looked up on a hub."""
+"""What is not there is said in one line before torch is imported, also where it is a name on a hub out of reach."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from harness.checkpoints.there import check_checkpoint, check_config, check_there
+from harness.checkpoints.there import HubName, check_checkpoint, check_config, check_there, hub_name
 from harness.exceptions import CheckpointError
 
 pytestmark = pytest.mark.unit
@@ -27,8 +28,8 @@ VERBS = (
 )
 
 
-def test_no_verb_imports_torch_or_asks_a_hub_for_what_is_not_there(tmp_path: Path) -> None:
-    """All of them in one process: none takes longer than its own imports, and the hub's client is not even loaded."""
+def test_no_verb_imports_torch_for_what_is_not_there(tmp_path: Path) -> None:
+    """All of them in one process: none takes longer than its own imports."""
     script = f"""
 import contextlib, io, sys
 from harness.cli.main import main
@@ -42,10 +43,13 @@ for verb in {VERBS!r}:
     lines = [line for line in said.getvalue().splitlines() if "if nothing changed" not in line]
     assert (code, len(lines)) == (2, 1) and {HUB!r} in lines[0], (verb, code, lines)
     assert ("hf download" in lines[0]) is (verb[0] != "replay"), lines
-loaded = {{"torch", "transformers", "huggingface_hub"}} & set(sys.modules)
+loaded = {{"torch", "transformers"}} & set(sys.modules)
 assert not loaded, loaded
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "none")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, env=offline
+    )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -65,7 +69,26 @@ def test_a_path_is_not_taken_for_a_name_on_a_hub(tmp_path: Path, monkeypatch: py
 def test_the_base_and_the_config_are_looked_for_as_well(tmp_path: Path) -> None:
     check_checkpoint(tmp_path)
     check_config(tmp_path)
-    with pytest.raises(CheckpointError, match=f"--base {HUB}; no such folder; names on a hub are not looked up"):
+    with pytest.raises(CheckpointError, match=f"--base {HUB}; no such folder; names on a hub are not looked up here"):
         check_checkpoint(tmp_path, Path(HUB))
     with pytest.raises(CheckpointError, match=r"config no\.json; no such file; give a config.json"):
         check_config(Path("no.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("org/name", HubName("org/name")),
+        ("org/name@v1.0", HubName("org/name", "v1.0")),
+        ("org/name@refs/pr/1", HubName("org/name", "refs/pr/1")),
+        ("name", None),
+        ("org/name@", None),
+        ("there/name", None),
+        ("/org/name", None),
+        ("org/name/more", None),
+    ],
+)
+def test_names_on_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: HubName | None) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    assert hub_name(name) == meant and (meant is None or str(meant) == name)
