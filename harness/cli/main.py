@@ -21,7 +21,7 @@ from harness import extensions
 from harness.cli.crash import error_line, keep_log, traceback_of
 from harness.cli.exits import BAD_INPUT, CRASHED, INTERRUPTED, PASS, PIPE_CLOSED, Ended
 from harness.cli.saying import complain, complain_at_length
-from harness.cli.stopping import stopped_by_sigterm
+from harness.cli.stopping import end_at_once_with, stopped_by_sigterm
 from harness.exceptions import HarnessError
 from harness.text import nearest
 
@@ -126,7 +126,10 @@ def command() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the ``harness`` command."""
     given = list(arguments) if arguments is not None else sys.argv[1:]
-    sys.exit(_run(given))
+    code = _run(given)
+    if arguments is None:
+        end_at_once_with(code)
+    sys.exit(code)
 
 
 def _run(given: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.record import SiteCount
+from harness.record import QUANTIZER, SiteCount
 from harness.reports.page import Lines, Page, Passage, Prose, Table, Texts
 from harness.reports.run_page import ledger_table, site_table
 
@@ -70,16 +70,23 @@ def _parting(report: Mapping[str, Any]) -> list[str]:
 
 
 def _noise(report: Mapping[str, Any]) -> list[str]:
-    groups = [group for group in report["ledger"] if group["level"] == report["level"]]
+    here = [group for group in report["ledger"] if group["level"] == report["level"]]
+    level = f"{100 * report['level']:g} %"
+    quantized = [group for group in here if group["kind"] == QUANTIZER]
+    lines = [f"counted at level {level}: {_counted([group for group in here if group['kind'] != QUANTIZER])}"]
+    lines += [f"quantized at level {level}: {_counted(quantized)}"] if quantized else []
+    if report["certificate"] != "certified":
+        lines.append(f"certificate of the run: {report['certificate']}")
+    return lines
+
+
+def _counted(groups: Sequence[Mapping[str, Any]]) -> str:
+    """How many elements changed at how many sites, and by how much relative to the result."""
     sites, changed, elements = (sum(group[name] for group in groups) for name in ("sites", "changed", "elements"))
     reached = [group[name] for group in groups for name in ("relative_rms_low", "relative_rms_high")]
     known = [value for value in reached if value is not None]
     span = f", dy/y RMS {min(known):.4f} - {max(known):.4f}" if known else ""
-    level = f"{100 * report['level']:g} %"
-    lines = [f"counted at level {level}: {changed:,} of {elements:,} elements changed at {sites} sites{span}"]
-    if report["certificate"] != "certified":
-        lines.append(f"certificate of the run: {report['certificate']}")
-    return lines
+    return f"{changed:,} of {elements:,} elements changed at {sites} sites{span}"
 
 
 def _verdict(report: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -188,16 +188,19 @@ def _json(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def ledger_report(counts: Sequence[SiteCount]) -> list[dict[str, Any]]:
-    """Return the ledger summed per level, operator and direction, each with the ``entries`` that every process counted.
+    """Return the ledger summed per level, operator, direction and kind (noise or quantizer), each with the ``entries``
+    that every process counted.
 
     In the sums a site that several processes counted is one site.
     """
-    groups: dict[tuple[float, str, str], list[SiteCount]] = {}
+    groups: dict[tuple[float, str, str, str], list[SiteCount]] = {}
     for count in counts:
-        groups.setdefault((count.level, count.op, count.direction), []).append(count)
+        groups.setdefault((count.level, count.op, count.direction, count.kind), []).append(count)
     return [
-        {"level": level, "op": op, "direction": direction, **_sums(group), "entries": [_entry(c) for c in group]}
-        for (level, op, direction), group in sorted(groups.items())
+        dict(zip(("level", "op", "direction", "kind"), key, strict=True))
+        | _sums(group)
+        | {"entries": [_entry(count) for count in group]}
+        for key, group in sorted(groups.items())
     ]
 
 

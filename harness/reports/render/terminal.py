@@ -47,7 +47,8 @@ def text_lines(page: Page, width: int) -> list[str]:
 def _print_verdict(verdict: Verdict, console: Console) -> None:
     word = one_line(verdict.word)
     style = STYLES.get(word, "bold")
-    console.print(f"verdict: [{style}]{escape(word)}[/]  ({escape(one_line(verdict.family))})", soft_wrap=True)
+    line = f"verdict: [{style}]{escape(word)}[/]  ({escape(one_line(verdict.family))})"
+    console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
 
 @functools.singledispatch
@@ -97,7 +98,8 @@ def _(part: Texts, console: Console) -> None:
 def _marked(passage: Passage) -> Text:
     """The passage as it is seen, without what lies far from its mark (or, without one, from its end)."""
     before, after = passage.before, passage.after
-    text = Text(f"[{len(before) - FAR:,} characters]\n" if len(before) > FAR else "", "dim")
+    text = Text()
+    text.append(f"[{len(before) - FAR:,} characters]\n" if len(before) > FAR else "", "dim")
     text.append(visible(before[-FAR:], _SPACE), "")
     if passage.marked is not None:
         text.append(f">>{one_line(passage.marked[:FAR])}<<", MARK)

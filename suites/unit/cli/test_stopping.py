@@ -89,3 +89,16 @@ def test_an_interrupt_in_executed_text_ends_with_the_same_code(tmp_path: Path) -
     command = [sys.executable, "-m", "interrupted"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL, check=False)
     assert done.returncode == INTERRUPTED
+
+
+def test_a_sigterm_while_the_interpreter_ends_leaves_the_code_of_the_verb() -> None:
+    """What is printed then stands: the code must be that of the verdict, not that of a killed process."""
+    script = (
+        "import atexit, os, signal, sys\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"
+        "from harness.cli import main as cli\n"
+        "cli._run = lambda given: 3\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == 3

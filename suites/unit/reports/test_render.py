@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -81,3 +82,22 @@ def test_json_names_the_kind_of_every_part() -> None:
 
 def test_an_empty_list_is_left_out() -> None:
     assert Page.of("t", Lines(()), Prose("x")).parts == (Prose("x"),)
+
+
+def test_the_texts_beside_a_mark_are_not_dimmed_with_what_is_left_out() -> None:
+    long = "x" * 10_001
+    for before, dim in (("plain", ""), (long, "[1 characters]")):
+        console = Console(width=100, file=io.StringIO(), record=True, color_system="truecolor", force_terminal=True)
+        show(Page.of("", Texts((Passage("clean", before, "2", " after"), Passage("noisy", before, "3", "")))), console)
+        styled = console.export_text(styles=True)
+        dimmed = re.findall(r"\x1b\[2m([^\x1b]*)", styled)
+        assert "".join(dimmed).strip().startswith(dim) if dim else not dimmed
+        assert "\x1b[1;7m>>2<<" in styled
+
+
+def test_a_verdict_has_its_own_colour_and_no_other() -> None:
+    console = Console(width=60, file=io.StringIO(), record=True, color_system="truecolor", force_terminal=True)
+    show(Page.of("", verdict=Verdict("PASS", "alpha 0.05 one-sided, for each of the many levels of a gate")), console)
+    styled = console.export_text(styles=True)
+    assert re.findall(r"\x1b\[([0-9;]+)m", styled) == ["1;32", "0"]
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", styled).splitlines())) <= 60
