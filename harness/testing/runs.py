@@ -141,7 +141,8 @@ class RunMaker:
     def controlled(store: Store) -> ControlResult:
         """Return the positive control that the stored clean answers lead to, with everything lost."""
         items = store.manifest.identity.items[:CONTROL_ITEMS]
-        clean = [result for result in store.results() if result.level == 0 and result.item in items]
+        first = [result for result in store.results() if (result.level, result.seed) == (0, 0)]
+        clean = [result for result in first if result.item in items]
         return replace(CONTROL, items=len(items), clean_right=sum(result.score == 1 for result in clean))
 
     def __call__(self, path: Path, rows: Rows, control: ControlResult | None = CONTROL, **changes: Any) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.gates import PASS, GatePolicy, gate
+from harness.gates import FAIL, PASS, GatePolicy, gate
 from harness.gates.repeated import MAJORITY, PASS_ALL, PASS_AT, Repeated, repeated_scores
 from harness.record import Arm, Outcome
 from harness.spec.sampling import GREEDY, Sampling
@@ -95,3 +95,14 @@ def test_the_gate_shows_them_and_decides_without() -> None:
     assert [row["k"] for row in shown["repeated"]] == [1, 2, 4] * 2
     assert shown["repeated"][0]["difference"]["estimate"] == 0
     assert "repeated" not in greedy.to_json()["levels"][0], "a stored verdict of greedy answers stays the same text"
+
+
+def test_early_stopping_looks_at_every_draw_of_the_clean_level_too() -> None:
+    """A candidate that loses everything in its later draws alone is stopped, and FAILs."""
+    right, lost = np.ones((400, 3)), np.ones((400, 3))
+    lost[:, 1:] = 0
+    good, bad = arm_of(right, KEY["decoding"]), arm_of(lost, KEY["decoding"])
+    result = gate(bad, good, GatePolicy(early_stop=0.5))
+    assert result.verdict == FAIL
+    assert "stopped after 13 of 400 items" in result.reasons[0]
+    assert gate(good, good, GatePolicy(early_stop=0.5)).verdict == PASS
