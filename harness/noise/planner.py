@@ -175,6 +175,7 @@ def _plan_of_operators(model: nn.Module, spec: NoiseSpec, probe: Probe, way: str
         spec.operators,
         frozenset((site.module, site.op) for site in chosen)
         | _inside_experts(every)
+        | frozenset((path, op) for path in _recurrences(view) for op in _SPELLED)
         | frozenset((path, LINEAR) for router, path in routing if router in aside)
         # a block may turn what its router gave into shares itself
         | frozenset((router.rpartition(".")[0], SOFTMAX) for router in aside),
@@ -227,6 +228,12 @@ def _chosen(
 def _inside_experts(every: Sequence[Site]) -> frozenset[tuple[str, str]]:
     """The products inside stacked experts: their own way has them, whatever spells them there."""
     return frozenset((site.module, op) for site in every if site.field for op in _SPELLED)
+
+
+def _recurrences(view: ModelView) -> Iterator[str]:
+    """The blocks that carry a state from token to token: how often they multiply, and by which operators, depends on
+    the tokens of a forward."""
+    return (path for path, module in view.modules.items() if "A_log" in module._parameters)
 
 
 def _refuse_fused(model: nn.Module, spec: NoiseSpec) -> None:

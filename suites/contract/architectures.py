@@ -113,8 +113,8 @@ WHY: Mapping[str, str] = {
 """Words of a refusal -> what it means, for readers."""
 
 CAPPED = "soft-capping and sinks are not supported"
-NAMED = "op:linear include:layers,lm_head"
-"""The linears, by name: at these sizes the delta rule has most of the floating-point operations."""
+NAMED = "profile:matmul include:layers,lm_head"
+"""The products, by name: at these sizes the delta rule has most of the floating-point operations."""
 
 RULE = "the products of its delta rule stay clean, and are listed"
 UNTOLD = "which of its rows belongs to which item cannot be told"
@@ -173,7 +173,7 @@ TABLE: Mapping[str, Row] = {
             (2 * Q, KV, KV, HIDDEN, *experts(EXPERT), *SHARED, 1),
         ),
         {**DELTA, **ROUTED, "num_experts": 4, "shared_expert_intermediate_size": EXPERT},
-        refused=UNTOLD,
+        attentions=1,
         place=NAMED,
         note=RULE,
     ),
@@ -181,7 +181,7 @@ TABLE: Mapping[str, Row] = {
         "Qwen3.5 (text)",
         ((2 * 16 + 32, 32, 4, 4, HIDDEN, *GATED), (2 * Q, KV, KV, HIDDEN, *GATED)),
         DELTA,
-        refused=UNTOLD,
+        attentions=1,
         place=NAMED,
         note=RULE,
     ),

@@ -66,7 +66,7 @@ def saved(name: str, folder: Path) -> Path:
 def test_an_architecture_is_planned_evaluated_and_scanned(name: str, tmp_path: Path) -> None:
     row, folder = TABLE[name], saved(name, tmp_path / "checkpoint")
     noise = parse_noise(row.noise)
-    attentions = 0 if row.refused or row.place else row.attentions
+    attentions = 0 if row.refused else row.attentions
     plan = plan_report(from_checkpoint(folder, [noise], GIVEN), [noise], 1)["plans"][0]
     assert plan["sites"] == row.linears + 2 * attentions and not plan["warnings"]
     spec = EvalSpec(
@@ -109,7 +109,7 @@ def check_counts(row: Row, run: Run) -> None:
         assert count.changed > 0
         own = "head" if count.elements == fed.steps * VOCAB else "linears"
         elements["attention" if count.op in (QK, PV, MATMUL) else own] += count.elements
-    attentions = 0 if row.refused or row.place else row.attentions
+    attentions = 0 if row.refused else row.attentions
     assert elements == {
         "linears": fed.tokens * row.width,
         "head": fed.steps * VOCAB,

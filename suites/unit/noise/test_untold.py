@@ -40,7 +40,8 @@ def stopped(model: torch.nn.Module, noise: str) -> bool:
         ("deepseek_v2", f"{ALL} exclude:act_fn", True),
         ("bloom", "relative_gaussian @ profile:matmul", False),
         ("bloom", "relative_gaussian @ op:linear,softmax", True),
-        ("qwen3_next", "relative_gaussian @ profile:matmul", False),
+        ("qwen3_next", "relative_gaussian @ profile:matmul", True),
+        ("jamba", "relative_gaussian @ profile:matmul", True),
         ("qwen3", ALL, True),
         ("mpt", ALL, True),
     ],
@@ -63,3 +64,12 @@ def test_a_block_that_makes_shares_of_what_its_router_gave_keeps_them_clean() ->
     model = build("deepseek_v2")
     noisy = {site.name for site in build_plan(model, parse_noise("relative_gaussian @ op:softmax")).sites}
     assert noisy and not any(name.partition(":")[0].endswith(".mlp") for name in noisy)
+
+
+@pytest.mark.parametrize("kind", ["jamba", "qwen3_5_text", "bamba"])
+def test_the_products_of_a_recurrence_stay_clean_and_are_listed(kind: str) -> None:
+    plan = build_plan(build(kind), parse_noise("relative_gaussian @ profile:matmul"))
+    block = "model.layers.0.linear_attn" if kind == "qwen3_5_text" else "model.layers.0.mamba"
+    assert not [site.name for site in plan.sites if site.module == block]
+    assert any(name.startswith(f"{block}:") for name in plan.uncovered)
+    assert [site.op for site in plan.sites if site.op in ("qk", "pv")] == ["qk", "pv"]
