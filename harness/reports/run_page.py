@@ -72,6 +72,9 @@ def site_table(counts: Sequence[SiteCount]) -> Table:
 def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
     header, asked = level_header(report), asked_with(report["measurement_key"])
     yield Heading("Levels", detail=True)
+    prefix = report["measurement_key"].get("prefix_token")
+    if prefix is not None:
+        yield Prose(f"Log-likelihoods; in the place of an empty context stands {prefix}.")
     if any("perplexity" in level for level in report["levels"]):
         yield perplexity_table(report["levels"])
         if report["missing_records"]:

@@ -139,6 +139,7 @@ def test_a_run_is_certified_and_reports_perplexities(run: Run) -> None:
     assert lost["estimate"] == pytest.approx(apart - clean["perplexity"]["nats_per_token"]["estimate"])
     page = json.dumps(stored_page(run.path), default=vars)
     assert "Perplexity by noise level" in page and "Accuracy" not in page
+    assert "in the place of an empty context stands <|im_end|> (258)" in page
 
 
 def test_nothing_reads_it_as_an_accuracy(run: Run, tmp_path: Path, refusal: Callable[..., str]) -> None:
@@ -176,3 +177,23 @@ def test_options_that_mean_nothing_are_refused(short: Path, data: str, refusal: 
         text = refusal(prepare, short, EvalSpec("perplexity", data, items=None, levels=(0.0,), **changes))
         assert "the task gives log-likelihoods" in text
     assert "the task gives texts" in refusal(prepare, short, EvalSpec("arith", items=1, prefix_token="<|bos|>"))
+
+
+def test_an_interrupted_run_resumes_to_the_same_records(run: Run, short: Path, data: str, tmp_path: Path) -> None:
+    spec = EvalSpec("perplexity", data, items=None, levels=(0.0, 0.1), noise_seeds=2)
+    told: list[int] = []
+
+    def interrupt(count: int) -> None:
+        told.append(count)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(prepare(short, spec), tmp_path / "run", 2, interrupt)
+    assert 0 < len(load_run(tmp_path / "run").results) < len(run.results)
+    evaluate(prepare(short, spec), tmp_path / "run", 5)
+    again = load_run(tmp_path / "run")
+    assert again.arm.certificate.status == CERTIFIED
+    for one, other in zip(again.results, run.results, strict=True):
+        assert (one.item, one.level, one.seed, one.tokens) == (other.item, other.level, other.seed, other.tokens)
+        assert one.scores == pytest.approx(other.scores, abs=1e-3)
