@@ -7,7 +7,7 @@ import functools
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,13 +27,13 @@ from harness.engines.sessions import Sessions, open_sessions
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.prompt_tokens import check_prompts, pad_token, stop_tokens
-from harness.evaluate.prompting import ASSISTANT, Prompting, prompting_of
+from harness.evaluate.prompting import ASSISTANT, Prompting, has_choices, prompting_of
 from harness.evaluate.rendering import KEPT_ROLES, check_distinct, is_dated, plain_text, render_items
 from harness.evaluate.request_tokens import RequestTokens, check_references, check_requests, item_requests
 from harness.evaluate.scoring import likelihood_result, scored_result
 from harness.evaluate.tasks import GROUP as TASK_GROUP
 from harness.evaluate.tasks import Item, Task, load_task, requests_of, scores, select
-from harness.evaluate.tasks.base import clusters_of
+from harness.evaluate.tasks.base import Continuation, Tokens, clusters_of
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
 from harness.likelihoods import DECODING
@@ -67,6 +67,8 @@ from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
 
 log = logging.getLogger(__name__)
+CHOICES = "choices"
+"""What a task gives that generates texts, or scores texts of which one is right: it can be asked with examples."""
 
 _OF_MODULES = frozenset(("linear", "conv1d"))
 """Operators that are modules wherever transformers has them: nothing else has to be found by a forward."""
@@ -313,11 +315,12 @@ def prepare(
     training = load_training_record(path)
     _check_rows(spec, plan)
     if scores(task):
-        requests, prompts, template, prefix = _requests(checkpoint, spec, task, items)
+        requests, prompts, template, prefix, dated = _requests(checkpoint, spec, prompting, items)
         nothing = Decoding(1, (), pad_token(checkpoint))
         check_references(scorer, items, requests)
         fixed = (spec, task, items, prompts, checkpoint, plan, nothing, scorer, template)
         found = Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, requests=requests, prefix=prefix)
+        found = replace(found, prompting=prompting, dated=dated)
         check_windows(plan, found.longest)
         return found
     limit = spec.max_new_tokens or task.max_new_tokens
@@ -378,21 +381,23 @@ def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
     for option, value, needed in (
         ("--max-new-tokens", spec.max_new_tokens, TEXTS),
         ("--prefix-token", spec.prefix_token, LIKELIHOODS),
-        ("--fewshot", spec.fewshot or None, TEXTS),
-        ("--system", spec.system, TEXTS),
         ("--temperature", spec.temperature or None, TEXTS),
-        ("--apply-chat-template", spec.apply_chat_template, TEXTS),
+        ("--fewshot", spec.fewshot or None, CHOICES),
+        ("--system", spec.system, CHOICES),
+        ("--apply-chat-template", spec.apply_chat_template, CHOICES),
     ):
-        if value is not None and gives != needed:
+        if value is not None and not (gives == needed or (needed == CHOICES and (gives == TEXTS or has_choices(task)))):
             raise HarnessError(f"{option} {value} with --task {task.name}", f"the task gives {gives}", "leave it out")
 
 
 def _requests(
-    checkpoint: Checkpoint, spec: EvalSpec, task: Task, items: tuple[Item, ...]
-) -> tuple[dict[str, tuple[Forced, ...]], dict[str, tuple[int, ...]], str, str]:
-    """The token ids of every request and of every item, the hash of all texts of the split, and the prefix token."""
+    checkpoint: Checkpoint, spec: EvalSpec, prompting: Prompting, items: tuple[Item, ...]
+) -> tuple[dict[str, tuple[Forced, ...]], dict[str, tuple[int, ...]], str, str, bool]:
+    """The token ids of every request and of every item, the hash of all texts of the split, the prefix token, and
+    whether the texts depend on the date."""
     # every item of the split, so that the hash does not depend on the choice of items
-    asked = {item.key: requests_of(task, item) for item in task.items()}
+    every = {item.key: requests_of(prompting.task, item) for item in prompting.evaluated(prompting.task.items())}
+    asked, dated = _continuations(checkpoint, spec, prompting, every)
     tokens = RequestTokens(checkpoint, spec.prefix_token)
     requests = item_requests(tokens, asked, items)
     check_requests(checkpoint, requests, items)
@@ -401,7 +406,31 @@ def _requests(
         for key, own in requests.items()
     }
     texts = [[each.context, each.continuation] for own in asked.values() for each in own]
-    return requests, prompts, digest(json.dumps(texts)), tokens.prefix_text
+    return requests, prompts, digest(json.dumps(texts)), tokens.prefix_text, dated
+
+
+def _continuations(
+    checkpoint: Checkpoint,
+    spec: EvalSpec,
+    prompting: Prompting,
+    every: Mapping[str, tuple[Continuation | Tokens, ...]],
+) -> tuple[Mapping[str, tuple[Continuation | Tokens, ...]], bool]:
+    """The requests of ``every`` item behind what is asked before them, and whether that depends on the date."""
+    if not prompting.key:
+        return every, False
+    texts = {key: tuple(each for each in own if isinstance(each, Continuation)) for key, own in every.items()}
+    if not prompting.chat:
+        return {key: tuple(prompting.before(each) for each in own) for key, own in texts.items()}, False
+    named = {f"{key} {number}": each for key, own in texts.items() for number, each in enumerate(own)}
+    rendered, dated = _texts(
+        checkpoint, spec, prompting, {name: prompting.asking(each) for name, each in named.items()}
+    )
+    # behind a template the answer begins at once: no space, as in lm-evaluation-harness
+    made = {
+        name: replace(each, context=rendered[name], continuation=each.continuation.lstrip())
+        for name, each in named.items()
+    }
+    return {key: tuple(made[f"{key} {number}"] for number in range(len(own))) for key, own in texts.items()}, dated
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:

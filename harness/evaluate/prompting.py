@@ -14,14 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.evaluate.tasks import Item, Task, load_task
+from harness.evaluate.tasks import Continuation, Item, Task, load_task, requests_of, scores
 from harness.exceptions import HarnessError
 from harness.gates.keys import CHAT_TEMPLATE, FEWSHOT
 from harness.gates.keys import SYSTEM as SYSTEM_MESSAGE
 from harness.runs.item_order import choice_order
+from harness.scorers.likelihood import choices_of
 from harness.spec import EvalSpec
 from harness.strict import shown
 
@@ -59,9 +60,38 @@ class Prompting:
         return [*before, *turns, *(message for message in own if message["role"] != SYSTEM)]
 
     def turns(self, example: Item) -> list[dict[str, str]]:
-        """Return an example: the messages that ask it, without a system message, and its answer."""
+        """Return an example: the messages that ask it, without a system message, and its answer; of a task that scores
+        choices, what stands before the right one, and that."""
+        if scores(self.task):
+            _, answer = choices_of(example.reference)
+            right = requests_of(self.task, example)[answer]
+            assert isinstance(right, Continuation)
+            return [{"role": USER, "content": right.context}, {"role": ASSISTANT, "content": right.continuation}]
         asked = [message for message in self.task.messages(example) if message["role"] != SYSTEM]
         return [*asked, {"role": ASSISTANT, "content": example_answer(self.task, example)}]
+
+    def before(self, request: Continuation) -> Continuation:
+        """Return ``request`` with the system message and the examples before it, as paragraphs: a context and its
+        continuation as they stand, and an empty line. Source: ``fewshot_context`` of lm-evaluation-harness."""
+        texts = [] if self.system is None else [self.system]
+        for example in self.examples:
+            asked, right = (turn["content"] for turn in self.turns(example))
+            texts.append(asked + (right if asked else right.lstrip()))
+        return replace(request, context="".join(f"{text}\n\n" for text in texts) + request.context)
+
+    def asking(self, request: Continuation) -> list[dict[str, str]]:
+        """Return the messages behind which a chat goes on with the continuation of ``request``.
+
+        Raises :class:`HarnessError` where nothing stands before it.
+        """
+        if not request.context.strip():
+            rule = f"nothing is asked before what {self.task.name} scores"
+            raise HarnessError(f"--apply-chat-template with --task {self.task.name}", rule, "leave it out")
+        before = [] if self.system is None else [{"role": SYSTEM, "content": self.system}]
+        turns = [
+            {**turn, "content": turn["content"].lstrip()} for example in self.examples for turn in self.turns(example)
+        ]
+        return [*before, *turns, {"role": USER, "content": request.context}]
 
     def evaluated(self, items: Sequence[Item]) -> tuple[Item, ...]:
         """Return those of ``items`` that are no examples."""
@@ -78,8 +108,8 @@ class Prompting:
             found[FEWSHOT] = f"{len(self.examples)} examples {_digest(json.dumps(turns))}, {how}"
         if self.system is not None:
             found[SYSTEM_MESSAGE] = f"{shown(self.system)} {_digest(self.system)}"
-        if not self.chat:
-            found[CHAT_TEMPLATE] = "not applied"
+        if scores(self.task) == self.chat:
+            found[CHAT_TEMPLATE] = "applied" if self.chat else "not applied"
         return found
 
 
@@ -88,8 +118,15 @@ def prompting_of(spec: EvalSpec, task: Task) -> Prompting:
 
     Raises :class:`HarnessError` where there are too few examples, or none left to evaluate.
     """
-    chat = getattr(task, "chat_template", True) if spec.apply_chat_template is None else spec.apply_chat_template
+    usual = getattr(task, "chat_template", not scores(task))
+    chat = usual if spec.apply_chat_template is None else spec.apply_chat_template
     return Prompting(task, spec.system, _examples(spec, task), bool(chat))
+
+
+def has_choices(task: Task) -> bool:
+    """Return whether ``task`` scores choices among which one is right, so that an example can show it."""
+    requests = requests_of(task, task.items()[0]) if scores(task) else ()
+    return len(requests) > 1 and all(isinstance(each, Continuation) and not each.rolling for each in requests)
 
 
 def example_answer(task: Task, item: Item) -> str:
