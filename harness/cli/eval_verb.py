@@ -12,6 +12,7 @@ from harness.checkpoints.hub import locate
 from harness.cli import options
 from harness.cli.exits import Ended
 from harness.cli.saying import say
+from harness.evaluate.tasks import load_task
 from harness.record import INVALID_EVIDENCE
 from harness.runs.several import check_tasks
 from harness.spec import EvalSpec
@@ -41,6 +42,8 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
         check_tasks(out, tuple(specs))
     for spec in specs.values():
         options.check_timeout(spec.engine, given)
+        if spec.data is None:  # what a hub has to give is asked for before torch is imported
+            load_task(spec.task, None).items()
     checkpoint, given["base"] = locate(checkpoint, given["base"])
     valid = _several(checkpoint, specs, out, as_json, given) if len(specs) > 1 else None
     if valid is None:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from harness.answers import MARKER, STRICT, canonical_number, gold_answer
 from harness.evaluate.tasks.base import Item, hash_items, item_key, read_bytes, read_json_lines, unique_items
+from harness.evaluate.tasks.hub import offline_without_hub
 from harness.exceptions import HarnessError
 from harness.strict import shown
 
@@ -103,7 +104,8 @@ def _hub_rows() -> Rows:
     try:
         import datasets
 
-        rows = list(datasets.load_dataset(HUB_PATH, HUB_CONFIG, split=HUB_SPLIT))
+        with offline_without_hub(datasets, HUB_PATH):
+            rows = list(datasets.load_dataset(HUB_PATH, HUB_CONFIG, split=HUB_SPLIT))
     except Exception as error:
         raise HarnessError(
             f"{HUB_PATH} could not be loaded from the hub ({type(error).__name__}: {str(error)[:200]})",

@@ -274,3 +274,28 @@ def test_hub_failure_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(HarnessError, match=r"openai/gsm8k.*ConnectionError: no network.*--data FILE"):
         load_task("gsm8k").items()
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_without_a_hub_its_cache_alone_is_asked_and_nothing_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    from huggingface_hub import HfApi, constants
+
+    def asked(self: HfApi, path: str, timeout: float) -> None:
+        if not answers:
+            raise ConnectionError("no network")
+
+    monkeypatch.setattr(HfApi, "dataset_info", asked)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    config, seen = SimpleNamespace(HF_HUB_OFFLINE=False), []
+
+    def load_dataset(*names: str, split: str) -> Rows:
+        seen.append((constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE))
+        raise ConnectionError("nothing in the cache")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset, config=config))
+    with pytest.raises(HarnessError, match="nothing in the cache"):
+        load_task("gsm8k").items()
+    assert seen == [(not answers, not answers)]
+    assert not constants.HF_HUB_OFFLINE and not config.HF_HUB_OFFLINE
