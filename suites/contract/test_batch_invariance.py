@@ -21,7 +21,7 @@ from harness.numerics.keyed_random import derive_key, normals
 from harness.spec import EvalSpec, parse_noise
 
 pytestmark = pytest.mark.contract
-LEVELS = (0.0, 0.05, 0.10)
+LEVELS = (0.0, 0.10)
 
 
 def records(prepared, level, size, order=None, count=28):

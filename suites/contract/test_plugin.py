@@ -36,9 +36,8 @@ def project(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "n2"])
-def test_a_users_own_suite(project, shipped, workers):
-    done = run_pytest(project, f"--robustness-checkpoint={shipped}", *workers)
+def test_a_users_own_suite(project, shipped):
+    done = run_pytest(project, f"--robustness-checkpoint={shipped}", "-n", "2")
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "INCONCLUSIVE" in done.stdout or "FAIL " in done.stdout
     assert "against clean" in done.stdout
@@ -59,9 +58,8 @@ def test_a_misspelt_marker_argument_names_the_nearest(tmp_path, shipped):
     assert "did you mean 'noise_seeds'?" in done.stderr
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "n2"])
-def test_asking_for_this_repositorys_gate_without_a_checkpoint_is_a_usage_error(workers):
-    done = run_pytest(REPOSITORY, "-m", "gate", "suites/gate", *workers)
+def test_asking_for_this_repositorys_gate_without_a_checkpoint_is_a_usage_error():
+    done = run_pytest(REPOSITORY, "-m", "gate", "suites/gate", "-n", "2")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "-m gate without --checkpoint" in done.stderr
 

@@ -53,7 +53,7 @@ def missing_site(monkeypatch):
     honest = modules._after
 
     def skip(site, session):
-        return (lambda *_: None) if site.name.endswith("layers.2.mlp.up_proj") else honest(site, session)
+        return (lambda *_: None) if site.name.endswith("layers.1.mlp.up_proj") else honest(site, session)
 
     monkeypatch.setattr(modules, "_after", skip)
 
@@ -114,7 +114,7 @@ def off_after_the_first_batch(monkeypatch):
 
 SABOTAGE = {
     zero_draws: "ineffective injection",
-    missing_site: "layers.2.mlp.up_proj counted 0 rows",
+    missing_site: "layers.1.mlp.up_proj counted 0 rows",
     halved: "0.500 of the requested 0.05",
     doubled: "of the requested 0.05",
     left_on: "noise in the clean arm",

@@ -1,4 +1,7 @@
-"""The four verdicts on real checkpoints: the shipped one, copies with measured damage, and a sabotaged injector."""
+"""FAIL and INCONCLUSIVE on copies of the shipped checkpoint with measured damage.
+
+PASS is that of the gate suite (``suites/contract/test_plugin.py``), INVALID that of ``test_injector.py``.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
-from harness.gates import FAIL, INCONCLUSIVE, INVALID, PASS, GatePolicy, gate
-from harness.noise import kernel
+from harness.gates import FAIL, INCONCLUSIVE, GatePolicy, gate
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec
 
@@ -48,12 +50,6 @@ def accuracy(arm, level):
     return sum(outcome.right for row in cells.values() for outcome in row.values()) / len(cells)
 
 
-def test_the_same_checkpoint_passes(baseline, shipped, tmp_path):
-    result = gate(run_of(shipped, tmp_path / "run"), baseline, POLICY)
-    assert (result.verdict, result.exit_code) == (PASS, 0)
-    assert all((level.lost, level.gained) == (0, 0) for level in result.levels)
-
-
 def test_measured_damage_of_five_points_and_more_fails(baseline, shipped, tmp_path):
     arm = run_of(damaged(shipped, tmp_path / "copy", 0.15), tmp_path / "run")
     assert accuracy(baseline, 0.0) - accuracy(arm, 0.0) >= 0.05
@@ -70,13 +66,3 @@ def test_damage_of_about_the_margin_is_inconclusive(baseline, shipped, tmp_path)
     needed = [level.items_needed for level in result.levels if level.verdict == INCONCLUSIVE and level.items_needed]
     assert needed
     assert min(needed) > SPEC.items
-
-
-def test_a_sabotaged_injector_is_invalid(baseline, shipped, tmp_path, monkeypatch):
-    honest = kernel.Kernel.perturb
-    monkeypatch.setattr(
-        kernel.Kernel, "perturb", lambda self, error, y, key, level, *rest: honest(self, error, y, key, 0.0, *rest)
-    )
-    result = gate(run_of(shipped, tmp_path / "run"), baseline, POLICY)
-    assert (result.verdict, result.exit_code) == (INVALID, 4)
-    assert any("ineffective injection" in reason for reason in result.levels[1].reasons)

@@ -1,4 +1,7 @@
-"""{this process, processes of their own} x {eager, compiled}: each certified by the CLI, all with the same records."""
+"""Eager and compiled in processes of their own: certified by the CLI, with the same records.
+
+Within one process vLLM runs in most other slow tests.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_here")]
 ITEMS = 8
 
 
-def harness(*arguments, multiprocessing="1", **environment):
+def harness(*arguments, **environment):
     """The CLI in a process of its own, as a user runs it."""
-    given = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": multiprocessing, "OMP_NUM_THREADS": "1"} | environment
+    given = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1"} | environment
     command = [sys.executable, "-m", "harness.cli.main", *(str(argument) for argument in arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=given, timeout=900, check=False)
 
@@ -35,20 +38,11 @@ def reference(shipped, tmp_path_factory):
     return load_run(out)
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """vLLM's folder of compiled code, empty at first: the second process that compiles finds what the first left."""
-    return tmp_path_factory.mktemp("compiled")
-
-
 @pytest.mark.parametrize("engine", ["vllm", "vllm-compiled"])
-@pytest.mark.parametrize("multiprocessing", ["0", "1"])
-def test_counts_are_exact_and_records_those_of_transformers(
-    shipped, reference, compiled, tmp_path, engine, multiprocessing
-):
+def test_counts_are_exact_and_records_those_of_transformers(shipped, reference, tmp_path, engine):
     out = tmp_path / "run"
     arguments = ("eval", shipped, "--items", ITEMS, "--noise-seeds", 1, "--engine", engine, "--out", out, "--json")
-    done = harness(*arguments, multiprocessing=multiprocessing, VLLM_CACHE_ROOT=str(compiled))
+    done = harness(*arguments, VLLM_CACHE_ROOT=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr[-2000:]
     run = load_run(out)
     assert run.arm.certificate.status == CERTIFIED
