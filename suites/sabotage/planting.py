@@ -58,11 +58,9 @@ class Whereabouts:
         here = self
 
         @contextlib.contextmanager
-        def batch(
-            self: NoiseSession, items: Sequence[str], seeds: Sequence[int], scale: float, error: Any = None
-        ) -> Any:
+        def batch(self: NoiseSession, items: Sequence[str], seeds: Sequence[int], scale: float, *rest: Any) -> Any:
             here._enter(items, seeds, scale)
-            with honest_batch(self, items, seeds, scale, error):
+            with honest_batch(self, items, seeds, scale, *rest):
                 yield self
             here.place = None
 

@@ -62,8 +62,8 @@ def scaled(monkeypatch, change):
     honest = NoiseSession.batch
 
     @contextlib.contextmanager
-    def other(self, items, seeds, scale, error=None):
-        with honest(self, items, seeds, change(scale), error):
+    def other(self, items, seeds, scale, *rest):
+        with honest(self, items, seeds, change(scale), *rest):
             yield self
 
     monkeypatch.setattr(NoiseSession, "batch", other)
@@ -197,7 +197,9 @@ def test_another_error_model_than_the_one_asked_for_is_invalid(evaluated_as, mon
     honest = NoiseSession.batch
     other = RelativeGaussian()
     monkeypatch.setattr(
-        NoiseSession, "batch", lambda self, items, seeds, scale, error=None: honest(self, items, seeds, scale, other)
+        NoiseSession,
+        "batch",
+        lambda self, items, seeds, scale, error, *rest: honest(self, items, seeds, scale, other, *rest),
     )
     found = problems(evaluated_as("deadzone @ op:linear", 0.01))
     assert any("elements that deadzone(0.01) does not give" in problem for problem in found), found
