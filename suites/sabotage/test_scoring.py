@@ -142,8 +142,8 @@ def keys_of_another_item(monkeypatch):
 def a_continuation_shifted_by_one(monkeypatch):
     honest = likelihood._read
 
-    def read(logits, forced):
-        return honest(logits.roll(1, 1), forced)
+    def read(logits, *rest):
+        return honest(logits.roll(1, 1), *rest)
 
     monkeypatch.setattr(likelihood, "_read", read)
 
@@ -165,7 +165,9 @@ def another_text(monkeypatch):
 
 def another_greedy(monkeypatch):
     honest = scoring.Scored
-    monkeypatch.setattr(scoring, "Scored", lambda context, tokens, nats, greedy: honest(context, tokens, nats, True))
+    monkeypatch.setattr(
+        scoring, "Scored", lambda context, tokens, nats, greedy, *rest: honest(context, tokens, nats, True, *rest)
+    )
 
 
 def no_audit(monkeypatch):
@@ -237,9 +239,9 @@ def test_an_engine_that_does_not_repeat_itself_is_called_so(evaluated, monkeypat
 def test_a_log_likelihood_that_is_not_finite_is_no_score(evaluated, monkeypatch):
     honest = likelihood._read
 
-    def read(logits, forced):
+    def read(logits, *rest):
         logits[0, -1] = float("nan")
-        return honest(logits, forced)
+        return honest(logits, *rest)
 
     monkeypatch.setattr(likelihood, "_read", read)
     run = evaluated()
