@@ -56,9 +56,9 @@ def check_quantization(specs: Sequence[NoiseSpec]) -> tuple[NoiseSpec, ...]:
                 "it is fake_quant at:weight or at:input; noise on results goes to --noise",
                 "write for example weights=mxfp4",
             )
-        if spec.backward or spec.phases or spec.seed:
+        if spec.backward or spec.phases or spec.seed or spec.tokens:
             raise NoiseSpecError(
-                f"quantization {spec}", "it acts in every forward pass", "drop when:, phase: and seed:"
+                f"quantization {spec}", "it acts on all tokens in every forward pass", "drop when:, phase:, seed:, tokens:"
             )
     found = tuple(sorted(specs, key=str))
     if len(set(found)) < len(found):

@@ -39,6 +39,7 @@ def test_tokens_and_counts_are_those_of_transformers(shipped):
         ("spike @ op:sdpa", None, 24),
         ("relative_gaussian @ op:linear", "weights=mxfp4,activations=mxfp8", None),
         ("relative_gaussian @ op:linear", "weights=nvfp4", 24),
+        ("relative_gaussian @ op:linear tokens:first,decode:3-", "activations=mxfp8", 24),
         ("relative_gaussian @ op:linear", "fake_quant(mxfp4) @ op:linear at:weight include:lm_head", 24),
         (
             "relative_gaussian @ op:linear",

@@ -68,6 +68,7 @@ def test_the_gate_wants_the_axis_to_be_declared(
     [
         (("--quantize", "mxfp4"), "write weights=mxfp4"),
         (("--quantize", "weights=fp3"), "unknown format 'fp3'"),
+        (("--quantize", "fake_quant(mxfp8) @ op:linear at:input tokens:first"), "it acts on all tokens"),
         (("--quantize", "activations=mxfp4_32x32"), "at:input; its tiles span several rows"),
         (("--quantize", "weights=mxfp4", "--noise", "fake_quant @ op:linear at:weight"), "with --quantize"),
     ],
