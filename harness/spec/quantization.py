@@ -58,7 +58,9 @@ def check_quantization(specs: Sequence[NoiseSpec]) -> tuple[NoiseSpec, ...]:
             )
         if spec.backward or spec.phases or spec.seed or spec.tokens:
             raise NoiseSpecError(
-                f"quantization {spec}", "it acts on all tokens in every forward pass", "drop when:, phase:, seed:, tokens:"
+                f"quantization {spec}",
+                "it acts on all tokens in every forward pass",
+                "drop when:, phase:, seed: and tokens:",
             )
     found = tuple(sorted(specs, key=str))
     if len(set(found)) < len(found):
