@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from harness import likelihoods
 from harness.exceptions import HarnessError
-from harness.scorers.protocol import FIRST_RULE, LIKELIHOODS, Asked, Scores
+from harness.scorers.protocol import Asked, LikelihoodScorer, Scores
 from harness.strict import shown
 
 ACC, NORM, BYTES = "acc", "acc_norm", "acc_bytes"
@@ -60,7 +60,7 @@ def nats_of(text: str, count: int) -> tuple[float, ...] | None:
 
 
 @dataclass(frozen=True)
-class ChoiceScorer:
+class ChoiceScorer(LikelihoodScorer):
     """Scores the most probable of several choices, in three ways; ``primary`` is the one that comparisons read.
 
     ``acc`` goes by the log-likelihood itself, ``acc_norm`` by it divided by the characters of the choice,
@@ -69,16 +69,6 @@ class ChoiceScorer:
 
     name: str
     primary: str = ACC
-
-    @property
-    def rule(self) -> str:
-        """The version of these rules."""
-        return FIRST_RULE
-
-    @property
-    def reads(self) -> str:
-        """It reads log-likelihoods."""
-        return LIKELIHOODS
 
     def score(self, text: str, reference: str, item: Asked) -> Scores:
         """Return the three accuracies, each 1 or 0, and the choice that the primary one goes by; None without one.
@@ -96,27 +86,13 @@ class ChoiceScorer:
         }
         return Scores({name: float(place == answer) for name, place in best.items()}, choices[best[self.primary]])
 
-    def complete(self, text: str) -> bool:
-        """Return True: nothing is generated, so that nothing is cut off."""
-        return True
-
 
 @dataclass(frozen=True)
-class PairScorer:
+class PairScorer(LikelihoodScorer):
     """Scores a minimal pair: right where the good sentence has the larger log-likelihood."""
 
     name: str = "pair"
     primary: str = ACC
-
-    @property
-    def rule(self) -> str:
-        """The version of this rule."""
-        return FIRST_RULE
-
-    @property
-    def reads(self) -> str:
-        """It reads log-likelihoods."""
-        return LIKELIHOODS
 
     def score(self, text: str, reference: str, item: Asked) -> Scores:
         """Return ``acc``: 1, or 0, also where both are equally probable; None where one is not finite.
@@ -132,27 +108,13 @@ class PairScorer:
         gap = nats[answer] - nats[1 - answer]
         return Scores({ACC: float(gap > 0)}, GOOD if gap > 0 else BAD if gap < 0 else TIE)
 
-    def complete(self, text: str) -> bool:
-        """Return True: nothing is generated, so that nothing is cut off."""
-        return True
-
 
 @dataclass(frozen=True)
-class GreedyScorer:
+class GreedyScorer(LikelihoodScorer):
     """Scores a given answer: right where greedy decoding would have written it, token by token."""
 
     name: str = "greedy"
     primary: str = ACC
-
-    @property
-    def rule(self) -> str:
-        """The version of this rule."""
-        return FIRST_RULE
-
-    @property
-    def reads(self) -> str:
-        """It reads log-likelihoods."""
-        return LIKELIHOODS
 
     def score(self, text: str, reference: str, item: Asked) -> Scores:
         """Return ``acc``: 1 where each token was the most probable one, else 0; None for one that is not finite.
@@ -164,10 +126,6 @@ class GreedyScorer:
             return Scores({ACC: None})
         greedy = likelihoods.read(text)[0].greedy
         return Scores({ACC: float(greedy)}, SAME if greedy else OTHER)
-
-    def complete(self, text: str) -> bool:
-        """Return True: nothing is generated, so that nothing is cut off."""
-        return True
 
 
 def _first(values: Sequence[float]) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from harness import likelihoods
 from harness.exceptions import HarnessError
-from harness.scorers.protocol import FIRST_RULE, LIKELIHOODS, Asked, Scores
+from harness.scorers.protocol import Asked, LikelihoodScorer, Scores
 from harness.strict import shown
 
 PERPLEXITY = "perplexity"
@@ -27,22 +27,12 @@ def lengths_of(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class PerplexityScorer:
+class PerplexityScorer(LikelihoodScorer):
     """Gives the log-likelihood (nats) of a document with its tokens, words and bytes; no score."""
 
     name: str = PERPLEXITY
     primary: str = NATS
     continuous: bool = True
-
-    @property
-    def rule(self) -> str:
-        """The version of this rule."""
-        return FIRST_RULE
-
-    @property
-    def reads(self) -> str:
-        """It reads log-likelihoods."""
-        return LIKELIHOODS
 
     def score(self, text: str, reference: str, item: Asked) -> Scores:
         """Return the sum over all windows; without a value where one is not finite.
@@ -59,7 +49,3 @@ class PerplexityScorer:
         nats = sum(finite) if len(finite) == len(found) else None
         tokens = sum(each.tokens for each in found)
         return Scores({NATS: nats, TOKENS: float(tokens), WORDS: float(words), BYTES: float(size)})
-
-    def complete(self, text: str) -> bool:
-        """Return True: nothing is generated, so that nothing is cut off."""
-        return True

@@ -67,6 +67,24 @@ class Scorer(Protocol):
         return False
 
 
+class LikelihoodScorer:
+    """What scorers of log-likelihoods have in common."""
+
+    @property
+    def rule(self) -> str:
+        """The version of its rule."""
+        return FIRST_RULE
+
+    @property
+    def reads(self) -> str:
+        """It reads log-likelihoods."""
+        return LIKELIHOODS
+
+    def complete(self, text: str) -> bool:
+        """Return True: nothing is generated, so that nothing is cut off."""
+        return True
+
+
 def scorer_key(scorer: Scorer) -> dict[str, str]:
     """Return the fields of the measurement key that say how answers were scored: name and version of the rule."""
     return {SCORER_FIELD: scorer.name, RULE_FIELD: getattr(scorer, "rule", FIRST_RULE)}

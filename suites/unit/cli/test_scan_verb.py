@@ -22,7 +22,8 @@ from harness.reports import progress
 pytestmark = pytest.mark.long
 
 Verb = Callable[..., Any]
-TASK = ("--task", "arith", "--items", 3, "--max-new-tokens", 4, "--device", "cpu")
+UNASKED = ("--task", "arith", "--items", 3, "--device", "cpu")
+TASK = (*UNASKED, "--max-new-tokens", 4)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_activations_and_effect(cli: Verb, tiny: Path, tmp_path: Path) -> None:
     assert (out / "scan.html").read_text().startswith("<!DOCTYPE html>") and "| layer |" in (
         out / "scan.md"
     ).read_text()
-    without = cli("scan", tiny, "--format", "mxfp4", "--what", "activations", *TASK, "--no-effect", "--json").json
+    without = cli("scan", tiny, "--format", "mxfp4", "--what", "activations", *UNASKED, "--no-effect", "--json").json
     assert without["effects"] == [] and {module["what"] for module in without["modules"]} == {"activations"}
     assert without["checkpoint"]["weights"] == report["checkpoint"]["weights"]
 
