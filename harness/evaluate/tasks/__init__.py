@@ -12,6 +12,7 @@ from harness.evaluate.tasks.base import Continuation, Item, Task, requests_of, s
 from harness.evaluate.tasks.blimp import BlimpTask
 from harness.evaluate.tasks.choice import ChoiceTask
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
+from harness.evaluate.tasks.lm_eval import PREFIX, LmEvalTask
 from harness.evaluate.tasks.perplexity import PerplexityTask
 from harness.evaluate.tasks.svamp import SvampTask
 from harness.exceptions import HarnessError
@@ -59,6 +60,7 @@ __all__ = [
     "Continuation",
     "Gsm8kTask",
     "Item",
+    "LmEvalTask",
     "PerplexityTask",
     "SvampTask",
     "Task",
@@ -78,10 +80,13 @@ def task_names() -> tuple[str, ...]:
 def load_task(name: str, data: Path | None = None) -> Task:
     """Return the task called ``name``, reading ``data`` (``--data FILE``) where the task has data files.
 
-    Files are read at the first use of the items. Raises :class:`HarnessError` for an unknown name, for ``data`` with a
-    task that generates its items, and, naming the distribution, for a task of another distribution that cannot be
-    loaded, has a name that is taken, or is no :class:`Task`.
+    ``lm_eval:NAME`` is the task NAME of lm-evaluation-harness. Files are read at the first use of the items. Raises
+    :class:`HarnessError` for an unknown name, for ``data`` with a task that generates its items, and, naming the
+    distribution, for a task of another distribution that cannot be loaded, has a name that is taken, or is no
+    :class:`Task`.
     """
+    if name.startswith(PREFIX):
+        return LmEvalTask(name, data)
     outside = extensions.load(GROUP, "task", name, TASKS)
     if name in TASKS:
         return TASKS[name](data)
