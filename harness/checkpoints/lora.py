@@ -146,7 +146,8 @@ def find_base(path: Path, config: Mapping[str, Any], base: Path | None = None) -
     if found is None:
         what = f"{str(base)!r} of --base" if base is not None else repr(config.get("base_model_name_or_path"))
         hub = hub_name(str(base or named))
-        way_out = "give it with --base FOLDER" if hub is None else f"--base {hub} takes it from the hub"
+        way_out = "give it with --base FOLDER"
+        way_out += "" if hub is None else f", or take it from the hub: --base {hub}"
         raise CheckpointError(f"adapter {path}", f"its base checkpoint {what} is not a folder here", way_out)
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.cli.eval_verb import command
-from harness.cli.options import build_spec
+from harness.cli.options import build_specs
 from harness.exceptions import HarnessError
 from harness.pytest_plugin.evaluations import spec_of
 from harness.spec import EvalSpec
@@ -22,7 +22,8 @@ def spec(*arguments: str) -> EvalSpec:
     """What the command line asks for."""
     context = command.make_context("eval", ["checkpoint", "--out", "out", *arguments])
     with context:
-        return build_spec(context.params)
+        (found,) = build_specs(context.params).values()
+    return found
 
 
 def test_what_they_ask_for() -> None:

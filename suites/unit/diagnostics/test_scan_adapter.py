@@ -105,7 +105,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "bias": (lambda folder: change(folder, bias="all"), "only plain LoRA.*bias"),
     "saved modules": (lambda folder: change(folder, modules_to_save=["lm_head"]), "only plain LoRA.*modules_to_save"),
     "no rank": (lambda folder: change(folder, r=0), "r or lora_alpha"),
-    "no base": (lambda folder: change(folder, base_model_name_or_path="org/model"), "give --base FOLDER"),
+    "no base": (
+        lambda folder: change(folder, base_model_name_or_path="org/model"),
+        "FOLDER, or take it from the hub",
+    ),
     "empty base": (lambda folder: change(folder, base_model_name_or_path=None), "give it with --base"),
     "no weights": (lambda folder: (folder / WEIGHT_FILE).unlink(), "there is no adapter_model.safetensors"),
     "cut": (lambda folder: (folder / WEIGHT_FILE).write_bytes(b"12345678"), "truncated or not safetensors"),

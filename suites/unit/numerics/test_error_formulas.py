@@ -25,6 +25,7 @@ from harness.spec.errors import (
     SystematicBias,
     Truncation,
 )
+from harness.spec.faults import BitFlips, FaultMix, StuckLane
 from suites.unit.numerics.perturbing import (
     DTYPES,
     FORMAT_SHAPES,
@@ -39,10 +40,11 @@ from suites.unit.numerics.perturbing import (
 )
 
 pytestmark = pytest.mark.long
+BITS = (BitFlip, BitFlips, StuckLane, FaultMix)
 WITH_REFERENCE = [
-    model for model in MODELS if not isinstance(model, BitFlip) and getattr(model, "format", "bf16") in FORMAT_SHAPES
+    model for model in MODELS if not isinstance(model, BITS) and getattr(model, "format", "bf16") in FORMAT_SHAPES
 ]
-"""Block formats have theirs in test_format_oracles.py."""
+"""Block formats have theirs in test_format_oracles.py, faults of bits and lanes in suites/unit/noise/replay."""
 EXACT = (Truncation, AbsoluteSaturation, StuckAt, FakeQuant)
 
 

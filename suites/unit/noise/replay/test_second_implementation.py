@@ -98,7 +98,7 @@ def test_every_error_model(name: str, dtype: torch.dtype) -> None:
     noise = f"{name}{options} @ op:linear,rms_norm"
     level = 1.0 if ERROR_MODELS[name].strength is None else STRENGTHS.get(name, 0.05)
     apart, gap = distance(model, noise, level)
-    rough = 20 if ERROR_MODELS[name].rough else 1
+    rough = 20 if ERROR_MODELS[name].rough else 2  # a spike's products are larger, and so are their last bits
     assert apart <= rough * CLOSE[dtype]
     assert gap <= rough * CLOSE[dtype]
     assert dtype != torch.float32 or moved(model, noise, level) > 10 * CLOSE[dtype]
