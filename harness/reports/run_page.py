@@ -90,7 +90,8 @@ def _measured(report: Mapping[str, Any]) -> Iterator[Part]:
     if asked:
         yield Prose(f"Asked with: {asked}")
     yield from repeated_tables(report["levels"], "clean", ALPHA)
-    yield from subscore_tables(report.get("subscores", ()))
+    if "subscores" in report:
+        yield from subscore_tables(report["subscores"])
     if report["missing_records"]:
         yield Prose(_incomplete(report), strong=True)
     yield from _flipped(report["flips"])
