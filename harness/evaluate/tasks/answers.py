@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.distributions import Distribution, Ids, Keep
-from harness.evaluate.tasks.base import Item, Tokens, hash_items, read_json_lines
+from harness.evaluate.tasks.base import Item, ScoresTexts, Tokens, hash_items, read_json_lines
 from harness.exceptions import HarnessError, StoreError
 from harness.record import LikelihoodResult
 from harness.runs.folder import MANIFEST
@@ -30,7 +30,7 @@ _Kept = Mapping[tuple[str, float, int], Ids]
 
 
 @dataclass(frozen=True)
-class AnswersTask:
+class AnswersTask(ScoresTexts):
     """The answers of ``data``, a file or a run of this task; read once, at the first use.
 
     Every method that needs them raises :class:`HarnessError` for data that are missing, empty, unreadable, or of
@@ -40,21 +40,13 @@ class AnswersTask:
     name: ClassVar[str] = NAME
     scorer: ClassVar[str] = SCORER
     floor: ClassVar[float] = 0.0
-    max_new_tokens: ClassVar[int] = 1
+    asked_of: ClassVar[str] = "answers"
 
     data: Path | None = None
 
-    def items(self) -> tuple[Item, ...]:
-        """Return all answers in their order."""
-        return self._read[0]
-
     def dataset_hash(self) -> str:
         """Return the hash of all answers with what they answer, 16 hex digits."""
-        return hash_items(Item(f"{item.key} {item.reference}", "", "", "") for item in self._read[0])
-
-    def messages(self, item: Item) -> list[dict[str, str]]:
-        """Raise :class:`HarnessError`: nothing is asked in a chat."""
-        raise HarnessError(f"task {self.name}", "its answers are scored, nothing is generated", "use another task")
+        return hash_items(Item(f"{item.key} {item.reference}", "", "", "") for item in self._items)
 
     def requests(self, item: Item) -> tuple[Tokens, ...]:
         """Return the one answer, behind what it answers."""
@@ -67,7 +59,11 @@ class AnswersTask:
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, ...]]:
-        return {item.key: places_of(item.reference) for item in self._read[0]}
+        return {item.key: places_of(item.reference) for item in self._items}
+
+    @property
+    def _items(self) -> tuple[Item, ...]:
+        return self._read[0]
 
     @cached_property
     def _read(self) -> tuple[tuple[Item, ...], _Kept]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from harness.exceptions import HarnessError
 from harness.runs.item_order import choice_order
@@ -100,6 +100,34 @@ class Task(Protocol):
 
     def messages(self, item: Item) -> list[dict[str, str]]:
         """Return the chat messages (``role``, ``content``) that ask ``item``."""
+
+
+class ReadOnce:
+    """What tasks have in common whose items are read once, at the first use, into ``_items``."""
+
+    @property
+    def _items(self) -> tuple[Item, ...]:
+        raise NotImplementedError
+
+    def items(self) -> tuple[Item, ...]:
+        """Return all items in the order of their data, repeated ones dropped."""
+        return self._items
+
+    def dataset_hash(self) -> str:
+        """Return the hash of the whole split, 16 hex digits."""
+        return hash_items(self._items)
+
+
+class ScoresTexts(ReadOnce):
+    """What tasks have in common whose given texts, called ``asked_of`` in errors, are scored; nothing is generated."""
+
+    asked_of: ClassVar[str] = "texts"
+    max_new_tokens: ClassVar[int] = 1
+
+    def messages(self, item: Item) -> list[dict[str, str]]:
+        """Raise :class:`HarnessError`: nothing is asked in a chat."""
+        name = getattr(self, "name", "")
+        raise HarnessError(f"task {name}", f"its {self.asked_of} are scored, nothing is generated", "use another task")
 
 
 def scores(task: Task) -> bool:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.evaluate.tasks.base import Continuation, Item, hash_items, item_key, read_json_lines, unique_items
+from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, item_key, read_json_lines, unique_items
 from harness.exceptions import HarnessError
 from harness.scorers.likelihood import choices_of, reference_of
 from harness.strict import shown
@@ -28,7 +28,7 @@ DELIMITER = " "
 
 
 @dataclass(frozen=True)
-class BlimpTask:
+class BlimpTask(ScoresTexts):
     """The pairs of ``data``, a file or a folder of files; read once, at the first use.
 
     Pairs of one paradigm are a cluster, where there are several paradigms. Every method that needs the items raises
@@ -38,21 +38,9 @@ class BlimpTask:
     name: ClassVar[str] = NAME
     scorer: ClassVar[str] = "pair"
     floor: ClassVar[float] = 0.5
-    max_new_tokens: ClassVar[int] = 1
+    asked_of: ClassVar[str] = "sentences"
 
     data: Path | None = None
-
-    def items(self) -> tuple[Item, ...]:
-        """Return all pairs in file order, repeated ones dropped."""
-        return self._items
-
-    def dataset_hash(self) -> str:
-        """Return the hash of the whole split, 16 hex digits."""
-        return hash_items(self._items)
-
-    def messages(self, item: Item) -> list[dict[str, str]]:
-        """Raise :class:`HarnessError`: nothing is asked in a chat."""
-        raise HarnessError(f"task {self.name}", "its sentences are scored, nothing is generated", "use another task")
 
     def requests(self, item: Item) -> tuple[Continuation, ...]:
         """Return the good and the bad sentence, without context."""

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.evaluate.tasks.base import Continuation, Item, hash_items, item_key, read_json_lines, unique_items
+from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, item_key, read_json_lines, unique_items
 from harness.exceptions import HarnessError
 from harness.scorers.likelihood import choices_of, reference_of
 from harness.strict import shown
@@ -30,7 +30,7 @@ DELIMITER = " "
 
 
 @dataclass(frozen=True)
-class ChoiceTask:
+class ChoiceTask(ScoresTexts):
     """The items of the file ``data``; read once, at the first use.
 
     ``floor`` is the accuracy of guessing. Every method that needs the items raises :class:`HarnessError` naming file
@@ -39,7 +39,7 @@ class ChoiceTask:
 
     name: ClassVar[str] = NAME
     scorer: ClassVar[str] = "choice"
-    max_new_tokens: ClassVar[int] = 1
+    asked_of: ClassVar[str] = "choices"
 
     data: Path | None = None
 
@@ -48,18 +48,6 @@ class ChoiceTask:
         """The share of right answers of guessing: the mean of 1 / number of choices (fraction)."""
         chances = [1 / len(choices_of(item.reference)[0]) for item in self._items]
         return sum(chances) / len(chances)
-
-    def items(self) -> tuple[Item, ...]:
-        """Return all items in file order, repeated ones dropped."""
-        return self._items
-
-    def dataset_hash(self) -> str:
-        """Return the hash of the whole split, 16 hex digits."""
-        return hash_items(self._items)
-
-    def messages(self, item: Item) -> list[dict[str, str]]:
-        """Raise :class:`HarnessError`: nothing is asked in a chat."""
-        raise HarnessError(f"task {self.name}", "its choices are scored, nothing is generated", "use another task")
 
     def requests(self, item: Item) -> tuple[Continuation, ...]:
         """Return each choice behind the context of the item."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.answers import MARKER, STRICT, canonical_number, gold_answer
-from harness.evaluate.tasks.base import Item, hash_items, item_key, read_bytes, read_json_lines, unique_items
+from harness.evaluate.tasks.base import Item, ReadOnce, item_key, read_bytes, read_json_lines, unique_items
 from harness.evaluate.tasks.hub import offline_without_hub
 from harness.exceptions import HarnessError
 from harness.strict import shown
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Gsm8kTask:
+class Gsm8kTask(ReadOnce):
     """The items of ``data``, or of the hub's test split where it is ``None``; read once, at the first use.
 
     Every method that needs the items raises :class:`HarnessError` for a file that is missing, a directory,
@@ -47,14 +47,6 @@ class Gsm8kTask:
     max_new_tokens: ClassVar[int] = 512
 
     data: Path | None = None
-
-    def items(self) -> tuple[Item, ...]:
-        """Return all items in file order, repeated questions dropped."""
-        return self._items
-
-    def dataset_hash(self) -> str:
-        """Return the hash of the whole split, 16 hex digits; the same for both layouts and both file kinds."""
-        return hash_items(self._items)
 
     def messages(self, item: Item) -> list[dict[str, str]]:
         """Return the messages of the file where it has them, else the question with verl's instruction behind it."""

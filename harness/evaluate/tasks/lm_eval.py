@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from harness.evaluate.tasks.base import Continuation, Item, hash_items, item_key, unique_items
+from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, item_key, unique_items
 from harness.evaluate.tasks.hub import offline_without_hub
 from harness.exceptions import HarnessError
 from harness.scorers.likelihood import reference_of
@@ -38,14 +38,12 @@ FEWSHOT_SEED = 1234
 
 
 @dataclass(frozen=True)
-class LmEvalTask:
+class LmEvalTask(ScoresTexts):
     """The task ``asked`` (``lm_eval:NAME``) of lm-eval; ``data`` is a folder with task files. Read once.
 
     Every method that needs the items raises :class:`HarnessError` where lm-eval is not installed, does not know the
     task or cannot read its data, and for a task that cannot be asked so.
     """
-
-    max_new_tokens: ClassVar[int] = 1
 
     asked: str
     data: Path | None = None
@@ -67,18 +65,6 @@ class LmEvalTask:
             return 0.0
         chances = [1 / len(own) for own in self._requests.values()]
         return sum(chances) / len(chances)
-
-    def items(self) -> tuple[Item, ...]:
-        """Return the items of the split that lm-eval evaluates, repeated ones dropped."""
-        return self._items
-
-    def dataset_hash(self) -> str:
-        """Return the hash of all items, 16 hex digits."""
-        return hash_items(self._items)
-
-    def messages(self, item: Item) -> list[dict[str, str]]:
-        """Raise :class:`HarnessError`: nothing is asked in a chat."""
-        raise HarnessError(f"task {self.name}", "its texts are scored, nothing is generated", "use another task")
 
     def requests(self, item: Item) -> tuple[Continuation, ...]:
         """Return what lm-eval asks of the item."""

@@ -17,7 +17,7 @@ from typing import ClassVar
 from harness.evaluate.tasks.base import (
     Continuation,
     Item,
-    hash_items,
+    ScoresTexts,
     item_key,
     read_bytes,
     read_json_lines,
@@ -29,7 +29,7 @@ from harness.strict import shown
 
 
 @dataclass(frozen=True)
-class PerplexityTask:
+class PerplexityTask(ScoresTexts):
     """The documents of the file ``data``; read once, at the first use.
 
     Every method that needs them raises :class:`HarnessError` for a file that is missing, empty or not UTF-8, and,
@@ -39,21 +39,8 @@ class PerplexityTask:
     name: ClassVar[str] = PERPLEXITY
     scorer: ClassVar[str] = PERPLEXITY
     floor: ClassVar[float] = 0.0
-    max_new_tokens: ClassVar[int] = 1
 
     data: Path | None = None
-
-    def items(self) -> tuple[Item, ...]:
-        """Return all documents in file order, repeated ones dropped."""
-        return self._items
-
-    def dataset_hash(self) -> str:
-        """Return the hash of all documents, 16 hex digits."""
-        return hash_items(self._items)
-
-    def messages(self, item: Item) -> list[dict[str, str]]:
-        """Raise :class:`HarnessError`: nothing is asked in a chat."""
-        raise HarnessError(f"task {self.name}", "its texts are scored, nothing is generated", "use another task")
 
     def requests(self, item: Item) -> tuple[Continuation, ...]:
         """Return the whole document."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.answers import MARKER, STRICT, canonical_number
-from harness.evaluate.tasks.base import Item, hash_items, item_key, unique_items
+from harness.evaluate.tasks.base import Item, ReadOnce, item_key, unique_items
 from harness.evaluate.tasks.gsm8k import INSTRUCTION
 from harness.evaluate.tasks.rows import read_rows
 from harness.exceptions import HarnessError
@@ -30,7 +30,7 @@ _ENDS = (".", "?", "!", ",", ";", ":")
 
 
 @dataclass(frozen=True)
-class SvampTask:
+class SvampTask(ReadOnce):
     """The items of ``data``, read once, at the first use.
 
     Every method that needs the items raises :class:`HarnessError` for a file that is missing, a directory, empty, of
@@ -44,14 +44,6 @@ class SvampTask:
     max_new_tokens: ClassVar[int] = 256
 
     data: Path | None = None
-
-    def items(self) -> tuple[Item, ...]:
-        """Return all items in file order, repeated questions dropped."""
-        return self._items
-
-    def dataset_hash(self) -> str:
-        """Return the hash of the whole file, 16 hex digits."""
-        return hash_items(self._items)
 
     def messages(self, item: Item) -> list[dict[str, str]]:
         """Return one user message: the problem, and the instruction behind it."""
