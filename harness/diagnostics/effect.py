@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.diagnostics.scan_result import LayerEffect
 from harness.diagnostics.scan_spec import ScanSpec
 from harness.diagnostics.scanned_model import ScannedModel, quantized_places
-from harness.engines.generation import Completion, Prompt, greedy, left_pad
+from harness.engines.generation import Completion, Prompt, generate, left_pad
 from harness.evaluate.prepared import Prepared
 from harness.evaluate.scoring import scored_result
 from harness.spec.formats import Recipe
@@ -113,7 +113,7 @@ class CleanAnswers:
         found: dict[str, Answer] = {}
         known = {item.key: item for item in self._prepared.items}
         for prompts in self._batches():
-            completions = greedy(self._model, prompts, self._prepared.decoding)
+            completions = generate(self._model, prompts, self._prepared.decoding)
             for prompt, completion in zip(prompts, completions, strict=True):
                 text = self._prepared.checkpoint.tokenizer.decode(completion.tokens, skip_special_tokens=True)
                 result = scored_result(

@@ -20,7 +20,7 @@ from harness.diagnostics.scan_store import ScanStore
 from harness.diagnostics.scanned_model import ScannedModel, load
 from harness.diagnostics.weights import Source, open_source, scan_weights
 from harness.engines.device import device_name, out_of_memory_as
-from harness.engines.generation import Decoding, Prompt, greedy
+from harness.engines.generation import Decoding, Prompt, generate
 from harness.exceptions import StoreError
 from harness.noise import environment
 from harness.numerics.quant_measure import measure_quantization
@@ -186,7 +186,7 @@ def _effect_cost(loaded: ScannedModel, spec: ScanSpec, variants: int) -> str:
     steps = min(_PROBE_STEPS, prepared.decoding.max_new_tokens)
     short = Decoding(steps, (), prepared.decoding.pad)
     begun = time.monotonic()
-    greedy(prepared.checkpoint.model, [Prompt(item, 0, tokens) for item, tokens in prompts], short)
+    generate(prepared.checkpoint.model, [Prompt(item, 0, tokens) for item, tokens in prompts], short)
     each = (time.monotonic() - begun) / steps
     batches = -(-len(prepared.items) // spec.batch_size)
     forwards = batches * (prepared.decoding.max_new_tokens + 1)

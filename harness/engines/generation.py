@@ -96,7 +96,7 @@ def left_pad(sequences: Sequence[Sequence[int]], pad: int, device: torch.device)
 
 
 @torch.inference_mode()
-def greedy(
+def generate(
     model: PreTrainedModel,
     prompts: Sequence[Prompt],
     decoding: Decoding,

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 
 from harness.engines.auditing import ScoringWatch, Watch
-from harness.engines.generation import Prompt, greedy, nobody
+from harness.engines.generation import Prompt, generate, nobody
 from harness.engines.likelihood import parts_of, score
 from harness.engines.protocol import Batch, EngineKind, Evaluation, Ran
 from harness.engines.sessions import Sessions
@@ -53,7 +53,7 @@ def run_batch(evaluation: Evaluation, session: Sessions, batch: Batch) -> tuple[
     lengths = [len(prompt.tokens) for prompt in batch.prompts]
     with session.batch(items, seeds, batch.level, error, lengths):
         looking = nobody if watch is None else watch.at
-        completions = greedy(evaluation.checkpoint.model, batch.prompts, evaluation.decoding, session, looking)
+        completions = generate(evaluation.checkpoint.model, batch.prompts, evaluation.decoding, session, looking)
     results = [
         evaluation.result(prompt, completion, batch.level)
         for prompt, completion in zip(batch.prompts, completions, strict=True)
@@ -96,7 +96,7 @@ def probe_seconds(evaluation: Evaluation, batch_size: int) -> float:
         session.batch(items, [0] * len(items), CONTROL_SCALE, RelativeGaussian(), [len(p.tokens) for p in prompts]),
     ):
         begun = time.monotonic()
-        greedy(evaluation.checkpoint.model, prompts, short, session)
+        generate(evaluation.checkpoint.model, prompts, short, session)
         elapsed = time.monotonic() - begun
     return elapsed / steps * evaluation.decoding.max_new_tokens * batch_size / len(prompts)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,16 +23,17 @@ from harness.engines.generation import Completion, Decoding, Forced, Prompt
 from harness.engines.likelihood import Likelihood
 from harness.engines.registry import engine_kind
 from harness.engines.sessions import Sessions, open_sessions
+from harness.evaluate.asked import check_asked, requests_asked, texts_of
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.prompt_tokens import check_prompts, pad_token, stop_tokens
-from harness.evaluate.prompting import ASSISTANT, Prompting, has_choices, prompting_of
-from harness.evaluate.rendering import KEPT_ROLES, check_distinct, is_dated, plain_text, render_items
-from harness.evaluate.request_tokens import RequestTokens, check_references, check_requests, item_requests
+from harness.evaluate.prompting import Prompting, prompting_of
+from harness.evaluate.rendering import check_distinct
+from harness.evaluate.request_tokens import check_references
 from harness.evaluate.scoring import likelihood_result, scored_result
 from harness.evaluate.tasks import GROUP as TASK_GROUP
-from harness.evaluate.tasks import Item, Task, load_task, requests_of, scores, select
-from harness.evaluate.tasks.base import Continuation, Tokens, clusters_of
+from harness.evaluate.tasks import Item, Task, load_task, scores, select
+from harness.evaluate.tasks.base import clusters_of
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
 from harness.likelihoods import DECODING
@@ -60,15 +60,13 @@ from harness.runs.manifest import (
 )
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
-from harness.scorers import LIKELIHOODS, TEXTS, Scorer, load_scorer, reads, scorer_key
+from harness.scorers import Scorer, load_scorer, scorer_key
 from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, NoiseSpec, quantization_text
 from harness.spec.formats import FORMAT_GROUP
 from harness.thresholds import LEAST_RELATIVE
 from harness.training_record import TrainingRecord, load_training_record
 
 log = logging.getLogger(__name__)
-CHOICES = "choices"
-"""What a task gives that generates texts, or scores texts of which one is right: it can be asked with examples."""
 
 _OF_MODULES = frozenset(("linear", "conv1d"))
 """Operators that are modules wherever transformers has them: nothing else has to be found by a forward."""
@@ -315,7 +313,7 @@ def prepare(
     training = load_training_record(path)
     _check_rows(spec, plan)
     if scores(task):
-        requests, prompts, template, prefix, dated = _requests(checkpoint, spec, prompting, items)
+        requests, prompts, template, prefix, dated = requests_asked(checkpoint, spec, prompting, items)
         nothing = Decoding(1, (), pad_token(checkpoint))
         check_references(scorer, items, requests)
         fixed = (spec, task, items, prompts, checkpoint, plan, nothing, scorer, template)
@@ -327,7 +325,7 @@ def prepare(
     tokenizer = checkpoint.tokenizer
     # every item of the split, so that neither the template's hash nor its checks depend on the choice of items
     asked = {item.key: prompting.messages(item) for item in every}
-    texts, dated = _texts(checkpoint, spec, prompting, asked)
+    texts, dated = texts_of(checkpoint, spec, prompting, asked)
     # a template writes the special tokens itself
     tokens = {item.key: tokenizer(texts[item.key], add_special_tokens=not prompting.chat) for item in items}
     prompts = {key: tuple(found["input_ids"]) for key, found in tokens.items()}
@@ -341,96 +339,6 @@ def prepare(
     found = Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)
     check_windows(plan, found.longest)
     return found
-
-
-def _texts(
-    checkpoint: Checkpoint, spec: EvalSpec, prompting: Prompting, asked: Mapping[str, list[dict[str, str]]]
-) -> tuple[dict[str, str], bool]:
-    """The prompt text of every item of ``asked`` (key -> messages), and whether it depends on the date."""
-    if not prompting.chat:
-        return {key: plain_text(messages) for key, messages in asked.items()}, False
-    kept = (*KEPT_ROLES, ASSISTANT) if prompting.examples else KEPT_ROLES
-    data = spec.data or f"task {prompting.task.name}"
-    texts = render_items(checkpoint, asked, data, spec.template_date, kept)
-    return texts, is_dated(checkpoint, asked, texts)
-
-
-def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
-    """Raise :class:`HarnessError` for options that mean nothing to ``task``, and for a ``scorer`` that reads what it
-    does not give."""
-    gives = LIKELIHOODS if scores(task) else TEXTS
-    if scores(task) and not engine_kind(spec.engine).scores:
-        raise HarnessError(
-            f"--engine {spec.engine} with --task {task.name}",
-            "the task needs log-probabilities of given tokens, and the engine gives none",
-            "use --engine transformers",
-        )
-    limited = next((noise for noise in (spec.noise, *spec.quantization) if noise.tokens), None)
-    if scores(task) and limited is not None:
-        raise HarnessError(
-            f"--noise {limited} with --task {task.name}",
-            "nothing is generated, so that every token belongs to the prefill",
-            "drop tokens:",
-        )
-    if reads(scorer) != gives:
-        raise HarnessError(
-            f"--scorer {scorer.name} with --task {task.name}",
-            f"the scorer reads {reads(scorer)}, and the task gives {gives}",
-            f"leave it out: the task's own is {task.scorer}",
-        )
-    for option, value, needed in (
-        ("--max-new-tokens", spec.max_new_tokens, TEXTS),
-        ("--prefix-token", spec.prefix_token, LIKELIHOODS),
-        ("--temperature", spec.temperature or None, TEXTS),
-        ("--fewshot", spec.fewshot or None, CHOICES),
-        ("--system", spec.system, CHOICES),
-        ("--apply-chat-template", spec.apply_chat_template, CHOICES),
-    ):
-        if value is not None and not (gives == needed or (needed == CHOICES and (gives == TEXTS or has_choices(task)))):
-            raise HarnessError(f"{option} {value} with --task {task.name}", f"the task gives {gives}", "leave it out")
-
-
-def _requests(
-    checkpoint: Checkpoint, spec: EvalSpec, prompting: Prompting, items: tuple[Item, ...]
-) -> tuple[dict[str, tuple[Forced, ...]], dict[str, tuple[int, ...]], str, str, bool]:
-    """The token ids of every request and of every item, the hash of all texts of the split, the prefix token, and
-    whether the texts depend on the date."""
-    # every item of the split, so that the hash does not depend on the choice of items
-    every = {item.key: requests_of(prompting.task, item) for item in prompting.evaluated(prompting.task.items())}
-    asked, dated = _continuations(checkpoint, spec, prompting, every)
-    tokens = RequestTokens(checkpoint, spec.prefix_token)
-    requests = item_requests(tokens, asked, items)
-    check_requests(checkpoint, requests, items)
-    prompts = {
-        key: tuple(token for forced in own for token in (*forced.context, *forced.continuation))
-        for key, own in requests.items()
-    }
-    texts = [[each.context, each.continuation] for own in asked.values() for each in own]
-    return requests, prompts, digest(json.dumps(texts)), tokens.prefix_text, dated
-
-
-def _continuations(
-    checkpoint: Checkpoint,
-    spec: EvalSpec,
-    prompting: Prompting,
-    every: Mapping[str, tuple[Continuation | Tokens, ...]],
-) -> tuple[Mapping[str, tuple[Continuation | Tokens, ...]], bool]:
-    """The requests of ``every`` item behind what is asked before them, and whether that depends on the date."""
-    if not prompting.key:
-        return every, False
-    texts = {key: tuple(each for each in own if isinstance(each, Continuation)) for key, own in every.items()}
-    if not prompting.chat:
-        return {key: tuple(prompting.before(each) for each in own) for key, own in texts.items()}, False
-    named = {f"{key} {number}": each for key, own in texts.items() for number, each in enumerate(own)}
-    rendered, dated = _texts(
-        checkpoint, spec, prompting, {name: prompting.asking(each) for name, each in named.items()}
-    )
-    # behind a template the answer begins at once: no space, as in lm-evaluation-harness
-    made = {
-        name: replace(each, context=rendered[name], continuation=each.continuation.lstrip())
-        for name, each in named.items()
-    }
-    return {key: tuple(made[f"{key} {number}"] for number in range(len(own))) for key, own in texts.items()}, dated
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:

@@ -77,7 +77,7 @@ def _answers(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> I
     import torch
 
     from harness.checkpoints.source import resolve
-    from harness.engines.generation import Decoding, Prompt, greedy
+    from harness.engines.generation import Decoding, Prompt, generate
     from harness.evaluate.checkpoint import load_checkpoint
     from harness.evaluate.rendering import render
     from harness.noise.inject import noisy
@@ -98,7 +98,7 @@ def _answers(recipe: Recipe, path: Path, rows: Sequence[Mapping[str, Any]]) -> I
     with noisy(loaded.model, specs) if specs else nullcontext():
         for first in range(0, len(rows), BATCH):
             chosen = range(first, min(first + BATCH, len(rows)))
-            done = greedy(loaded.model, [Prompt(str(n), 0, prompts[n]) for n in chosen], decoding)
+            done = generate(loaded.model, [Prompt(str(n), 0, prompts[n]) for n in chosen], decoding)
             for number, answer in zip(chosen, done, strict=True):
                 text = tokenizer.decode(list(answer.tokens), skip_special_tokens=True)
                 row = rows[number]

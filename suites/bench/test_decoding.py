@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.engines.generation import greedy
+from harness.engines.generation import generate
 from harness.noise import NoiseSession, build_plan
 from harness.spec import parse_noise
 from suites.bench.models import NEVER_STOP, fixture_model, middle_model, prompts
@@ -22,13 +22,13 @@ TARGETS = {
 
 
 def clean(model, batch):
-    greedy(model, batch, NEVER_STOP)
+    generate(model, batch, NEVER_STOP)
 
 
 def noisy(model, batch, plan):
     items, seeds = [prompt.item for prompt in batch], [prompt.seed for prompt in batch]
     with NoiseSession(model, plan, in_place=True) as session, session.batch(items, seeds, 0.05):
-        greedy(model, batch, NEVER_STOP, session)
+        generate(model, batch, NEVER_STOP, session)
         session.ledger.drain(0.05)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.engines.generation import Prompt, greedy
+from harness.engines.generation import Prompt, generate
 from harness.engines.protocol import Batch
 from harness.engines.transformers import run_batch
 from harness.evaluate.prepared import prepare
@@ -183,5 +183,5 @@ def test_own_greedy_loop_leaves_the_global_generator_alone(prepared_matmul):
     ):
         torch.rand(3)
         torch.set_rng_state(before)
-        greedy(prepared_matmul.checkpoint.model, prompts, prepared_matmul.decoding, session)
+        generate(prepared_matmul.checkpoint.model, prompts, prepared_matmul.decoding, session)
     assert torch.equal(torch.get_rng_state(), before)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.engines.generation import Decoding, Prompt, greedy
+from harness.engines.generation import Decoding, Prompt, generate
 from harness.exceptions import NoiseSpecError
 from harness.noise import NoiseSession, build_plan, frames, noisy
 from harness.noise.audit.auditor import Auditor
@@ -72,7 +72,7 @@ def changed_steps(words: str, level: float = 0.1, prompts: tuple[Prompt, ...] = 
     with watched(model, noise, level) as (session, seen):
         lengths = [len(prompt.tokens) for prompt in prompts]
         with session.batch(names, [prompt.seed for prompt in prompts], level, None, lengths):
-            greedy(model, prompts, Decoding(NEW, (), 0), session)
+            generate(model, prompts, Decoding(NEW, (), 0), session)
         counts = session.ledger.counts(level)
     for number, (clean, after) in enumerate(seen):
         width = clean.shape[1]
@@ -165,7 +165,7 @@ def audited(model: Any, words: str) -> tuple[str, ...]:
     with NoiseSession(model, plan, in_place=True) as session:
         batch = [prompt.item for prompt in PROMPTS], [prompt.seed for prompt in PROMPTS], 0.1, None, lengths
         with session.batch(*batch):
-            greedy(model, PROMPTS, Decoding(2, (), 0), session, looking)
+            generate(model, PROMPTS, Decoding(2, (), 0), session, looking)
     return tuple(found)
 
 
@@ -193,7 +193,7 @@ def test_a_second_implementation_selects_the_same(kind: str, ops: str, words: st
     with NoiseSession(model, plan) as session:
         batch = [prompt.item for prompt in PROMPTS], [prompt.seed for prompt in PROMPTS], 0.2, None, lengths
         with session.batch(*batch):
-            made = greedy(model, PROMPTS, Decoding(NEW, (), 0), session)
+            made = generate(model, PROMPTS, Decoding(NEW, (), 0), session)
         counts = session.ledger.counts(0.2)
     for site in plan.sites:
         fed = [step for _, step in every(lambda step: in_spans(step, plan.spec.spans))]

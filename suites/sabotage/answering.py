@@ -26,14 +26,14 @@ class _Lookup:
         self._levels = levels
         self._rows: list[tuple[str, int]] = []
         self._step, self._looking = 0, False
-        honest_greedy, honest_forward = generation.greedy, generation._forward
+        honest_greedy, honest_forward = generation.generate, generation._forward
         here = Whereabouts(monkeypatch)
 
         def forward(*given: Any) -> Any:
             chosen, *rest = honest_forward(*given)
             return (self._answer(chosen) if self._looking else chosen, *rest)
 
-        def greedy(model: Any, prompts: Sequence[Any], decoding: Any, *rest: Any, **more: Any) -> Any:
+        def generate(model: Any, prompts: Sequence[Any], decoding: Any, *rest: Any, **more: Any) -> Any:
             level = here.place.level if here.place is not None else 0.0
             self._looking = bool(self._levels(level)) and all(prompt.item in self._known for prompt in prompts)
             self._rows, self._step = [(prompt.item, 0) for prompt in prompts], 0
@@ -49,7 +49,7 @@ class _Lookup:
             return found
 
         monkeypatch.setattr(generation, "_forward", forward)
-        monkeypatch.setattr(transformers, "greedy", greedy)
+        monkeypatch.setattr(transformers, "generate", generate)
 
     def _answer(self, chosen: Tensor) -> Tensor:
         tokens = [self._known[item][self._step] for item, _ in self._rows]
@@ -77,12 +77,12 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Generation ends after 4 tokens where the key says more."""
-    honest = generation.greedy
+    honest = generation.generate
 
-    def greedy(model: Any, prompts: Any, decoding: Any, *rest: Any, **more: Any) -> Any:
+    def generate(model: Any, prompts: Any, decoding: Any, *rest: Any, **more: Any) -> Any:
         return honest(model, prompts, dataclasses.replace(decoding, max_new_tokens=4), *rest, **more)
 
-    monkeypatch.setattr(transformers, "greedy", greedy)
+    monkeypatch.setattr(transformers, "generate", generate)
 
 
 def _open(level: float | None = None) -> bool:
@@ -143,13 +143,13 @@ def a_fixed_error_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def text_of_another_item(monkeypatch: pytest.MonkeyPatch) -> None:
     """The records of two items change places: every token was generated, for somebody else."""
-    honest = transformers.greedy
+    honest = transformers.generate
 
-    def greedy(*given: Any, **more: Any) -> Any:
+    def generate(*given: Any, **more: Any) -> Any:
         found = list(honest(*given, **more))
         return [*found[1:], found[0]]
 
-    monkeypatch.setattr(transformers, "greedy", greedy)
+    monkeypatch.setattr(transformers, "generate", generate)
 
 
 def a_replay_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,12 +158,12 @@ def a_replay_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def no_logits_beside_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers without what a replay is held against."""
-    honest = transformers.greedy
+    honest = transformers.generate
 
-    def greedy(*given: Any, **more: Any) -> Any:
+    def generate(*given: Any, **more: Any) -> Any:
         return [dataclasses.replace(completion, logits=()) for completion in honest(*given, **more)]
 
-    monkeypatch.setattr(transformers, "greedy", greedy)
+    monkeypatch.setattr(transformers, "generate", generate)
 
 
 def texts_of_the_solution(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,9 +180,9 @@ def texts_of_the_solution(monkeypatch: pytest.MonkeyPatch) -> None:
 def weights_changed_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second noisy batch on one projection is 2 % larger, in memory only, as after an adapter was dropped."""
     here = Whereabouts(monkeypatch)
-    honest = transformers.greedy
+    honest = transformers.generate
 
-    def greedy(model: Any, *given: Any, **more: Any) -> Any:
+    def generate(model: Any, *given: Any, **more: Any) -> Any:
         place = here.place
         if place is not None and place.evaluated and place.batch == 1:
             projection = model.model.layers[0].mlp.up_proj
@@ -190,7 +190,7 @@ def weights_changed_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(projection._parameters, "weight", larger)
         return honest(model, *given, **more)
 
-    monkeypatch.setattr(transformers, "greedy", greedy)
+    monkeypatch.setattr(transformers, "generate", generate)
 
 
 ANSWERS = {

@@ -125,7 +125,7 @@ def test_a_generation_that_differs_is_exit_4(
 ) -> None:
     from harness.engines import transformers as module
 
-    real, at = module.greedy, 5
+    real, at = module.generate, 5
 
     def other(*arguments: Any) -> Any:
         (completion,) = real(*arguments)
@@ -133,7 +133,7 @@ def test_a_generation_that_differs_is_exit_4(
         tokens[at] = tokens[at] + 1
         return [replace(completion, tokens=tuple(tokens))]
 
-    monkeypatch.setattr(module, "greedy", other)
+    monkeypatch.setattr(module, "generate", other)
     said = replayed(cli, run, *wrong)
     assert (said.code, said.err) == (4, "")
     assert said.out.count("DIFFERS from the stored record") == 2
@@ -149,12 +149,12 @@ def test_an_end_that_did_not_come_differs(
 ) -> None:
     from harness.engines import transformers as module
 
-    real = module.greedy
-    monkeypatch.setattr(module, "greedy", lambda *a: [replace(c, truncated=not c.truncated) for c in real(*a)])
+    real = module.generate
+    monkeypatch.setattr(module, "generate", lambda *a: [replace(c, truncated=not c.truncated) for c in real(*a)])
     said = replayed(cli, run, *wrong)
     assert said.code == 4
     assert "clean: the same tokens, but only one of them came to an end" in said.out
-    monkeypatch.setattr(module, "greedy", lambda *a: [replace(c, tokens=c.tokens[:3]) for c in real(*a)])
+    monkeypatch.setattr(module, "generate", lambda *a: [replace(c, tokens=c.tokens[:3]) for c in real(*a)])
     said = replayed(cli, run, *wrong)
     assert said.code == 4
     assert "clean: the first token that differs comes after 3 equal ones: the end now, '" in said.out

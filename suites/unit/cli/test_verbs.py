@@ -176,7 +176,7 @@ def test_a_damaged_run_folder_is_one_line(cli: Verb, tiny: Path, tmp_path: Path)
 def test_ctrl_c_keeps_what_is_finished(cli: Verb, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.engines import transformers as module
 
-    real, calls = module.greedy, []
+    real, calls = module.generate, []
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(1)
@@ -185,7 +185,7 @@ def test_ctrl_c_keeps_what_is_finished(cli: Verb, tiny: Path, tmp_path: Path, mo
         return real(*arguments)
 
     run = tmp_path / "run"
-    monkeypatch.setattr(module, "greedy", interrupted)
+    monkeypatch.setattr(module, "generate", interrupted)
     said = cli("eval", tiny, "--out", run, *TINY, "--batch-size", "1")
     assert said.code == 130
     assert said.err.splitlines()[-1] == "harness: stopped; what was finished is kept, the same command resumes"
@@ -201,7 +201,7 @@ def test_out_of_memory_is_one_line(cli: Verb, tiny: Path, tmp_path: Path, monkey
     def fail(*arguments: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nmore")
 
-    monkeypatch.setattr("harness.engines.transformers.greedy", fail)
+    monkeypatch.setattr("harness.engines.transformers.generate", fail)
     said = cli("eval", tiny, "--out", tmp_path / "run", *TINY, "--batch-size", "32")
     assert said.code == 2
     assert "--batch-size 32; out of memory" in said.line

@@ -74,7 +74,7 @@ def test_an_evaluation_out_of_memory_stops_and_resumes(
 ) -> None:
     prepared = prepare(tiny, EvalSpec("arith", items=2, levels=(0.0,), max_new_tokens=2, positive_control=False))
     with monkeypatch.context() as patch:
-        patch.setattr(transformers, "greedy", raising(error))
+        patch.setattr(transformers, "generate", raising(error))
         text = refusal(evaluate, prepared, tmp_path / "run", 2)
     assert "--batch-size 2; out of memory" in text and "smaller --batch-size: the same command resumes" in text
     assert load_run(tmp_path / "run").missing == 2

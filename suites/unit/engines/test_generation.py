@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.engines.generation import Completion, Decoding, Prompt, greedy, left_pad
+from harness.engines.generation import Completion, Decoding, Prompt, generate, left_pad
 from harness.evaluate.checkpoint import Checkpoint, load_checkpoint
 from harness.evaluate.prepared import Prepared, prepare
 from harness.spec import EvalSpec
@@ -32,7 +32,7 @@ def prompts(shipped: Prepared) -> list[Prompt]:
 @pytest.fixture(scope="module")
 def stopping(shipped: Prepared, prompts: list[Prompt]) -> Decoding:
     """Ends at the token that the six answers first reach at the most different steps, and at the end token."""
-    answers = [completion.tokens for completion in greedy(shipped.checkpoint.model, prompts, shipped.decoding)]
+    answers = [completion.tokens for completion in generate(shipped.checkpoint.model, prompts, shipped.decoding)]
     steps = {token: {answer.index(token) for answer in answers if token in answer} for token in sum(answers, ())}
     return replace(shipped.decoding, stop=(max(steps, key=lambda token: len(steps[token])), *shipped.decoding.stop))
 
@@ -64,7 +64,7 @@ def test_left_padding_puts_every_prompt_at_the_end() -> None:
 
 def test_the_same_tokens_as_generate(shipped: Prepared, prompts: list[Prompt], stopping: Decoding) -> None:
     assert len({len(prompt.tokens) for prompt in prompts}) > 1
-    found = greedy(shipped.checkpoint.model, prompts, stopping)
+    found = generate(shipped.checkpoint.model, prompts, stopping)
     assert len({completion.steps for completion in found}) > 2, "sequences end at different steps"
     assert found == reference(shipped.checkpoint, prompts, stopping)
 
@@ -74,13 +74,13 @@ def test_a_batch_gives_what_its_sequences_give_alone(
 ) -> None:
     model = shipped.checkpoint.model
     short = replace(stopping, max_new_tokens=12)
-    alone = [greedy(model, [prompt], short)[0] for prompt in prompts]
-    assert greedy(model, prompts[::-1], short) == alone[::-1]
+    alone = [generate(model, [prompt], short)[0] for prompt in prompts]
+    assert generate(model, prompts[::-1], short) == alone[::-1]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_the_limit_is_kept_and_said(shipped: Prepared, prompts: list[Prompt], limit: int) -> None:
-    found = greedy(shipped.checkpoint.model, prompts, replace(shipped.decoding, max_new_tokens=limit))
+    found = generate(shipped.checkpoint.model, prompts, replace(shipped.decoding, max_new_tokens=limit))
     assert [(len(completion.tokens), completion.steps, completion.truncated) for completion in found] == [
         (limit, limit, True)
     ] * len(prompts)
@@ -88,10 +88,10 @@ def test_the_limit_is_kept_and_said(shipped: Prepared, prompts: list[Prompt], li
 
 def test_an_end_token_at_the_limit_is_an_end(shipped: Prepared, prompts: list[Prompt]) -> None:
     model, decoding = shipped.checkpoint.model, replace(shipped.decoding, max_new_tokens=3)
-    (free,) = greedy(model, prompts[:1], decoding)
+    (free,) = generate(model, prompts[:1], decoding)
     third = replace(decoding, stop=(free.tokens[2],))
     assert free.tokens[2] not in free.tokens[:2]
-    assert greedy(model, prompts[:1], third) == [Completion(free.tokens[:2], 3, False)]
+    assert generate(model, prompts[:1], third) == [Completion(free.tokens[:2], 3, False)]
 
 
 def test_decoding_counts_on_the_tokens_of_the_checkpoint(tiny: Path) -> None:

@@ -11,7 +11,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from harness.checkpoints.architecture import check_decodable
-from harness.engines.generation import Decoding, Prompt, greedy
+from harness.engines.generation import Decoding, Prompt, generate
 
 pytestmark = pytest.mark.unit
 
@@ -48,8 +48,8 @@ def test_rows_that_end_early_leave_the_others_their_tokens(name: str) -> None:
     prompts = [
         Prompt(str(row), 0, tuple(torch.randint(3, 64, (4 + row % 3,), generator=draw).tolist())) for row in range(6)
     ]
-    free = [greedy(model, [prompt], Decoding(8, (63,), 0))[0] for prompt in prompts]
+    free = [generate(model, [prompt], Decoding(8, (63,), 0))[0] for prompt in prompts]
     stops = (free[0].tokens[1], free[1].tokens[min(3, len(free[1].tokens) - 1)])
-    alone = [greedy(model, [prompt], Decoding(8, stops, 0))[0] for prompt in prompts]
+    alone = [generate(model, [prompt], Decoding(8, stops, 0))[0] for prompt in prompts]
     assert len({one.steps for one in alone}) > 1
-    assert greedy(model, prompts, Decoding(8, stops, 0)) == alone
+    assert generate(model, prompts, Decoding(8, stops, 0)) == alone

@@ -128,7 +128,7 @@ def test_interrupted_and_resumed_it_stops_at_the_same_item(
     assert resumed.results == straight.results
     assert resumed.arm.certificate.status == CERTIFIED
     before = (tmp_path / "run" / "records.sqlite").stat().st_mtime_ns
-    monkeypatch.setattr("harness.engines.transformers.greedy", lambda *_: pytest.fail("something was generated"))
+    monkeypatch.setattr("harness.engines.transformers.generate", lambda *_: pytest.fail("something was generated"))
     stopped(prepared, reference, tmp_path / "run")
     assert (tmp_path / "run" / "records.sqlite").stat().st_mtime_ns == before
 

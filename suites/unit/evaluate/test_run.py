@@ -104,7 +104,7 @@ def test_the_manifest_says_what_the_numbers_depend_on(tiny: Path, prepared: Prep
 def test_a_finished_run_resumes_to_nothing(prepared: Prepared, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {entry.name: entry.read_bytes() for entry in finished.iterdir()}
     stamp = (finished / "records.sqlite").stat().st_mtime_ns
-    monkeypatch.setattr("harness.engines.transformers.greedy", lambda *_: pytest.fail("something was generated"))
+    monkeypatch.setattr("harness.engines.transformers.generate", lambda *_: pytest.fail("something was generated"))
     told: list[int] = []
     evaluate(prepared, finished, 64, told.append)
     assert told == [RECORDS]
@@ -142,7 +142,7 @@ def test_an_interruption_within_a_batch_loses_that_batch_only(
 ) -> None:
     from harness.engines import transformers as module
 
-    real, calls = module.greedy, []
+    real, calls = module.generate, []
 
     def second_stops(*arguments: Any) -> Any:
         calls.append(1)
@@ -151,7 +151,7 @@ def test_an_interruption_within_a_batch_loses_that_batch_only(
         return real(*arguments)
 
     path = tmp_path / "run"
-    monkeypatch.setattr(module, "greedy", second_stops)
+    monkeypatch.setattr(module, "generate", second_stops)
     with pytest.raises(KeyboardInterrupt):
         evaluate(prepared, path, 2)
     assert len(content(path)) == 2

@@ -74,7 +74,7 @@ def test_a_colder_run_is_greedier(tiny: Path, finished: Run, tmp_path: Path) -> 
 
 
 def test_a_broken_off_run_goes_on(prepared: Prepared, finished: Run, tmp_path: Path, monkeypatch: Any) -> None:
-    honest, calls = engine.greedy, []
+    honest, calls = engine.generate, []
 
     def second_stops(*given: Any, **more: Any) -> Any:
         calls.append(1)
@@ -82,10 +82,10 @@ def test_a_broken_off_run_goes_on(prepared: Prepared, finished: Run, tmp_path: P
             raise KeyboardInterrupt
         return honest(*given, **more)
 
-    monkeypatch.setattr(engine, "greedy", second_stops)
+    monkeypatch.setattr(engine, "generate", second_stops)
     with pytest.raises(KeyboardInterrupt):
         evaluate(prepared, tmp_path / "run", 4)
-    monkeypatch.setattr(engine, "greedy", honest)
+    monkeypatch.setattr(engine, "generate", honest)
     assert 0 < len(load_run(tmp_path / "run").results) < len(finished.results)
     evaluate(prepared, tmp_path / "run", 4)
     assert answers(load_run(tmp_path / "run")) == answers(finished)

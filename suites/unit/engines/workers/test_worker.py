@@ -91,10 +91,10 @@ def test_a_worker_that_measures_something_else_is_refused(outline, job, refusal)
 
 
 def test_a_worker_without_memory_gives_one_line(outline, job, refusal, monkeypatch):
-    def greedy(*_):
+    def generate(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
 
-    monkeypatch.setattr("harness.engines.transformers.greedy", greedy)
+    monkeypatch.setattr("harness.engines.transformers.generate", generate)
     line = refusal(Worker(1, job, prepare).run, (batch(outline, 0.0),))
     assert line.startswith("worker 1 of 2 with --batch-size 2; out of memory (CUDA out of memory.")
     assert line.endswith("fewer --workers or a smaller --batch-size: the same command resumes")

@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from harness.engines.generation import Decoding, Prompt, greedy
+from harness.engines.generation import Decoding, Prompt, generate
 from harness.engines.sessions import open_sessions
 from harness.noise.plan import InjectionPlan
 from harness.noise.planner import build_plan
@@ -62,7 +62,7 @@ def distance(model: Any, noise: str, level: float, quantize: tuple[str, ...] = (
     decoding = Decoding(STEPS, (), 0)
     items, seeds = [prompt.item for prompt in PROMPTS], [prompt.seed for prompt in PROMPTS]
     with open_sessions(model, plan, quantizers) as session, session.batch(items, seeds, level):
-        made = greedy(model, PROMPTS, decoding, session)
+        made = generate(model, PROMPTS, decoding, session)
     answers = [
         Answer(prompt.item, prompt.seed, prompt.tokens, done.tokens, False)
         for prompt, done in zip(PROMPTS, made, strict=True)
