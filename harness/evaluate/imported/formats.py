@@ -49,13 +49,13 @@ def format_of(path: Path) -> str:
     if path.is_dir():
         if any(path.rglob("samples_*.jsonl")):
             return lm_eval.NAME
-        if (path / nemo.RESULTS).is_file():
+        if nemo.is_folder(path):
             return nemo.NAME
         raise _shows_none(path)
     if path.suffix == inspect.ARCHIVE:
         return inspect.NAME
     if path.suffix == ".json":
-        return inspect.NAME if not path.match(nemo.BUNDLES) else nemo.NAME
+        return nemo.NAME if nemo.is_beside(path) else inspect.NAME
     _, first = next(read_json_lines(path))
     found = [name for name, shows in _LINES.items() if shows(first)]
     if len(found) != 1:

@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 ENGINE = "external"
 _SAME = ("format", "tool", "task", "version", "conditions")
 _UNKNOWN = ("attention", "quantization", "aqn", "noise", "coverage")
-_CLOSE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _check_mean(file: Path, read: Read, metric: str) -> None:
     if stated is None or not values or any(row.error for row in read.rows):
         return
     mean = math.fsum(value for value in values if value is not None) / len(values)
-    if abs(mean - stated) > _CLOSE:
+    if abs(mean - stated) > read.rounded:
         raise HarnessError(
             f"{file}: {metric} is {mean:.6f} over its {len(values)} answers, and {stated:.6f} by its own account",
             "both must agree, or something is missing or edited",

@@ -1,6 +1,7 @@
 """Reads NeMo Evaluator: ``results.jsonl``, a line for each repeat of a problem, and its bundle ``eval-*.json``.
 
-Written against the documented result format (versions 0.3 and later), not against files of its own.
+Written against the documented result format (versions 0.3 and later, which no package index had on 2026-11-29), not
+against files of its own. What the published 0.2.8 writes is read by :mod:`harness.evaluate.imported.nemo_byob`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.evaluate.imported import nemo_byob
 from harness.evaluate.imported.rows import UNKNOWN, Conditions, Read, Row, digest, needed, number_of, sha256, text_of
 from harness.evaluate.tasks.base import read_json_lines
 from harness.exceptions import HarnessError
@@ -22,12 +24,26 @@ _FIELDS: Mapping[str, type | tuple[type, ...]] = {"problem_idx": int, "reward": 
 
 def is_line(row: Mapping[str, Any]) -> bool:
     """Return whether ``row`` looks like a line of this format."""
-    return {"problem_idx", "reward"} <= row.keys()
+    return {"problem_idx", "reward"} <= row.keys() or nemo_byob.is_line(row)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether the folder ``path`` holds results."""
+    return (path / RESULTS).is_file() or any(path.rglob(nemo_byob.PREDICTIONS))
+
+
+def is_beside(path: Path) -> bool:
+    """Return whether the JSON file ``path`` stands beside results, and says what they are of."""
+    return path.match(BUNDLES) or path.name == nemo_byob.RESULTS
 
 
 def read(path: Path, task: str | None) -> Read:
-    """Return what the results hold: ``results.jsonl``, its folder, or the bundle beside it; ``task`` names the
-    benchmark where no bundle does. Raises :class:`HarnessError` with file and line for another schema."""
+    """Return what the results hold: ``results.jsonl`` or the predictions of an own benchmark, their folder, or the
+    bundle beside them; ``task`` names the benchmark where no bundle does. Raises :class:`HarnessError` with file and
+    line for another schema."""
+    predictions = _predictions(path)
+    if predictions is not None:
+        return nemo_byob.read(predictions, task, NAME)
     file = path / RESULTS if path.is_dir() else path if path.suffix == ".jsonl" else path.with_name(RESULTS)
     if not file.is_file():
         raise HarnessError(f"{path}", f"there is no {RESULTS}, which holds the answers", "give the folder of the run")
@@ -61,6 +77,21 @@ def read(path: Path, task: str | None) -> Read:
         conditions=Conditions(template=digest(*sorted({row.question for row in rows}))),
         facts={"config": config} if config else {},
     )
+
+
+def _predictions(path: Path) -> Path | None:
+    """The predictions of an own benchmark that ``path`` is, holds, or stands beside; None where there are none."""
+    if path.is_dir():
+        found = [] if (path / RESULTS).is_file() else sorted(path.rglob(nemo_byob.PREDICTIONS))
+        if len(found) > 1:
+            raise HarnessError(f"folder {path}", f"it holds {len(found)} {nemo_byob.PREDICTIONS}", "give one of them")
+        return found[0] if found else None
+    if path.name == nemo_byob.RESULTS:
+        return path.with_name(nemo_byob.PREDICTIONS)
+    if path.suffix != ".jsonl":
+        return None
+    first = next(read_json_lines(path), None)
+    return path if first is not None and nemo_byob.is_line(first[1]) else None
 
 
 def _bundle(folder: Path) -> dict[str, Any]:

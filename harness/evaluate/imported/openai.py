@@ -1,12 +1,13 @@
 """Reads the logs of OpenAI's evals: one event a line, of type ``match`` or ``metrics`` where something was scored.
 
-Written against the documented record format, not against files of its own.
+Written against logs of evals 3.0.1. A sample may have both kinds of events, which say different things of one answer;
+what is said twice of it is a repeat. The final report stands before the events, which are written at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness.evaluate.imported.rows import (
     Row,
     digest,
     needed,
+    number_of,
     repeats_numbered,
     sha256,
     text_of,
@@ -30,17 +32,27 @@ WHAT = "an event of OpenAI's evals"
 SPEC, REPORT = "spec", "final_report"
 SAMPLING, MATCH, METRICS, ERROR = "sampling", "match", "metrics", "error"
 CORRECT = "correct"
+LONGEST = 160
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {"sample_id": str, "type": str, "data": (dict, list, str)}
 
 
-@dataclass(frozen=True)
-class _Event:
-    """A scored sample; ``values`` are None where the measurement failed."""
+@dataclass
+class _Scored:
+    """One answer to a sample, and what its events say of it."""
 
     place: str
     sample: str
-    data: Mapping[str, Any]
-    values: Mapping[str, float | None] | None
+    data: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    failed: bool = False
+
+    def said(self, data: Mapping[str, Any], values: Mapping[str, float]) -> bool:
+        """Take in an event, unless it says of the answer again what was said; return whether it was taken."""
+        if values.keys() & self.values.keys():
+            return False
+        self.data |= data
+        self.values |= values
+        return True
 
 
 def is_line(row: Mapping[str, Any]) -> bool:
@@ -54,7 +66,7 @@ def read(path: Path, task: str | None) -> Read:
     spec: dict[str, Any] = {}
     report: dict[str, Any] | None = None
     asked: dict[str, dict[str, Any]] = {}
-    scored: list[_Event] = []
+    scored: dict[str, list[_Scored]] = {}
     for number, line in read_json_lines(path):
         place = f"{path}, line {number}"
         if SPEC in line:
@@ -67,52 +79,77 @@ def read(path: Path, task: str | None) -> Read:
             if line["type"] == SAMPLING:
                 asked.setdefault(line["sample_id"], data)
             elif line["type"] in (MATCH, METRICS):
-                scored.append(_Event(place, line["sample_id"], data, _values(place, line["type"], data)))
+                values = _values(place, line["type"], data)
+                answers = scored.setdefault(line["sample_id"], [])
+                if not answers or not answers[-1].said(data, values):
+                    answers.append(_Scored(place, line["sample_id"], dict(data), dict(values)))
             elif line["type"] == ERROR:
-                scored.append(_Event(place, line["sample_id"], data, None))
+                scored.setdefault(line["sample_id"], []).append(_Scored(place, line["sample_id"], failed=True))
     if report is None:
         raise HarnessError(f"file {path}", "it has no final_report: the evaluation did not end", "let it end")
-    rows = [_row(event, asked.get(event.sample, {})) for event in scored]
-    metrics = dict.fromkeys(name for row in rows for name in row.values)
-    stated = report.get("accuracy") if isinstance(report, dict) else None
-    means = {CORRECT: float(stated)} if isinstance(stated, int | float) and CORRECT in metrics else {}
-    config = spec.get("run_config", {})
+    answers = [answer for sample in sorted(scored) for answer in scored[sample]]
+    rows = [_row(answer, asked.get(answer.sample, {})) for answer in answers]
     facts = {"models": spec.get("completion_fns") or spec.get("model_name"), "run_id": spec.get("run_id")}
     return Read(
         format=NAME,
         tool=NAME,
         task=task or str(spec.get("eval_name") or spec.get("base_eval") or NAME),
-        rows=repeats_numbered(rows),
+        rows=repeats_numbered(rows, [answer.sample for answer in answers]),
         files={path.name: sha256(path)},
         version=str(spec.get("split", UNKNOWN)),
-        conditions=Conditions(template=digest(*sorted({row.question for row in rows})), decoding=text_of(config)[:200]),
-        means=means,
+        conditions=Conditions(template=digest(*sorted({row.question for row in rows})), decoding=_asked_how(spec)),
+        means=_means(report, rows),
         facts={name: value for name, value in facts.items() if value},
     )
 
 
-def _values(place: str, kind: str, data: Mapping[str, Any]) -> dict[str, float | None]:
+def _asked_how(spec: Mapping[str, Any]) -> str:
+    """Arguments of the evaluation and its seed; not the command, which names the model and the file of the log."""
+    config = spec.get("run_config")
+    if not isinstance(config, dict):
+        return UNKNOWN
+    of_eval = config.get("eval_spec")
+    arguments = of_eval.get("args") if isinstance(of_eval, dict) else None
+    text = text_of({"args": arguments, "seed": config.get("seed")})
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... {digest(text)}"
+
+
+def _means(report: object, rows: Sequence[Row]) -> dict[str, float]:
+    """The means of the report, by the metrics of the rows; that of matches is called accuracy there."""
+    stated = report if isinstance(report, dict) else {}
+    named = {metric: metric for row in rows for metric in row.values}
+    found = {name: stated.get("accuracy" if name == CORRECT else name) for name in named}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def _values(place: str, kind: str, data: Mapping[str, Any]) -> dict[str, float]:
     if kind == MATCH:
         if not isinstance(data.get(CORRECT), bool):
             raise HarnessError(
                 f"{place}: {CORRECT} = {shown(data.get(CORRECT))}", "a match is true or false", "check the file"
             )
         return {CORRECT: float(data[CORRECT])}
-    return {name: float(value) for name, value in data.items() if isinstance(value, int | float)}
+    return {name: number_of(place, name, value) for name, value in data.items() if isinstance(value, int | float)}
 
 
-def _row(event: _Event, asked: Mapping[str, Any]) -> Row:
-    data = event.data
-    prompt, reference = text_of(asked.get("prompt", "")), text_of(data.get("expected", ""))
-    picked = data.get("picked")
+def _row(answer: _Scored, asked: Mapping[str, Any]) -> Row:
+    data = answer.data
+    prompt, reference = text_of(asked.get("prompt", "")), _one(data.get("expected")) or ""
     return Row(
-        content=(prompt or event.sample, reference),
+        content=(prompt or answer.sample, reference),
         seed=0,
-        values=event.values or {},
-        question=prompt or event.sample,
+        values=answer.values,
+        question=prompt or answer.sample,
         reference=reference,
-        text=text_of(data.get("sampled", asked.get("sampled", ""))),
-        place=event.place,
-        answer=None if picked is None else text_of(picked),
-        error=event.values is None,
+        text=_one(data.get("sampled", asked.get("sampled"))) or "",
+        place=answer.place,
+        answer=_one(data.get("picked")),
+        error=answer.failed,
     )
+
+
+def _one(value: object) -> str | None:
+    """What a list of one holds, as text; None for nothing."""
+    if isinstance(value, list) and len(value) < 2:
+        value = value[0] if value else None
+    return None if value is None else text_of(value)

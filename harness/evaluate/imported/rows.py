@@ -49,8 +49,8 @@ class Conditions:
 @dataclass(frozen=True)
 class Read:
     """The content of one file. ``tool`` is program and version, ``version`` that of the task; ``means`` are the means
-    that the writer states by metric, which the rows must have; ``facts`` its own hashes and names (JSON types);
-    ``files`` SHA-256 of what was read, by name."""
+    that the writer states by metric, which the rows must have within ``rounded``; ``facts`` its own hashes and names
+    (JSON types); ``files`` SHA-256 of what was read, by name."""
 
     format: str
     tool: str
@@ -60,6 +60,7 @@ class Read:
     version: str = UNKNOWN
     conditions: Conditions = Conditions()
     means: Mapping[str, float] = field(default_factory=dict)
+    rounded: float = 1e-6
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -103,21 +104,23 @@ def needed(place: str, row: Mapping[str, Any], fields: Mapping[str, type | tuple
             )
 
 
-def repeats_numbered(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return ``rows`` with the k-th of the same item as seed k (from 0), for formats that do not number them.
+def repeats_numbered(rows: Sequence[Row], names: Sequence[object] | None = None) -> tuple[Row, ...]:
+    """Return ``rows`` with the k-th of the same item as seed k (from 0), for formats that do not number them. Items are
+    the same by their ``names`` in the file, by their content where it has none.
 
     Raises :class:`HarnessError` where items stand unequally often: what is twice in the data cannot be told from what
     was asked twice.
     """
-    seen: Counter[tuple[str, ...]] = Counter()
+    names = [row.content for row in rows] if names is None else names
+    seen: Counter[object] = Counter()
     found = []
-    for row in rows:
-        found.append(replace(row, seed=seen[row.content]))
-        seen[row.content] += 1
+    for row, name in zip(rows, names, strict=True):
+        found.append(replace(row, seed=seen[name]))
+        seen[name] += 1
     counts = Counter(seen.values())
     if len(counts) > 1:
-        odd = next(row for row in found if seen[row.content] != counts.most_common(1)[0][0])
-        times, usual = seen[odd.content], counts.most_common(1)[0][0]
+        usual = counts.most_common(1)[0][0]
+        odd, times = next((row, seen[name]) for row, name in zip(found, names, strict=True) if seen[name] != usual)
         raise HarnessError(
             f"{odd.place}: the item {shown(odd.question)} stands {times} times, others {usual} times",
             "repeats cannot be told from questions that the data holds twice",

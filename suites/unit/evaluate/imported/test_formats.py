@@ -10,7 +10,19 @@ import pytest
 
 from harness.cli import import_verb
 from harness.evaluate.imported.formats import FORMATS, format_of, read_results
-from suites.unit.evaluate.imported.written import INSPECT, LM_EVAL, lines, nemo, openai, samples, verl, write_lines
+from harness.evaluate.imported.importing import ImportOptions, import_results
+from suites.unit.evaluate.imported.written import (
+    EVALS,
+    INSPECT,
+    LM_EVAL,
+    NEMO,
+    lines,
+    nemo,
+    openai,
+    samples,
+    verl,
+    write_lines,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -20,8 +32,9 @@ def test_every_file_shows_its_format(tmp_path: Path, refusal: Callable[..., str]
     found = [
         *(samples(), LM_EVAL, INSPECT / "a.json", INSPECT / "two.eval", own, own.parent),
         *(verl(tmp_path / "8.jsonl", [1]), openai(tmp_path / "log.jsonl", [True])),
+        *(EVALS / "sums-a.jsonl", NEMO, NEMO / "sums/byob_predictions.jsonl", NEMO / "sums/byob_results.json"),
     ]
-    names = ["lm-eval", "lm-eval", "inspect", "inspect", "nemo", "nemo", "verl", "openai"]
+    names = ["lm-eval", "lm-eval", "inspect", "inspect", "nemo", "nemo", "verl", "openai", "openai", *["nemo"] * 3]
     assert [format_of(path) for path in found] == names
     other = write_lines(tmp_path / "other.jsonl", [{"prompt": "?", "completion": "!"}])
     assert 'its first line has ["completion", "prompt"]' in refusal(read_results, other)
@@ -77,3 +90,66 @@ def test_a_log_of_openais_evals(tmp_path: Path, refusal: Callable[..., str]) -> 
     assert "line 4: correct = 'yes'" in refusal(read_results, write_lines(tmp_path / "x.jsonl", rows))
     rows[3]["type"], rows[3]["data"] = "error", {"type": "Timeout"}
     assert read_results(write_lines(tmp_path / "failed.jsonl", rows)).rows[0].error
+
+
+def test_what_openais_evals_wrote(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    """Two runs have the same key: the command, which names model and file, is no condition."""
+    one, two = (read_results(EVALS / f"sums-{name}.jsonl") for name in "ab")
+    assert one.conditions == two.conditions and "2022" in one.conditions.decoding
+    assert [row.content for row in one.rows] == [row.content for row in two.rows]
+    assert [row.values["correct"] for row in two.rows] == [1, 1, 0, 1, 0, 1, 1] and two.means["correct"] == 5 / 7
+    assert {row.seed for row in one.rows} == {0}, "a question that the data holds twice is no repeat"
+    assert (one.rows[0].reference, one.rows[0].text) == ("1", "1") and two.rows[2].text == "no idea"
+    rows = lines(EVALS / "sums-a.jsonl")
+    again = [row | {"event_id": 50 + n} for n, row in enumerate(rows) if row.get("type") == "match"]
+    assert [row.seed for row in read_results(write_lines(tmp_path / "twice.jsonl", [*rows, *again])).rows[:2]] == [0, 1]
+    assert "stands 2 times, others 1 times" in refusal(
+        read_results, write_lines(tmp_path / "odd.jsonl", [*rows, again[0]])
+    )
+
+
+def test_a_match_and_metrics_are_one_answer(tmp_path: Path) -> None:
+    file = EVALS / "fuzzy-b.jsonl"
+    read = read_results(file)
+    assert set(read.metrics) == {"correct", "accuracy", "f1_score"} and len(read.rows) == 7
+    assert all(len(row.values) == 3 and row.seed == 0 for row in read.rows)
+    for metric in ("correct", "accuracy"):
+        import_results([file], tmp_path / metric, ImportOptions(metric=metric))
+
+
+def test_what_nemo_evaluator_wrote(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    read = read_results(NEMO)
+    assert (read.task, read.tool, read.metrics) == ("sums", "nemo byob", ("correct", "length")) and len(read.files) == 2
+    assert [row.seed for row in read.rows] == [0] * 6 + [1] * 6 and read.means["correct"] == 0.8
+    assert [row.error for row in read.rows[:6]] == [False] * 5 + [True] and read.rows[5].cluster == "odd"
+    assert [row.content for row in read.rows[:6]] == [row.content for row in read.rows[6:]]
+    rows = lines(NEMO / "sums/byob_predictions.jsonl")
+    alone = write_lines(tmp_path / "alone" / "byob_predictions.jsonl", rows)
+    assert read_results(alone).task == "alone" and not read_results(alone).means
+    for number, (edit, said) in enumerate(
+        [
+            ({"status": "lost"}, "line 1: status = 'lost'"),
+            ({"scores": None}, "line 1: scores = {}"),
+            ({"scores": {"correct": float("nan")}}, "line 1: correct = nan"),
+            ({"metadata": {"_repeat": -1}}, "line 1: _repeat = -1"),
+            ({"sample_id": 1}, "line 2: sample 1 stands on line 1 already"),
+        ]
+    ):
+        edited = write_lines(tmp_path / str(number) / alone.name, [rows[0] | edit, *rows[1:]])
+        assert said in refusal(read_results, edited)
+
+
+def test_missing_and_edited_predictions_are_seen(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    rows = [row for row in lines(NEMO / "sums/byob_predictions.jsonl") if row["status"] == "scored"]
+    results = (NEMO / "sums/byob_results.json").read_text()
+    file = write_lines(tmp_path / "run" / "byob_predictions.jsonl", rows)
+    (file.parent / "byob_results.json").write_text(results)
+    import_results([file], tmp_path / "sound", ImportOptions(metric="correct"))
+    write_lines(file, rows[1:])
+    assert "it states 10 samples with correct, and byob_predictions.jsonl holds 9" in refusal(read_results, file)
+    write_lines(file, [rows[0] | {"scores": rows[2]["scores"]}, *rows[1:]])
+    assert "correct is 0.700000 over its 10 answers, and 0.800000" in refusal(
+        import_results, [file], tmp_path / "edited", ImportOptions(metric="correct")
+    )
+    (file.parent / "byob_results.json").write_text('{"tasks": []}')
+    assert "results of NeMo Evaluator hold one benchmark" in refusal(read_results, file)

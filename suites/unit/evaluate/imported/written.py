@@ -1,4 +1,5 @@
-"""Results as other programs write them: of lm-eval and Inspect real files, of the others lines in their schema."""
+"""Results as other programs write them: real files of lm-eval, Inspect, OpenAI's evals and NeMo Evaluator 0.2.8 (the
+folders of the machine taken out of one command), and lines in the schema of these and the others."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 
 DATA = Path(__file__).parent / "data"
 LM_EVAL, INSPECT = DATA / "lm-eval-0.4.13", DATA / "inspect-0.3.285"
+EVALS, NEMO = DATA / "evals-3.0.1", DATA / "nemo-evaluator-0.2.8"
 STRICT = "exact_match,strict-match"
 
 
