@@ -132,6 +132,14 @@ def joint_sentence(levels: Sequence[LevelForecast], tasks: int = 1) -> str:
     )
 
 
+def correlation_of(scores: Floats, names: Sequence[str]) -> float:
+    """Return how much the items of one cluster move together: the intra-cluster correlation of the differences between
+    neighbouring noise seeds of ``scores`` (items, seeds), or with one draw of the outcomes; ``names`` has the cluster
+    of each item, at least two of them, one with two items."""
+    columns = scores[:, 1:] - scores[:, :-1] if scores.shape[1] > 1 else scores
+    return float(np.mean([intraclass(column, names).estimate for column in columns.T]))
+
+
 @dataclass(frozen=True)
 class _Layout:
     """As how many independent units items in clusters count: ``worth`` for each item, and the ``design`` effect."""
@@ -147,8 +155,7 @@ class _Layout:
         count = len(set(names))
         if count < 2:  # one cluster says nothing about others
             return cls(count, 1 / len(names), float(len(names)))
-        columns = scores[:, 1:] - scores[:, :-1] if scores.shape[1] > 1 else scores
-        correlation = float(np.mean([intraclass(column, names).estimate for column in columns.T]))
+        correlation = correlation_of(scores, names)
         return cls(count, effective_clusters(names) / len(names), design_effect(correlation, names))
 
     def units(self, items: int) -> int:
@@ -172,7 +179,7 @@ def _level(
     cells: Cells, level: float, policy: GatePolicy, assumed: float, levels: int, clusters: Mapping[str, str]
 ) -> LevelForecast:
     seeds = len(seeds_of(cells))
-    items, scores = _complete(cells, seeds)
+    items, scores = complete_scores(cells, seeds)
     names = [clusters.get(item, f"item {item}") for item in items] if clusters else None
     layout = _Layout.of(scores, names)
     # with early stopping the final test alone, which leaves out what an early PASS adds
@@ -210,8 +217,8 @@ def _level(
     )
 
 
-def _complete(cells: Cells, seeds: int) -> tuple[list[str], Floats]:
-    """The items that were measured with every seed, and their scores (items, seeds)."""
+def complete_scores(cells: Cells, seeds: int) -> tuple[list[str], Floats]:
+    """Return the items that were measured with every seed, and their scores (items, seeds), fractions."""
     rows = {
         item: [row[seed].right for seed in sorted(row)]
         for item, row in cells.items()
