@@ -465,3 +465,5 @@ class Arm:
     clusters: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     """item -> what its sub-scores are shown for; no verdict depends on it (:mod:`harness.gates.subscores`)."""
+    floor: float | None = None
+    """The accuracy (fraction) below which its task measures nothing, as the task declares it; None: not known."""

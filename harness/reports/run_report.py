@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.gates import GateResult
-from harness.gates.evidence import shares_draws
+from harness.gates.evidence import floor_of, shares_draws
 from harness.gates.pairing import pair
 from harness.gates.perplexity import is_continuous, nats_apart, perplexity_of
 from harness.gates.repeated import Answers, Repeated, repeated_scores
@@ -26,7 +26,7 @@ from harness.runs.folder import guarded, write_atomically
 from harness.runs.loaded import Run, load_run
 from harness.runs.manifest import EvaluationManifest
 from harness.stats import Interval
-from harness.thresholds import ALPHA, FLOOR
+from harness.thresholds import ALPHA
 
 JSON_FILE, MARKDOWN_FILE = "report.json", "report.md"
 
@@ -116,7 +116,7 @@ def _level(run: Run, level: float) -> dict[str, Any]:
     shared, clusters = shares_draws(run.arm, level), run.arm.clusters
     pairs = pair(outcomes[level], outcomes.get(0.0, outcomes[level]), shared, clusters=clusters)
     measured = pairs.n > 0
-    kept = retention(pairs, ALPHA, FLOOR) if level and 0.0 in outcomes else None
+    kept = retention(pairs, ALPHA, floor_of((run.arm,))) if level and 0.0 in outcomes else None
     return {
         "level": level,
         "n": pairs.n,

@@ -165,6 +165,7 @@ def load_run(path: Path) -> Run:
         origin=origin,
         clusters=dict(manifest.clusters or {}),
         groups=dict((manifest.groups if isinstance(manifest, EvaluationManifest) else None) or {}),
+        floor=None if manifest.floor is None else float(manifest.floor),
     )
     return Run(path, manifest, results, counts, arm, references)
 
