@@ -12,12 +12,13 @@ from harness.evaluate.checkpoint import Checkpoint
 from harness.evaluate.prompting import ASSISTANT, Prompting, has_choices
 from harness.evaluate.rendering import KEPT_ROLES, is_dated, plain_text, render_items
 from harness.evaluate.request_tokens import RequestTokens, check_requests, item_requests
-from harness.evaluate.tasks import Item, Task, requests_of, scores
+from harness.evaluate.tasks import Item, Task, is_verbatim, requests_of, scores
 from harness.evaluate.tasks.base import Continuation, Tokens
 from harness.exceptions import HarnessError
 from harness.runs.manifest import digest
 from harness.scorers import LIKELIHOODS, TEXTS, Scorer, reads
 from harness.spec import EvalSpec
+from harness.strict import shown
 
 CHOICES = "choices"
 """What a task gives that generates texts, or scores texts of which one is right: it can be asked with examples."""
@@ -28,7 +29,8 @@ def texts_of(
 ) -> tuple[dict[str, str], bool]:
     """Return the prompt text of every item of ``asked`` (key -> messages), and whether it depends on the date."""
     if not prompting.chat:
-        return {key: plain_text(messages) for key, messages in asked.items()}, False
+        verbatim = is_verbatim(prompting.task)
+        return {key: plain_text(messages, verbatim) for key, messages in asked.items()}, False
     kept = (*KEPT_ROLES, ASSISTANT) if prompting.examples else KEPT_ROLES
     data = spec.data or f"task {prompting.task.name}"
     texts = render_items(checkpoint, asked, data, spec.template_date, kept)
@@ -58,6 +60,17 @@ def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
             f"the scorer reads {reads(scorer)}, and the task gives {gives}",
             f"leave it out: the task's own is {task.scorer}",
         )
+    if is_verbatim(task) and (spec.fewshot or spec.system is not None):
+        option = f"--fewshot {spec.fewshot}" if spec.fewshot else f"--system {shown(spec.system)}"
+        rule, way_out = "its prompts are taken as they stand", "give num_fewshot or description in its task file"
+        raise HarnessError(f"{option} with --task {task.name}", rule, way_out)
+    sampled = getattr(task, "sampled", "")
+    if sampled and spec.sampling is None:
+        rule, way_out = (
+            f"its answers are sampled ({sampled})",
+            "give --temperature, or a task file with do_sample: false",
+        )
+        raise HarnessError(f"--task {task.name}", rule, way_out)
     for option, value, needed in (
         ("--max-new-tokens", spec.max_new_tokens, TEXTS),
         ("--prefix-token", spec.prefix_token, LIKELIHOODS),

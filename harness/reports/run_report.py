@@ -25,6 +25,7 @@ from harness.reports.run_page import ledger_table, run_page, site_table
 from harness.runs.folder import guarded, write_atomically
 from harness.runs.loaded import Run, load_run
 from harness.runs.manifest import EvaluationManifest
+from harness.scorers.until import holds, until_of
 from harness.stats import Interval
 from harness.thresholds import ALPHA
 
@@ -126,11 +127,16 @@ def _level(run: Run, level: float) -> dict[str, Any]:
         "retention": _json(kept),
         "scores": {name: _mean(result.scores.get(name) or 0.0 for result in results) for name in _score_names(results)},
         "format_rate": _mean(bool(result.scores) and None not in result.scores.values() for result in results),
-        "truncation_rate": _mean(result.truncated for result in results),
+        "truncation_rate": _mean(_cut(result, until_of(run.arm.key)) for result in results),
         "unscored": _unscored(results),
         "repeated": [each.to_json() for each in _repeated(run, level)],
         **_texts(run, level, results),
     }
+
+
+def _cut(result: ItemResult, until: Sequence[str]) -> bool:
+    """Whether the token limit ended an answer, and no text that was to end it."""
+    return result.truncated and not holds(result.text, until)
 
 
 def _texts(run: Run, level: float, results: Sequence[ItemResult]) -> dict[str, Any]:
