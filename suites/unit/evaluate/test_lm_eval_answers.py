@@ -13,9 +13,7 @@ from harness.evaluate.tasks.arith import ArithTask
 from harness.evaluate.tasks.lm_eval_answers import MOST_TOKENS, Generation, answers_task, generation_of
 from harness.exceptions import HarnessError
 from harness.record import CERTIFIED
-from harness.scorers import Asked, load_scorer
-from harness.scorers.lm_eval import Told
-from harness.scorers.until import cut, holds
+from harness.scorers.until import cut
 from harness.spec import EvalSpec
 from suites.conftest import SHIPPED
 
@@ -50,13 +48,6 @@ def write_task(folder, kwargs, metrics=EXACT, more="", count=4, name="mini_answe
     return folder
 
 
-def test_a_text_is_cut_at_what_ends_it():
-    assert cut("a\n\nb", ("\n\n", "a")) == ""
-    assert cut("cab", ("ab", "ca")) == "c"  # one after the other, as lm-eval does
-    assert cut("abc", ("", "x")) == "abc"
-    assert holds("abc", ("", "bc")) and not holds("abc", ("", "x"))
-
-
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
@@ -89,30 +80,6 @@ def test_questions_asked_several_times_are_refused():
     task = types.SimpleNamespace(config=types.SimpleNamespace(repeats=64))
     with pytest.raises(HarnessError, match="every question is asked 64 times"):
         answers_task("lm_eval:mini", task, [])
-
-
-def test_a_reference_says_all_that_scores_it():
-    told = Told("72", ["\n"], [["none", [["take_first", {}]]]], [["exact_match", {}]])
-    assert Told.read(told.written()) == told
-    with pytest.raises(HarnessError, match="no document of a task of lm-eval"):
-        Told.read("72")
-    with pytest.raises(TypeError):
-        Told({1, 2}, [], [], []).written()
-
-
-@pytest.mark.parametrize(
-    ("text", "strict", "loose", "answer"),
-    [("so 7\n#### 72 ok", 1.0, 1.0, "72"), ("72", 0.0, 1.0, "[invalid]"), ("#### 72 or 3 STOP 72", 1.0, 0.0, "72")],
-)
-def test_answers_are_cut_filtered_and_matched_by_lm_eval(text, strict, loose, answer):
-    pytest.importorskip("lm_eval.api.task", reason="lm-eval is not installed")
-    filters = [
-        ["strict", [["regex", {"regex_pattern": "#### (-?[0-9]+)"}], ["take_first", {}]]],
-        ["loose", [["regex", {"regex_pattern": "(-?[0-9]+)", "group_select": -1}], ["take_first", {}]]],
-    ]
-    reference = Told("72", ["STOP"], filters, [["exact_match", {}]]).written()
-    found = load_scorer("lm_eval:exact_match,strict").score(text, reference, Asked("1", "?"))
-    assert (found.values, found.answer) == ({"exact_match,strict": strict, "exact_match,loose": loose}, answer)
 
 
 def hflm(checkpoint, folder, task):
