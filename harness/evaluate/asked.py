@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from harness.engines.generation import Forced
@@ -18,6 +18,7 @@ from harness.exceptions import HarnessError
 from harness.runs.manifest import digest
 from harness.scorers import LIKELIHOODS, TEXTS, Scorer, reads
 from harness.spec import EvalSpec
+from harness.spec.tokens import selects
 from harness.strict import shown
 
 CHOICES = "choices"
@@ -46,13 +47,6 @@ def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
             f"--engine {spec.engine} with --task {task.name}",
             "the task needs log-probabilities of given tokens, and the engine gives none",
             "use --engine transformers",
-        )
-    limited = next((noise for noise in (spec.noise, *spec.quantization) if noise.tokens), None)
-    if scores(task) and limited is not None:
-        raise HarnessError(
-            f"--noise {limited} with --task {task.name}",
-            "nothing is generated, so that every token belongs to the prefill",
-            "drop tokens:",
         )
     if reads(scorer) != gives:
         raise HarnessError(
@@ -83,6 +77,19 @@ def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
             raise HarnessError(f"{option} {value} with --task {task.name}", f"the task gives {gives}", "leave it out")
 
 
+def check_selected(spec: EvalSpec, sequences: Iterable[tuple[int, int]]) -> None:
+    """Raise :class:`HarnessError` where the noise is limited to tokens that none of ``sequences`` (tokens of the prompt
+    or context, tokens scored or generated at most) can have: nothing would be perturbed."""
+    found = list(sequences)
+    if any(spec.levels) and not any(selects(*lengths, spec.noise.spans) for lengths in found):
+        longest = max(generated for _, generated in found) - 1
+        raise HarnessError(
+            f"--noise {spec.noise} with --task {spec.task}",
+            f"none of {len(found):,} sequences has such a token: their decode steps end at {longest}",
+            "select earlier steps, or drop tokens:",
+        )
+
+
 def requests_asked(
     checkpoint: Checkpoint, spec: EvalSpec, prompting: Prompting, items: tuple[Item, ...]
 ) -> tuple[dict[str, tuple[Forced, ...]], dict[str, tuple[int, ...]], str, str, bool]:
@@ -94,6 +101,7 @@ def requests_asked(
     tokens = RequestTokens(checkpoint, spec.prefix_token)
     requests = item_requests(tokens, asked, items)
     check_requests(checkpoint, requests, items)
+    check_selected(spec, ((len(each.context), len(each.continuation)) for own in requests.values() for each in own))
     prompts = {
         key: tuple(token for forced in own for token in (*forced.context, *forced.continuation))
         for key, own in requests.items()

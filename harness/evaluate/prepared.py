@@ -23,7 +23,7 @@ from harness.engines.generation import Completion, Decoding, Forced, Prompt
 from harness.engines.likelihood import Likelihood
 from harness.engines.registry import engine_kind
 from harness.engines.sessions import Sessions, open_sessions
-from harness.evaluate.asked import check_asked, requests_asked, texts_of
+from harness.evaluate.asked import check_asked, check_selected, requests_asked, texts_of
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
 from harness.evaluate.prompt_tokens import adds_special, check_prompts, pad_token, stop_tokens, until_of
@@ -336,6 +336,7 @@ def prepare(
         raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
     check_distinct(checkpoint, asked, prompts, "token ids")
     check_prompts(checkpoint, prompts, decoding.max_new_tokens)
+    check_selected(spec, ((len(own), decoding.max_new_tokens) for own in prompts.values()))
     template = digest("\0".join(texts.values()))
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
     found = Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)

@@ -119,7 +119,7 @@ def replay_records(prepared: Prepared, store: Store) -> None:
     results, stored, there = store.results(), store.stored(), store.replays(REPLAYED)
     reason = unknown(prepared.plan.spec.error, [site.name for site in prepared.plan.sites])
     missing = {
-        level: [name for name in chosen(results, stored, level) if name not in there]
+        level: [name for name in chosen(results, stored, level, prepared.plan.spec.spans) if name not in there]
         for level in prepared.spec.levels
         if level == 0 or not reason
     }

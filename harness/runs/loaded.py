@@ -270,7 +270,7 @@ def _certificate(
     clean = unreached(manifest.plan.uncovered, parse_noise(manifest.plan.noise))
     if clean and any(asked.levels):
         certificate = objected(certificate, (f"{clean[0]} ({len(clean)} in all): {EXPERTS}, nor left out by name",))
-    certificate = with_control(certificate, asked.items, results)
+    certificate = with_control(certificate, asked.items, results, parse_noise(manifest.plan.noise).spans)
     if asked.limit is not None:
         certificate = with_lengths(certificate, results, asked.limit, asked.until)
     if asked.quantized:

@@ -401,7 +401,9 @@ class VllmEngine:
     @staticmethod
     def _request(work: _Work) -> Request:
         error = None if work.error is None else str(work.error)
-        return Request(work.prompt.item, work.prompt.seed, work.level, error, bool(work.prompt.forced))
+        prompt = work.prompt
+        context = len(prompt.forced[work.request].context) if prompt.forced else 0
+        return Request(prompt.item, prompt.seed, work.level, error, bool(prompt.forced), context)
 
     def _problems(
         self,
