@@ -11,6 +11,7 @@ from harness.evaluate.tasks.arith import ArithTask
 from harness.evaluate.tasks.base import Continuation, Item, Task, is_verbatim, requests_of, scores, select
 from harness.evaluate.tasks.blimp import BlimpTask
 from harness.evaluate.tasks.choice import ChoiceTask
+from harness.evaluate.tasks.cloze import ClozeTask
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
 from harness.evaluate.tasks.lm_eval import LmEvalTask, lm_eval_task
 from harness.evaluate.tasks.perplexity import PerplexityTask
@@ -46,6 +47,7 @@ TASKS: Mapping[str, TaskMaker] = MappingProxyType(
         "svamp": SvampTask,
         "blimp": BlimpTask,
         "choice": ChoiceTask,
+        "cloze": ClozeTask,
         "answers": _answers,
         "perplexity": PerplexityTask,
     }
@@ -58,6 +60,7 @@ __all__ = [
     "ArithTask",
     "BlimpTask",
     "ChoiceTask",
+    "ClozeTask",
     "Continuation",
     "Gsm8kTask",
     "Item",
