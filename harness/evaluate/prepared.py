@@ -299,10 +299,7 @@ def prepare(
     every = prompting.evaluated(task.items())
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
     checkpoint = _load(named, spec, device, outline) if loaded is None else loaded
-    if (stored := checkpoint.source.quantization) is not None:
-        log.info("checkpoint %s: %s", path, stored.sentence(spec.dtype))
-    if (was := dequantized_sentence(checkpoint.source.details)) is not None:
-        log.info("checkpoint %s: %s", path, was)
+    _tell_weights(checkpoint.source, spec.dtype)
     aqn = state_of(checkpoint.source)
     check_carried(spec)
     check_experts(checkpoint.model, _acting(spec))
@@ -349,6 +346,14 @@ def _decoding(checkpoint: Checkpoint, spec: EvalSpec, task: Task) -> Decoding:
     until, ends = until_of(checkpoint, getattr(task, "until", ()))
     stop = tuple(sorted({*stop_tokens(checkpoint), *ends}))
     return Decoding(spec.max_new_tokens or task.max_new_tokens, stop, pad_token(checkpoint), spec.sampling, until)
+
+
+def _tell_weights(source: Source, dtype: str) -> None:
+    """Logs what the weights are, where they are or were quantized."""
+    if source.quantization is not None:
+        log.info("checkpoint %s: %s", source.path, source.quantization.sentence(dtype))
+    if (was := dequantized_sentence(source.details)) is not None:
+        log.info("checkpoint %s: %s", source.path, was)
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:
