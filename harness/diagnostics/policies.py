@@ -137,7 +137,8 @@ def _calibrated(result: ScanResult, fmt: str, what: str, layers: Sequence[LayerS
     flagged = {layer.group: reasons for layer in layers if (reasons := layer_flags(layer))}
     name = result.full_name(fmt)
     if flagged:
-        summary = f"{len(flagged)} of {len(layers)} layers come through {name} worse than Gaussian data"
+        come = "comes" if len(flagged) == 1 else "come"
+        summary = f"{len(flagged)} of {len(layers)} layers {come} through {name} worse than Gaussian data"
     else:
         summary = f"all {len(layers)} layers come through {name} as well as Gaussian data"
     return Verdict(CALIBRATED, fmt, what, len(layers), flagged, summary)

@@ -8,7 +8,7 @@ from harness.gates.forecast import ASSUMED_DISCORDANCE
 from harness.gates.keys import asked_with
 from harness.noise.estimate.speed import measure_speed
 from harness.progress import duration
-from harness.spec import EngineOptions
+from harness.spec import EngineOptions, EvalSpec
 from harness.stats import minimum_detectable_effect
 
 SECONDS_PER_FORWARD = 0.02
@@ -21,7 +21,6 @@ SECONDS_TO_START = 60
 def cost_line(prepared: Prepared, left: int, options: EngineOptions) -> str:
     """Return what the ``left`` generations will cost and what the run can tell, in one line."""
     items, levels = len(prepared.items), len(prepared.spec.levels)
-    effect = minimum_detectable_effect(ASSUMED_DISCORDANCE**0.5, items)
     seconds, bound, how = _seconds(prepared, left, options)
     quantized = "".join(f"; {plan.spec} on {len(plan.sites)} sites" for plan in prepared.quantizers)
     words = asked_with({} if prepared.prompting is None else prepared.prompting.key)
@@ -30,14 +29,32 @@ def cost_line(prepared: Prepared, left: int, options: EngineOptions) -> str:
     work, most = "generations", f"at most {prepared.decoding.max_new_tokens} new tokens"
     if prepared.requests:
         work, most = "records", f"{sum(map(len, prepared.requests.values()))} continuations for each level and seed"
-    seeds = f"{prepared.spec.noise_seeds} noise seeds above level 0"
-    if prepared.spec.sampling is not None:
-        seeds = f"{prepared.spec.noise_seeds} samples at each ({prepared.spec.decoding})"
     return (
-        f"{left} of {prepared.draws} {work} to do: {items} items x {levels} levels, {seeds}, {most}{asked}; "
+        f"{left} of {prepared.draws} {work} to do: {_counted(items, 'item')} x {_counted(levels, 'level')}"
+        f"{_seeds(prepared.spec)}, {most}{asked}; "
         f"{prepared.spec.noise} on {len(prepared.plan.sites)} sites{quantized}; "
-        f"{bound} {duration(seconds / options.workers)}{workers} ({how}); "
-        f"minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
+        f"{bound} {duration(seconds / options.workers)}{workers} ({how}){_effect(prepared)}"
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _seeds(spec: EvalSpec) -> str:
+    """The draws of a level, where there are any."""
+    if spec.sampling is not None:
+        return f", {_counted(spec.noise_seeds, 'sample')} at each ({spec.decoding})"
+    return f", {_counted(spec.noise_seeds, 'noise seed')} above level 0" if any(spec.levels) else ""
+
+
+def _effect(prepared: Prepared) -> str:
+    """What a gate could tell; nothing where answers are neither right nor wrong."""
+    if getattr(prepared.scorer, "continuous", False):
+        return ""
+    effect = minimum_detectable_effect(ASSUMED_DISCORDANCE**0.5, len(prepared.items))
+    return (
+        f"; minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
         f"if {100 * ASSUMED_DISCORDANCE:.0f} % of the pairs disagree)"
     )
 

@@ -13,7 +13,7 @@ from html import escape
 
 from harness.diagnostics.policies import SHARE_MARGIN, SHARE_RATIO, SQNR_MARGIN_DB, layer_flags, module_flags
 from harness.diagnostics.scan_result import LayerEffect, LayerScan, ScanResult, natural, short_names
-from harness.reports.scan_tables import checkpoint_line, decimal, small, title, verdict_lines
+from harness.reports.scan_tables import checkpoint_line, decimal, origin_line, small, title, verdict_lines
 
 LIGHT, DARK = (247, 251, 255), (8, 48, 107)
 FULL = 3.0
@@ -48,6 +48,8 @@ def heatmap(result: ScanResult) -> str:
     """Return the page of heat maps as HTML."""
     parts = [_HEADER, f"<h1>Scan of {escape(str(result.checkpoint['model']))}</h1>"]
     parts.append(f"<p>{escape(checkpoint_line(result))}</p>")
+    said = origin_line(result)
+    parts += [f"<p><strong>{escape(said)}</strong></p>"] if said else []
     parts.append(_legend())
     for fmt in result.formats:
         parts.append(f"<h2>{escape(result.full_name(fmt))}</h2>")

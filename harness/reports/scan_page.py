@@ -30,12 +30,12 @@ from harness.reports.scan_tables import (
     left_out,
     module_rows,
     nonfinite_line,
+    origin_line,
     summary_lines,
     title,
     verdict_lines,
     verdicts,
 )
-from harness.runs.dequantized import dequantized_sentence
 from harness.runs.folder import guarded, write_atomically
 from harness.strict import read_object
 from harness.text import brief
@@ -61,9 +61,9 @@ def scan_page(result: ScanResult, policy: str, by_module: bool = False) -> Page:
 
     ``by_module`` shows the modules in a terminal too; documents always have them.
     """
-    warning, said = nonfinite_line(result), dequantized_sentence(result.checkpoint)
+    warning, said = nonfinite_line(result), origin_line(result)
     warned = [Prose(warning, strong=True)] if warning else []
-    origin = [Prose(f"{result.checkpoint['path']}: {said}", strong=True)] if said else []
+    origin = [Prose(said, strong=True)] if said else []
     first = Lines((checkpoint_line(result),))
     parts: list[Part] = [first, *origin, Lines.of(summary_lines(result, policy), detail=True)]
     for fmt in result.formats:

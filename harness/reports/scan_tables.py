@@ -12,6 +12,7 @@ from harness.diagnostics.scan_result import LayerScan, ModuleScan, ScanResult, s
 from harness.diagnostics.scan_spec import CALIBRATED, POLICIES, SOURCES
 from harness.reports.plan_page import left_out_rows
 from harness.reports.tables import percent
+from harness.runs.dequantized import dequantized_sentence
 
 GAUSSIAN = "Gaussian"
 LAYER_HEADER = (
@@ -57,6 +58,12 @@ def checkpoint_line(result: ScanResult) -> str:
     adapter = checkpoint["adapter"]
     with_adapter = f", adapter {adapter['mode']} on {adapter['base']}" if adapter else ""
     return f"{checkpoint['model']} ({checkpoint['path']}{with_adapter}), weights {checkpoint['weights'][:16]}"
+
+
+def origin_line(result: ScanResult) -> str | None:
+    """Return what is said first of a checkpoint whose weights were quantized before; None for any other."""
+    said = dequantized_sentence(result.checkpoint)
+    return f"{result.checkpoint['path']}: {said}" if said else None
 
 
 def title(result: ScanResult, fmt: str, what: str) -> str:
@@ -255,4 +262,5 @@ def _summary(result: ScanResult, verdict: Verdict) -> str:
     names = short_names(layer.group for layer in result.layers(verdict.format, verdict.what))
     shown = [names[group] for group in verdict.flagged]
     more = "" if len(shown) <= _SHOWN else f" and {len(shown) - _SHOWN} more"
-    return f"{verdict.summary}: {', '.join(shown[:_SHOWN])}{more}"
+    numbers = "layer " if shown[0].isdigit() else ""
+    return f"{verdict.summary}: {numbers}{', '.join(shown[:_SHOWN])}{more}"

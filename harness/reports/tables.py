@@ -197,16 +197,22 @@ def certificate_lines(certificate: Mapping[str, Any]) -> list[str]:
     lines += replay_lines(certificate)
     control = certificate["control"]
     if control is not None:
-        lines.append(
-            f"positive control at scale {control['scale']:g}: {control['noisy_right']} of {control['clean_right']} "
-            f"right answers left of {control['items']} items, {control['outputs_changed']} outputs changed"
-        )
+        lines.append(f"positive control at scale {control['scale']:g}: {_control(control)}")
     elif certificate["status"] != EXTERNAL:
         lines.append("positive control: switched off or not run")
     problems = list(certificate["problems"])
     for level in certificate["levels"]:
         problems += [f"level {100 * level['level']:g} %: {problem}" for problem in level["problems"]]
     return lines + [f"INVALID: {problem}" for problem in dict.fromkeys(problems)]
+
+
+def _control(control: Mapping[str, Any]) -> str:
+    """What lethal noise did; answers of which none was right, or that are neither right nor wrong, can only change."""
+    changed, items = control["outputs_changed"], control["items"]
+    if not control["clean_right"]:
+        return f"{changed} of {items} outputs changed"
+    left = f"{control['noisy_right']} of {control['clean_right']} right answers left of {items} items"
+    return f"{left}, {changed} outputs changed"
 
 
 def replay_lines(certificate: Mapping[str, Any]) -> list[str]:

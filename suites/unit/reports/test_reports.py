@@ -321,6 +321,9 @@ def test_markdown_shows_verdict_reasons_levels_and_ledger(judged: dict[str, Any]
         assert f"- {line}" in text
     assert "lies below -3.00 (margin 3.00 points" in text
     assert "positive control at scale 1: 0 of 10 right answers left of 16 items, 2 outputs changed" in text
+    control = {"scale": 1.0, "items": 16, "clean_right": 0, "noisy_right": 0, "outputs_changed": 15}
+    lines = certificate_lines({**judged["certificate"], "control": control})
+    assert "positive control at scale 1: 15 of 16 outputs changed" in lines  # no text of a perplexity is right
     assert "## Left out on purpose" in text and "- rotary: on purpose" in text
     assert "Out of reach" not in text
     assert "| weights (SHA-256) | w1 |" in text and "torch " in text

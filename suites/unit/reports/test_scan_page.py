@@ -31,6 +31,7 @@ from harness.reports.scan_tables import (
     word,
 )
 from harness.reports.tables import percent
+from harness.runs.dequantized import FIELD
 
 pytestmark = pytest.mark.unit
 
@@ -77,7 +78,7 @@ def test_the_worst_layer_comes_first_and_the_format_names_its_rule(result: ScanR
     assert rows[1][-2] == "ok" and len(rows) == LAYERS + 1
     assert module_rows(result, "mxfp4", "weights")[0][0] == "model.layers.7.mlp.up_proj"
     lines = verdict_lines(result, "mxfp4", "weights")
-    assert "mxfp4 (scale rule even)" in lines[0] and lines[0].endswith(": 7")
+    assert lines[0].endswith("1 of 13 layers comes through mxfp4 (scale rule even) worse than Gaussian data: layer 7")
     assert "13 of the 13 flags alone say nothing" in lines[2]
     assert [row[0] for row in effect_rows(result, "nvfp4")] == [str(number) for number in reversed(range(LAYERS))]
 
@@ -123,6 +124,14 @@ def test_every_cell_of_the_heat_map_prints_its_value(result: ScanResult) -> None
         assert names == [*map(str, range(LAYERS)), OUTSIDE]
     framed = format_svg(replace(result, effects=()), "mxfp4").count("#d55e00")
     assert framed == 2, "the difference and the flag of the one bad layer"
+
+
+def test_what_was_dequantized_is_said_so_on_the_page_and_on_the_map(result: ScanResult) -> None:
+    was = {"format": "GGUF Q4_1", "file": "a.gguf", "weights": "ab" * 32}
+    shown = replace(result, checkpoint={**result.checkpoint, FIELD: was})
+    said = "its weights are dequantized GGUF Q4_1 values (a.gguf), not those that it was trained to"
+    assert said in heatmap(shown) and said in markdown(scan_page(shown, "calibrated"))
+    assert "dequantized" not in heatmap(result)
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_shows(result: ScanResult) -> None:
