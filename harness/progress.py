@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
 from typing import Protocol
 
 
@@ -29,6 +32,16 @@ class Silent:
 
     def advance(self, count: int) -> None:
         """Do nothing."""
+
+
+def process_seconds() -> float:
+    """Return for how many seconds this process has run: what starting Python took, too. 0 where the system does not
+    say it."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0
 
 
 def duration(seconds: float) -> str:

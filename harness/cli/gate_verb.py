@@ -33,12 +33,13 @@ from harness.runs.several import is_tasks
 from harness.spec.several import split_names
 
 GIVEN = (
-    *("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device", "items", "noise_seeds"),
+    *("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device"),
+    *("items", "noise_seeds", "budget"),
     *PROMPTING,
 )
 """Options that are fields of :class:`GateEvaluation`."""
 
-RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed_code")
+RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed_code", "budget")
 """Options that say how a checkpoint is evaluated, and have a default."""
 
 
@@ -57,6 +58,7 @@ RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed
 @options.shared("out")
 @options.shared("items", default=None, help="Quick check on that many of the baseline's items, in its own order.")
 @options.shared("noise-seeds", default=None, help="Quick check on that many of the baseline's noise seeds.")
+@options.shared("budget", help=f"{row('budget').help} In place of --items and --noise-seeds.")
 @options.shared("engine", default=None, help="Another engine than the baseline's, with --across engine.")
 @options.shared("dtype", default=None, help="Another dtype than the baseline's, with --across dtype.")
 @options.shared("attention", default=None, help="Another attention than the baseline's, with --across attention.")
@@ -70,7 +72,8 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     --across quantization says that this is what is compared. With --early-stop the items are evaluated in seeded
     random order until every level is decided, with the error rate kept; such a run is judged again by the same rule
     only. With --items or --noise-seeds a declared part of the baseline is judged, chosen by its own seeded order; every
-    report says so. With --baseline A,B a checkpoint is evaluated on the task of each, loaded once, or TARGET is the
+    report says so; with --budget the part that can tell most in that many seconds, by a short calibration that looks at
+    no score. With --baseline A,B a checkpoint is evaluated on the task of each, loaded once, or TARGET is the
     folder of several tasks: one policy, one family of hypotheses, and the worst verdict. Exit codes: 0 PASS, 1 FAIL,
     2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
@@ -87,7 +90,9 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
         options.refuse_with(f"the finished run {target}", RUNNING, given)
     elif held.spec is not None:
         options.check_timeout(given["engine"] or str(held.spec["engine"]), given)
-    how = GateEvaluation(**{name: given[name] for name in GIVEN}, options=options.engine_options_of(given))
+    how = GateEvaluation(
+        **{name: given[name] for name in GIVEN}, options=options.engine_options_of(given), begun=options.begun()
+    )
     try:
         with _watched(target) as watcher:
             found = gate(target, held, policy, how, watcher)

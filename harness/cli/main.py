@@ -12,6 +12,7 @@ import errno
 import importlib
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from harness.cli.exits import BAD_INPUT, CRASHED, INTERRUPTED, PASS, PIPE_CLOSED
 from harness.cli.saying import complain, complain_at_length
 from harness.cli.stopping import end_at_once_with, stopped_by_sigterm
 from harness.exceptions import HarnessError
+from harness.progress import process_seconds
 from harness.text import nearest
 
 VERBS = {
@@ -126,17 +128,19 @@ def command() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the ``harness`` command."""
     given = list(arguments) if arguments is not None else sys.argv[1:]
-    code = _run(given)
+    age = process_seconds() if arguments is None else 0.0
+    code = _run(given, time.monotonic() - age)
     if arguments is None:
         end_at_once_with(code)
     sys.exit(code)
 
 
-def _run(given: Sequence[str]) -> int:
-    """Runs the verb of the command line ``given`` and returns its exit code, whatever happens."""
+def _run(given: Sequence[str], begun: float) -> int:
+    """Runs the verb of the command line ``given`` and returns its exit code, whatever happens; ``begun`` is when the
+    command began (:func:`time.monotonic`), which verbs find in the context."""
     try:
         with stopped_by_sigterm():
-            code = _foreseen(given)
+            code = _foreseen(given, begun)
         if sys.stdout is not None:
             sys.stdout.flush()  # a reader that went away shows here, not after the exit code is known
     except BrokenPipeError:
@@ -152,10 +156,10 @@ def _run(given: Sequence[str]) -> int:
     return code
 
 
-def _foreseen(given: Sequence[str]) -> int:
+def _foreseen(given: Sequence[str], begun: float) -> int:
     """The exit code of every end that was foreseen, its error reported in one line."""
     try:
-        code = command.main(args=list(given), standalone_mode=False)
+        code = command.main(args=list(given), standalone_mode=False, obj=begun)
     except Ended as end:
         code = end.code
     except click.exceptions.NoArgsIsHelpError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,6 +125,22 @@ def refuse_with(there: str, names: Iterable[str], given: Mapping[str, Any]) -> N
     with which nothing reads it."""
     for shown in _written(names, given):
         raise HarnessError(f"{shown} with {there}", "nothing would read it", "leave it out")
+
+
+def begun() -> float:
+    """Return when the command began, on the clock of :func:`time.monotonic`."""
+    context = click.get_current_context(silent=True)
+    found = None if context is None else context.find_root().obj
+    return found if isinstance(found, float) else time.monotonic()
+
+
+def check_budget(given: Mapping[str, Any]) -> None:
+    """Raise :class:`HarnessError` where a --budget stands beside the numbers that it plans."""
+    if given["budget"] is not None:
+        for shown in _written(("items", "all_items", "noise_seeds", "samples"), given):
+            raise HarnessError(
+                f"{shown} with --budget {given['budget']:g}", "the budget plans that number", "leave one of them out"
+            )
 
 
 def check_timeout(engine: str, given: Mapping[str, Any]) -> None:

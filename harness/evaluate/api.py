@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoints.source import AnyCheckpoint, as_source, here
+from harness.engines.protocol import EngineContext
 from harness.evaluate.checkpoint import Checkpoint
 from harness.evaluate.cost import cost_line
 from harness.evaluate.early import EarlyStopping
@@ -48,11 +49,24 @@ def evaluate(
     options, watcher, out = options or EngineOptions(), watcher or Silent(), Path(out)
     named = here(Path(checkpoint) if isinstance(checkpoint, str) else checkpoint)
     prepared = prepare(named, spec, device, outline=options.workers > 1)
+    return run_prepared_into(prepared, out, options, early, watcher, engine_of(prepared, options, device))
+
+
+def run_prepared_into(
+    prepared: Prepared,
+    out: Path,
+    options: EngineOptions,
+    early: EarlyStopping | None,
+    watcher: Watcher,
+    engine: EngineContext,
+    name: str = STAGE,
+) -> Run:
+    """Run what is missing of ``prepared`` into the run folder ``out`` with ``engine``, as :func:`evaluate` does, and
+    return the stored run; the stage is called ``name``. What it costs is said unless a budget has said it."""
     if early is not None:
         prepared = early.ordered(prepared)
-    engine = engine_of(prepared, options, device)
     parts = whole if early is None else early.parts
-    advance = _told(watcher, prepared, options, lambda: early is not None and early.finished(load_run(out)))
+    advance = _told(watcher, prepared, options, lambda: early is not None and early.finished(load_run(out)), name)
     run_prepared(prepared, out, options.batch_size, advance, parts, engine, options.mixed_code)
     return load_run(out)
 
@@ -87,9 +101,8 @@ def evaluate_tasks(
         loaded.setdefault(model, found.checkpoint)
     folders = out if isinstance(out, Mapping) else begin_tasks(Path(out), tasks)
     for task, found in prepared.items():
-        advance = _told(watcher, found, options, lambda: False, f"{task}: {STAGE}")
         engine = engine_of(found, options, device)
-        run_prepared(found, folders[task], options.batch_size, advance, whole, engine, options.mixed_code)
+        run_prepared_into(found, folders[task], options, None, watcher, engine, f"{task}: {STAGE}")
     return {task: load_run(folders[task]) for task in tasks}
 
 
@@ -108,7 +121,7 @@ def _told(
             watcher.advance(count)
             return
         begun, total = True, prepared.draws
-        if count < total and not stopped():
+        if count < total and prepared.budget is None and not stopped():
             watcher.cost(cost_line(prepared, total - count, options))
         watcher.stage(name, total, count)
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,16 +24,16 @@ from harness.engines.generation import Completion, Decoding, Forced, Prompt
 from harness.engines.likelihood import Likelihood
 from harness.engines.registry import engine_kind
 from harness.engines.sessions import Sessions, open_sessions
-from harness.evaluate.asked import check_asked, check_selected, requests_asked, texts_of
+from harness.evaluate.asked import check_asked, requests_asked, texts_of
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
-from harness.evaluate.prompt_tokens import adds_special, check_prompts, pad_token, stop_tokens, until_of
+from harness.evaluate.prompt_tokens import check_prompts, pad_token, stop_tokens
 from harness.evaluate.prompting import Prompting, prompting_of
 from harness.evaluate.rendering import check_distinct
-from harness.evaluate.request_tokens import check_readable, check_references
+from harness.evaluate.request_tokens import check_references
 from harness.evaluate.scoring import likelihood_result, scored_result
 from harness.evaluate.tasks import GROUP as TASK_GROUP
-from harness.evaluate.tasks import Item, Task, is_verbatim, load_task, scores, select
+from harness.evaluate.tasks import Item, Task, load_task, scores, select
 from harness.evaluate.tasks.base import clusters_of
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
@@ -61,7 +62,6 @@ from harness.runs.manifest import (
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
 from harness.scorers import Scorer, load_scorer, scorer_key
-from harness.scorers.until import until_key
 from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, NoiseSpec, quantization_text
 from harness.spec.formats import FORMAT_GROUP
 from harness.thresholds import LEAST_RELATIVE
@@ -79,7 +79,8 @@ class Prepared:
     prompts hold the date.
 
     Where continuations are scored, ``requests`` holds their token ids by item, ``prompts`` all of them of an item, one
-    after the other, and ``prefix`` the prefix token as the measurement key writes it; else both are empty.
+    after the other, and ``prefix`` the prefix token as the measurement key writes it; else both are empty. ``budget``
+    is what the manifest keeps of the choice of items and noise seeds within a budget.
     """
 
     spec: EvalSpec
@@ -99,6 +100,7 @@ class Prepared:
     prompting: Prompting | None = None
     requests: Mapping[str, tuple[Forced, ...]] = field(default_factory=dict)
     prefix: str = ""
+    budget: Mapping[str, Any] | None = None
 
     def prompt(self, item: str, seed: int) -> Prompt:
         """Return what an engine is given of ``item`` under the noise seed ``seed``."""
@@ -145,7 +147,6 @@ class Prepared:
                 if self.requests
                 else {"decoding": self.spec.decoding, "max_new_tokens": str(self.decoding.max_new_tokens)}
             ),
-            **until_key(getattr(self.task, "until", ())),
             "coverage": self.coverage.text,
         }
 
@@ -183,6 +184,7 @@ class Prepared:
             quantization=tuple(_quantized_part(self.checkpoint.model, plan) for plan in self.quantizers),
             clusters=clusters_of(self.items, self.prompts) or None,
             groups={item.key: item.group for item in self.items if item.group} or None,
+            budget=self.budget,
         )
 
     @property
@@ -299,7 +301,10 @@ def prepare(
     every = prompting.evaluated(task.items())
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
     checkpoint = _load(named, spec, device, outline) if loaded is None else loaded
-    _tell_weights(checkpoint.source, spec.dtype)
+    if (stored := checkpoint.source.quantization) is not None:
+        log.info("checkpoint %s: %s", path, stored.sentence(spec.dtype))
+    if (was := dequantized_sentence(checkpoint.source.details)) is not None:
+        log.info("checkpoint %s: %s", path, was)
     aqn = state_of(checkpoint.source)
     check_carried(spec)
     check_experts(checkpoint.model, _acting(spec))
@@ -320,40 +325,24 @@ def prepare(
         found = replace(found, prompting=prompting, dated=dated)
         check_windows(plan, found.longest)
         return found
-    decoding = _decoding(checkpoint, spec, task)
-    check_readable(scorer, items)
+    limit = spec.max_new_tokens or task.max_new_tokens
     tokenizer = checkpoint.tokenizer
     # every item of the split, so that neither the template's hash nor its checks depend on the choice of items
     asked = {item.key: prompting.messages(item) for item in every}
     texts, dated = texts_of(checkpoint, spec, prompting, asked)
-    special = {key: adds_special(checkpoint, text, prompting.chat, is_verbatim(task)) for key, text in texts.items()}
-    tokens = {item.key: tokenizer(texts[item.key], add_special_tokens=special[item.key]) for item in items}
+    # a template writes the special tokens itself
+    tokens = {item.key: tokenizer(texts[item.key], add_special_tokens=not prompting.chat) for item in items}
     prompts = {key: tuple(found["input_ids"]) for key, found in tokens.items()}
     if not all(prompts.values()):
         raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
     check_distinct(checkpoint, asked, prompts, "token ids")
-    check_prompts(checkpoint, prompts, decoding.max_new_tokens)
-    check_selected(spec, ((len(own), decoding.max_new_tokens) for own in prompts.values()))
+    check_prompts(checkpoint, prompts, limit)
+    decoding = Decoding(limit, stop_tokens(checkpoint), pad_token(checkpoint), spec.sampling)
     template = digest("\0".join(texts.values()))
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
     found = Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)
     check_windows(plan, found.longest)
     return found
-
-
-def _decoding(checkpoint: Checkpoint, spec: EvalSpec, task: Task) -> Decoding:
-    """How answers to ``task`` are generated: by its token limit and the texts that end them, unless the user says."""
-    until, ends = until_of(checkpoint, getattr(task, "until", ()))
-    stop = tuple(sorted({*stop_tokens(checkpoint), *ends}))
-    return Decoding(spec.max_new_tokens or task.max_new_tokens, stop, pad_token(checkpoint), spec.sampling, until)
-
-
-def _tell_weights(source: Source, dtype: str) -> None:
-    """Logs what the weights are, where they are or were quantized."""
-    if source.quantization is not None:
-        log.info("checkpoint %s: %s", source.path, source.quantization.sentence(dtype))
-    if (was := dequantized_sentence(source.details)) is not None:
-        log.info("checkpoint %s: %s", source.path, was)
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:

@@ -4,8 +4,8 @@ smallest effect.
 The effect is the minimum detectable one of each requirement (:mod:`harness.stats.power`, probability 0.8), in units of
 what the policy allows there: the margin, or what the baseline's retention lies above the least one. The largest of
 these is what the gate as a whole can tell, so that the plan with the smallest largest one is chosen; the second largest
-decides between equals, and so on, then the seconds. A plan by which PASS is out of reach even if nothing is lost is
-none.
+decides between equals, and so on, then more seeds and items. A plan by which PASS is out of reach even if nothing is
+lost is none.
 
 Nothing here knows an outcome of the candidate. What is known comes from the baseline, or is assumed, and from the
 seconds that were measured: a choice that looked at the candidate's scores would bend the error rates of its verdict.
@@ -173,16 +173,15 @@ class BudgetPlan:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A plan by number: its ratios effect / allowed, largest first, and its seconds."""
+    """A plan by number, with its ratios effect / allowed, largest first."""
 
     ratios: tuple[float, ...]
-    seconds: float
     seeds: int
     items: int
 
     @property
     def rank(self) -> tuple[Any, ...]:
-        return self.ratios, self.seconds, self.seeds, self.items
+        return self.ratios, -self.seeds, -self.items
 
 
 def choose(design: Design, costs: Costs, budget: float) -> BudgetPlan:
@@ -264,13 +263,12 @@ def _candidates(design: Design, costs: Costs, most: float) -> Iterator[_Candidat
         if not len(fitting):
             return  # more seeds take longer
         # more items tell more, unless those of one cluster come to weigh more
-        yield best_of(design, costs, fitting if design.clusters else fitting[-1:], seeds)
+        yield best_of(design, fitting if design.clusters else fitting[-1:], seeds)
 
 
-def best_of(design: Design, costs: Costs, items: Counts, seeds: int) -> _Candidate:
+def best_of(design: Design, items: Counts, seeds: int) -> _Candidate:
     """Return the best of ``items`` (ascending) with so many ``seeds``."""
     allowed = np.array([demand.allowed for demand in design.demands])[:, None]
     ratios = -np.sort(-design.effects(items, seeds) / allowed, axis=0)
-    at = int(np.lexsort(ratios[::-1])[0])
-    taken = float(seconds(costs, design.sweep, items[at : at + 1], seeds)[0])
-    return _Candidate(tuple(ratios[:, at].tolist()), taken, seeds, int(items[at]))
+    at = int(np.lexsort((-items, *ratios[::-1]))[0])
+    return _Candidate(tuple(ratios[:, at].tolist()), seeds, int(items[at]))

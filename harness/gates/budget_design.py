@@ -10,7 +10,7 @@ from harness.exceptions import HarnessError
 from harness.gates.budget import DIFFERENCE, RETENTION, Demand, Design
 from harness.gates.costs import Sweep
 from harness.gates.early import BLOCK
-from harness.gates.evidence import engine_varies, floor_of, keyed_shared
+from harness.gates.evidence import engine_varies, keyed_shared
 from harness.gates.forecast import ASSUMED_DISCORDANCE, complete_scores, correlation_of
 from harness.gates.pairing import Floats, seeds_of
 from harness.gates.policy import GatePolicy
@@ -82,11 +82,12 @@ def assumed_design(spec: EvalSpec, items: Sequence[str], clusters: Mapping[str, 
         for level in policy.levels or spec.levels
     )
     names = tuple(clusters.get(item, f"item {item}") for item in items)
+    drawn = any(spec.levels) or sampled
     return Design(
         demands=demands,
         sweep=sweep_of(spec, policy),
         items=len(items),
-        seeds=(policy.noise_seeds, max(policy.noise_seeds, MOST_SEEDS) if any(spec.levels) or sampled else 1),
+        seeds=(policy.noise_seeds, max(policy.noise_seeds, MOST_SEEDS)) if drawn else (1, 1),
         clusters=names if len(set(names)) < len(names) else (),
         alpha=policy.alpha,
         said=f"assumed discordance, {100 * ASSUMED_DISCORDANCE:g} % of single draws and {100 * ASSUMED_NOISY:g} % of"
@@ -165,8 +166,7 @@ def _least_items(baseline: Arm, items: int, policy: GatePolicy) -> int:
     cells = baseline.outcomes.get(_LEVEL, {})
     right = [outcome.right for row in cells.values() for outcome in row.values() if outcome.measured]
     share = float(np.mean(right)) if right else 0.0
-    floor = floor_of((baseline,), policy.floor)
     for count in range(2, items):
-        if wilson(share * count, count, policy.alpha).low >= floor:
+        if wilson(share * count, count, policy.alpha).low >= policy.floor:
             return count
     return items

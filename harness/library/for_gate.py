@@ -36,8 +36,10 @@ class GateEvaluation:
     task's items, ``fewshot``, ``fewshot_data``, ``system`` and ``apply_chat_template`` are those of
     :class:`harness.spec.EvalSpec`, ``quantize`` the text of :func:`harness.spec.parse_quantization`. ``out`` is the
     run folder (default: one under ``runs`` that the same evaluation resumes). ``items`` and ``noise_seeds`` declare a
-    quick check on that many of the baseline's (:class:`harness.gates.quick.QuickCheck`). No result depends on
-    ``options`` and ``device``.
+    quick check on that many of the baseline's (:class:`harness.gates.quick.QuickCheck`), ``budget`` one on as many as
+    tell most within that many seconds (:mod:`harness.evaluate.within`), counted from ``begun`` on the clock of
+    :func:`time.monotonic` (None: from the call on). No result depends on ``options`` and
+    ``device``. Raises :class:`HarnessError` where a budget stands beside the numbers that it plans.
     """
 
     base: Path | None = None
@@ -56,6 +58,18 @@ class GateEvaluation:
     noise_seeds: int | None = None
     options: EngineOptions = field(default_factory=EngineOptions)
     device: str | None = None
+    budget: float | None = None
+    begun: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what contradicts."""
+        for name, value in (("items", self.items), ("noise-seeds", self.noise_seeds)):
+            if self.budget is not None and value is not None:
+                raise HarnessError(
+                    f"--{name} {value} with --budget {self.budget:g}",
+                    "the budget plans that number",
+                    "leave one of them out",
+                )
 
 
 def baseline_spec(baseline: Baseline) -> EvalSpec:
@@ -98,10 +112,10 @@ def early_plan(policy: GatePolicy, baseline: Baseline) -> EarlyPlan | None:
 
 
 def default_run_folder(
-    checkpoint: Path | Source, spec: EvalSpec, folder: Path = RUNS, plan: EarlyPlan | None = None
+    checkpoint: Path | Source, spec: EvalSpec, folder: Path = RUNS, plan: EarlyPlan | None = None, budget: str = ""
 ) -> Path:
-    """Return where a gate keeps its evaluation: the same checkpoint, data, specification, rule of early stopping and
-    sources of the harness resume the same folder."""
+    """Return where a gate keeps its evaluation: the same checkpoint, data, specification, rule of early stopping,
+    ``budget`` (with all that its plan follows from, as text) and sources of the harness resume the same folder."""
     from harness.checkpoints.source import as_source
 
     content = "" if spec.data is None else _content(spec.data)
@@ -109,6 +123,7 @@ def default_run_folder(
     parts = [source.weights, source.settings, content, json.dumps(spec.to_json()), revision(MEASURING, FILES)]
     parts += [] if spec.fewshot_data is None else [_content(spec.fewshot_data)]
     parts += [] if plan is None else [json.dumps(plan.to_json())]
+    parts += [budget] if budget else []
     label = digest("|".join(parts))
     return folder / f"gate-{source.path.resolve().name}-{label}"
 

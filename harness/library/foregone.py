@@ -77,6 +77,13 @@ def _stored(checkpoint: Path) -> str | None:
     return None if found is None else found.text
 
 
+def check_within_reach(held: Baseline, policy: GatePolicy) -> None:
+    """Raise :class:`NotComparableError` where PASS is out of reach even on the whole baseline."""
+    found = gate(held.arm, held.arm, _bare(policy), order_seed_of(held))
+    if found.verdict != PASS:
+        _foregone(held, found, False)
+
+
 def announce(held: Baseline, policy: GatePolicy, part: bool) -> None:
     """Log the joint odds of the gate if nothing changed, and raise :class:`NotComparableError` where PASS is out of
     reach.

@@ -30,7 +30,8 @@ from harness.library.for_gate import (
     quick_check,
     refuse_changes,
 )
-from harness.library.foregone import announce, refuse_other_key
+from harness.library.foregone import announce, check_within_reach, refuse_other_key
+from harness.library.within import evaluated_within, planned_check
 from harness.progress import Watcher
 from harness.runs.attempts import Attempt, count_attempt
 from harness.runs.kept_verdicts import check_verdict, keep_verdict, verdict_file
@@ -89,7 +90,8 @@ def gate(
 
     A checkpoint is evaluated first, with the baseline's own specification changed as ``evaluation`` says; ``watcher``
     is told about cost and progress. With its ``items`` or ``noise_seeds`` that part of the baseline is judged, a
-    declared quick check, of a run too, which must be of exactly that part. The attempt is counted and the verdict kept
+    declared quick check, of a run too, which must be of exactly that part; with its ``budget`` the part that can tell
+    most within so many seconds, chosen before anything is scored. The attempt is counted and the verdict kept
     beside the run, which makes a verdict that changes with equal records an error. INVALID, FAIL and INCONCLUSIVE are
     results, not errors.
 
@@ -102,17 +104,25 @@ def gate(
     plan, quick = early_plan(policy, held), quick_check(held, evaluation.items, evaluation.noise_seeds)
     asked = held if quick is None else replace(held, arm=quick.part_of(held.arm))
     if is_run(target):
-        refuse_changes(target, vars(evaluation), ("base", "out", *CHANGES))
+        refuse_changes(target, vars(evaluation), ("base", "out", "budget", *CHANGES))
         run = run_to_judge(target, plan, asked.arm)
     else:
         spec = changed(baseline_spec(held), vars(evaluation), quick)
         if hub_name(str(target)) is not None:
             target = located(target)
         refuse_other_key(spec, held, vars(evaluation), policy.across, target)
-        announce(asked, policy, part=quick is not None)
+        if evaluation.budget is None:
+            announce(asked, policy, part=quick is not None)
+        else:
+            check_within_reach(held, policy)
         target, base = locate(target, evaluation.base)
         evaluation = replace(evaluation, base=base)
-        run = _evaluated(target, asked, plan, evaluation, spec, watcher)
+        if evaluation.budget is None:
+            run = _evaluated(target, asked, plan, evaluation, spec, watcher)
+        else:
+            run = evaluated_within(target, held, policy, evaluation, spec, watcher)
+            quick = planned_check(held, run)
+            asked = held if quick is None else replace(held, arm=quick.part_of(held.arm))
     if quick is not None:
         quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)
     result = judge(run.arm, asked.arm, policy, order_seed_of(held))

@@ -90,6 +90,10 @@ def gate_tasks(
         [each if isinstance(each, Baseline) else load_named(Path(baselines_dir), str(each)) for each in baselines]
     )
     check_together(policy)
+    if evaluation.budget is not None:
+        raise HarnessError(
+            f"--budget {evaluation.budget:g} with several tasks", "one task is planned at a time", "gate task by task"
+        )
     quick = {task: quick_check(each, evaluation.items, evaluation.noise_seeds) for task, each in held.items()}
     asked = {
         task: each if (part := quick[task]) is None else replace(each, arm=part.part_of(each.arm))

@@ -23,7 +23,7 @@ def with_identity(
 
     Raises :class:`StoreError` where the manifest's coverage is not that of its plan.
     """
-    notes = (*certificate.notes, *mixed_code_notes(codes), *_weights_notes(manifest))
+    notes = (*certificate.notes, *mixed_code_notes(codes), *_weights_notes(manifest), *_budget_notes(manifest))
     if not manifest.current:
         words = f"the run is of schema version {manifest.schema_version}: without checksums of its tables, coverage"
         certificate = objected(certificate, (f"{words} and code identity; {AGAIN}",))
@@ -74,6 +74,17 @@ def _weights_notes(manifest: RunManifest) -> tuple[str, ...]:
     checkpoint = manifest.checkpoint if isinstance(manifest, EvaluationManifest) else {}
     said = dequantized_sentence(checkpoint)
     return () if said is None else (f"{checkpoint['path']}: {said}",)
+
+
+def _budget_notes(manifest: RunManifest) -> tuple[str, ...]:
+    kept = manifest.budget if isinstance(manifest, EvaluationManifest) else None
+    if kept is None:
+        return ()
+    plan = kept["plan"]
+    return (
+        f"planned for a budget of {kept['seconds']:g} s before any outcome was known: {plan['items']} of"
+        f" {plan['items_of']} items, {plan['noise_seeds']} noise seeds (forecast {plan['forecast']:.0f} s)",
+    )
 
 
 def _coverage(path: Path, manifest: EvaluationManifest) -> Coverage | None:

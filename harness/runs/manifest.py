@@ -146,7 +146,8 @@ class EvaluationManifest(Manifest):
     """Of an evaluation. ``checkpoint`` is :meth:`harness.checkpoints.source.Source.to_json`, ``spec`` that of
     :class:`harness.spec.EvalSpec`, ``replay`` the version of the rule that chooses what is replayed, ``floor`` the
     accuracy (fraction) below which the task measures nothing, ``clusters`` item -> name of its cluster,
-    ``groups`` item -> what its sub-scores are shown for."""
+    ``groups`` item -> what its sub-scores are shown for, ``budget`` for how many ``seconds`` its items and noise seeds
+    were planned (None: they were given), by which costs, and what that plan could tell."""
 
     kind: ClassVar[str] = EVALUATION_KIND
     identity: Identity
@@ -161,6 +162,7 @@ class EvaluationManifest(Manifest):
     floor: float | None = None
     clusters: Mapping[str, str] | None = None
     groups: Mapping[str, str] | None = None
+    budget: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def clustered(items: int = 80) -> Design:
     return Design(demands, Sweep(2), items, (1, 5), names)
 
 
-def by_force(plan: Design, costs: Costs, budget: float) -> tuple[tuple[float, ...], float, int, int] | None:
+def by_force(plan: Design, costs: Costs, budget: float) -> tuple[tuple[float, ...], int, int, float] | None:
     """The best plan, looked for among all there are with the formulas of the forecast, one by one."""
     found = []
     for seeds in range(plan.seeds[0], plan.seeds[1] + 1):
@@ -74,7 +74,7 @@ def by_force(plan: Design, costs: Costs, budget: float) -> tuple[tuple[float, ..
                 variance = each.between + each.within / (seeds if each.repeated else 1)
                 sd = math.sqrt(variance * effect * units / items) / each.scale
                 ratios.append(minimum_detectable_effect(sd, units, plan.alpha) / each.allowed)
-            found.append((tuple(sorted(ratios, reverse=True)), taken, seeds, items))
+            found.append((tuple(sorted(ratios, reverse=True)), -seeds, -items, taken))
     return min(found, default=None)
 
 
@@ -107,8 +107,8 @@ def test_the_plan_is_the_best_of_all_there_are(plan: Design, budget: float) -> N
             choose(plan, COSTS, budget)
         return
     found = choose(plan, COSTS, budget)
-    assert (found.noise_seeds, found.items) == best[2:]
-    assert found.forecast == pytest.approx(best[1])
+    assert (found.noise_seeds, found.items) == (-best[1], -best[2])
+    assert found.forecast == pytest.approx(best[3])
     assert max(each.effect / each.allowed for each in found.effects) == pytest.approx(best[0][0])
     assert found.forecast <= (1 - RESERVE) * budget
 
@@ -122,6 +122,13 @@ def test_a_larger_budget_never_tells_less(plan: Design) -> None:
         found = choose(plan, COSTS, least * factor + 1e-9)
         worst.append(max(each.effect / each.allowed for each in found.effects))
     assert worst == sorted(worst, reverse=True) and worst[-1] < worst[0]
+
+
+def test_where_seeds_agree_more_of_them_are_taken_all_the_same() -> None:
+    """A baseline without any discordance says nothing against more evidence."""
+    agreeing = Design((demand(0.05, 0.0),), Sweep(1), 60, (1, 4))
+    found = choose(agreeing, COSTS, 1000.0)
+    assert found.whole and found.noise_seeds == 4
 
 
 def test_the_same_costs_give_the_same_plan() -> None:

@@ -1,0 +1,79 @@
+"""Gates within a number of seconds: on which part of a baseline a checkpoint is evaluated, and why on that one."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.baselines.file import Baseline, dump
+from harness.gates.budget import Design
+from harness.gates.budget_design import design_of
+from harness.gates.policy import GatePolicy
+from harness.gates.quick import QuickCheck
+from harness.library.for_gate import (
+    GateEvaluation,
+    baseline_spec,
+    default_run_folder,
+    early_plan,
+    quick_check,
+)
+from harness.library.foregone import check_within_reach
+from harness.progress import Watcher
+from harness.runs.loaded import Run
+from harness.runs.manifest import digest
+from harness.spec import EvalSpec
+
+if TYPE_CHECKING:
+    from harness.evaluate.early import EarlyStopping
+    from harness.evaluate.within import Budget
+
+
+def evaluated_within(
+    target: Path,
+    held: Baseline,
+    policy: GatePolicy,
+    evaluation: GateEvaluation,
+    spec: EvalSpec,
+    watcher: Watcher | None,
+) -> Run:
+    """Return the run of the checkpoint ``target`` by ``spec`` on the part of ``held`` that a gate under ``policy`` can
+    tell most with in the budget of ``evaluation``. Raises :class:`harness.exceptions.HarnessError`."""
+    from harness.checkpoints.source import resolve
+    from harness.evaluate.within import evaluate_within
+
+    budget, design = budget_for(held, policy, evaluation)
+    source = resolve(target, base=evaluation.base, adapter=evaluation.adapter)
+    label = f"{budget.seconds!r} {digest(dump(held))} {json.dumps(asdict(design), sort_keys=True)}"
+    out = evaluation.out or default_run_folder(source, spec, plan=early_plan(policy, held), budget=label)
+    return evaluate_within(source, spec, out, budget, evaluation.options, evaluation.device, watcher)
+
+
+def budget_for(held: Baseline, policy: GatePolicy, evaluation: GateEvaluation) -> tuple[Budget, Design]:
+    """Return the budget of ``evaluation`` for a gate under ``policy`` against ``held``, and what its plan follows
+    from."""
+    from harness.evaluate.early import EarlyStopping
+    from harness.evaluate.within import Budget
+
+    assert evaluation.budget is not None
+    begun = time.monotonic() if evaluation.begun is None else evaluation.begun
+    design, plan = design_of(held.arm, baseline_spec(held), policy), early_plan(policy, held)
+
+    def early(chosen: EvalSpec) -> EarlyStopping | None:
+        if plan is None:
+            return None
+        part = quick_check(held, chosen.items, chosen.noise_seeds)
+        return EarlyStopping(plan, held.arm if part is None else part.part_of(held.arm))
+
+    def admit(items: int, noise_seeds: int) -> None:
+        part = quick_check(held, items, noise_seeds)
+        check_within_reach(held if part is None else replace(held, arm=part.part_of(held.arm)), policy)
+
+    return Budget(evaluation.budget, lambda prepared: design, early, admit, begun), design
+
+
+def planned_check(held: Baseline, run: Run) -> QuickCheck | None:
+    """Return the part of ``held`` that ``run`` was planned for, ``None`` where that is all of it."""
+    return quick_check(held, len(run.asked.items), run.asked.noise_seeds)

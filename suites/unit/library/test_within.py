@@ -1,0 +1,141 @@
+"""Gates within a budget: a part of the baseline, by its own order, planned before the candidate is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import GatePolicy, accept_baseline, evaluate, gate
+from harness.baselines.book import load_named
+from harness.evaluate import within
+from harness.exceptions import HarnessError, NotComparableError
+from harness.gates.budget import choose
+from harness.gates.budget_design import design_of
+from harness.gates.costs import Costs, Rate
+from harness.gates.quick import QuickCheck
+from harness.library.for_gate import GateEvaluation, baseline_spec
+from harness.library.within import budget_for, planned_check
+from harness.record import RIGHT, WRONG, ItemResult
+from harness.runs.item_order import choice_order
+from harness.runs.loaded import load_run
+from harness.scorers import load_scorer, scorer_key
+from harness.spec import EvalSpec
+from harness.thresholds import CONTROL_SCALE
+
+pytestmark = pytest.mark.long
+
+SPEC = EvalSpec("arith", items=60, levels=(0.0, 0.05), noise_seeds=3, max_new_tokens=2)
+POLICY = GatePolicy(margin=0.15)
+COSTS = Costs(0.0, Rate(0.1, 0.1), Rate(0.1, 0.1), (0.0, 0.0), 6.0, 64)
+
+
+@pytest.fixture(autouse=True)
+def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model answers right, and wrong in the positive control: it never learned. Its costs are given."""
+    from harness.evaluate import prepared as module
+
+    honest = module.scored_result
+
+    def scored(item: Any, *arguments: Any, **fields: Any) -> ItemResult:
+        good = fields["level"] != CONTROL_SCALE
+        return replace(honest(item, *arguments, **fields), score=float(good), reason=RIGHT if good else WRONG)
+
+    monkeypatch.setattr(module, "scored_result", scored)
+    # texts are those of the tokens, which replays check, so that the planted scores are not those of the texts
+    monkeypatch.setattr("harness.runs.loaded.check_scores", lambda path, name, *_: scorer_key(load_scorer(name)))
+    monkeypatch.setattr(within, "calibrate", lambda *_: COSTS)
+
+
+@pytest.fixture
+def folder(tiny: Path, tmp_path: Path) -> Path:
+    run = evaluate(tiny, SPEC, tmp_path / "reference")
+    accept_baseline(run.path, tmp_path / "baselines", "mine", "for a test", False)
+    return tmp_path
+
+
+def judged(folder: Path, tiny: Path, seconds: float, out: str = "run", policy: GatePolicy = POLICY) -> Any:
+    how = GateEvaluation(budget=seconds, out=folder / out)
+    return gate(tiny, "mine", policy, how, baselines_dir=folder / "baselines")
+
+
+def test_a_part_of_the_baseline_is_planned_and_judged(folder: Path, tiny: Path) -> None:
+    held = load_named(folder / "baselines", "mine")
+    found = judged(folder, tiny, 20.0)
+    run = load_run(folder / "run")
+    kept = run.manifest.budget  # type: ignore[union-attr]
+    assert kept is not None
+    costs = replace(COSTS, spent=kept["costs"]["spent"])
+    plan = choose(design_of(held.arm, baseline_spec(held), POLICY), costs, 20.0)
+    assert found.verdict == "PASS" and not plan.whole
+    order = choice_order(held.arm.outcomes[0.0], SPEC.item_seed)
+    assert run.asked.items == order[: plan.items] and run.asked.noise_seeds == plan.noise_seeds
+    quick = found.to_json()["quick_check"]
+    assert (quick["items"], quick["items_of"], quick["noise_seeds"]) == (plan.items, 60, plan.noise_seeds)
+    whole = {name: value for name, value in quick.items() if name != "label"}
+    assert planned_check(held, run) == QuickCheck(**whole)
+    again = gate(
+        folder / "run",
+        "mine",
+        POLICY,
+        GateEvaluation(**{n: quick[n] for n in ("items", "noise_seeds")}),
+        baselines_dir=folder / "baselines",
+    )
+    assert again.repeated, "judged as the declared part that it is, the verdict is the same byte for byte"
+
+
+def test_the_same_command_resumes_and_judges_what_it_chose(
+    folder: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = judged(folder, tiny, 20.0)
+    monkeypatch.setattr(within, "calibrate", lambda *_: pytest.fail("it was planned anew"))
+    again = judged(folder, tiny, 20.0)
+    assert again.repeated and again.to_json()["levels"] == first.to_json()["levels"]
+
+
+def test_enough_seconds_take_the_whole_baseline(folder: Path, tiny: Path) -> None:
+    found = judged(folder, tiny, 500.0)
+    assert "quick_check" not in found.to_json() and found.verdict == "PASS"
+
+
+def test_the_policys_least_seeds_are_kept(folder: Path, tiny: Path) -> None:
+    found = judged(folder, tiny, 24.0, policy=replace(POLICY, noise_seeds=3))
+    assert found.verdict == "PASS" and load_run(folder / "run").asked.noise_seeds == 3
+
+
+def test_too_small_a_budget_and_a_hopeless_margin_are_refused(folder: Path, tiny: Path) -> None:
+    with pytest.raises(HarnessError, match=r"--budget 9; within it PASS is out of reach") as caught:
+        judged(folder, tiny, 9.0)
+    assert caught.value.exit_code == 2 and not (folder / "run").exists()
+    with pytest.raises(NotComparableError, match="INCONCLUSIVE is foregone"):
+        judged(folder, tiny, 500.0, policy=GatePolicy(margin=0.01))
+
+
+def test_what_the_budget_plans_is_not_given_too(folder: Path, cli: Any) -> None:
+    with pytest.raises(HarnessError, match=r"--items 4 with --budget 20; the budget plans that number"):
+        GateEvaluation(items=4, budget=20.0)
+    said = cli(
+        "gate", "x", "--baseline", "mine", "--baselines-dir", folder / "baselines", "--budget", 9, "--noise-seeds", 2
+    )
+    assert said.code == 2 and "--noise-seeds 2 with --budget 9" in said.line
+    said = cli(
+        "gate", folder / "reference", "--baseline", "mine", "--baselines-dir", folder / "baselines", "--budget", 9
+    )
+    assert said.code == 2 and "--budget 9" in said.line
+
+
+def test_early_stopping_within_a_budget_looks_at_the_planned_part(folder: Path, tiny: Path) -> None:
+    found = judged(folder, tiny, 16.0, policy=GatePolicy(margin=0.2, early_stop=0.5))
+    manifest = json.loads((folder / "run" / "manifest.json").read_text())
+    assert found.verdict == "PASS" and manifest["identity"]["early_stop"]["share"] == 0.5
+    assert len(manifest["identity"]["items"]) < 60
+
+
+def test_the_folder_hangs_on_the_budget_and_on_all_that_a_plan_follows_from(folder: Path, tiny: Path) -> None:
+    held = load_named(folder / "baselines", "mine")
+    how = GateEvaluation(budget=20.0)
+    assert budget_for(held, POLICY, how)[1] == budget_for(held, POLICY, how)[1]
+    assert budget_for(held, replace(POLICY, margin=0.2), how)[1] != budget_for(held, POLICY, how)[1]
