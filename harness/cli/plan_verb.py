@@ -9,12 +9,19 @@ from typing import Any
 
 import click
 
+from harness.baselines.book import load_named
 from harness.checkpoints.hub import locate
 from harness.checkpoints.there import check_config
 from harness.cli import options
+from harness.exceptions import HarnessError
+from harness.gate_options import row
 from harness.gates.forecast import ASSUMED_DISCORDANCE
 from harness.gates.policy_file import policy_given
+from harness.library.for_gate import GateEvaluation
 from harness.library.plan import PlanOptions, Power, TasksPower, plan, power, power_tasks
+from harness.library.within import plan_budget
+from harness.spec import EngineOptions, EvalSpec
+from harness.spec.reading import read_noise
 from harness.spec.several import split_names
 
 
@@ -43,6 +50,10 @@ from harness.spec.several import split_names
     show_default=True,
     help="Share of outcomes that differ between two runs, where the baseline has one draw (fraction).",
 )
+@options.shared("budget", help=f"{row('budget').help} Batches are timed, nothing is evaluated.")
+@options.shared("task", help="Task of a --budget without --baseline.")
+@options.shared("data")
+@options.shared("batch-size")
 @options.adapter_options
 @options.model_options
 @click.option("--device", default=None, help="cpu, cuda, ...; default: the accelerator, else cpu.")
@@ -53,7 +64,13 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
     For each specification: sites, expected injections, the share of the matrix products, an estimate of the cost, and
     every product that is left alone, with the reason. With --baseline also the minimum detectable effect at each level,
     the odds of the verdicts if nothing changed, and the items or noise seeds that would be enough; alone, only that.
+    With --budget batches of CHECKPOINT are timed, and the items and noise seeds are shown that harness gate (with
+    --baseline) or harness eval would choose within those seconds, and what they could tell.
     """
+    if given["budget"] is not None:
+        _budget(checkpoint, as_json, given)
+        return
+    options.refuse_without("--budget", ("task", "data", "batch_size"), given)
     only_power = given["name"] is not None and checkpoint is None and config is None
     if not only_power and (checkpoint is None) == (config is None):
         raise click.UsageError("give either CHECKPOINT or --config FILE", click.get_current_context())
@@ -73,6 +90,40 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
         options.set_up_logging(False)
         report = plan(given["noise"], checkpoint, config, told)
     _show(report, foreseen, sites, as_json)
+
+
+def _budget(checkpoint: Path | None, as_json: bool, given: dict[str, Any]) -> None:
+    """The dry run of a budget."""
+    if checkpoint is None:
+        raise HarnessError(f"--budget {given['budget']:g}", "batches of a checkpoint are timed", "give CHECKPOINT")
+    options.refuse_with("--budget", ("tokens", "new_tokens", "sites", "discordance"), given)
+    policy, held, spec = policy_given(given), None, None
+    if given["name"] is None:
+        options.refuse_without("--baseline", ("baselines_dir",), given)
+        noise, levels = read_noise(given["noise"], None)
+        own = {name: given[name] for name in ("task", "data", "dtype", "attention")}
+        spec = EvalSpec(items=None, levels=levels, noise=noise, **own)
+    else:
+        options.refuse_with("--baseline", ("task", "noise"), given)
+        held = load_named(given["baselines_dir"], given["name"])
+    changes = {name: given[name] if options.on_command_line(name) else None for name in ("dtype", "attention")}
+    checkpoint, base = locate(checkpoint, given["base"])
+    how = GateEvaluation(
+        base=base,
+        adapter=given["adapter"],
+        data=given["data"],
+        options=EngineOptions(given["batch_size"]),
+        device=given["device"],
+        budget=given["budget"],
+        begun=options.begun(),
+        **changes,
+    )
+    options.set_up_logging(False)
+    said = plan_budget(checkpoint, held, policy, how, spec)
+    if as_json:
+        click.echo(json.dumps(said.to_json(), indent=2))
+    else:
+        click.echo("\n".join(said.lines))
 
 
 def _power(given: dict[str, Any]) -> Power | TasksPower | None:

@@ -103,15 +103,20 @@ class Design:
     def reachable(self, items: Counts) -> Any:
         """Return whether something that lost nothing can PASS on so many items, bool (items,)."""
         units, _ = self.layout(items)
-        narrowest = min((demand.allowed for demand in self.demands if demand.what == DIFFERENCE), default=1.0)
+        narrowest = min((demand.allowed for demand in self.differences), default=1.0)
         return (units >= 2) & (_open(units, self.alpha) < narrowest) & (items >= self.least_items)
 
-    def odds(self, items: int, seeds: int) -> VerdictOdds:
+    @property
+    def differences(self) -> tuple[Demand, ...]:
+        """The demands on differences, one for each level."""
+        return tuple(demand for demand in self.demands if demand.what == DIFFERENCE)
+
+    def odds(self, items: int, seeds: int, family: int | None = None) -> VerdictOdds:
         """Return the odds of the whole gate if nothing changed, the levels taken as independent; alarms are adjusted
-        over them. Retentions are left out."""
+        over ``family`` levels (None: these). Retentions are left out."""
         count = np.array([items])
         units, size = self.layout(count)
-        demands = [demand for demand in self.demands if demand.what == DIFFERENCE]
+        demands, levels = self.differences, family or len(self.differences)
         passing, quiet = 1.0, 1.0
         for demand in demands:
             spread = float(_spread(demand, count, units, size, seeds)[0])
@@ -119,7 +124,7 @@ class Design:
                 verdict_odds(items, demand.variance(seeds), demand.allowed, alpha=alpha)
                 if not demand.own and not demand.repeated and not self.clusters
                 else verdict_odds_mean(int(units[0]), spread, demand.allowed, alpha=alpha)
-                for alpha in (self.alpha, self.alpha / len(demands))
+                for alpha in (self.alpha, self.alpha / levels)
             )
             passing, quiet = passing * own.passing, quiet * (1 - alarm.failing)
         return VerdictOdds(passing, max(0.0, quiet - passing), 1 - quiet)
@@ -190,10 +195,17 @@ def choose(design: Design, costs: Costs, budget: float) -> BudgetPlan:
     A larger budget never gives a plan that tells less. Raises :class:`HarnessError` with the least budget that would
     do where none fits, and where no number of items would.
     """
-    best = min(_candidates(design, costs, usable(budget)), key=lambda each: each.rank, default=None)
+    best = best_within(design, costs, usable(budget))
     if best is None:
         raise too_small(budget, least_seconds(design, costs))
-    return plan_of(design, costs, best.items, best.seeds)
+    return plan_of(design, costs, *best)
+
+
+def best_within(design: Design, costs: Costs, most: float) -> tuple[int, int] | None:
+    """Return (items, noise seeds) of the best plan whose forecast is at most ``most`` seconds, ``None`` where there is
+    none."""
+    best = min(_candidates(design, costs, most), key=lambda each: each.rank, default=None)
+    return None if best is None else (best.items, best.seeds)
 
 
 def usable(budget: float) -> float:
@@ -263,11 +275,11 @@ def _candidates(design: Design, costs: Costs, most: float) -> Iterator[_Candidat
         if not len(fitting):
             return  # more seeds take longer
         # more items tell more, unless those of one cluster come to weigh more
-        yield best_of(design, fitting if design.clusters else fitting[-1:], seeds)
+        yield _best_of(design, fitting if design.clusters else fitting[-1:], seeds)
 
 
-def best_of(design: Design, items: Counts, seeds: int) -> _Candidate:
-    """Return the best of ``items`` (ascending) with so many ``seeds``."""
+def _best_of(design: Design, items: Counts, seeds: int) -> _Candidate:
+    """The best of ``items`` (ascending) with so many ``seeds``."""
     allowed = np.array([demand.allowed for demand in design.demands])[:, None]
     ratios = -np.sort(-design.effects(items, seeds) / allowed, axis=0)
     at = int(np.lexsort((-items, *ratios[::-1]))[0])

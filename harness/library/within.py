@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.baselines.file import Baseline, dump
-from harness.gates.budget import Design
+from harness.gates.budget import BudgetPlan, Design
 from harness.gates.budget_design import design_of
 from harness.gates.policy import GatePolicy
 from harness.gates.quick import QuickCheck
 from harness.library.for_gate import (
     GateEvaluation,
     baseline_spec,
+    changed,
     default_run_folder,
     early_plan,
     quick_check,
 )
-from harness.library.foregone import check_within_reach
+from harness.library.foregone import check_within_reach, refuse_other_key
 from harness.progress import Watcher
 from harness.runs.loaded import Run
 from harness.runs.manifest import digest
@@ -29,6 +31,19 @@ from harness.spec import EvalSpec
 if TYPE_CHECKING:
     from harness.evaluate.early import EarlyStopping
     from harness.evaluate.within import Budget
+
+
+@dataclass(frozen=True)
+class BudgetSaid:
+    """What a budget gives: the plan, what a manifest would keep of it, and what is said of it."""
+
+    plan: BudgetPlan
+    kept: Mapping[str, Any]
+    lines: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary for strict JSON."""
+        return {"budget": dict(self.kept), "said": list(self.lines)}
 
 
 def evaluated_within(
@@ -72,6 +87,35 @@ def budget_for(held: Baseline, policy: GatePolicy, evaluation: GateEvaluation) -
         check_within_reach(held if part is None else replace(held, arm=part.part_of(held.arm)), policy)
 
     return Budget(evaluation.budget, lambda prepared: design, early, admit, begun), design
+
+
+def plan_budget(
+    checkpoint: Path,
+    baseline: Baseline | None,
+    policy: GatePolicy,
+    evaluation: GateEvaluation,
+    spec: EvalSpec | None = None,
+) -> BudgetSaid:
+    """Return what a gate of ``checkpoint`` under ``policy`` against ``baseline`` would choose within the budget of
+    ``evaluation``, or an evaluation by ``spec`` where there is no baseline; batches are timed, nothing is evaluated.
+
+    Raises :class:`harness.exceptions.HarnessError` as the gate would.
+    """
+    if baseline is not None:
+        spec = changed(baseline_spec(baseline), vars(evaluation))
+        refuse_other_key(spec, baseline, vars(evaluation), policy.across, checkpoint)
+        check_within_reach(baseline, policy)
+    from harness.checkpoints.source import resolve
+    from harness.evaluate.within import Budget, assumed, plan_within
+
+    assert spec is not None and evaluation.budget is not None
+    begun = time.monotonic() if evaluation.begun is None else evaluation.begun
+    if baseline is None:
+        budget = Budget(evaluation.budget, assumed(policy), begun=begun)
+    else:
+        budget, _ = budget_for(baseline, policy, evaluation)
+    source = resolve(checkpoint, base=evaluation.base, adapter=evaluation.adapter)
+    return BudgetSaid(*plan_within(source, spec, budget, evaluation.options, evaluation.device))
 
 
 def planned_check(held: Baseline, run: Run) -> QuickCheck | None:

@@ -139,3 +139,37 @@ def test_the_folder_hangs_on_the_budget_and_on_all_that_a_plan_follows_from(fold
     how = GateEvaluation(budget=20.0)
     assert budget_for(held, POLICY, how)[1] == budget_for(held, POLICY, how)[1]
     assert budget_for(held, replace(POLICY, margin=0.2), how)[1] != budget_for(held, POLICY, how)[1]
+
+
+def test_a_dry_run_says_what_would_be_chosen_and_runs_nothing(folder: Path, tiny: Path, cli: Any) -> None:
+    asked = ("--baseline", "mine", "--baselines-dir", folder / "baselines", "--margin", "0.15", "--budget", 20)
+    found = cli("plan", tiny, *asked, "--json").json["budget"]
+    assert found["seconds"] == 20.0 and 1 <= found["plan"]["noise_seeds"] <= 3 and found["plan"]["items"] < 60
+    said = cli("plan", tiny, *asked)
+    assert said.code == 0 and said.out.startswith("budget 20 s: ") and "of 60 items" in said.out
+    said = cli("plan", tiny, "--task", "arith", "--margin", "0.2", "--budget", 40)
+    assert said.code == 0 and "of 2000 items" in said.out and "assumed discordance" in said.out
+    assert sorted(entry.name for entry in folder.iterdir()) == ["baselines", "reference"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--budget", 20), "batches of a checkpoint are timed; give CHECKPOINT"),
+        (("x", "--budget", 20, "--tokens", 5), "--tokens 5 with --budget"),
+        (("x", "--task", "arith"), "--task arith without --budget"),
+        (("x", "--budget", 20, "--baseline", "mine", "--task", "arith"), "--task arith with --baseline"),
+    ],
+)
+def test_a_dry_run_refuses_what_it_would_not_read(given: Any, words: str, cli: Any) -> None:
+    said = cli("plan", *given)
+    assert said.code == 2 and words in said.line
+
+
+def test_an_evaluation_refuses_a_budget_beside_its_numbers(tiny: Path, tmp_path: Path, cli: Any) -> None:
+    for option in (("--items", 5), ("--all-items",), ("--noise-seeds", 2)):
+        said = cli("eval", tiny, "--out", tmp_path / "run", "--budget", 20, *option)
+        assert said.code == 2 and "with --budget 20; the budget plans that number" in said.line
+    said = cli("eval", tiny, "--out", tmp_path / "run", "--margin", "0.1")
+    assert said.code == 2 and "--margin 0.1 without --budget" in said.line
+    assert not (tmp_path / "run").exists()
