@@ -160,7 +160,9 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("device", TEXT, "cpu, cuda, ...; default: the accelerator, else cpu.", "DEVICE"),
     GateOption("allow-mixed-code", SWITCH, "Resume a run that other code began; every report says so.", default=False),
     # What an evaluation takes from its baseline on the command line, and a user's own suite may say by itself
-    GateOption("task", TEXT, "arith, gsm8k, svamp, blimp, choice, answers, perplexity", "TASK", "arith", PYTEST_ONLY),
+    GateOption(
+        "task", TEXT, "arith, gsm8k, svamp, blimp, choice, cloze, answers, perplexity", "TASK", "arith", PYTEST_ONLY
+    ),
     GateOption("items", WHOLE, "Items, chosen in a seeded order.", "N", 200),
     GateOption("item-seed", WHOLE, "Seed of the choice of items.", "N", 0, PYTEST_ONLY),
     GateOption("noise", TEXT, "Noise specification, or a .toml file with one.", "SPEC", None, PYTEST_ONLY, file=True),

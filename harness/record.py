@@ -101,6 +101,12 @@ class ItemResult:
         return self.fed * (self.fed + 1) // 2
 
     @property
+    def sequences(self) -> tuple[tuple[int, int, int], ...]:
+        """What was fed, sequence by sequence: tokens of the prompt, tokens generated (or scored), and the first step
+        (:mod:`harness.spec.tokens`) whose logits were computed."""
+        return ((self.prompt_tokens, self.steps, 0),)
+
+    @property
     def decoded(self) -> bool:
         """True where a forward followed the prefill."""
         return self.steps > 1
@@ -155,8 +161,13 @@ class LikelihoodResult(ItemResult):
         return sum(each.fed * (each.fed + 1) // 2 for each in self.requests)
 
     @property
+    def sequences(self) -> tuple[tuple[int, int, int], ...]:
+        """One for each request: its context is the prompt, and the logits of all that is fed were computed."""
+        return tuple((each.context, each.tokens, 1 - each.context) for each in self.requests)
+
+    @property
     def decoded(self) -> bool:
-        """False: everything is prefill."""
+        """False: one forward feeds everything."""
         return False
 
     def same_answer(self, other: ItemResult) -> bool:
@@ -465,3 +476,5 @@ class Arm:
     clusters: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     """item -> what its sub-scores are shown for; no verdict depends on it (:mod:`harness.gates.subscores`)."""
+    floor: float | None = None
+    """The accuracy (fraction) below which its task measures nothing, as the task declares it; None: not known."""

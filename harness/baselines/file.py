@@ -34,6 +34,7 @@ from harness.record import (
 from harness.runs.manifest import checksum
 from harness.spec import number_text
 from harness.strict import read_text
+from harness.thresholds import FLOOR
 
 BASELINE_VERSION = 2
 READABLE = (1, BASELINE_VERSION)
@@ -91,6 +92,8 @@ def dump(baseline: Baseline) -> str:
             for item in items
         },
     }
+    if arm.floor not in (None, FLOOR):
+        head["floor"] = arm.floor
     if arm.clusters:
         head["clusters"] = {item: arm.clusters[item] for item in items if item in arm.clusters}
     head["sha256"] = checksum(head)
@@ -152,6 +155,7 @@ def _baseline(data: Mapping[str, Any]) -> Baseline:
         certificate=_certificate(data),
         origin=Origin(data.get("weights", ""), data.get("settings", ""), tuple(data.get("code", ())), answers),
         clusters=data.get("clusters", {}),
+        floor=data.get("floor"),
     )
     return Baseline(data["name"], data["reason"], data["accepted"], data["provenance"], data["spec"], arm)
 

@@ -82,6 +82,7 @@ class ScoringWatch:
             return
         lengths = self._parts[number].lengths(self._batch.prompts)
         before = self._ledger.counts(self._batch.level)
+        phase.selected.begin(self._parts[number].last_steps(self._batch.prompts))
         with phase.looking(number, rows, lengths):
             yield
         phase.book(before, self._ledger.counts(self._batch.level))

@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from harness.engines.sessions import Injecting
+from harness.engines.until import Until
 from harness.numerics.gumbel import answer_streams, drawn_tokens, step_keys, token_keys
 from harness.numerics.keyed_random import Keys
 from harness.spec.sampling import Sampling
@@ -59,7 +60,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """Generated token ids, the end-of-sequence token left out; ``truncated`` if it never came.
+    """Generated token ids, the end-of-sequence token left out; ``truncated`` if it never came, be it that a text
+    ended the answer (:class:`harness.engines.until.Until`).
 
     ``steps`` counts the tokens generated, the end-of-sequence token included: a completion of n steps fed
     prompt + n - 1 tokens through the model. ``logits`` holds the logit of the chosen token of every step, as the model
@@ -74,13 +76,14 @@ class Completion:
 
 @dataclass(frozen=True)
 class Decoding:
-    """At most ``max_new_tokens`` tokens, ended by any of ``stop`` (token ids): those of the largest logits, or drawn
-    by ``sampling``."""
+    """At most ``max_new_tokens`` tokens, ended by any of ``stop`` (token ids), or by a text of ``until``: those of the
+    largest logits, or drawn by ``sampling``."""
 
     max_new_tokens: int
     stop: tuple[int, ...]
     pad: int
     sampling: Sampling | None = None
+    until: Until | None = None
 
 
 def left_pad(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -127,7 +130,11 @@ def generate(
         for row, token, logit in zip(active, chosen.tolist(), own.tolist(), strict=True):
             generated[row].append(token)
             theirs[row].append(logit)
-        kept = (~torch.isin(chosen, stop)).nonzero()[:, 0]
+        going = ~torch.isin(chosen, stop)
+        if decoding.until is not None:
+            ended = [decoding.until.reached(generated[row]) for row in active]
+            going &= ~torch.tensor(ended, device=device)
+        kept = going.nonzero()[:, 0]
         if len(kept) == 0 or step + 1 == decoding.max_new_tokens:
             break
         if len(kept) < len(active):

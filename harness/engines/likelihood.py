@@ -43,6 +43,10 @@ class Part:
         """Return how many tokens each row feeds."""
         return [len(prompts[row].forced[self.request].fed) for row in self.rows]
 
+    def last_steps(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Return the step (:mod:`harness.spec.tokens`) of the last token that each row feeds."""
+        return [len(prompts[row].forced[self.request].continuation) - 1 for row in self.rows]
+
 
 def parts_of(prompts: Sequence[Prompt], vocabulary: int) -> list[Part]:
     """Return the forwards in which the requests of ``prompts`` are scored, so that none makes more than :data:`LOGITS`
@@ -97,7 +101,7 @@ def _forward(
     if session is None:
         logits: Tensor = model(**given).logits
         return logits
-    with session.narrowed(torch.tensor(part.rows)):
+    with session.narrowed(torch.tensor(part.rows), [len(each.context) for each in forced]):
         logits = model(**given).logits
     return logits
 

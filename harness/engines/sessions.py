@@ -35,7 +35,7 @@ class Injecting(Protocol):
     def select(self, kept: Tensor) -> None:
         """Keep some of them: :meth:`NoiseSession.select`."""
 
-    def narrowed(self, kept: Tensor) -> contextlib.AbstractContextManager[object]:
+    def narrowed(self, kept: Tensor, prompts: Sequence[int] | None = None) -> contextlib.AbstractContextManager[object]:
         """Keep some of them for a while: :meth:`NoiseSession.narrowed`."""
 
 
@@ -68,11 +68,11 @@ class Sessions:
             session.select(kept)
 
     @contextlib.contextmanager
-    def narrowed(self, kept: Tensor) -> Iterator[None]:
+    def narrowed(self, kept: Tensor, prompts: Sequence[int] | None = None) -> Iterator[None]:
         """Do as :meth:`NoiseSession.narrowed`."""
         with contextlib.ExitStack() as stack:
             for session in (*self.quantizers, self.noise):
-                stack.enter_context(session.narrowed(kept))
+                stack.enter_context(session.narrowed(kept, prompts))
             yield
 
     def drain(self, level: float) -> list[SiteCount]:

@@ -89,7 +89,7 @@ def probe_seconds(evaluation: Evaluation, batch_size: int) -> float:
     if prompts[0].forced:
         return _scoring_seconds(evaluation, prompts[:_PROBE_STEPS]) * batch_size
     steps = min(_PROBE_STEPS, evaluation.decoding.max_new_tokens)
-    short = replace(evaluation.decoding, max_new_tokens=steps, stop=())
+    short = replace(evaluation.decoding, max_new_tokens=steps, stop=(), until=None)
     items = [prompt.item for prompt in prompts]
     with (
         evaluation.session() as session,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from harness.engines.generation import Forced
@@ -12,12 +12,14 @@ from harness.evaluate.checkpoint import Checkpoint
 from harness.evaluate.prompting import ASSISTANT, Prompting, has_choices
 from harness.evaluate.rendering import KEPT_ROLES, is_dated, plain_text, render_items
 from harness.evaluate.request_tokens import RequestTokens, check_requests, item_requests
-from harness.evaluate.tasks import Item, Task, requests_of, scores
+from harness.evaluate.tasks import Item, Task, is_verbatim, requests_of, scores
 from harness.evaluate.tasks.base import Continuation, Tokens
 from harness.exceptions import HarnessError
 from harness.runs.manifest import digest
 from harness.scorers import LIKELIHOODS, TEXTS, Scorer, reads
 from harness.spec import EvalSpec
+from harness.spec.tokens import selects
+from harness.strict import shown
 
 CHOICES = "choices"
 """What a task gives that generates texts, or scores texts of which one is right: it can be asked with examples."""
@@ -28,7 +30,8 @@ def texts_of(
 ) -> tuple[dict[str, str], bool]:
     """Return the prompt text of every item of ``asked`` (key -> messages), and whether it depends on the date."""
     if not prompting.chat:
-        return {key: plain_text(messages) for key, messages in asked.items()}, False
+        verbatim = is_verbatim(prompting.task)
+        return {key: plain_text(messages, verbatim) for key, messages in asked.items()}, False
     kept = (*KEPT_ROLES, ASSISTANT) if prompting.examples else KEPT_ROLES
     data = spec.data or f"task {prompting.task.name}"
     texts = render_items(checkpoint, asked, data, spec.template_date, kept)
@@ -45,19 +48,23 @@ def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
             "the task needs log-probabilities of given tokens, and the engine gives none",
             "use --engine transformers",
         )
-    limited = next((noise for noise in (spec.noise, *spec.quantization) if noise.tokens), None)
-    if scores(task) and limited is not None:
-        raise HarnessError(
-            f"--noise {limited} with --task {task.name}",
-            "nothing is generated, so that every token belongs to the prefill",
-            "drop tokens:",
-        )
     if reads(scorer) != gives:
         raise HarnessError(
             f"--scorer {scorer.name} with --task {task.name}",
             f"the scorer reads {reads(scorer)}, and the task gives {gives}",
             f"leave it out: the task's own is {task.scorer}",
         )
+    if is_verbatim(task) and (spec.fewshot or spec.system is not None):
+        option = f"--fewshot {spec.fewshot}" if spec.fewshot else f"--system {shown(spec.system)}"
+        rule, way_out = "its prompts are taken as they stand", "give num_fewshot or description in its task file"
+        raise HarnessError(f"{option} with --task {task.name}", rule, way_out)
+    sampled = getattr(task, "sampled", "")
+    if sampled and spec.sampling is None:
+        rule, way_out = (
+            f"its answers are sampled ({sampled})",
+            "give --temperature, or a task file with do_sample: false",
+        )
+        raise HarnessError(f"--task {task.name}", rule, way_out)
     for option, value, needed in (
         ("--max-new-tokens", spec.max_new_tokens, TEXTS),
         ("--prefix-token", spec.prefix_token, LIKELIHOODS),
@@ -68,6 +75,19 @@ def check_asked(spec: EvalSpec, task: Task, scorer: Scorer) -> None:
     ):
         if value is not None and not (gives == needed or (needed == CHOICES and (gives == TEXTS or has_choices(task)))):
             raise HarnessError(f"{option} {value} with --task {task.name}", f"the task gives {gives}", "leave it out")
+
+
+def check_selected(spec: EvalSpec, sequences: Iterable[tuple[int, int]]) -> None:
+    """Raise :class:`HarnessError` where the noise is limited to tokens that none of ``sequences`` (tokens of the prompt
+    or context, tokens scored or generated at most) can have: nothing would be perturbed."""
+    found = list(sequences)
+    if any(spec.levels) and not any(selects(*lengths, spec.noise.spans) for lengths in found):
+        longest = max(generated for _, generated in found) - 1
+        raise HarnessError(
+            f"--noise {spec.noise} with --task {spec.task}",
+            f"none of {len(found):,} sequences has such a token: their decode steps end at {longest}",
+            "select earlier steps, or drop tokens:",
+        )
 
 
 def requests_asked(
@@ -81,6 +101,7 @@ def requests_asked(
     tokens = RequestTokens(checkpoint, spec.prefix_token)
     requests = item_requests(tokens, asked, items)
     check_requests(checkpoint, requests, items)
+    check_selected(spec, ((len(each.context), len(each.continuation)) for own in requests.values() for each in own))
     prompts = {
         key: tuple(token for forced in own for token in (*forced.context, *forced.continuation))
         for key, own in requests.items()

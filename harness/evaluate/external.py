@@ -16,6 +16,7 @@ from harness.runs.manifest import ExternalIdentity, ExternalManifest
 from harness.runs.store import Store
 from harness.scorers import Scorer, load_scorer, scorer_key
 from harness.spec import nearest, scorer_names
+from harness.spec.evaluation import scorers_like
 
 ENGINE = "external"
 
@@ -26,7 +27,7 @@ def score_completions(task_name: str, data: str | None, scorer: str | None, comp
     ``scorer`` None means the task's own. What is not known of an external run is ``unknown`` in its
     measurement key. Raises :class:`HarnessError` for every fault of the file.
     """
-    if scorer is not None and scorer not in scorer_names():
+    if scorer is not None and scorer not in scorers_like(scorer):
         raise HarnessError(f"--scorer {scorer}", nearest(scorer, scorer_names()))
     task = load_task(task_name, Path(data) if data is not None else None)
     if scores(task):

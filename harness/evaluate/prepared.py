@@ -24,16 +24,16 @@ from harness.engines.generation import Completion, Decoding, Forced, Prompt
 from harness.engines.likelihood import Likelihood
 from harness.engines.registry import engine_kind
 from harness.engines.sessions import Sessions, open_sessions
-from harness.evaluate.asked import check_asked, requests_asked, texts_of
+from harness.evaluate.asked import check_asked, check_selected, requests_asked, texts_of
 from harness.evaluate.attention import FUSED, choose_attention
 from harness.evaluate.checkpoint import OUTLINE, Checkpoint, load_checkpoint
-from harness.evaluate.prompt_tokens import check_prompts, pad_token, stop_tokens
+from harness.evaluate.prompt_tokens import adds_special, check_prompts, pad_token, stop_tokens, until_of
 from harness.evaluate.prompting import Prompting, prompting_of
 from harness.evaluate.rendering import check_distinct
-from harness.evaluate.request_tokens import check_references
+from harness.evaluate.request_tokens import check_readable, check_references
 from harness.evaluate.scoring import likelihood_result, scored_result
 from harness.evaluate.tasks import GROUP as TASK_GROUP
-from harness.evaluate.tasks import Item, Task, load_task, scores, select
+from harness.evaluate.tasks import Item, Task, is_verbatim, load_task, scores, select
 from harness.evaluate.tasks.base import clusters_of
 from harness.exceptions import CheckpointError, HarnessError
 from harness.gates.early import EarlyPlan
@@ -62,6 +62,7 @@ from harness.runs.manifest import (
 from harness.runs.quantized import WEIGHT
 from harness.runs.replayed import VERSION
 from harness.scorers import Scorer, load_scorer, scorer_key
+from harness.scorers.until import until_key
 from harness.spec import ENGINE_GROUP, ERROR_GROUP, SCORER_GROUP, EvalSpec, NoiseSpec, quantization_text
 from harness.spec.formats import FORMAT_GROUP
 from harness.thresholds import LEAST_RELATIVE
@@ -147,6 +148,7 @@ class Prepared:
                 if self.requests
                 else {"decoding": self.spec.decoding, "max_new_tokens": str(self.decoding.max_new_tokens)}
             ),
+            **until_key(getattr(self.task, "until", ())),
             "coverage": self.coverage.text,
         }
 
@@ -301,10 +303,7 @@ def prepare(
     every = prompting.evaluated(task.items())
     items = select(every, spec.items if spec.items is not None else len(every), spec.item_seed)
     checkpoint = _load(named, spec, device, outline) if loaded is None else loaded
-    if (stored := checkpoint.source.quantization) is not None:
-        log.info("checkpoint %s: %s", path, stored.sentence(spec.dtype))
-    if (was := dequantized_sentence(checkpoint.source.details)) is not None:
-        log.info("checkpoint %s: %s", path, was)
+    _tell_weights(checkpoint.source, spec.dtype)
     aqn = state_of(checkpoint.source)
     check_carried(spec)
     check_experts(checkpoint.model, _acting(spec))
@@ -325,24 +324,40 @@ def prepare(
         found = replace(found, prompting=prompting, dated=dated)
         check_windows(plan, found.longest)
         return found
-    limit = spec.max_new_tokens or task.max_new_tokens
+    decoding = _decoding(checkpoint, spec, task)
+    check_readable(scorer, items)
     tokenizer = checkpoint.tokenizer
     # every item of the split, so that neither the template's hash nor its checks depend on the choice of items
     asked = {item.key: prompting.messages(item) for item in every}
     texts, dated = texts_of(checkpoint, spec, prompting, asked)
-    # a template writes the special tokens itself
-    tokens = {item.key: tokenizer(texts[item.key], add_special_tokens=not prompting.chat) for item in items}
+    special = {key: adds_special(checkpoint, text, prompting.chat, is_verbatim(task)) for key, text in texts.items()}
+    tokens = {item.key: tokenizer(texts[item.key], add_special_tokens=special[item.key]) for item in items}
     prompts = {key: tuple(found["input_ids"]) for key, found in tokens.items()}
     if not all(prompts.values()):
         raise CheckpointError(f"checkpoint {path}", "its chat template gives an empty prompt", "correct it")
     check_distinct(checkpoint, asked, prompts, "token ids")
-    check_prompts(checkpoint, prompts, limit)
-    decoding = Decoding(limit, stop_tokens(checkpoint), pad_token(checkpoint), spec.sampling)
+    check_prompts(checkpoint, prompts, decoding.max_new_tokens)
+    check_selected(spec, ((len(own), decoding.max_new_tokens) for own in prompts.values()))
     template = digest("\0".join(texts.values()))
     fixed = (spec, task, items, prompts, checkpoint, plan, decoding, scorer, template)
     found = Prepared(*fixed, quantizers=quantizers, training=training, aqn=aqn, dated=dated, prompting=prompting)
     check_windows(plan, found.longest)
     return found
+
+
+def _decoding(checkpoint: Checkpoint, spec: EvalSpec, task: Task) -> Decoding:
+    """How answers to ``task`` are generated: by its token limit and the texts that end them, unless the user says."""
+    until, ends = until_of(checkpoint, getattr(task, "until", ()))
+    stop = tuple(sorted({*stop_tokens(checkpoint), *ends}))
+    return Decoding(spec.max_new_tokens or task.max_new_tokens, stop, pad_token(checkpoint), spec.sampling, until)
+
+
+def _tell_weights(source: Source, dtype: str) -> None:
+    """Logs what the weights are, where they are or were quantized."""
+    if source.quantization is not None:
+        log.info("checkpoint %s: %s", source.path, source.quantization.sentence(dtype))
+    if (was := dequantized_sentence(source.details)) is not None:
+        log.info("checkpoint %s: %s", source.path, was)
 
 
 def _load(named: AnyCheckpoint, spec: EvalSpec, device: str | None, outline: bool) -> Checkpoint:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 
+from harness.engines.until import Until
 from harness.evaluate.checkpoint import Checkpoint
 from harness.exceptions import CheckpointError, HarnessError
 
@@ -33,6 +35,26 @@ def check_prompts(checkpoint: Checkpoint, prompts: Mapping[str, tuple[int, ...]]
             f"the context of {checkpoint.path} holds {checkpoint.context}",
             "lower --max-new-tokens or --fewshot, or choose other items",
         )
+
+
+def until_of(checkpoint: Checkpoint, texts: Sequence[str]) -> tuple[Until | None, tuple[int, ...]]:
+    """Return when one of ``texts`` ends an answer (None: never), and the special tokens among them, which have no text
+    in an answer and end it as tokens do."""
+    vocabulary = checkpoint.tokenizer.get_vocab()
+    special = {text: vocabulary[text] for text in texts if text in checkpoint.tokenizer.all_special_tokens}
+    plain = tuple(text for text in texts if text and text not in special)
+    tokens = tuple(token for token in special.values() if token < checkpoint.rows)
+    if not plain:
+        return None, tokens
+    return Until(plain, functools.partial(checkpoint.tokenizer.decode, skip_special_tokens=True)), tokens
+
+
+def adds_special(checkpoint: Checkpoint, text: str, chat: bool, verbatim: bool) -> bool:
+    """Return whether the tokenizer adds its special tokens to the prompt ``text``: a chat template has written them,
+    and one that is taken ``verbatim`` may begin with that of the beginning. Source: ``HFLM.tok_batch_encode`` of
+    lm-evaluation-harness."""
+    begin = checkpoint.tokenizer.bos_token
+    return not chat and not (verbatim and bool(begin) and text.startswith(begin))
 
 
 def pad_token(checkpoint: Checkpoint) -> int:

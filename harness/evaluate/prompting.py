@@ -63,8 +63,8 @@ class Prompting:
         """Return an example: the messages that ask it, without a system message, and its answer; of a task that scores
         choices, what stands before the right one, and that."""
         if scores(self.task):
-            _, answer = choices_of(example.reference)
-            right = requests_of(self.task, example)[answer]
+            requests = requests_of(self.task, example)
+            right = requests[choices_of(example.reference)[1] if len(requests) > 1 else 0]
             assert isinstance(right, Continuation)
             return [{"role": USER, "content": right.context}, {"role": ASSISTANT, "content": right.continuation}]
         asked = [message for message in self.task.messages(example) if message["role"] != SYSTEM]
@@ -124,9 +124,11 @@ def prompting_of(spec: EvalSpec, task: Task) -> Prompting:
 
 
 def has_choices(task: Task) -> bool:
-    """Return whether ``task`` scores choices among which one is right, so that an example can show it."""
+    """Return whether ``task`` scores choices among which one is right, or right answers alone (it says so:
+    ``exemplary``), so that an example can show it."""
     requests = requests_of(task, task.items()[0]) if scores(task) else ()
-    return len(requests) > 1 and all(isinstance(each, Continuation) and not each.rolling for each in requests)
+    right = len(requests) > 1 or (len(requests) == 1 and getattr(task, "exemplary", False))
+    return right and all(isinstance(each, Continuation) and not each.rolling for each in requests)
 
 
 def example_answer(task: Task, item: Item) -> str:

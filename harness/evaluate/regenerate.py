@@ -16,12 +16,13 @@ from harness.evaluate.opening import engine_of
 from harness.evaluate.prepared import Prepared, prepare
 from harness.evaluate.prompting import Prompting
 from harness.evaluate.rendering import plain_text, render
-from harness.evaluate.tasks import Item
+from harness.evaluate.tasks import Item, is_verbatim
 from harness.exceptions import CheckpointError, HarnessError, NotComparableError
 from harness.likelihoods import DECODING
 from harness.record import ItemResult, SiteCount
 from harness.runs.draw import Draw, find_draw
 from harness.runs.loaded import Run, load_run
+from harness.scorers.until import holds, until_of
 from harness.spec import EngineOptions, EvalSpec
 
 _SHOWN = 40
@@ -131,6 +132,8 @@ def _replay(run: Run, prepared: Prepared, draw: Draw) -> Replayed:
     decode = prepared.checkpoint.tokenizer.decode
     (asked,) = (found for found in prepared.items if found.key == item)
     generations = [_generation(result, stored[item, result.level, result.seed], parted, decode) for result in results]
+    ends = until_of(run.arm.key)
+    generations = [{**each, "by_text": holds(each["text"], ends)} for each in generations]
     about = {
         "checkpoint": str(prepared.checkpoint.path),
         "noise": str(prepared.spec.noise.at_level(level)),
@@ -152,7 +155,7 @@ def _prompt(prepared: Prepared, asked: Item) -> str:
     prompting = prepared.prompting or Prompting(prepared.task)
     messages = prompting.messages(asked)
     if not prompting.chat:
-        return plain_text(messages)
+        return plain_text(messages, is_verbatim(prepared.task))
     return render(prepared.checkpoint, messages, day=prepared.spec.template_date)
 
 

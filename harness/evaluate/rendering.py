@@ -55,8 +55,11 @@ def render(checkpoint: Checkpoint, messages: Messages, data: str = "", day: str 
     return str(text)
 
 
-def plain_text(messages: Messages) -> str:
-    """Return ``messages`` without a template: a question and a line break, everything else and an empty line."""
+def plain_text(messages: Messages, verbatim: bool = False) -> str:
+    """Return ``messages`` without a template: a question and a line break, everything else and an empty line; where
+    ``verbatim``, the messages as they stand."""
+    if verbatim:
+        return "".join(message["content"] for message in messages)
     return "".join(f"{message['content']}{chr(10) * (1 if message['role'] == 'user' else 2)}" for message in messages)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from harness.engines.device import best_device
-from harness.engines.generation import Prompt
+from harness.engines.generation import Decoding, Prompt
 from harness.engines.protocol import Batch, Engine
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.evaluate.prepared import Prepared
@@ -119,7 +119,7 @@ def replay_records(prepared: Prepared, store: Store) -> None:
     results, stored, there = store.results(), store.stored(), store.replays(REPLAYED)
     reason = unknown(prepared.plan.spec.error, [site.name for site in prepared.plan.sites])
     missing = {
-        level: [name for name in chosen(results, stored, level) if name not in there]
+        level: [name for name in chosen(results, stored, level, prepared.plan.spec.spans) if name not in there]
         for level in prepared.spec.levels
         if level == 0 or not reason
     }
@@ -172,15 +172,14 @@ def _replays(
         Answer(record.item, record.seed, prepared.prompts[record.item], record.tokens, not record.truncated)
         for record in fitting
     ]
-    limit = prepared.decoding.max_new_tokens
     decoding = prepared.decoding
     for index, found in replay(model, layers_of(prepared), answers, level, decoding.stop, decoding.sampling):
         record = fitting[index]
         name = record.item, level, record.seed
-        yield name, _compared(record, found, logits.get(name, ()), limit, prepared.checkpoint.tokenizer.decode)
+        yield name, _compared(record, found, logits.get(name, ()), decoding, prepared.checkpoint.tokenizer.decode)
 
 
-def _compared(record: ItemResult, found: Replayed, logits: Logits, limit: int, decode: Any) -> Replay:
+def _compared(record: ItemResult, found: Replayed, logits: Logits, decoding: Decoding, decode: Any) -> Replay:
     """The record and what its engine left beside it against the replay."""
     stored = _ends(record)
     others = tuple(
@@ -189,8 +188,8 @@ def _compared(record: ItemResult, found: Replayed, logits: Logits, limit: int, d
         if gap > 0
     )
     problem = ""
-    if record.truncated and len(record.tokens) != limit:
-        problem = f"it is cut at {len(record.tokens)} tokens, and {limit} may be generated"
+    if record.truncated and not _may_end(record.tokens, decoding):
+        problem = f"it is cut at {len(record.tokens)} tokens, and {decoding.max_new_tokens} may be generated"
     elif len(logits) != record.steps:
         problem = f"its engine left {len(logits)} logits for {record.steps} tokens"
     elif decode(record.tokens, skip_special_tokens=True) != record.text:
@@ -202,6 +201,14 @@ def _compared(record: ItemResult, found: Replayed, logits: Logits, limit: int, d
     furthest = Difference(step, _number_text(logits[step]), _number_text(found.logits[step]), distances[step])
     spread = math.sqrt(sum(distance**2 for distance in distances) / len(distances))
     return Replay(record.steps, others, distances[step], furthest, spread)
+
+
+def _may_end(tokens: Sequence[int], decoding: Decoding) -> bool:
+    """Whether an answer without an end token may have these ``tokens``: as many as allowed, or the last one is the
+    first after which a text ends it."""
+    if len(tokens) == decoding.max_new_tokens:
+        return True
+    return decoding.until is not None and decoding.until.first(tokens) == len(tokens)
 
 
 def _distance(stored: float | None, found: float) -> float:

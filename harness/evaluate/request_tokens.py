@@ -138,6 +138,14 @@ def check_references(scorer: Scorer, items: Sequence[Item], requests: Mapping[st
         judged(scorer, written(found), item.reference, Asked(item.key, item.question), False)
 
 
+def check_readable(scorer: Scorer, items: Sequence[Item]) -> None:
+    """Do the same for a scorer of texts that can be asked (it has ``check``)."""
+    check = getattr(scorer, "check", None)
+    if check is not None:
+        for item in items:
+            check(item.reference, Asked(item.key, item.question))
+
+
 def _prefix(checkpoint: Checkpoint, asked: str | None) -> int:
     tokenizer = checkpoint.tokenizer
     if asked is None:

@@ -19,13 +19,14 @@ from harness.evaluate.replaying import repeat_clean, replay_records
 from harness.exceptions import EvidenceError
 from harness.record import ERROR, MEASURED, ControlResult, ItemResult
 from harness.runs.choice import Chooser
+from harness.runs.controlled import control_items
 from harness.runs.evidence import judge_control
 from harness.runs.store import Store
 from harness.scorers.perplexity import NATS, TOKENS
 from harness.spec import DEFAULT_BATCH, EngineOptions, RelativeGaussian
 from harness.stats import wilson
 from harness.text import named
-from harness.thresholds import CONTROL_ITEMS, CONTROL_SCALE
+from harness.thresholds import CONTROL_SCALE
 
 log = logging.getLogger(__name__)
 
@@ -159,18 +160,21 @@ def _check_whole(items: Collection[str], records: int) -> None:
 def _control(prepared: Prepared, engine: Engine, store: Store) -> None:
     """Runs the positive control, where one is wanted and has not run, and stores its outcome.
 
-    Its items are the first of the seeded order, each with its first draw.
+    Its items are those of :func:`harness.runs.controlled.control_items`, each with its first draw.
     """
     if not prepared.spec.positive_control or store.control() is not None:
         return
-    items = prepared.items[:CONTROL_ITEMS]
+    scored = {
+        key: [(len(each.context), len(each.continuation)) for each in own] for key, own in prepared.requests.items()
+    }
+    items = control_items([item.key for item in prepared.items], scored, prepared.plan.spec.spans)
     clean = [result for result in store.results() if (result.level, result.seed) == (0, 0)]
     at_floor = _at_floor(prepared, clean)
-    prompts = tuple(prepared.prompt(item.key, 0) for item in items)
+    prompts = tuple(prepared.prompt(item, 0) for item in items)
     batch = Batch(CONTROL_SCALE, prompts, error=RelativeGaussian())
     with contextlib.closing(engine.stream((batch,))) as answers:
         noisy = [result for ran in answers for result in ran.results]
-    _check_whole({item.key for item in items} - {result.item for result in noisy}, len(items) - len(noisy))
+    _check_whole(set(items) - {result.item for result in noisy}, len(items) - len(noisy))
     store.set_control(_judged(clean, noisy, at_floor))
 
 

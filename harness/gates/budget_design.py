@@ -10,7 +10,7 @@ from harness.exceptions import HarnessError
 from harness.gates.budget import DIFFERENCE, RETENTION, Demand, Design
 from harness.gates.costs import Sweep
 from harness.gates.early import BLOCK
-from harness.gates.evidence import engine_varies, keyed_shared
+from harness.gates.evidence import engine_varies, floor_of, keyed_shared
 from harness.gates.forecast import ASSUMED_DISCORDANCE, complete_scores, correlation_of
 from harness.gates.pairing import Floats, seeds_of
 from harness.gates.policy import GatePolicy
@@ -166,7 +166,8 @@ def _least_items(baseline: Arm, items: int, policy: GatePolicy) -> int:
     cells = baseline.outcomes.get(_LEVEL, {})
     right = [outcome.right for row in cells.values() for outcome in row.values() if outcome.measured]
     share = float(np.mean(right)) if right else 0.0
+    floor = floor_of((baseline,), policy.floor)
     for count in range(2, items):
-        if wilson(share * count, count, policy.alpha).low >= policy.floor:
+        if wilson(share * count, count, policy.alpha).low >= floor:
             return count
     return items

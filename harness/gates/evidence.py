@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.gates.pairing import Pairs
@@ -10,6 +10,7 @@ from harness.gates.requirements import accuracy
 from harness.gates.verdicts import PASS
 from harness.record import CERTIFIED, EXTERNAL, Arm
 from harness.stats.two_way import LEAST_SEEDS
+from harness.thresholds import FLOOR
 
 
 def certificate_problems(role: str, arm: Arm, level: float) -> tuple[str, ...]:
@@ -95,6 +96,26 @@ def clean_scores(pairs: Pairs | None, alpha: float) -> CleanScores | None:
         return None
     candidate, baseline = (accuracy(pairs, side, alpha).low for side in pairs.means())
     return CleanScores(candidate, baseline, pairs.n)
+
+
+def floor_of(arms: Iterable[Arm], chosen: float | None = None) -> float:
+    """Return the clean accuracy (fraction) that shows something to lose: the one that was ``chosen``, else the highest
+    that the tasks of ``arms`` declare, :data:`FLOOR` at least."""
+    if chosen is not None:
+        return chosen
+    return max(FLOOR, *(arm.floor or 0.0 for arm in arms))
+
+
+def floor_note(arms: Iterable[Arm], chosen: float | None) -> tuple[str, ...]:
+    """Return what every report says first where the floor that was ``chosen`` lies below the one that the task of
+    ``arms`` declares."""
+    declared = max(arm.floor or 0.0 for arm in arms)
+    if chosen is None or chosen >= declared:
+        return ()
+    return (
+        f"the policy's floor of {100 * chosen:g} % lies below the {100 * declared:g} % under which the task measures"
+        " nothing",
+    )
 
 
 def floor_problems(clean: CleanScores | None, floor: float, verdict: str) -> tuple[str, ...]:

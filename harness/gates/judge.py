@@ -14,6 +14,8 @@ from harness.gates.evidence import (
     control_note,
     control_problems,
     external_note,
+    floor_note,
+    floor_of,
     floor_problems,
     shared_draws_note,
     shares_draws,
@@ -23,7 +25,7 @@ from harness.gates.families import Tests
 from harness.gates.keys import axis_note, key_differences
 from harness.gates.origin import origin_notes, other_answers
 from harness.gates.pairing import Cells, Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
-from harness.gates.perplexity import refuse_continuous
+from harness.gates.perplexity import check_margins, refuse_continuous
 from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
 from harness.gates.repeated import Repeated, repeated_scores
 from harness.gates.requirements import (
@@ -60,6 +62,11 @@ class _Match:
         return ("candidate", self.candidate), ("baseline", self.baseline)
 
     @property
+    def floor(self) -> float:
+        """The clean accuracy (fraction) below which nothing can be lost."""
+        return floor_of((self.candidate, self.baseline), self.policy.floor)
+
+    @property
     def clusters(self) -> dict[str, str]:
         """item -> cluster, as either side knows it."""
         return {**self.baseline.clusters, **self.candidate.clusters}
@@ -83,7 +90,7 @@ class _Match:
             difference_requirement(pairings[0], policy.margin_at(level), policy.alpha_left),
         )
         if minimum is not None and len(pairings) > 1:
-            requirements += (retention_requirement(pairings[1], minimum, policy.alpha, policy.floor),)
+            requirements += (retention_requirement(pairings[1], minimum, policy.alpha, self.floor),)
         return requirements
 
     def demands(self, level: float, pairs: Pairs) -> tuple[str, ...]:
@@ -116,7 +123,9 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_
     With ``policy.early_stop`` a level is decided by its e-process over the items in random order (``order_seed``) if
     that decides, else by the interval at the alpha that is left; :class:`HarnessError` where items share draws.
     """
-    alone = judged_alone(candidate, baseline, policy or GatePolicy(), order_seed)
+    policy = policy or GatePolicy()
+    check_margins(policy, (candidate.key, baseline.key))
+    alone = judged_alone(candidate, baseline, policy, order_seed)
     return alone.result(adjusted_levels(alone.levels, alone.policy))
 
 
@@ -154,7 +163,7 @@ class Alone:
             baseline={"label": baseline.label, "status": baseline.certificate.status, "key": dict(baseline.key)},
             inconclusive=policy.inconclusive,
             early=looks,
-            notes=origin_notes(candidate, baseline),
+            notes=floor_note((candidate, baseline), policy.floor) + origin_notes(candidate, baseline),
             alphas=(policy.alpha, policy.alpha_left or policy.alpha),
         )
 
@@ -274,7 +283,7 @@ def _decide(
     requirements = match.requirements(pairings, level)
     verdict = combined(requirements)
     gating = pairings[:1] if match.policy.retention_at(level) is None else pairings
-    objections += floor_problems(match.clean, match.policy.floor, verdict)
+    objections += floor_problems(match.clean, match.floor, verdict)
     objections += turned_by_missing(gating, lambda given: combined(match.requirements(given, level)))
     if objections:
         return replace(measured, reasons=objections)
@@ -291,7 +300,7 @@ def _decide(
 def _decide_early(match: _Match, measured: LevelVerdict, stop: EarlyStop, objections: tuple[str, ...]) -> LevelVerdict:
     """The e-values decide; they have counted unmeasured outcomes against themselves already."""
     verdict = PASS if stop.decision == WITHIN else FAIL
-    objections += floor_problems(match.clean, match.policy.floor, verdict)
+    objections += floor_problems(match.clean, match.floor, verdict)
     if objections:
         return replace(measured, reasons=objections)
     shown = "" if measured.difference is None else points(measured.difference.estimate)
@@ -324,7 +333,7 @@ def _measure(match: _Match, level: float, pairs: Pairs, own: Pairs | None) -> Le
         accuracy=accuracy(pairs, ours, policy.alpha),
         baseline_accuracy=accuracy(pairs, theirs, policy.alpha),
         difference=difference(pairs, alpha),
-        retention=retention(own, policy.alpha, policy.floor) if own is not None else None,
+        retention=retention(own, policy.alpha, match.floor) if own is not None else None,
         bootstrap=bootstrap,
         lost=lost,
         gained=gained,

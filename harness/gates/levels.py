@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.gates.evidence import certificate_problems, shared_draws_note, shares_draws, turned_by_missing
+from harness.gates.evidence import (
+    certificate_problems,
+    floor_of,
+    shared_draws_note,
+    shares_draws,
+    turned_by_missing,
+)
 from harness.gates.pairing import Pairs, pair, seeds_of
 from harness.gates.perplexity import refuse_continuous
 from harness.gates.policy import check_alpha, check_fraction
@@ -70,17 +76,20 @@ class LevelComparison:
 
 
 def compare_levels(
-    arm: Arm, level: float, against: float = 0.0, alpha: float = 0.05, floor: float = 0.10
+    arm: Arm, level: float, against: float = 0.0, alpha: float = 0.05, floor: float | None = None
 ) -> LevelComparison:
     """Compare ``level`` with ``against`` within one arm, paired by item hash (fractions).
 
     One draw on both sides gives Tango's interval, otherwise per-item means over each side's seeds are paired.
     INVALID where the certificate speaks against either level, a level was not measured, or the accuracy at
-    ``against`` has a lower bound below ``floor``. Raises :class:`HarnessError` on arguments out of range.
+    ``against`` has a lower bound below ``floor`` (default: the task's own, 0.10 at least). Raises
+    :class:`HarnessError` on arguments out of range.
     """
     refuse_continuous(arm.key, arm.label)
     check_alpha(alpha)
-    check_fraction("floor", floor, 0.0, 1.0)
+    if floor is not None:
+        check_fraction("floor", floor, 0.0, 1.0)
+    floor = floor_of((arm,), floor)
     asked = dict.fromkeys((level, against))
     problems = [problem for each in asked for problem in certificate_problems(arm.label, arm, each)]
     problems += [f"{arm.label}: no outcomes at level {each:g}" for each in asked if not _present(arm, each)]

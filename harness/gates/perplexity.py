@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.exceptions import HarnessError, NotComparableError
+from harness.gates.policy import GatePolicy
 from harness.record import ItemResult, MeasurementKey
 from harness.scorers.perplexity import BYTES, NATS, PERPLEXITY, TOKENS, WORDS
 from harness.scorers.protocol import SCORER_FIELD
@@ -44,6 +45,18 @@ def refuse_continuous(key: MeasurementKey, what: str) -> None:
             what,
             "perplexity has no right answers, and a gate compares accuracies",
             "see harness report RUN --against OTHER for the difference in nats",
+        )
+
+
+def check_margins(policy: GatePolicy, keys: Iterable[MeasurementKey]) -> None:
+    """Raise :class:`HarnessError` where ``policy`` has a margin in nats and nothing measured under ``keys`` is
+    judged by one."""
+    given = [policy.nats_margin, *(margin for _, margin in policy.nats_margins)]
+    if any(margin is not None for margin in given) and not any(map(is_continuous, keys)):
+        raise HarnessError(
+            f"nats_margin {given[-1] if given[0] is None else given[0]:g}",
+            "right and wrong answers are judged, in points, and nothing would read it",
+            "leave it out, or gate a baseline of perplexity",
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.text import nearest
@@ -31,6 +32,12 @@ def check_alpha(alpha: float) -> None:
         raise HarnessError(f"alpha {alpha!r}", "the one-sided level lies between 0 and 0.5", "use 0.05")
 
 
+def check_nats(name: str, value: float | None) -> None:
+    """Raise :class:`HarnessError` unless ``value`` is None or a margin in nats a token."""
+    if value is not None and not 0 < value < math.inf:
+        raise HarnessError(f"{name} {value!r}", "a margin in nats a token is finite and above 0", "write 0.05")
+
+
 FIXED_SEQUENCE, ALL_MUST_PASS = "fixed_sequence", "all_must_pass"
 HOLM, BENJAMINI_HOCHBERG = "holm", "benjamini_hochberg"
 FAMILIES = (FIXED_SEQUENCE, ALL_MUST_PASS, HOLM, BENJAMINI_HOCHBERG)
@@ -49,6 +56,10 @@ MOST_ALPHA, MOST_MARGIN = 0.2, 0.5
 
 PerLevel = tuple[tuple[float, float], ...]
 
+_LATER: Mapping[str, Any] = {"nats_margin": None, "nats_margins": ()}
+"""Rules that came after verdicts had been stored under the text of all others, with what each is where nobody gave
+it."""
+
 
 @dataclass(frozen=True)
 class GatePolicy:
@@ -59,10 +70,13 @@ class GatePolicy:
     acc(level) / acc(0) of the candidate, or ``None`` to report it only; ``retentions`` holds (level, minimum).
     ``levels``: the levels to judge, empty for all of the baseline's. ``noise_seeds``: the least number of noise seeds
     above level 0. ``min_overlap``: the least share of the items of both sides that are measured on both. ``floor``: a
-    clean accuracy whose lower bound is below it shows nothing that could be lost. ``family`` is one of
-    :data:`FAMILIES`, ``inconclusive`` of :data:`INCONCLUSIVE_ACTIONS`. ``bootstrap_resamples``: 0 leaves the bootstrap
-    out. ``across``: the one field of the measurement key (of :data:`AXES`) along which both are meant to differ.
-    ``positive_control``: whether both sides must have run theirs; without it every report says so.
+    clean accuracy whose lower bound is below it shows nothing that could be lost; None for the one that the task
+    declares, :data:`FLOOR` at least. ``nats_margin``: by how many nats a token the candidate may fall below the
+    baseline where log-likelihoods of texts are judged, which have no other margin; ``nats_margins`` holds (level,
+    margin). ``family`` is one of :data:`FAMILIES`, ``inconclusive`` of :data:`INCONCLUSIVE_ACTIONS`.
+    ``bootstrap_resamples``: 0 leaves the bootstrap out. ``across``: the one field of the measurement key (of
+    :data:`AXES`) along which both are meant to differ. ``positive_control``: whether both sides must have run theirs;
+    without it every report says so.
     ``early_stop``: the share of ``alpha`` spent on looking after every item, so that clear cases stop early; 0 is off.
     ``force`` allows an alpha above :data:`MOST_ALPHA` and margins above :data:`MOST_MARGIN`.
 
@@ -72,7 +86,7 @@ class GatePolicy:
     margin: float = MARGIN
     alpha: float = 0.05
     min_retention: float | None = None
-    floor: float = FLOOR
+    floor: float | None = None
     bootstrap_resamples: int = 10_000
     bootstrap_seed: int = 0
     across: str | None = None
@@ -86,17 +100,22 @@ class GatePolicy:
     early_stop: float = 0.0
     force: bool = False
     positive_control: bool = True
+    nats_margin: float | None = None
+    nats_margins: PerLevel = ()
 
     def __post_init__(self) -> None:
         """Check every value."""
-        check_fraction("floor", self.floor, 0.0, 1.0)
+        if self.floor is not None:
+            check_fraction("floor", self.floor, 0.0, 1.0)
+        for nats in (self.nats_margin, *(value for _, value in self.nats_margins)):
+            check_nats("nats_margin", nats)
         check_alpha(self.alpha)
         for margin in (self.margin, *(value for _, value in self.margins)):
             check_fraction("margin", margin, 0.0, 1.0)
         for minimum in (self.min_retention, *(value for _, value in self.retentions)):
             _check_share("min_retention", minimum, above=0.0)
         _check_share("min_overlap", self.min_overlap)
-        for level in (*self.levels, *(level for level, _ in (*self.margins, *self.retentions))):
+        for level in (*self.levels, *(level for level, _ in (*self.margins, *self.retentions, *self.nats_margins))):
             if not 0 <= level < math.inf:
                 raise HarnessError(f"level {level!r}", "a level is a finite number, at least 0", "write 0.05 for 5 %")
         for name, known in (("across", AXES), ("family", FAMILIES), ("inconclusive", INCONCLUSIVE_ACTIONS)):
@@ -143,8 +162,12 @@ class GatePolicy:
     def check_judged(self, levels: Iterable[float]) -> None:
         """Raise :class:`HarnessError` where a rule is for a level that is not among the judged ``levels``."""
         judged = sorted(set(levels))
-        for key, rules in (("margin_at", self.margins), ("retention_at", self.retentions)):
-            known = [level for level in judged if level or key == "margin_at"]
+        for key, rules in (
+            ("margin_at", self.margins),
+            ("retention_at", self.retentions),
+            ("nats_margin_at", self.nats_margins),
+        ):
+            known = [level for level in judged if level or key != "retention_at"]
             for level, _ in rules:
                 if level in known:
                     continue
@@ -163,10 +186,19 @@ class GatePolicy:
         """Return the same rules without those for levels outside ``levels``: of a gate that judges some of them on
         purpose."""
         kept = set(levels)
-        margins, retentions = (
-            tuple(rule for rule in rules if rule[0] in kept) for rules in (self.margins, self.retentions)
+        margins, retentions, nats = (
+            tuple(rule for rule in rules if rule[0] in kept)
+            for rules in (self.margins, self.retentions, self.nats_margins)
         )
-        return replace(self, margins=margins, retentions=retentions)
+        return replace(self, margins=margins, retentions=retentions, nats_margins=nats)
+
+    def __repr__(self) -> str:
+        """The rules as text, by which stored verdicts are found again: what came later stands there only if it says
+        something."""
+        shown = {each.name: getattr(self, each.name) for each in fields(self)}
+        shown["floor"] = FLOOR if self.floor is None else self.floor
+        later = {name: None for name, usual in _LATER.items() if shown[name] == usual}
+        return f"GatePolicy({', '.join(f'{name}={value!r}' for name, value in shown.items() if name not in later)})"
 
     @property
     def alpha_left(self) -> float:
@@ -176,6 +208,10 @@ class GatePolicy:
     def margin_at(self, level: float) -> float:
         """Return the margin at ``level`` (fraction)."""
         return dict(self.margins).get(level, self.margin)
+
+    def nats_margin_at(self, level: float) -> float | None:
+        """Return the margin of log-likelihoods at ``level`` (nats a token), None where none is given."""
+        return dict(self.nats_margins).get(level, self.nats_margin)
 
     def retention_at(self, level: float) -> float | None:
         """Return the least accepted retention at ``level`` (fraction), None where none gates."""

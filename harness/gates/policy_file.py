@@ -7,6 +7,8 @@
     margin = 0.03
     margin_at = { "0" = 0.02, "0.10" = 0.05 }
     retention_at = { "0.05" = 0.85 }
+    nats_margin = 0.05
+    nats_margin_at = { "0.10" = 0.2 }
     noise_seeds = 5
     min_overlap = 0.95
     family = "fixed_sequence"
@@ -26,7 +28,7 @@ from harness.gates.policy import GatePolicy, PerLevel
 from harness.strict import Table, fill, read_toml
 
 TABLE = "policy"
-PER_LEVEL = {"margin_at": "margins", "retention_at": "retentions"}
+PER_LEVEL = {"margin_at": "margins", "retention_at": "retentions", "nats_margin_at": "nats_margins"}
 """Name in the file -> field that holds (level, value)."""
 
 

@@ -48,6 +48,14 @@ class _Named:
     prompts: Tensor | None
 
 
+def _lengths(prompts: Sequence[int], bases: Tensor) -> Tensor:
+    """``prompts``, one for each of the sequences that ``bases`` key, int64 (batch,)."""
+    lengths = torch.tensor(prompts)
+    if lengths.shape != bases.shape:
+        raise ValueError(f"{bases.numel()} items but {lengths.numel()} lengths of prompts")
+    return lengths
+
+
 FRAMES_KEPT = 256
 """Forwards whose compiled backward pass may still come; far more than any micro-batching holds back. An eager backward
 pass holds the frame of its forward itself."""
@@ -138,9 +146,7 @@ class NoiseSession:
         before = self._named()
         bases = row_bases(items, seeds, self.plan.spec.key)
         seed = seeds[0] if len(set(seeds)) == 1 else None
-        lengths = None if prompts is None else torch.tensor(prompts)
-        if lengths is not None and lengths.shape != bases.shape:
-            raise ValueError(f"{len(items)} items but {lengths.numel()} lengths of prompts")
+        lengths = None if prompts is None else _lengths(prompts, bases)
         local.named = _Named(next(self._batches), bases, seed, float(scale), error or self.plan.spec.error, lengths)
         try:
             yield self
@@ -157,11 +163,13 @@ class NoiseSession:
         self._local.named = replace(named, bases=named.bases[index], prompts=prompts)
 
     @contextlib.contextmanager
-    def narrowed(self, kept: Tensor) -> Iterator[NoiseSession]:
-        """Have only the sequences with the indices ``kept`` (int64) in the forwards inside; afterwards all are there
-        again."""
+    def narrowed(self, kept: Tensor, prompts: Sequence[int] | None = None) -> Iterator[NoiseSession]:
+        """Have only the sequences with the indices ``kept`` (int64) in the forwards inside, their prompts as long as
+        ``prompts`` says, where it is given; afterwards all are there again as they were."""
         before = self._named()
         self.select(kept)
+        if prompts is not None:
+            self._local.named = replace(self._local.named, prompts=_lengths(prompts, self._local.named.bases))
         try:
             yield self
         finally:

@@ -53,7 +53,7 @@ def _facts(name: str, generation: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         name,
         str(len(generation["tokens"])),
-        "cut at the limit" if generation["truncated"] else "by itself",
+        "cut at the limit" if generation["truncated"] and not generation["by_text"] else "by itself",
         "-" if generation["answer"] is None else generation["answer"],
         generation["reason"],
         AS_STORED if generation["as_stored"] else DIFFERS,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.gates import GateResult
-from harness.gates.evidence import shares_draws
+from harness.gates.evidence import floor_of, shares_draws
 from harness.gates.pairing import pair
 from harness.gates.perplexity import is_continuous, nats_apart, perplexity_of
 from harness.gates.repeated import Answers, Repeated, repeated_scores
@@ -25,8 +25,9 @@ from harness.reports.run_page import ledger_table, run_page, site_table
 from harness.runs.folder import guarded, write_atomically
 from harness.runs.loaded import Run, load_run
 from harness.runs.manifest import EvaluationManifest
+from harness.scorers.until import holds, until_of
 from harness.stats import Interval
-from harness.thresholds import ALPHA, FLOOR
+from harness.thresholds import ALPHA
 
 JSON_FILE, MARKDOWN_FILE = "report.json", "report.md"
 
@@ -116,7 +117,7 @@ def _level(run: Run, level: float) -> dict[str, Any]:
     shared, clusters = shares_draws(run.arm, level), run.arm.clusters
     pairs = pair(outcomes[level], outcomes.get(0.0, outcomes[level]), shared, clusters=clusters)
     measured = pairs.n > 0
-    kept = retention(pairs, ALPHA, FLOOR) if level and 0.0 in outcomes else None
+    kept = retention(pairs, ALPHA, floor_of((run.arm,))) if level and 0.0 in outcomes else None
     return {
         "level": level,
         "n": pairs.n,
@@ -126,11 +127,16 @@ def _level(run: Run, level: float) -> dict[str, Any]:
         "retention": _json(kept),
         "scores": {name: _mean(result.scores.get(name) or 0.0 for result in results) for name in _score_names(results)},
         "format_rate": _mean(bool(result.scores) and None not in result.scores.values() for result in results),
-        "truncation_rate": _mean(result.truncated for result in results),
+        "truncation_rate": _mean(_cut(result, until_of(run.arm.key)) for result in results),
         "unscored": _unscored(results),
         "repeated": [each.to_json() for each in _repeated(run, level)],
         **_texts(run, level, results),
     }
+
+
+def _cut(result: ItemResult, until: Sequence[str]) -> bool:
+    """Whether the token limit ended an answer, and no text that was to end it."""
+    return result.truncated and not holds(result.text, until)
 
 
 def _texts(run: Run, level: float, results: Sequence[ItemResult]) -> dict[str, Any]:

@@ -48,19 +48,19 @@ class Fed:
         """Return the sums over ``results``, of the rows that ``tokens`` (:mod:`harness.spec.tokens`) select; all, where
         it is empty."""
         if tokens:
-            return cls._selected([(result.prompt_tokens, result.steps) for result in results], spans_of(tokens))
+            return cls._selected([each for result in results for each in result.sequences], spans_of(tokens))
         lengths = [(result.fed, result.head_rows, result.seen) for result in results]
         return cls(*(sum(length[place] for length in lengths) for place in range(3)))
 
     @classmethod
-    def _selected(cls, lengths: Sequence[tuple[int, int]], spans: Sequence[Span]) -> Fed:
+    def _selected(cls, lengths: Sequence[tuple[int, int, int]], spans: Sequence[Span]) -> Fed:
         rows = steps = seen = 0
-        for prompt, generated in lengths:
+        for prompt, generated, head in lengths:
             for low, high in overlap(1 - prompt, generated - 1, spans):
                 rows += high - low + 1
                 # the row of a step sees prompt + step keys
                 seen += (2 * prompt + low + high) * (high - low + 1) // 2
-            steps += sum(high - low + 1 for low, high in overlap(0, generated - 1, spans))
+            steps += sum(high - low + 1 for low, high in overlap(head, generated - 1, spans))
         return cls(rows, steps, seen)
 
 

@@ -40,6 +40,7 @@ from harness.runs.quantized import with_quantization
 from harness.runs.replay_evidence import with_replays
 from harness.runs.rescoring import check_scores
 from harness.runs.store import Audit, Store
+from harness.scorers.until import until_of
 from harness.spec import ErrorModel, parse_noise
 from harness.spec.experts import REASON as EXPERTS
 from harness.spec.experts import unreached
@@ -107,6 +108,7 @@ class _Asked:
     error: ErrorModel
     quantized: tuple[QuantizedPart, ...]
     limit: int | None
+    until: tuple[str, ...]
     items: tuple[str, ...]
 
     @classmethod
@@ -115,6 +117,7 @@ class _Asked:
         try:
             noise = parse_noise(manifest.plan.noise)
             limit = None if key.get("max_new_tokens") is None else int(key["max_new_tokens"])
+            until = until_of(key)
         except (ValueError, NoiseSpecError) as problem:
             raise StoreError(f"run {path}", f"its {MANIFEST} is damaged ({problem!r})", AGAIN) from None
         draws = [(level, seed) for level in identity.levels for seed in range(identity.seeds_at(level))]
@@ -128,6 +131,7 @@ class _Asked:
             error=noise.error,
             quantized=manifest.quantization,
             limit=limit,
+            until=until,
             items=identity.items,
         )
 
@@ -165,6 +169,7 @@ def load_run(path: Path) -> Run:
         origin=origin,
         clusters=dict(manifest.clusters or {}),
         groups=dict((manifest.groups if isinstance(manifest, EvaluationManifest) else None) or {}),
+        floor=None if manifest.floor is None else float(manifest.floor),
     )
     return Run(path, manifest, results, counts, arm, references)
 
@@ -265,9 +270,9 @@ def _certificate(
     clean = unreached(manifest.plan.uncovered, parse_noise(manifest.plan.noise))
     if clean and any(asked.levels):
         certificate = objected(certificate, (f"{clean[0]} ({len(clean)} in all): {EXPERTS}, nor left out by name",))
-    certificate = with_control(certificate, asked.items, results)
+    certificate = with_control(certificate, asked.items, results, parse_noise(manifest.plan.noise).spans)
     if asked.limit is not None:
-        certificate = with_lengths(certificate, results, asked.limit)
+        certificate = with_lengths(certificate, results, asked.limit, asked.until)
     if asked.quantized:
         quantizing = [count for count in counts if count.kind == QUANTIZER]
         certificate = with_quantization(certificate, asked.quantized, results, store.forwards(), quantizing)

@@ -32,6 +32,7 @@ from harness.runs.replayed import (
 )
 from harness.runs.store import Store
 from harness.spec import ErrorModel, parse_noise
+from harness.spec.tokens import Span
 
 NO_ANSWER = "it has no answer of an engine"
 
@@ -44,14 +45,16 @@ class _Asked:
     error: ErrorModel
     unknown: str
     rough_inputs: bool
+    spans: tuple[Span, ...]
 
     @classmethod
     def of(cls, manifest: EvaluationManifest) -> _Asked:
-        error = parse_noise(manifest.plan.noise).error
+        noise = parse_noise(manifest.plan.noise)
+        error = noise.error
         sites = [site.name for site in manifest.plan.sites]
         rough = any(part.point == "input" for part in manifest.quantization)
         dtype = manifest.measurement_key.get("dtype", "")
-        return cls(dtype, error, unknown(error, sites), rough)
+        return cls(dtype, error, unknown(error, sites), rough, noise.spans)
 
     def bounds(self, level: float) -> Bounds:
         """How far an honest replay may lie apart at ``level``."""
@@ -78,7 +81,7 @@ def with_replays(
         if level and asked.unknown:
             entries.append(LevelReplay(level, IMPLEMENTATION, of=_count(results, level), reason=asked.unknown))
             continue
-        wanted = chosen(results, stored, level)
+        wanted = chosen(results, stored, level, asked.spans)
         entry = level_replay(level, wanted, records, found, asked.bounds(level))
         entries.append(entry if wanted else replace(entry, reason=NO_ANSWER))
     repetition = _repetition(chosen_twice(results, stored), store.replays(REPEATED))

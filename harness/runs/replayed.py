@@ -16,6 +16,7 @@ from typing import Any
 from harness.record import ERROR, ItemResult, LevelReplay
 from harness.spec.error_base import ErrorModel
 from harness.spec.experts import FIELDS
+from harness.spec.tokens import Span, selects
 from harness.thresholds import REPLAY_BOUNDS, REPLAY_LEAST, REPLAY_ROUGH, REPLAY_SHARE
 
 VERSION = 1
@@ -152,15 +153,37 @@ def sealed(rows: Iterable[Sequence[Any]]) -> str:
     return hasher.hexdigest()
 
 
-def chosen(results: Sequence[ItemResult], stored: Stored, level: float) -> tuple[Name, ...]:
+def chosen(results: Sequence[ItemResult], stored: Stored, level: float, spans: Sequence[Span] = ()) -> tuple[Name, ...]:
     """Return the records of ``level`` that are replayed, in the order in which they were chosen.
 
     Records of an engine that failed have nothing to replay. An eighth are last rows of a batch and an eighth first
     rows; three eighths are spread over the order in which records were stored, the rest over noise seeds and lengths
-    of answers: one of each part, the one ranked first.
+    of answers: one of each part, the one ranked first. Where the noise is limited to the steps ``spans``
+    (:mod:`harness.spec.tokens`) and too few of these have a row of them, those ranked first that do come on top:
+    records that no noise touched prove none.
     """
+    found = _chosen(results, stored, level)
+    if not level or not spans:
+        return found
+    noisy = {
+        _name(result)
+        for result in results
+        if result.level == level
+        and result.reason != ERROR
+        and any(selects(prompt, tokens, spans) for prompt, tokens, _ in result.sequences)
+    }
+    lacking = min(len(noisy), REPLAY_LEAST) - len(noisy.intersection(found))
+    more = sorted(noisy.difference(found), key=lambda name: _rank(stored, name))
+    return (*found, *more[: max(0, lacking)])
+
+
+def _rank(stored: Stored, name: Name) -> str:
+    return hashlib.sha256(f"{stored.seal}|{name}".encode()).hexdigest()
+
+
+def _chosen(results: Sequence[ItemResult], stored: Stored, level: float) -> tuple[Name, ...]:
     own = [result for result in results if result.level == level and result.reason != ERROR]
-    rank = {_name(result): hashlib.sha256(f"{stored.seal}|{_name(result)}".encode()).hexdigest() for result in own}
+    rank = {_name(result): _rank(stored, _name(result)) for result in own}
     wanted = quota(len(own))
     if wanted == len(own):
         return tuple(sorted(rank, key=rank.__getitem__))

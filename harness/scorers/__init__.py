@@ -12,6 +12,7 @@ from harness import extensions
 from harness.answers import FLEXIBLE, STRICT
 from harness.exceptions import HarnessError
 from harness.scorers.likelihood import NORM, ChoiceScorer, GreedyScorer, PairScorer
+from harness.scorers.lm_eval import LmEvalScorer
 from harness.scorers.number import NumberScorer
 from harness.scorers.perplexity import PerplexityScorer
 from harness.scorers.protocol import (
@@ -26,7 +27,7 @@ from harness.scorers.protocol import (
     reads,
     scorer_key,
 )
-from harness.spec.evaluation import SCORER_GROUP, scorer_names
+from harness.spec.evaluation import LM_EVAL, SCORER_GROUP, scorer_names, scorers_like
 from harness.text import nearest
 
 SCORERS: Mapping[str, Scorer] = MappingProxyType(
@@ -61,7 +62,7 @@ __all__ = [
 
 
 def load_scorer(name: str) -> Scorer:
-    """Return the scorer called ``name``.
+    """Return the scorer called ``name``; ``lm_eval:METRIC,FILTER`` is a metric of lm-evaluation-harness.
 
     An entry point of the group :data:`harness.spec.evaluation.SCORER_GROUP` names a :class:`Scorer`, or a class of one
     that is made without arguments. Raises :class:`HarnessError` for an unknown name and, naming the distribution, for
@@ -69,6 +70,8 @@ def load_scorer(name: str) -> Scorer:
     """
     if name in SCORERS:
         return SCORERS[name]
+    if name in scorers_like(name) and name.startswith(LM_EVAL):
+        return LmEvalScorer(name)
     outside = extensions.load(SCORER_GROUP, "scorer", name, SCORERS)
     if outside is None:
         known = scorer_names()

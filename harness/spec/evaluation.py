@@ -19,6 +19,8 @@ from harness.text import nearest
 
 SCORERS = ("strict", "flexible", "choice", "choice_norm", "pair", "greedy", "perplexity")
 """Names of the scorers in the package: the rows of ``harness.scorers``."""
+LM_EVAL = "lm_eval:"
+"""What the names of lm-evaluation-harness's tasks and metrics begin with here."""
 SCORER_GROUP = "robustness_harness.scorers"
 """The group of entry points by which other distributions add scorers."""
 ATTENTIONS = ("auto", "eager", "sdpa")
@@ -89,7 +91,7 @@ class EvalSpec:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise HarnessError(f"--max-new-tokens {self.max_new_tokens}", "at least one token must be generated")
         for option, value, known in (
-            ("--scorer", self.scorer, SCORERS if self.scorer in SCORERS else scorer_names()),
+            ("--scorer", self.scorer, scorers_like(self.scorer)),
             ("--attention", self.attention, ATTENTIONS),
             ("--dtype", self.dtype, DTYPES),
             ("--engine", self.engine, ENGINES if self.engine in ENGINES else engine_names()),
@@ -179,6 +181,13 @@ class EvalSpec:
 def scorer_names() -> tuple[str, ...]:
     """Return the names of all scorers: the package's own first, then those of other distributions."""
     return tuple(dict.fromkeys((*SCORERS, *extensions.names(SCORER_GROUP))))
+
+
+def scorers_like(name: str | None) -> tuple[str, ...]:
+    """Return the names of scorers among which ``name`` must be; those of lm-eval's metrics are not listed."""
+    if name is not None and (name in SCORERS or "," in name.removeprefix(LM_EVAL) != name):
+        return (name,)
+    return scorer_names()
 
 
 def engine_names() -> tuple[str, ...]:

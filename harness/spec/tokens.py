@@ -8,6 +8,9 @@ alone, neither on its batch nor on how an engine cuts the prompt into chunks.
 ``prefill`` is every row of the prompt (the last one too), ``first`` the row of step 0, ``decode`` the rows of all
 generated tokens, ``decode:3-`` those from the third on, ``decode:3-7`` and ``decode:3`` some of them. ``once:N`` is one
 forward of each sequence: its prompt where N is 0 (``once`` alone), else decode step N.
+
+Where given continuations are scored, each is a sequence of its own: its context stands for the prompt, its tokens for
+the generated ones. One forward feeds them all, so that rows are told by their step, as in a generation of those tokens.
 """
 
 from __future__ import annotations
@@ -63,6 +66,12 @@ def overlap(first: int, last: int, spans: Sequence[Span]) -> list[tuple[int, int
         (first if low is None else max(first, low), last if high is None else min(last, high)) for low, high in spans
     )
     return [(low, high) for low, high in parts if low <= high]
+
+
+def selects(prompt: int, generated: int, spans: Sequence[Span]) -> bool:
+    """Return whether ``spans`` select a row of a sequence of ``prompt`` tokens and ``generated`` (or scored) ones, of
+    which the last is never fed; True where there are none, because then every row is selected."""
+    return not spans or bool(overlap(1 - prompt, generated - 1, spans))
 
 
 def _span(word: str) -> Span:

@@ -16,9 +16,12 @@ from harness.evaluate import replaying, scoring
 from harness.evaluate import run as run_module
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
+from harness.exceptions import HarnessError
 from harness.gates import INVALID, PASS, GatePolicy, gate
+from harness.noise.frames import Rows
 from harness.noise.session import NoiseSession
 from harness.record import CERTIFIED, INVALID_EVIDENCE
+from harness.runs.evidence import Fed
 from harness.runs.loaded import load_run
 from harness.spec import EvalSpec, parse_noise, parse_quantization
 
@@ -78,6 +81,65 @@ def test_other_noise_than_on_linears_is_certified(evaluated, asked, two_layers):
         assert problems(evaluated(prepare(two_layers, spec, "cpu"))) == []
 
 
+@pytest.mark.parametrize("words", ["first", "decode:2-", "prefill"])
+def test_noise_at_some_tokens_is_certified(evaluated, asked, two_layers, words):
+    run = evaluated(limited(asked, two_layers, words))
+    assert problems(run) == []
+    assert run.arm.certificate.status == CERTIFIED
+    own = Fed.of([result for result in run.results if result.level], (words,))
+    assert 0 < own.tokens < Fed.of([result for result in run.results if result.level]).tokens
+    assert run.arm.certificate.notes[0].startswith(f"noise at tokens:{words} alone: {own.tokens:,} of ")
+
+
+def limited(asked, two_layers, words):
+    """The evaluation with noise at some tokens alone."""
+    spec = replace(asked.spec, noise=parse_noise(f"relative_gaussian @ op:linear tokens:{words}"), levels=(0.0, 0.2))
+    return prepare(two_layers, spec, "cpu")
+
+
+def steps_from_elsewhere(monkeypatch):
+    honest = NoiseSession.narrowed
+    shifted = lambda self, kept, prompts=None: honest(self, kept, prompts and [length + 1 for length in prompts])  # noqa: E731
+    monkeypatch.setattr(NoiseSession, "narrowed", shifted)
+
+
+def noise_at_every_token(monkeypatch):
+    monkeypatch.setattr(Rows, "within", lambda self, prompts, spans: self)
+
+
+def contexts_of_other_requests(monkeypatch):
+    honest = NoiseSession.narrowed
+    turned = lambda self, kept, prompts=None: honest(self, kept, prompts and [*prompts[1:], prompts[0]])  # noqa: E731
+    monkeypatch.setattr(NoiseSession, "narrowed", turned)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "words"),
+    [
+        (steps_from_elsewhere, "elements of tokens that the noise leaves alone"),
+        (noise_at_every_token, "wrong injection count"),
+        (contexts_of_other_requests, "elements of tokens that the noise leaves alone|replay: item"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "-"),
+)
+def test_noise_at_other_tokens_is_invalid(sabotage, words, evaluated, asked, two_layers, monkeypatch):
+    with monkeypatch.context() as patched:
+        sabotage(patched)
+        run = evaluated(limited(asked, two_layers, "first"))
+    found = problems(run)
+    assert run.arm.certificate.status == INVALID_EVIDENCE
+    assert any(re.search(words, each) for each in found), found
+
+
+def test_a_selection_of_nothing_is_refused_before_anything_runs(asked, two_layers):
+    """No choice here has as many tokens as the selection asks for."""
+    longest = max(len(each.continuation) for own in asked.requests.values() for each in own)
+    limited(asked, two_layers, f"decode:{longest - 1}-")
+    words = f"none of 36 sequences has such a token: their decode steps end at {longest - 1}"
+    with pytest.raises(HarnessError, match=words):
+        limited(asked, two_layers, f"decode:{longest}-")
+
+
 def test_quantized_weights_are_certified(evaluated, asked, two_layers):
     spec = replace(asked.spec, quantization=parse_quantization("weights=mxfp4"))
     assert problems(evaluated(prepare(two_layers, spec, "cpu"))) == []
@@ -133,8 +195,8 @@ def noise_of_the_first_request_alone(monkeypatch):
 def keys_of_another_item(monkeypatch):
     honest_narrowed = NoiseSession.narrowed
 
-    def narrowed(self, kept):
-        return honest_narrowed(self, kept.flip(0))
+    def narrowed(self, kept, prompts=None):
+        return honest_narrowed(self, kept.flip(0), prompts)
 
     monkeypatch.setattr(NoiseSession, "narrowed", narrowed)
 

@@ -12,7 +12,7 @@ from harness.evaluate.run import evaluate
 from harness.record import CERTIFIED
 from harness.runs.choice import Choice, Trail
 from harness.runs.loaded import load_run
-from harness.spec import EvalSpec
+from harness.spec import EvalSpec, parse_noise
 from suites.agreeing import apart
 from suites.slow.conftest import running
 
@@ -40,10 +40,12 @@ def scored(engine, prepared, level):
     return {(result.item, result.seed): result for result in ran.results}, problems, ran.counts
 
 
-def test_log_likelihoods_counts_and_certificate_agree(shipped, data, tmp_path):
+@pytest.mark.parametrize("tokens", ["", " tokens:first,decode:2-"])
+def test_log_likelihoods_counts_and_certificate_agree(shipped, data, tmp_path, tokens):
     given = {}
+    noise = parse_noise(f"relative_gaussian @ op:linear{tokens}")
     for name in ("transformers", "vllm"):
-        spec = EvalSpec("choice", str(data), len(ROWS), levels=LEVELS, noise_seeds=2, engine=name)
+        spec = EvalSpec("choice", str(data), len(ROWS), noise=noise, levels=LEVELS, noise_seeds=2, engine=name)
         with running(shipped, spec) as (prepared, engine):
             given[name] = [scored(engine, prepared, level) for level in LEVELS]
             if name == "vllm":

@@ -368,13 +368,14 @@ class VllmEngine:
         from vllm import SamplingParams
 
         decoding = self._evaluation.decoding
+        stop = [*decoding.stop, *self._until]
         drawn = {} if decoding.sampling is None else {"sampling": list(astuple(decoding.sampling))}
         prompts = [{"prompt_token_ids": work.tokens} for work in works]
         parameters = [
             SamplingParams(
                 temperature=0.0,
                 max_tokens=decoding.max_new_tokens,
-                stop_token_ids=list(decoding.stop),
+                stop_token_ids=stop,
                 detokenize=False,
                 logprobs=0,  # the chosen token's own: what a replay is held against
                 prompt_logprobs=0 if self._scoring else None,
@@ -388,10 +389,21 @@ class VllmEngine:
             raise EngineDied(f"vLLM gave {len(broken)} of {len(outputs)} answers back unfinished")
         return [replace(work, output=output) for work, output in zip(works, outputs, strict=True)]
 
+    @functools.cached_property
+    def _until(self) -> tuple[int, ...]:
+        """Tokens that hold a text that ends an answer. Where several tokens make it up, vLLM, which has no tokenizer
+        here, generates up to the limit: what comes after it is cut off when the answer is scored."""
+        until = self._evaluation.decoding.until
+        if until is None:
+            return ()
+        return until.within(self._evaluation.checkpoint.model.config.get_text_config().vocab_size)
+
     @staticmethod
     def _request(work: _Work) -> Request:
         error = None if work.error is None else str(work.error)
-        return Request(work.prompt.item, work.prompt.seed, work.level, error, bool(work.prompt.forced))
+        prompt = work.prompt
+        context = len(prompt.forced[work.request].context) if prompt.forced else 0
+        return Request(prompt.item, prompt.seed, work.level, error, bool(prompt.forced), context)
 
     def _problems(
         self,

@@ -8,15 +8,17 @@ from types import MappingProxyType
 
 from harness import extensions
 from harness.evaluate.tasks.arith import ArithTask
-from harness.evaluate.tasks.base import Continuation, Item, Task, requests_of, scores, select
+from harness.evaluate.tasks.base import Continuation, Item, Task, is_verbatim, requests_of, scores, select
 from harness.evaluate.tasks.blimp import BlimpTask
 from harness.evaluate.tasks.choice import ChoiceTask
+from harness.evaluate.tasks.cloze import ClozeTask
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
-from harness.evaluate.tasks.lm_eval import PREFIX, LmEvalTask
+from harness.evaluate.tasks.lm_eval import LmEvalTask, lm_eval_task
 from harness.evaluate.tasks.perplexity import PerplexityTask
 from harness.evaluate.tasks.svamp import SvampTask
 from harness.exceptions import HarnessError
 from harness.spec import scorer_names
+from harness.spec.evaluation import LM_EVAL
 from harness.text import nearest
 
 GROUP = "robustness_harness.tasks"
@@ -45,6 +47,7 @@ TASKS: Mapping[str, TaskMaker] = MappingProxyType(
         "svamp": SvampTask,
         "blimp": BlimpTask,
         "choice": ChoiceTask,
+        "cloze": ClozeTask,
         "answers": _answers,
         "perplexity": PerplexityTask,
     }
@@ -57,6 +60,7 @@ __all__ = [
     "ArithTask",
     "BlimpTask",
     "ChoiceTask",
+    "ClozeTask",
     "Continuation",
     "Gsm8kTask",
     "Item",
@@ -64,6 +68,7 @@ __all__ = [
     "PerplexityTask",
     "SvampTask",
     "Task",
+    "is_verbatim",
     "load_task",
     "requests_of",
     "scores",
@@ -80,13 +85,14 @@ def task_names() -> tuple[str, ...]:
 def load_task(name: str, data: Path | None = None) -> Task:
     """Return the task called ``name``, reading ``data`` (``--data FILE``) where the task has data files.
 
-    ``lm_eval:NAME`` is the task NAME of lm-evaluation-harness. Files are read at the first use of the items. Raises
+    ``lm_eval:NAME`` is the task NAME of lm-evaluation-harness, read at once. Other files are read at the first use of
+    the items. Raises
     :class:`HarnessError` for an unknown name, for ``data`` with a task that generates its items, and, naming the
     distribution, for a task of another distribution that cannot be loaded, has a name that is taken, or is no
     :class:`Task`.
     """
-    if name.startswith(PREFIX):
-        return LmEvalTask(name, data)
+    if name.startswith(LM_EVAL):
+        return lm_eval_task(name, data)
     outside = extensions.load(GROUP, "task", name, TASKS)
     if name in TASKS:
         return TASKS[name](data)

@@ -67,7 +67,9 @@ class Task(Protocol):
 
     Two more attributes may be there (:mod:`harness.evaluate.prompting`): ``chat_template``, False where the task is
     asked without the checkpoint's chat template unless the user says otherwise, and ``example(item)``, the text that
-    answers ``item`` as a few-shot example.
+    answers ``item`` as a few-shot example. ``until`` holds texts that end an answer wherever they appear in it
+    (:mod:`harness.scorers.until`). ``verbatim`` is True where the one message of an item is its prompt as it stands,
+    without a line break behind it; nothing then comes before it.
 
     A task whose answers are not generated but found among given continuations has a method ``requests(item)`` in place
     of ``messages`` and ``max_new_tokens``: it returns the :class:`Continuation` of each choice, or its :class:`Tokens`,
@@ -133,6 +135,11 @@ class ScoresTexts(ReadOnce):
 def scores(task: Task) -> bool:
     """Return whether ``task`` asks for log-likelihoods of given texts, so that nothing is generated."""
     return hasattr(task, "requests")
+
+
+def is_verbatim(task: Task) -> bool:
+    """Return whether the messages of ``task`` are prompts as they stand, where no chat template is applied."""
+    return bool(getattr(task, "verbatim", False))
 
 
 def requests_of(task: Task, item: Item) -> tuple[Continuation | Tokens, ...]:

@@ -6,29 +6,28 @@ lm-eval looks into first. What scores them here follows the rules of lm-eval 0.4
 (``acc``, ``acc_norm``, ``acc_bytes``), ``loglikelihood`` by ``greedy`` (``acc``), ``loglikelihood_rolling`` by
 ``perplexity``.
 
-Not asked: ``generate_until`` (its answers end at texts, not at tokens, and are read by filters; ``harness import``
-reads what lm-eval made of them), tasks with pictures or sound, with a scoring function of their own, or with several
-right choices.
+Not asked: tasks with pictures or sound, with a scoring function of their own, or with several
+right choices. Answers that are generated (``generate_until``): :mod:`harness.evaluate.tasks.lm_eval_answers`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, item_key, unique_items
+from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, Task, item_key, unique_items
 from harness.evaluate.tasks.hub import offline_without_hub
+from harness.evaluate.tasks.lm_eval_answers import GENERATION, answers_task
 from harness.exceptions import HarnessError
 from harness.scorers.likelihood import reference_of
 from harness.scorers.perplexity import PERPLEXITY, lengths_of
+from harness.spec.evaluation import LM_EVAL
 from harness.text import brief, nearest
 
-PREFIX = "lm_eval:"
 CHOICE, LIKELIHOOD, ROLLING = "multiple_choice", "loglikelihood", "loglikelihood_rolling"
 SCORERS = {CHOICE: "choice", LIKELIHOOD: "greedy", ROLLING: PERPLEXITY}
 """Output type of a task in lm-eval -> what scores it here."""
@@ -39,61 +38,54 @@ FEWSHOT_SEED = 1234
 
 @dataclass(frozen=True)
 class LmEvalTask(ScoresTexts):
-    """The task ``asked`` (``lm_eval:NAME``) of lm-eval; ``data`` is a folder with task files. Read once.
+    """The task ``name`` (``lm_eval:NAME``) of lm-eval whose requests, of one ``kind``, are scored; ``asked`` holds
+    those of each of the items ``read``, by key."""
 
-    Every method that needs the items raises :class:`HarnessError` where lm-eval is not installed, does not know the
-    task or cannot read its data, and for a task that cannot be asked so.
-    """
-
-    asked: str
-    data: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """``lm_eval:NAME``."""
-        return self.asked
+    name: str
+    kind: str
+    read: tuple[Item, ...]
+    asked: Mapping[str, tuple[Continuation, ...]]
 
     @property
     def scorer(self) -> str:
         """What scores the task's kind of request."""
-        return SCORERS[self._kind]
+        return SCORERS[self.kind]
 
     @property
     def floor(self) -> float:
         """The share of right answers of guessing (fraction): 0 where no choices are given."""
-        if self._kind != CHOICE:
+        if self.kind != CHOICE:
             return 0.0
-        chances = [1 / len(own) for own in self._requests.values()]
+        chances = [1 / len(own) for own in self.asked.values()]
         return sum(chances) / len(chances)
 
     def requests(self, item: Item) -> tuple[Continuation, ...]:
         """Return what lm-eval asks of the item."""
-        return self._requests[item.key]
-
-    @cached_property
-    def _read(self) -> tuple[Any, tuple[Item, ...], dict[str, tuple[Continuation, ...]]]:
-        name = self.asked.removeprefix(PREFIX)
-        with _quietly(), _as_one_line(self.asked), _without_waiting(self.data):
-            task = _task(name, self.data)
-            _check(self.asked, task)
-            task.set_fewshot_seed(FEWSHOT_SEED)
-            task.build_all_requests()
-            rows = [_item(self.asked, task, own) for own in _by_document(task.instances)]
-        items = unique_items([item for item, _ in rows], self.asked)
-        requests = {item.key: own for item, own in rows}
-        return task, items, {item.key: requests[item.key] for item in items}
-
-    @property
-    def _kind(self) -> str:
-        return str(self._read[0].OUTPUT_TYPE)
+        return self.asked[item.key]
 
     @property
     def _items(self) -> tuple[Item, ...]:
-        return self._read[1]
+        return self.read
 
-    @property
-    def _requests(self) -> dict[str, tuple[Continuation, ...]]:
-        return self._read[2]
+
+def lm_eval_task(asked: str, data: Path | None) -> Task:
+    """Return the task ``asked`` (``lm_eval:NAME``) of lm-eval; ``data`` is a folder with task files.
+
+    Raises :class:`HarnessError` where lm-eval is not installed, does not know the task or cannot read its data, and for
+    a task that cannot be asked so.
+    """
+    with _quietly(), _as_one_line(asked), _without_waiting(data):
+        task = _task(asked.removeprefix(LM_EVAL), data)
+        _check(asked, task)
+        task.set_fewshot_seed(FEWSHOT_SEED)
+        task.build_all_requests()
+        documents = list(_by_document(task.instances))
+        if task.OUTPUT_TYPE == GENERATION:
+            return answers_task(asked, task, documents)
+        rows = [_item(asked, task, own) for own in documents]
+    items = unique_items([item for item, _ in rows], asked)
+    requests = {item.key: own for item, own in rows}
+    return LmEvalTask(asked, str(task.OUTPUT_TYPE), items, {item.key: requests[item.key] for item in items})
 
 
 def _task(name: str, data: Path | None) -> Any:
@@ -104,16 +96,21 @@ def _task(name: str, data: Path | None) -> Any:
         if error.name not in ("lm_eval", "lm_eval.tasks"):
             raise
         way_out = "pip install 'robustness-harness[lm-eval]'"
-        raise HarnessError(f"--task {PREFIX}{name}", "lm-eval is not installed", way_out) from None
+        raise HarnessError(f"--task {LM_EVAL}{name}", "lm-eval is not installed", way_out) from None
     if data is not None and not data.is_dir():
         rule = "for a task of lm-eval it is a folder of task files (YAML)"
         raise HarnessError(f"--data {data}", rule, "name that folder, or leave it out")
-    manager = TaskManager(include_path=None if data is None else str(data))
+    folder = None if data is None else str(data)
+    if folder is not None:  # its index of a folder is there at once, that of its own tasks takes many seconds
+        manager = TaskManager(include_path=folder, include_defaults=False)
+        if name in manager.all_subtasks:
+            return manager.load([name])["tasks"][name]
+    manager = TaskManager(include_path=folder)
     if name not in manager.all_subtasks:
         if name in manager.all_tasks:
             rule = "it is a group, or a tag, of several tasks"
-            raise HarnessError(f"--task {PREFIX}{name}", rule, "name one of them")
-        raise HarnessError(f"--task {PREFIX}{name}", "lm-eval knows no such task", nearest(name, manager.all_subtasks))
+            raise HarnessError(f"--task {LM_EVAL}{name}", rule, "name one of them")
+        raise HarnessError(f"--task {LM_EVAL}{name}", "lm-eval knows no such task", nearest(name, manager.all_subtasks))
     return manager.load([name])["tasks"][name]
 
 
@@ -121,14 +118,14 @@ def _check(asked: str, task: Any) -> None:
     """Raise :class:`HarnessError` for a task whose numbers would be others here than there."""
     metrics = set(task._metric_fn_list)
     for wrong, rule in (
-        (task.OUTPUT_TYPE not in SCORERS, f"its requests are of the type {task.OUTPUT_TYPE}"),
+        (task.OUTPUT_TYPE not in (*SCORERS, GENERATION), f"its requests are of the type {task.OUTPUT_TYPE}"),
         (callable(task.config.process_results), "it is scored by a function of its own"),
         (bool(task.config.doc_to_image or task.config.doc_to_audio), "it shows pictures or plays sound"),
-        (bool(task.multiple_target), "several of its choices may be right"),
+        (task.OUTPUT_TYPE == CHOICE and bool(task.multiple_target), "several of its choices may be right"),
         ("acc_mutual_info" in metrics, "it asks for the choices without their context too"),
     ):
         if wrong:
-            known = ", ".join(SCORERS)
+            known = ", ".join((*SCORERS, GENERATION))
             way_out = f"tasks of the types {known} can be asked; harness import reads what lm-eval made of others"
             raise HarnessError(f"--task {asked}", rule, way_out)
 

@@ -83,12 +83,12 @@ class Seen:
 class EngineAuditor(TorchDispatchMode):
     """Counts inside a ``with`` block, on the thread that entered it, prefill and decode apart.
 
-    ``pieces`` says what the operator with some number perturbs, ``sites`` are all sites of the plan. :meth:`begin`
-    names the rows of each forward.
+    ``pieces`` says what the operator with some number perturbs (None: no product), ``sites`` are all sites of the plan.
+    :meth:`begin` names the rows of each forward.
     """
 
     def __init__(
-        self, handle: int, pieces: Callable[[int], Sequence[Piece]], sites: Sequence[str], looked: Looked
+        self, handle: int, pieces: Callable[[int], Sequence[Piece] | None], sites: Sequence[str], looked: Looked
     ) -> None:
         super().__init__()
         self.seen = {phase: Seen() for phase in (PREFILL, DECODE)}
@@ -112,27 +112,28 @@ class EngineAuditor(TorchDispatchMode):
         rows = [(owner, computed, tokens) for owner, (_, _, computed, tokens, _) in zip(owners, scheduled, strict=True)]
         body = [(owner, position + 1) for owner, first, tokens in rows for position in range(first, first + tokens)]
         head = [(owner, computed + tokens) for owner, computed, tokens in rows]
-        ends = [(computed + tokens, prompt) for _, _, computed, tokens, prompt in scheduled]
+        before_first = [request.context if request.scored else prompt for _, request, _, _, prompt in scheduled]
+        ends = [computed + tokens for _, _, computed, tokens, _ in scheduled]
         steps = [
-            position + 1 - prompt
-            for _, _, computed, tokens, prompt in scheduled
+            position + 1 - before
+            for before, (_, _, computed, tokens, _) in zip(before_first, scheduled, strict=True)
             for position in range(computed, computed + tokens)
         ]
         self._picked = {
             False: self._looked.picked(steps),
-            True: self._looked.picked([length - prompt for length, prompt in ends]),
+            True: self._looked.picked([end - before for end, before in zip(ends, before_first, strict=True)]),
         }
         for is_head, found in ((False, body), (True, head)):
             self._draws[self._phase, is_head].begin(
                 self._step, [owner for owner, _ in found], [length for _, length in found]
             )
 
-    def scoring(self, item: str, seed: int, start: int, count: int) -> None:
-        """Take the head's next rows for those that score a prompt: positions ``start`` on, ``count`` of them."""
-        self._picked[True] = None
-        self._draws[self._phase, True].begin(
-            self._step, [(item, seed)] * count, list(range(start + 1, start + count + 1))
-        )
+    def scoring(self, request: Request, start: int, count: int) -> None:
+        """Take the head's next rows for those that score the prompt of ``request``: positions ``start`` on, ``count``
+        of them."""
+        lengths = list(range(start + 1, start + count + 1))
+        self._picked[True] = self._looked.picked([length - request.context for length in lengths])
+        self._draws[self._phase, True].begin(self._step, [(request.item, request.seed)] * count, lengths)
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -147,8 +148,9 @@ class EngineAuditor(TorchDispatchMode):
             self._perturbed(args[0], result, self._pieces(args[3]))
         return result
 
-    def _perturbed(self, before: Tensor, after: Tensor, pieces: Sequence[Piece]) -> None:
-        if self._last is None or before.data_ptr() != self._last[0]:
+    def _perturbed(self, before: Tensor, after: Tensor, pieces: Sequence[Piece] | None) -> None:
+        # compiled code puts other results, such as a quantized input, into the memory of a product that it has used
+        if pieces is None or self._last is None or before.data_ptr() != self._last[0]:
             return
         seen = self.seen[self._phase]
         seen.matched += 1

@@ -25,7 +25,8 @@ class Request:
     """What a request carries: its item hash, noise seed and level; ``error`` replaces the error model, if given.
 
     ``scored`` says that the tokens of its prompt are scored and nothing is generated: its last token, which vLLM feeds
-    too, then predicts nothing and does not count.
+    too, then predicts nothing and does not count. The first ``context`` of them are what the others are scored behind,
+    from which the steps of a selection are counted.
     """
 
     item: str
@@ -33,6 +34,7 @@ class Request:
     level: float
     error: str | None = None
     scored: bool = False
+    context: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the dictionary for the extra arguments of sampling parameters."""
@@ -49,6 +51,11 @@ class Scheduled:
     tokens: int
     prompt: int
     known: int
+
+    @property
+    def conditioned(self) -> int:
+        """Tokens before the first one that is generated or scored."""
+        return self.request.context if self.request.scored else self.prompt
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,7 @@ def build_step(
     starts = torch.tensor([each.computed for each in scheduled])
     known = torch.tensor([each.known for each in scheduled])
     prompts = torch.tensor([each.prompt for each in scheduled])
+    before = torch.tensor([each.conditioned for each in scheduled])
     owner = torch.repeat_interleave(torch.arange(len(scheduled)), sizes)
     first = torch.cumsum(sizes, 0) - sizes
     positions = torch.arange(int(sizes.sum())) - first[owner] + starts[owner]
@@ -148,8 +156,8 @@ def build_step(
         rows = mine[owner]
         seed = _common(each.request.seed for each, of in zip(scheduled, kinds, strict=True) if of == kind)
         for found, own, all_keys, all_positions, all_real, ends in (
-            (body, rows, keys[owner], positions, real, prompts[owner]),
-            (head, mine, keys, last, counted, prompts),
+            (body, rows, keys[owner], positions, real, before[owner]),
+            (head, mine, keys, last, counted, before),
         ):
             for selecting in (True, False) if spans else (False,):
                 chosen = own & chosen_steps(all_positions - (ends - 1), spans) if selecting else own
@@ -165,18 +173,44 @@ def build_step(
     return Step(len(positions), len(scheduled), *noisy, every)
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """The ``count`` rows of the head whose logits score a prompt: those that the noise selects, and ``every`` one."""
+
+    count: int
+    noisy: Group
+    every: Group
+
+    @property
+    def uncounted(self) -> int:
+        """Rows that are computed again, or that the noise leaves alone."""
+        rows = self.noisy.frame.rows
+        return self.count - (0 if rows is None else rows.count)
+
+
 def scored_rows(
-    scheduled: Scheduled, count: int, default: ErrorModel, bases: Bases, device: torch.device | str = "cpu"
-) -> Group:
-    """Return the rows whose logits score the prompt of ``scheduled``: the first ``count`` that it is fed now."""
+    scheduled: Scheduled,
+    count: int,
+    default: ErrorModel,
+    bases: Bases,
+    device: torch.device | str = "cpu",
+    spans: Sequence[Span] = (),
+) -> Scoring:
+    """Return the rows whose logits score the prompt of ``scheduled``: the first ``count`` that it is fed now; ``spans``
+    as in :func:`build_step`."""
     request = scheduled.request
     positions = torch.arange(scheduled.computed, scheduled.computed + count)
     error = default if request.error is None else parse_noise(request.error).error
     keys = torch.full_like(positions, bases.of(request))
-    frame = _frame(
-        *(keys, positions, positions >= scheduled.known), applied=(request.level, error, request.seed), device=device
-    )
-    return Group(request.level, frame, None)
+
+    def group(indices: Tensor | None) -> Group:
+        own, at = (t if indices is None else t[indices] for t in (keys, positions))
+        frame = _frame(own, at, at >= scheduled.known, applied=(request.level, error, request.seed), device=device)
+        return Group(request.level, frame, None if indices is None else indices.to(device))
+
+    every = group(None)
+    chosen = chosen_steps(positions - (scheduled.conditioned - 1), spans)
+    return Scoring(count, group(chosen.nonzero()[:, 0]) if spans and not bool(chosen.all()) else every, every)
 
 
 def _common(seeds: Iterable[int]) -> int | None:
@@ -222,5 +256,5 @@ def request_of(
             "it names no item, seed and level",
             f"give them in extra_args[{key!r}] of its parameters, or set them for all",
         )
-    scored = bool(given.get("scored", False))
-    return Request(str(given["item"]), int(given["seed"]), float(given["level"]), given["error"], scored)
+    scored, context = bool(given.get("scored", False)), int(given.get("context", 0))
+    return Request(str(given["item"]), int(given["seed"]), float(given["level"]), given["error"], scored, context)

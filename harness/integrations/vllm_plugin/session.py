@@ -16,7 +16,17 @@ from torch import Tensor
 from harness.exceptions import EvidenceError
 from harness.integrations.vllm_plugin.auditor import Piece
 from harness.integrations.vllm_plugin.payload import Payload, site_number
-from harness.integrations.vllm_plugin.rows import ON, Bases, Group, Request, Scheduled, Step, build_step, scored_rows
+from harness.integrations.vllm_plugin.rows import (
+    ON,
+    Bases,
+    Group,
+    Request,
+    Scheduled,
+    Scoring,
+    Step,
+    build_step,
+    scored_rows,
+)
 from harness.noise.custom_ops import RESULT, SESSIONS, perturb
 from harness.noise.frames import Frame
 from harness.noise.injector import Injector
@@ -80,7 +90,7 @@ class EngineSession:
         self._numbers: dict[int, Product] = {}
         self._step: Step | None = None
         self._scheduled: dict[str, Scheduled] = {}
-        self._scored: tuple[int, Group] | None = None
+        self._scored: Scoring | None = None
         self._device: torch.device | str = "cpu"
         self._bases = Bases(payload.noise.key)
         self._fed: dict[str, int] = {}
@@ -111,11 +121,14 @@ class EngineSession:
         names = self.payload.order.get(op, ())
         return names[taken] if taken < len(names) else None
 
-    def pieces(self, number: int) -> tuple[Piece, ...]:
-        """Return the columns that the operator with that number perturbs, and whose they are."""
+    def pieces(self, number: int) -> tuple[Piece, ...] | None:
+        """Return the columns that the operator with that number perturbs, and whose they are; None where it is not the
+        noise on a product."""
         found = self._numbers.get(number)
         if found is None:
             return ()
+        if found.quantizer is not None or not _multiplies(found):
+            return None
         return tuple(Piece(piece.site.name, piece.start, piece.stop, found.head) for piece in found.slices)
 
     def register(self, product: Product) -> int:
@@ -178,9 +191,10 @@ class EngineSession:
             self._note(f"logits of prompt {name} were computed outside its forward")
             yield
             return
-        self.work = replace(self.work, scored=self.work.scored + 1)
-        group = scored_rows(found, count, self.payload.noise.error, self._bases, self._device)
-        self._scored = count, group
+        noise = self.payload.noise
+        self._scored = scored_rows(found, count, noise.error, self._bases, self._device, noise.spans)
+        done = self.work
+        self.work = replace(done, scored=done.scored + 1, head=done.head + self._scored.uncounted)
         try:
             yield
         finally:
@@ -205,7 +219,7 @@ class EngineSession:
         groups: Sequence[Group] = step.groups(product.head, quantizing)
         scored = self._scored if product.head else None
         if scored is not None:
-            wanted, groups = scored[0], scored[1:]
+            wanted, groups = scored.count, (scored.every if quantizing else scored.noisy,)
         if flat.shape[0] != wanted:
             self._note(
                 f"{product.name} computed {flat.shape[0]} rows in a forward of {wanted}, so that they"
@@ -216,7 +230,7 @@ class EngineSession:
         whole = sum(piece.stop - piece.start for piece in pieces) == flat.shape[1]
         if len(groups) == 1 and groups[0].indices is None and len(pieces) == 1 and whole:
             return self._apply(product, pieces[0], flat, groups[0]).reshape(y.shape)
-        whole = whole and (scored is not None or step.whole(product.head, quantizing))
+        whole = whole and scored is None and step.whole(product.head, quantizing)
         after = torch.empty_like(flat) if whole else flat.clone()
         for piece in pieces:
             columns = flat[:, piece.start : piece.stop]

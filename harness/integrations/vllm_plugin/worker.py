@@ -140,7 +140,7 @@ class RobustnessWorker:
             name, start, count = next(parts, ("of no request", 0, 0))
             if self._auditor is not None and count:
                 request = session.request(name)
-                self._auditor.scoring(request.item, request.seed, start, count)
+                self._auditor.scoring(request, start, count)
             with session.scoring(name, count):
                 return compute(states, *others)
 

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval: with a stand-in of the package what is asked and refused, with the package the numbers."""
+"""Scored tasks of lm-eval: with a stand-in of the package what is asked and refused, with the package the numbers."""
 
 from __future__ import annotations
 
@@ -75,11 +75,10 @@ def known(monkeypatch, tmp_path):
     tasks: dict[str, StandIn] = {}
 
     class TaskManager:
-        all_tasks = ("mini", "broken", "family")
-        all_subtasks = ("mini", "broken")
-
-        def __init__(self, include_path):
+        def __init__(self, include_path, include_defaults=True):
             assert include_path == str(tmp_path)
+            self.all_subtasks = ("mini", "broken") if include_defaults else ("mini",)
+            self.all_tasks = (*self.all_subtasks, "family")
 
         def load(self, names):
             if names == ["broken"]:
@@ -123,7 +122,7 @@ def test_other_kinds_have_one_request(known, tmp_path, kind, scorer):
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        (StandIn("generate_until"), "its requests are of the type generate_until"),
+        (StandIn("new_type"), "its requests are of the type new_type"),
         (StandIn(scored_by=len), "it is scored by a function of its own"),
         (StandIn(multiple_target=2), "several of its choices may be right"),
         (StandIn(metrics=("acc_mutual_info",)), "without their context too"),
@@ -158,7 +157,8 @@ def test_data_is_a_folder(known, tmp_path):
 
 
 def test_without_the_package_the_way_to_it_is_said(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    for name in ("lm_eval", "lm_eval.tasks"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(HarnessError, match=r"lm-eval is not installed; pip install 'robustness-harness\[lm-eval\]'"):
         load_task("lm_eval:mini", tmp_path).items()
 
@@ -185,7 +185,7 @@ def test_the_package_itself_says_the_same(two_layers, tmp_path):
     theirs = lm_eval.simple_evaluate(
         model=huggingface.HFLM(pretrained=str(two_layers), dtype="float32", device="cpu"),
         tasks=["mini_choice"],
-        task_manager=lm_eval.tasks.TaskManager(include_path=str(tmp_path)),
+        task_manager=lm_eval.tasks.TaskManager(include_path=str(tmp_path), include_defaults=False),
         bootstrap_iters=0,
     )
     spec = EvalSpec("lm_eval:mini_choice", str(tmp_path), None, levels=(0.0, 0.05), noise_seeds=1)

@@ -35,11 +35,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {
         "blimp": write(folder / "blimp", [{"sentence_good": good, "sentence_bad": bad} for good, bad in PAIRS]),
         "choice": write(folder / "choice", choices + contexts),
+        "cloze": write(
+            folder / "cloze",
+            [
+                {"text": "Mia has two pens and Tom has three"},
+                {"text": "One, two, three, four,  five"},
+                {"context": "Mia buys 3 pens. How many?", "answer": "#### 3"},
+                {"context": "One \n", "continuation": "two \u00e9"},
+            ],
+        ),
     }
 
 
 @pytest.mark.parametrize("checkpoint", ["tiny", "arith"])
-@pytest.mark.parametrize("task", ["blimp", "choice"])
+@pytest.mark.parametrize("task", ["blimp", "choice", "cloze"])
 def test_every_sum_and_every_greedy_flag_is_theirs(
     request: pytest.FixtureRequest, data: dict[str, str], task: str, checkpoint: str
 ) -> None:

@@ -277,3 +277,23 @@ def test_a_certificate_without_control_stays_so_in_a_file(arm: Build) -> None:
     controlled = replace(certified, control=ControlResult(1.0, 2, 2, 0, 2))
     read = [Certificate.from_json(each.to_json()).uncontrolled for each in (certified, controlled)]
     assert read == [True, False]
+
+
+def test_a_floor_that_the_task_declares_holds_for_both_sides(arm: Build) -> None:
+    """65 of 100 pairs are above 50 %, 55 are not: who guesses cannot PASS, and is no baseline."""
+    sound, guessing = (replace(arm({0.0: [[1]] * right + [[0]] * (100 - right)}), floor=0.5) for right in (65, 55))
+    wide = GatePolicy(margin=0.4, bootstrap_resamples=0)
+    assert gate(sound, sound, wide).verdict == PASS
+    assert gate(guessing, replace(sound, floor=None), wide).verdict == INVALID
+    assert "candidate's clean accuracy is at the floor" in words(gate(guessing, sound, wide))
+    assert "is below 50.00 %" in words(gate(guessing, sound, wide))
+    assert "baseline's clean accuracy is at the floor" in words(gate(guessing, guessing, wide))
+    assert gate(replace(guessing, floor=None), replace(sound, floor=None), wide).verdict == PASS
+
+
+def test_a_floor_below_the_task_s_own_is_said_first(arm: Build) -> None:
+    guessing = replace(arm({0.0: [[1]] * 55 + [[0]] * 45}), floor=0.5)
+    lower = gate(guessing, guessing, GatePolicy(margin=0.4, floor=0.2, bootstrap_resamples=0))
+    assert lower.verdict == PASS
+    assert lower.notes == ("the policy's floor of 20 % lies below the 50 % under which the task measures nothing",)
+    assert not gate(guessing, guessing, GatePolicy(margin=0.4, floor=0.5, bootstrap_resamples=0)).notes

@@ -27,6 +27,9 @@ pytestmark = pytest.mark.unit
         ("alpha", math.nan),
         ("floor", 1.0),
         ("floor", -0.1),
+        ("nats_margin", 0.0),
+        ("nats_margin", math.inf),
+        ("nats_margin", math.nan),
         ("min_retention", 0.0),
         ("min_retention", 95.0),
         ("min_retention", math.nan),
@@ -42,6 +45,18 @@ def test_a_bad_value_is_named_with_its_rule_and_a_way_out(field: str, value: Any
     assert field in message
     assert repr(value) in message
     assert message.count(";") == 2
+
+
+def test_the_text_by_which_stored_verdicts_are_found_says_later_rules_only_where_they_are_given() -> None:
+    """What was stored before there was a margin in nats, and while the floor was a number, is found again."""
+    usual = (
+        "GatePolicy(margin=0.06, alpha=0.05, min_retention=None, floor=0.1, bootstrap_resamples=10000,"
+        " bootstrap_seed=0, across=None, margins=(), retentions=(), levels=(), noise_seeds=1, min_overlap=0.0,"
+        " family='fixed_sequence', inconclusive='stop', early_stop=0.0, force=False, positive_control=True)"
+    )
+    assert repr(GatePolicy()) == usual
+    assert repr(GatePolicy(nats_margin=0.05)) == f"{usual[:-1]}, nats_margin=0.05)"
+    assert repr(GatePolicy(floor=0.2)) == usual.replace("floor=0.1", "floor=0.2")
 
 
 def test_edges_that_are_allowed() -> None:

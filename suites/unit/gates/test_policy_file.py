@@ -24,6 +24,8 @@ margin = 0.03
 margin_at = { "0" = 0.02, "0.10" = 0.05 }
 min_retention = 0.5
 retention_at = { "0.05" = 0.85 }
+nats_margin = 0.04
+nats_margin_at = { "0.10" = 0.2 }
 alpha = 0.025
 floor = 0.2
 noise_seeds = 2
@@ -71,6 +73,8 @@ def test_every_field_of_the_file_is_read(file: Callable[[str], Path]) -> None:
         bootstrap_resamples=100,
         bootstrap_seed=7,
         positive_control=False,
+        nats_margin=0.04,
+        nats_margins=((0.1, 0.2),),
     )
     plain = {field.name for field in fields(GatePolicy)} - set(PER_LEVEL.values())
     assert all(f"\n{key} = " in FULL for key in {*plain, *PER_LEVEL})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.likelihoods import Scored, written
 from harness.record import (
     CERTIFIED,
     DECODE,
@@ -17,6 +18,7 @@ from harness.record import (
     Certificate,
     ControlResult,
     ItemResult,
+    LikelihoodResult,
     SiteCount,
 )
 from harness.runs.audited import PHASES
@@ -100,6 +102,19 @@ def test_expected_counts_of_a_selection_follow_from_the_records(
             if in_spans(step, spans):
                 rows, heads, pairs = rows + 1, heads + (step >= 0), pairs + position + 1
     assert Fed.of(records, words.split(",")) == Fed(rows, heads, pairs)
+
+
+@pytest.mark.parametrize("words", ["prefill", "first", "decode", "decode:2-3", "first,decode:3-", "decode:9"])
+def test_expected_counts_of_a_selection_over_scored_continuations(words: str) -> None:
+    """Each request is a sequence of its own; the head computes every row."""
+    lengths, spans, rows, pairs = ((3, 4), (1, 1), (6, 2)), spans_of([*words.split(",")]), 0, 0
+    text = written([Scored(context, tokens, -1.0, False) for context, tokens in lengths])
+    record = LikelihoodResult("i", 0.1, 0, 1.0, "right", "", {}, 10, (5,) * 7, text, True)
+    for context, tokens in lengths:
+        for position in range(context + tokens - 1):
+            if in_spans(position - context + 1, spans):
+                rows, pairs = rows + 1, pairs + position + 1
+    assert Fed.of([record], words.split(",")) == Fed(rows, rows, pairs)
 
 
 CASES = ((3, 2, False), (4, 2, True), (1, 1, True), (6, 5, False), (2, 0, False))

@@ -26,6 +26,7 @@ from harness.runs.replayed import (
 )
 from harness.runs.store import Store
 from harness.spec.errors import Nondeterministic, RelativeGaussian
+from harness.spec.tokens import spans_of
 
 pytestmark = pytest.mark.unit
 ROWS = {0.0: [[1.0]] * 20, 0.05: [[1.0, 0.0]] * 20}
@@ -51,6 +52,23 @@ def test_the_rule_takes_enough_of_every_kind(many: Any) -> None:
     assert all(any(third * 5 <= batch < third * 5 + 5 for batch, _ in places) for third in range(3))
     assert quota(5) == 5
     assert quota(100) == 8
+
+
+def test_records_with_a_selected_token_are_among_those_replayed(
+    many: Any, make_result: Callable[..., ItemResult]
+) -> None:
+    """3 of 1,000 answers reach the step at which the noise acts: the rule would hardly ever replay one of them."""
+    results, stored = many
+    long = {0, 501, 777}
+    results = [replace(result, tokens=(7,) * (40 if n in long else 2)) for n, result in enumerate(results)]
+    spans = spans_of(["decode:30-"])
+    plain, names = chosen(results, stored, 0.05), chosen(results, stored, 0.05, spans)
+    touched = {(results[n].item, 0.05, results[n].seed) for n in long}
+    assert touched - set(plain)
+    assert names[: len(plain)] == plain and touched <= set(names) and len(names) == len({*plain, *touched})
+    assert chosen(results, stored, 0.05, spans_of(["prefill"])) == plain
+    clean = [replace(result, level=0.0) for result in results]
+    assert chosen(clean, stored, 0.0, spans) == chosen(clean, stored, 0.0)
 
 
 def test_the_rule_depends_on_everything_stored(many: Any, make_run: Any, make_result: Any, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.integrations.vllm_plugin.auditor import EngineAuditor, Looked
 from harness.integrations.vllm_plugin.payload import Payload
 from harness.integrations.vllm_plugin.rows import Bases, Request, Scheduled, build_step, request_of
 from harness.integrations.vllm_plugin.session import EngineSession, Product, Slice, Work
 from harness.noise import NoiseSession, build_plan
 from harness.spec import RelativeGaussian, parse_noise
+from harness.spec.tokens import in_spans
 
 pytestmark = pytest.mark.unit
 HEAD = "lm_head"
@@ -100,3 +102,54 @@ def test_another_error_model_is_that_of_the_request(session):
     with session.scoring("r1", 4):
         after = session.inject(session.products["lm_head"], "", y, session.frame_of(0))
     assert torch.allclose(after, torch.full_like(y, 1.1))
+
+
+SELECTIONS = ("prefill", "first", "decode", "decode:2-", "first,decode:2")
+
+
+@pytest.mark.parametrize("words", SELECTIONS)
+@pytest.mark.parametrize("chunks", [(7,), (3, 4), (5, 7)])
+def test_a_selection_is_counted_from_the_end_of_the_context(toy, words, chunks):
+    """Three tokens of context and four scored, in one piece, in two, or preempted and fed again from the start."""
+    plan = build_plan(toy(), parse_noise(f"relative_gaussian @ op:linear tokens:{words}"))
+    made = EngineSession(Payload.of(toy(), plan, ()))
+    sites = {site.name: site for site in plan.sites}
+    body = next(site for name, site in sites.items() if name != HEAD)
+    made.register(Product("body", (Slice(body, 0, body.columns),)))
+    made.register(Product(HEAD, (Slice(sites[HEAD], 0, 64),), head=True))
+    made.open()
+    y, logits = torch.randn(7, body.columns), torch.randn(7, 64)
+    wanted = [in_spans(position - 2, plan.spec.spans) for position in range(7)]
+    work, computed = [0, 0], 0
+    for tokens in chunks:
+        computed = 0 if computed + tokens > 7 else computed
+        known, end = made._fed.get("r", 0), computed + tokens
+        made.begin([("r", replace(request(), context=3), computed, tokens, 7)], "cpu")
+        step = made.frame_of(0)
+        after = made.inject(made.products["body"], "", y[computed:end], step)
+        for number, position in enumerate(range(computed, end)):
+            assert torch.equal(after[number], y[position]) is not wanted[position]
+        count = min(tokens, 6 - computed)
+        with made.scoring("r", count):
+            found = made.inject(made.products[HEAD], "", logits[computed : computed + count], step)
+        for number, position in enumerate(range(computed, computed + count)):
+            assert torch.equal(found[number], logits[position]) is not wanted[position]
+            work[1] += not wanted[position] or position < known
+        work[0] += sum(not wanted[at] or at < known or at == 6 for at in range(computed, end))
+        work[1] += 1  # the sampled row
+        computed = end
+    counts = {count.site: count for count in made.drain([0.1])}
+    assert made.troubles() == []
+    assert counts[body.name].rows == counts[HEAD].rows == sum(wanted[:6])
+    done = made.take_work()
+    assert (done.body, done.head, done.scored) == (*work, len(chunks))
+    made.close()
+
+
+def test_an_auditor_counts_the_steps_of_a_scored_prompt_from_its_context():
+    looked = Looked(0.1, RelativeGaussian(), False, 0, parse_noise("relative_gaussian @ op:linear tokens:decode").spans)
+    auditor = EngineAuditor(0, lambda number: (), (), looked)
+    auditor.begin([("r", replace(request(), context=3), 0, 7, 7), ("s", request("b", scored=False), 0, 2, 2)])
+    assert auditor._picked[False].tolist() == [False] * 3 + [True] * 4 + [False] * 2
+    auditor.scoring(replace(request(), context=3), 0, 6)
+    assert auditor._picked[True].tolist() == [False] * 3 + [True] * 3
