@@ -38,6 +38,7 @@ VERBS = {
     "fetch": "Build a small real checkpoint from a package.",
     "gate": "Judge a run or a checkpoint against a baseline.",
     "import": "Import results that lm-eval, Inspect, NeMo Evaluator, verl or OpenAI's evals wrote.",
+    "lm-eval": "Run lm-eval with the model harness: its requests under noise, with evidence.",
     "plan": "Show what a noise specification perturbs in a model.",
     "replay": "Run one item of a run again and compare.",
     "report": "Show a page of a run, a scan or a baseline.",
@@ -61,7 +62,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return _outside(cmd_name)
-        command = importlib.import_module(f"harness.cli.{cmd_name}_verb").command
+        command = importlib.import_module(f"harness.cli.{cmd_name.replace('-', '_')}_verb").command
         assert isinstance(command, click.Command)
         return command
 

@@ -15,6 +15,7 @@ from harness.gates.policy import GatePolicy
 from harness.record import ItemResult, MeasurementKey
 from harness.scorers.perplexity import BYTES, NATS, PERPLEXITY, TOKENS, WORDS
 from harness.scorers.protocol import SCORER_FIELD
+from harness.scorers.unscored import UNSCORED
 from harness.stats.bootstrap import ratio_bootstrap
 from harness.stats.interval import Interval
 from harness.thresholds import ALPHA
@@ -38,8 +39,16 @@ def is_continuous(key: MeasurementKey) -> bool:
     return key.get(SCORER_FIELD) == PERPLEXITY
 
 
+def is_unscored(key: MeasurementKey) -> bool:
+    """Return whether the answers under ``key`` were judged by nobody."""
+    return key.get(SCORER_FIELD) == UNSCORED
+
+
 def refuse_continuous(key: MeasurementKey, what: str) -> None:
     """Raise :class:`HarnessError` where ``what`` has perplexities: gates judge right and wrong answers."""
+    if is_unscored(key):
+        rule, way_out = "its answers were judged by nobody here", "gate a task, or what harness import makes of results"
+        raise HarnessError(what, rule, way_out)
     if is_continuous(key):
         raise HarnessError(
             what,

@@ -13,7 +13,7 @@ from typing import Any
 from harness.gates import GateResult
 from harness.gates.evidence import floor_of, shares_draws
 from harness.gates.pairing import pair
-from harness.gates.perplexity import is_continuous, nats_apart, perplexity_of
+from harness.gates.perplexity import is_continuous, is_unscored, nats_apart, perplexity_of
 from harness.gates.repeated import Answers, Repeated, repeated_scores
 from harness.gates.requirements import accuracy, retention
 from harness.gates.subscores import SubScores, subscores
@@ -142,6 +142,8 @@ def _cut(result: ItemResult, until: Sequence[str]) -> bool:
 def _texts(run: Run, level: float, results: Sequence[ItemResult]) -> dict[str, Any]:
     """The perplexity of a level and what it loses against the clean one, in place of an accuracy, where texts are
     scored."""
+    if is_unscored(run.arm.key):
+        return {"accuracy": None, "retention": None, "scores": {}}
     if not is_continuous(run.arm.key):
         return {}
     clusters = run.arm.clusters

@@ -27,6 +27,7 @@ from harness.scorers.protocol import (
     reads,
     scorer_key,
 )
+from harness.scorers.unscored import UnscoredScorer
 from harness.spec.evaluation import LM_EVAL, SCORER_GROUP, scorer_names, scorers_like
 from harness.text import nearest
 
@@ -38,6 +39,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "pair": PairScorer(),
         "greedy": GreedyScorer(),
         "perplexity": PerplexityScorer(),
+        "unscored": UnscoredScorer(),
     }
 )
 """Name -> scorer of those in the package. A new one is a file beside this one, a row here and its name in

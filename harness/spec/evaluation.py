@@ -17,7 +17,7 @@ from harness.spec.quantization import check_quantization
 from harness.spec.sampling import GREEDY, Sampling, sampling_of
 from harness.text import nearest
 
-SCORERS = ("strict", "flexible", "choice", "choice_norm", "pair", "greedy", "perplexity")
+SCORERS = ("strict", "flexible", "choice", "choice_norm", "pair", "greedy", "perplexity", "unscored")
 """Names of the scorers in the package: the rows of ``harness.scorers``."""
 LM_EVAL = "lm_eval:"
 """What the names of lm-evaluation-harness's tasks and metrics begin with here."""

@@ -15,6 +15,7 @@ from harness.evaluate.tasks.cloze import ClozeTask
 from harness.evaluate.tasks.gsm8k import Gsm8kTask
 from harness.evaluate.tasks.lm_eval import LmEvalTask, lm_eval_task
 from harness.evaluate.tasks.perplexity import PerplexityTask
+from harness.evaluate.tasks.requests import requests_task
 from harness.evaluate.tasks.svamp import SvampTask
 from harness.exceptions import HarnessError
 from harness.spec import scorer_names
@@ -50,6 +51,7 @@ TASKS: Mapping[str, TaskMaker] = MappingProxyType(
         "cloze": ClozeTask,
         "answers": _answers,
         "perplexity": PerplexityTask,
+        "requests": requests_task,
     }
 )
 """Name -> maker of the tasks in the package. A new one is a file beside this one and a row here."""
