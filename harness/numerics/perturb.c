@@ -15,8 +15,8 @@ typedef struct {
     int32_t shared_columns, masked;
 } call_t;
 
-#define ROW(NAME, TYPE, WIDEN, NARROW)                                                                                \
-    static void NAME##_row(const call_t *call, const TYPE *y, TYPE *out, int64_t row)                                 \
+#define ROW(NAME, TYPE, WIDEN, NARROW, MASKED)                                                                        \
+    static void NAME(const call_t *call, const TYPE *y, TYPE *out, int64_t row)                                       \
     {                                                                                                                 \
         const int64_t batch = row / (call->heads * call->tokens), token = row % call->tokens;                         \
         const int64_t owner = batch * call->tokens + token, head = row / call->tokens;                                \
@@ -24,7 +24,7 @@ typedef struct {
         const uint32_t low = (uint32_t)call->row_low[owner], high = (uint32_t)call->row_high[owner];                  \
         const int32_t *column_low = call->column_low + (call->shared_columns ? 0 : head * n);                         \
         const int32_t *column_high = call->column_high + (call->shared_columns ? 0 : head * n);                       \
-        const uint8_t *mask = call->masked ? call->real + owner * n : 0;                                              \
+        const uint8_t *mask = MASKED ? call->real + owner * n : 0;                                                    \
         const float scale = call->scale;                                                                              \
         float signal = 0, energy = 0, relative = 0;                                                                   \
         int32_t changed = 0, nonzero = 0, nonfinite = 0;                                                              \
@@ -41,7 +41,7 @@ typedef struct {
             out[i] = after;                                                                                           \
             const float error = WIDEN(after) - wide;                                                                  \
             const float fraction = error / (wide != 0.0f ? wide : 1.0f);                                              \
-            const int seen = mask ? mask[i] : 1;                                                                      \
+            const int seen = MASKED ? mask[i] : 1;                                                                    \
             const float shown = seen ? wide : 0.0f, lost = seen ? error : 0.0f, part = seen ? fraction : 0.0f;        \
             signal = __builtin_fmaf(shown, shown, signal);                                                            \
             energy = __builtin_fmaf(lost, lost, energy);                                                              \
@@ -51,20 +51,25 @@ typedef struct {
             nonfinite += seen & ((error - error) != 0.0f);                                                            \
         }                                                                                                             \
         float *sums = call->sums + 6 * row;                                                                           \
-        const int kept = call->masked || call->real[owner];                                                           \
+        const int kept = MASKED || call->real[owner];                                                                 \
         sums[0] = kept ? (float)changed : 0.0f;                                                                       \
         sums[1] = kept ? (float)nonzero : 0.0f;                                                                       \
         sums[2] = kept ? (float)nonfinite : 0.0f;                                                                     \
         sums[3] = kept ? signal : 0.0f;                                                                               \
         sums[4] = kept ? energy : 0.0f;                                                                               \
         sums[5] = kept ? relative : 0.0f;                                                                             \
-    }                                                                                                                 \
+    }
+
+#define FUNCTION(NAME, TYPE, WIDEN, NARROW)                                                                           \
+    ROW(NAME##_row, TYPE, WIDEN, NARROW, 0)                                                                           \
+    ROW(NAME##_masked, TYPE, WIDEN, NARROW, 1)                                                                        \
     void NAME(const call_t *call, const void *y, void *out, int64_t first, int64_t last)                              \
     {                                                                                                                 \
         for (int64_t row = first; row < last; row++)                                                                  \
-            NAME##_row(call, (const TYPE *)y + row * call->columns, (TYPE *)out + row * call->columns, row);          \
+            (call->masked ? NAME##_masked : NAME##_row)(                                                              \
+                call, (const TYPE *)y + row * call->columns, (TYPE *)out + row * call->columns, row);                 \
     }
 
-ROW(perturb_f32, float, widen_f32, narrow_f32)
-ROW(perturb_bf16, uint16_t, widen_bf16, narrow_bf16)
-ROW(perturb_f16, uint16_t, widen_f16, narrow_f16)
+FUNCTION(perturb_f32, float, widen_f32, narrow_f32)
+FUNCTION(perturb_bf16, uint16_t, widen_bf16, narrow_bf16)
+FUNCTION(perturb_f16, uint16_t, widen_f16, narrow_f16)
