@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import LinearAttentionCacheLayerMixin
+from transformers import Cache, PreTrainedModel
 
+from harness.engines.grouped import grouped
+from harness.engines.kv_cache import closed_up, keep_rows, roomy_cache
 from harness.engines.sessions import Injecting
 from harness.engines.until import Until
 from harness.numerics.gumbel import answer_streams, drawn_tokens, step_keys, token_keys
@@ -117,13 +118,13 @@ def generate(
     choose = _largest if decoding.sampling is None else _Drawn(prompts, decoding.sampling, device)
     ids, mask = left_pad([prompt.tokens for prompt in prompts], decoding.pad, device)
     stop = torch.tensor(decoding.stop, device=device)
-    cache = DynamicCache(config=model.config)
+    cache = roomy_cache(model)
     active = list(range(len(prompts)))
     generated: list[list[int]] = [[] for _ in prompts]
     theirs: list[list[float]] = [[] for _ in prompts]
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(decoding.max_new_tokens):
-        with looking(step, active):
+        with looking(step, active), grouped(model):
             chosen, own = _forward(
                 model, ids, mask, positions, cache, functools.partial(choose, step=step, rows=active)
             )
@@ -134,7 +135,7 @@ def generate(
         if decoding.until is not None:
             ended = [decoding.until.reached(generated[row]) for row in active]
             going &= ~torch.tensor(ended, device=device)
-        kept = going.nonzero()[:, 0]
+        kept = closed_up(going)
         if len(kept) == 0 or step + 1 == decoding.max_new_tokens:
             break
         if len(kept) < len(active):
@@ -175,7 +176,7 @@ def _forward(
     ids: Tensor,
     mask: Tensor,
     positions: Tensor,
-    cache: DynamicCache,
+    cache: Cache,
     choose: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
     """The next token of every sequence, int64 (batch,), and its logit, float32 (batch,)."""
@@ -191,19 +192,6 @@ def _forward(
     logits = logits.float()
     chosen = choose(logits)
     return chosen, logits.gather(-1, chosen[:, None])[:, 0]
-
-
-def keep_rows(cache: DynamicCache, kept: Tensor) -> None:
-    """Keep the rows ``kept`` (int64) of every layer of ``cache``, keys and values as well as recurrent states.
-
-    ``batch_select_indices`` is missing from layers with recurrent states, or reaches only half of what they hold;
-    ``reorder_cache``, which beam search needs, selects rows too, fewer of them as well.
-    """
-    for layer in cache.layers:
-        if isinstance(layer, LinearAttentionCacheLayerMixin):
-            layer.reorder_cache(kept)
-        else:
-            layer.batch_select_indices(kept)
 
 
 def completed(tokens: Sequence[int], stop: tuple[int, ...], logits: Sequence[float] = ()) -> Completion:
