@@ -21,6 +21,8 @@ class RoomyLayer(DynamicLayer):
     """A layer that attends to all tokens before: ``keys`` and ``values`` (batch, heads, tokens, dim) are views of
     buffers with room for more."""
 
+    keys: Tensor | None
+    values: Tensor | None
     _buffers: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -31,13 +33,14 @@ class RoomyLayer(DynamicLayer):
         buffers = self._fitting(rows, held + more)
         if buffers is None:
             buffers = _roomy(key_states, held), _roomy(value_states, held)
-            if held:
+            if held and self.keys is not None and self.values is not None:
                 buffers[0][:, :, :held], buffers[1][:, :, :held] = self.keys, self.values
             self._buffers = buffers
         for buffer, new in zip(buffers, (key_states, value_states), strict=True):
             buffer[:rows, :, held : held + more] = new
-        self.keys, self.values = (buffer[:rows, :, : held + more] for buffer in buffers)
-        return self.keys, self.values
+        keys, values = (buffer[:rows, :, : held + more] for buffer in buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
     def _fitting(self, rows: int, tokens: int) -> tuple[Tensor, Tensor] | None:
         """The buffers, where what the layer holds lies in them (others may have reordered it) and there is room."""

@@ -41,12 +41,16 @@ def test_it_is_the_attention_of_transformers(shared: int, tokens: int, masked: b
 
 def test_the_interface_is_as_it_was_afterwards() -> None:
     model = tiny_model(attention=SDPA)
-    with pytest.raises(RuntimeError), grouped(model):
-        assert ALL_ATTENTION_FUNCTIONS[SDPA] is grouped_attention
+
+    def fail() -> None:
         with grouped(model):
+            with grouped(model):
+                assert ALL_ATTENTION_FUNCTIONS[SDPA] is grouped_attention
             assert ALL_ATTENTION_FUNCTIONS[SDPA] is grouped_attention
-        assert ALL_ATTENTION_FUNCTIONS[SDPA] is grouped_attention
-        raise RuntimeError
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert ALL_ATTENTION_FUNCTIONS[SDPA] is sdpa_attention_forward
 
 
