@@ -476,5 +476,8 @@ class Arm:
     clusters: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     """item -> what its sub-scores are shown for; no verdict depends on it (:mod:`harness.gates.subscores`)."""
+    votes: Mapping[float, Mapping[str, Mapping[int, str]]] = field(default_factory=dict)
+    """Of sampled answers, ``votes[level][item][seed]``: which of them are the same (:mod:`harness.votes`); empty where
+    nothing was sampled, or that was not kept."""
     floor: float | None = None
     """The accuracy (fraction) below which its task measures nothing, as the task declares it; None: not known."""

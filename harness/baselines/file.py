@@ -4,6 +4,9 @@ An item's outcomes at a level are one character per noise seed: ``1`` right, ``0
 ``t`` truncated, ``e`` error, ``.`` missing; behind a space two characters per seed, a digest of what was generated
 (:func:`harness.record.answer_digest`), where that is known. So a changed outcome is one changed line in a diff.
 
+Of sampled answers ``votes`` say which are the same, one character per draw (:mod:`harness.votes`): what a majority
+needs. Files that were written before there was that have none.
+
 ``sums`` say per level how many items and records there are and how many are right. They, the number of sites and the
 counts of the certificate must follow from each other, or the file is refused: see :mod:`harness.baselines.sound`.
 Version 1 had neither sums nor answers, and its certificates no coverage: it is read, and no verdict is based on it.
@@ -35,6 +38,7 @@ from harness.runs.manifest import checksum
 from harness.spec import number_text
 from harness.strict import read_text
 from harness.thresholds import FLOOR
+from harness.votes import decoded, encoded
 
 BASELINE_VERSION = 2
 READABLE = (1, BASELINE_VERSION)
@@ -96,6 +100,11 @@ def dump(baseline: Baseline) -> str:
         head["floor"] = arm.floor
     if arm.clusters:
         head["clusters"] = {item: arm.clusters[item] for item in items if item in arm.clusters}
+    if arm.votes:
+        head["votes"] = {
+            number_text(level): {item: encoded(row, seeds[level]) for item, row in sorted(rows.items())}
+            for level, rows in sorted(arm.votes.items())
+        }
     head["sha256"] = checksum(head)
     rows = head.pop("items")
     assert isinstance(rows, dict)
@@ -156,6 +165,10 @@ def _baseline(data: Mapping[str, Any]) -> Baseline:
         origin=Origin(data.get("weights", ""), data.get("settings", ""), tuple(data.get("code", ())), answers),
         clusters=data.get("clusters", {}),
         floor=data.get("floor"),
+        votes={
+            float(text): {item: decoded(row, data["seeds"][text]) for item, row in rows.items()}
+            for text, rows in data.get("votes", {}).items()
+        },
     )
     return Baseline(data["name"], data["reason"], data["accepted"], data["provenance"], data["spec"], arm)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.record import CERTIFIED, EXTERNAL, Arm, Certificate, Outcome
 from harness.spec import number_text
+from harness.votes import contradicts
 
 Outcomes = Mapping[float, Mapping[str, Mapping[int, Outcome]]]
 
@@ -24,6 +25,8 @@ def level_sums(outcomes: Outcomes) -> dict[str, dict[str, int]]:
 def contradictions(data: Mapping[str, Any], arm: Arm) -> tuple[str, ...]:
     """Return what in the file ``data``, read as ``arm``, does not follow from the rest; empty for a sound file."""
     found = [] if data["sums"] == level_sums(arm.outcomes) else ["its sums are not those of its items"]
+    if any(contradicts(votes, arm.outcomes.get(level, {})) for level, votes in arm.votes.items()):
+        found.append("its votes are not those of its items")
     if arm.certificate.status == CERTIFIED:
         found += _of_certificate(arm.certificate, arm.outcomes, data["measurement_key"])
     elif arm.certificate.status == EXTERNAL:

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.exceptions import HarnessError
 from harness.gates.arms import ReplicatedArm, arm_problems, pair_problems
+from harness.gates.compare_repeated import RepeatedDifference, repeated_differences
 from harness.gates.pairing import seeds_of
 from harness.gates.policy import check_alpha
 from harness.gates.verdicts import INVALID
@@ -30,7 +31,8 @@ _ORDER = (INVALID, DIFFERENCE, NO_CLAIM, NO_DIFFERENCE_SHOWN)
 class LevelDifference:
     """First arm minus second at one level; accuracies are fractions, one per run.
 
-    ``needed`` is the number of training seeds per arm at which the estimate would be found with probability 0.8.
+    ``needed`` is the number of training seeds per arm at which the estimate would be found with probability 0.8;
+    ``repeated`` are the measures of sampled answers.
     """
 
     level: float
@@ -41,6 +43,7 @@ class LevelDifference:
     permutation: Permutation | None = None
     sd: float = math.nan
     needed: int | None = None
+    repeated: tuple[RepeatedDifference, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary for strict JSON."""
@@ -53,6 +56,7 @@ class LevelDifference:
             "permutation": None if self.permutation is None else self.permutation.to_json(),
             "pooled_sd": self.sd if math.isfinite(self.sd) else None,
             "seeds_needed": self.needed,
+            **({"repeated": [each.to_json() for each in self.repeated]} if self.repeated else {}),
         }
 
 
@@ -117,6 +121,12 @@ def _level(arms: Sequence[ReplicatedArm], level: float, general: Sequence[str], 
     problems = (*general, *(words for arm in arms for words in arm_problems(arm, level)), *_uneven(arms, level))
     if problems:
         return LevelDifference(level, INVALID, problems, values)
+    found = _judged(level, values, alpha)
+    return replace(found, repeated=repeated_differences(arms, level, alpha))
+
+
+def _judged(level: float, values: Mapping[str, tuple[float, ...]], alpha: float) -> LevelDifference:
+    """The verdict on one accuracy per run."""
     first, second = values.values()
     difference = _possible(welch(first, second, alpha))
     if min(difference.runs) < 2:

@@ -1,8 +1,13 @@
 """What a gate against a baseline can tell, before any compute is spent: from the baseline's own discordance.
 
-"Nothing changed" means a checkpoint of the same quality whose draws are independent of the baseline's: how often two
+"Nothing changed" means a checkpoint that answers every item with the baseline's own chance, by independent draws (one
+of the same mean that is better at some items and worse at others differs more): how often two
 noise seeds of the baseline disagree on an item says how often its outcomes would. The clean level has one draw, so
-that its discordance has to be assumed.
+that its discordance has to be assumed (of sampled answers it has as many as the others).
+
+In a gate both sides share the draws of noise and of sampling (common random numbers). Where their outcomes go together
+the variance of the paired difference is less than that of independent draws, by how much nobody can know before there
+is a candidate: PASS is then at least as probable as said, and fewer items are enough (docs/sampling.md has ratios).
 
 Where the baseline's items come in clusters, the variance is multiplied by the design effect and the degrees of freedom
 are those of the effective number of clusters. The correlation within clusters is that of the differences between

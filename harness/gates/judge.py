@@ -24,7 +24,7 @@ from harness.gates.evidence import (
 from harness.gates.families import Tests
 from harness.gates.keys import axis_note, key_differences
 from harness.gates.origin import origin_notes, other_answers
-from harness.gates.pairing import Cells, Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
+from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
 from harness.gates.perplexity import check_margins, refuse_continuous
 from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
 from harness.gates.repeated import Repeated, repeated_scores
@@ -44,6 +44,7 @@ from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, worst
 from harness.record import EXTERNAL, Arm
 from harness.stats import EarlyStop, bca_mean, cluster_bca
 from harness.stats.sequential import WITHIN
+from harness.votes import voted
 
 CLEAN = 0.0
 
@@ -338,12 +339,22 @@ def _measure(match: _Match, level: float, pairs: Pairs, own: Pairs | None) -> Le
         lost=lost,
         gained=gained,
         flipped=flipped_outcomes(cells["candidate"], cells["baseline"]),
-        repeated=_repeated(match, cells["candidate"], cells["baseline"]),
+        repeated=_repeated(match, level),
     )
 
 
-def _repeated(match: _Match, candidate: Cells, baseline: Cells) -> tuple[Repeated, ...]:
-    return repeated_scores(candidate, baseline, match.policy.alpha, key=match.candidate.key, clusters=match.clusters)
+def _repeated(match: _Match, level: float) -> tuple[Repeated, ...]:
+    """Sampled answers beside the baseline's; with majorities where both sides say which answers are the same."""
+    arms = match.candidate, match.baseline
+    ours, theirs = (arm.outcomes[level] for arm in arms)
+    votes = [arm.votes.get(level) for arm in arms]
+    answers = voted(votes[0] or {}), voted(votes[1] or {})
+    return repeated_scores(
+        *(ours, theirs, match.policy.alpha),
+        key=match.candidate.key,
+        clusters=match.clusters,
+        answers=answers if all(votes) else None,
+    )
 
 
 def _summary(levels: tuple[LevelVerdict, ...]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.reports.page import Lines, Page, Table, Verdict
@@ -19,6 +19,14 @@ LEGEND = (
 )
 
 
+SAMPLED = ("level", "measure", "k", "value % of each run", "difference pp", "p (Welch)")
+SAMPLED_LEGEND = (
+    "pass@k: at least one of k sampled answers is right; pass^k: all are; maj@k: the most frequent one is. One number"
+    " for each run, its mean over items; in brackets: Welch's interval over training seeds, each row by itself. They"
+    " describe and decide nothing."
+)
+
+
 def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return one row per level."""
     return [_row(level, comparison["arms"]) for level in comparison["levels"]]
@@ -26,13 +34,12 @@ def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _row(level: Mapping[str, Any], arms: tuple[str, str]) -> tuple[str, ...]:
     values, difference, tested = level["values"], level["difference"], level["permutation"]
-    closed = difference is not None and difference["low"] is not None
     return (
         f"{100 * level['level']:g} %",
         level["verdict"],
         " + ".join(str(len(values[arm])) for arm in arms),
         "; ".join(f"{arm}: {', '.join(f'{100 * value:.1f}' for value in values[arm])}" for arm in arms),
-        percent(difference, signed=True) if closed else _alone(difference),
+        _alone(None) if difference is None else _difference(difference),
         _p(difference["p"] if difference else None),
         _p(tested["p"] if tested else None),
         _p(tested["attainable_p"] if tested else None),
@@ -57,7 +64,28 @@ def comparison_page(comparison: Mapping[str, Any]) -> Page:
     ]
     table = Table.of(title, HEADER, comparison_rows(comparison), spare=SPARE, legend=LEGEND)
     verdict = Verdict(comparison["verdict"], comparison["family"])
-    return Page.of(title, table, Lines.of(lines), notes=comparison["notes"], verdict=verdict)
+    return Page.of(title, table, *_sampled(comparison), Lines.of(lines), notes=comparison["notes"], verdict=verdict)
+
+
+def _sampled(comparison: Mapping[str, Any]) -> Iterator[Table]:
+    """The table of sampled answers; nothing where nothing was sampled."""
+    arms = comparison["arms"]
+    rows = [
+        (
+            *(f"{100 * level['level']:g} %", row["measure"], str(row["k"])),
+            "; ".join(f"{arm}: {', '.join(f'{100 * value:.1f}' for value in row['values'][arm])}" for arm in arms),
+            _difference(row["difference"]),
+            _p(row["difference"]["p"]),
+        )
+        for level in comparison["levels"]
+        for row in level.get("repeated", ())
+    ]
+    if rows:
+        yield Table.of("Sampled answers: k of each item's", SAMPLED, rows, spare=SAMPLED[5:], legend=SAMPLED_LEGEND)
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+    return percent(found, signed=True) if found["low"] is not None else _alone(found)
 
 
 def _alone(difference: Mapping[str, Any] | None) -> str:

@@ -14,7 +14,9 @@ HEADER = (
 SPARE = ("discordance %", "seeds enough", "noise seeds", "MDE pp", "n")
 NOTE = (
     "MDE: minimum detectable effect, one-sided alpha of the policy, power 0.8. Enough: for PASS with probability 0.8 if"
-    " nothing changed. Nothing changed: the same quality with independent draws."
+    " nothing changed. Nothing changed: every item is as probably right as it was, with independent draws. A gate gives"
+    " both sides the same draws of noise and of sampling: as far as their outcomes go together, PASS is more probable"
+    " than said."
 )
 
 

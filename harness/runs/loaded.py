@@ -44,8 +44,10 @@ from harness.scorers.until import until_of
 from harness.spec import ErrorModel, parse_noise
 from harness.spec.experts import REASON as EXPERTS
 from harness.spec.experts import unreached
+from harness.spec.sampling import is_sampled
 from harness.text import named
 from harness.thresholds import LEAST_CHANGED
+from harness.votes import votes_of
 
 NEITHER = "answers made elsewhere, neither audited nor replayed by a second implementation"
 
@@ -169,6 +171,7 @@ def load_run(path: Path) -> Run:
         origin=origin,
         clusters=dict(manifest.clusters or {}),
         groups=dict((manifest.groups if isinstance(manifest, EvaluationManifest) else None) or {}),
+        votes=votes_of(results) if is_sampled(manifest.measurement_key) else {},
         floor=None if manifest.floor is None else float(manifest.floor),
     )
     return Run(path, manifest, results, counts, arm, references)

@@ -30,6 +30,7 @@ ORDER = (
         "distributions",
         "likelihoods",
         "record",
+        "votes",
     ),
     *("answers", "scorers", "ledger", "quant_error", "training_record", "gate_options"),
     *("stats", "runs", "gates", "baselines"),

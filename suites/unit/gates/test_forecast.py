@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from harness.exceptions import HarnessError
 from harness.gates import PASS, GatePolicy, gate
 from harness.gates.forecast import POWER, LevelForecast, forecast
 from harness.record import CERTIFIED, Arm, Certificate, LevelCertificate, Outcome
+from harness.spec.sampling import Sampling
 from harness.stats.odds import verdict_odds, verdict_odds_mean
 
 pytestmark = pytest.mark.long
@@ -110,3 +112,27 @@ def test_degenerate_baselines_have_a_defined_answer() -> None:
 def test_a_discordance_out_of_range_is_refused(discordance: float) -> None:
     with pytest.raises(HarnessError, match="discordance"):
         forecast(arm({0.0: {"i": {0: RIGHT}}}), None, discordance)
+
+
+def shared(n: int, seeds: int, rng: np.random.Generator, common: float) -> tuple[Arm, Arm]:
+    """Two arms whose items have the same chances; a share ``common`` of the draws of one is that of the other."""
+    chances, numbers = rng.beta(2, 1, n), rng.random((n, seeds))
+    others = np.where(rng.random((n, seeds)) < common, numbers, rng.random((n, seeds)))
+    arms = []
+    for own in (numbers, others):
+        right = own < chances[:, None]
+        cells = {f"i{i:04}": {s: RIGHT if right[i, s] else WRONG for s in range(seeds)} for i in range(n)}
+        arms.append(replace(arm({0.0: cells}), key={"task": "t", "decoding": str(Sampling(0.7))}))
+    return arms[0], arms[1]
+
+
+def test_of_sampled_answers_pass_is_no_rarer_than_predicted() -> None:
+    """The prediction takes draws for independent; those of a gate are common, which can only help."""
+    rng = np.random.default_rng(5)
+    said, passed = {}, {}
+    for common in (0.0, 0.8):
+        pairs = [shared(150, 4, rng, common) for _ in range(60)]
+        said[common] = np.mean([only(forecast(one, NARROW)).odds.passing for one, _ in pairs])
+        passed[common] = np.mean([gate(other, one, NARROW).verdict == PASS for one, other in pairs])
+    assert passed[0.0] == pytest.approx(said[0.0], abs=0.2)
+    assert passed[0.8] > said[0.8] + 0.25
