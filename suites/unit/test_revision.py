@@ -29,7 +29,18 @@ def test_the_plugins_hash_is_that_of_what_injects() -> None:
     assert payload.revision() == revision(INJECTING) != revision(MEASURING)
 
 
-BESIDE = {"exceptions", "extensions", "gates", "installed", "revision", "runs", "stats", "strict", "training_record"}
+BESIDE = {
+    "exceptions",
+    "extensions",
+    "gates",
+    "installed",
+    "revision",
+    "runs",
+    "stats",
+    "strict",
+    "training_record",
+    "votes",
+}
 """Parts that an evaluation reaches and the hash leaves out: they keep, read, choose and judge what is measured, and
 give errors their words; none of them changes an answer."""
 
