@@ -24,7 +24,7 @@ from harness.record import IDENTITY_FIELDS, ControlResult, ItemResult, SiteCount
 from harness.runs import sums
 from harness.runs.choice import Trail, Walk
 from harness.runs.folder import DATABASE, LOCK, check_empty, differences, establish, guarded, read_manifest
-from harness.runs.manifest import AGAIN, Manifest
+from harness.runs.manifest import AGAIN, EvaluationManifest, Manifest
 from harness.runs.replayed import Replay, Stored, sealed
 from harness.runs.rows import (
     COUNTS,
@@ -257,7 +257,8 @@ class Store:
         Row by row: a run may hold a million. Where the sum of the table was checked on opening, the rows need no
         second look.
         """
-        scored = self.manifest.measurement_key.get("decoding") == DECODING
+        own = isinstance(self.manifest, EvaluationManifest)  # answers made elsewhere keep the texts of their writer
+        scored = own and self.manifest.measurement_key.get("decoding") == DECODING
         read = record_reader(self.manifest.schema_version, vouched=self.manifest.current, scored=scored)
         with guarded(self.path), self._decoding():
             rows = self._connection.execute("SELECT * FROM records ORDER BY level, seed, item")

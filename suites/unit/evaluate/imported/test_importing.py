@@ -48,6 +48,13 @@ def test_a_real_run_of_lm_eval_says_where_it_is_from(tmp_path: Path) -> None:
     assert key["scorer_rule"] == "lm-eval 0.4.13, task version 1.0"
 
 
+def test_a_real_run_of_choices_is_read_again(tmp_path: Path) -> None:
+    """lm-eval scored them by log-likelihoods, as an evaluation here may; the texts of its records are its own."""
+    run = imported(tmp_path / "run", samples("choice_tiny"), metric="acc,none")
+    assert run.arm.key["decoding"] == "log-likelihood" and run.results and all(result.text for result in run.results)
+    assert gate(run.arm, run.arm).levels[0].n == len(run.results)
+
+
 def test_importing_again_changes_nothing_and_other_files_are_another_run(tmp_path: Path) -> None:
     run = imported(tmp_path / "run", lm_eval(tmp_path / "a", [1, 0, 1]))
     before = {entry.name: entry.read_bytes() for entry in run.path.iterdir()}
