@@ -118,7 +118,9 @@ _EXAMPLES = {
 }
 
 GATE_OPTIONS: tuple[GateOption, ...] = (
-    GateOption("checkpoint", PATH, "Checkpoint to evaluate, or a finished run.", "PATH", where=PYTEST_ONLY),
+    GateOption(
+        "checkpoint", PATH, "Checkpoint (a folder, or org/name on a hub), or a finished run.", "PATH", where=PYTEST_ONLY
+    ),
     GateOption("baseline", TEXT, "Name under --baselines-dir, or a file.", "NAME", file=True),
     GateOption("baselines-dir", PATH, "Folder of the baselines.", "DIR", "baselines"),
     GateOption("margin", NUMBER, f"Accepted drop at every level (fraction).  [default: {MARGIN:g}]", "FRACTION"),

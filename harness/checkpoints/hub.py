@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.checkpoints.there import HubName, check_checkpoint, check_there, hub_name
+from harness.checkpoints.there import HubName, check_checkpoint, check_config, check_there, hub_name
 from harness.exceptions import CheckpointError
 
 if TYPE_CHECKING:
@@ -34,8 +34,10 @@ _FILES = (
     *("*.codes", "*.tokenizer", "README.md", "LICENSE*"),
 )
 _TEMPLATES = "additional_chat_templates/*.jinja"
-_WEIGHTS, _PICKLES = ("*.safetensors",), ("*.bin", "*.pt", "*.pth")
-_FOUND_BY = ("config.json", "adapter_config.json")
+_WEIGHTS, _PICKLES = "*.safetensors", ("*.bin", "*.pt", "*.pth")
+CONFIG = "config.json"
+_RECORDED = "base of adapter"
+_FOUND_BY = (CONFIG, "adapter_config.json")
 
 
 def located(path: Path, what: str = "checkpoint") -> Path:
@@ -50,6 +52,16 @@ def located(path: Path, what: str = "checkpoint") -> Path:
     return _snapshot(name, what)
 
 
+def located_config(path: Path) -> Path:
+    """Return ``path``, a file or folder of a ``--config``, or the folder of the snapshot that it names on a hub, of
+    which only the configuration is downloaded. Raises :class:`CheckpointError`."""
+    name = None if path.exists() else hub_name(str(path))
+    if name is None:
+        check_config(path)
+        return path
+    return _snapshot(name, "config", weights=False)
+
+
 def locate(checkpoint: Path, base: Path | None = None) -> tuple[Path, Path | None]:
     """Return :func:`located` of a checkpoint and of the ``base`` of an adapter, both checked to be there."""
     found, held = located(checkpoint), located_base(base)
@@ -60,6 +72,17 @@ def locate(checkpoint: Path, base: Path | None = None) -> tuple[Path, Path | Non
 def located_base(base: Path | None) -> Path | None:
     """Return the ``base`` of an adapter, the folder of its snapshot where it is a name on a hub."""
     return located(base, "--base") if base is not None and hub_name(str(base)) is not None else base
+
+
+def recorded_on_hub(adapter: Path, named: str, revision: str | None) -> Path | None:
+    """Return the folder of the base that the configuration of ``adapter`` names on a hub, at the ``revision`` that it
+    records; None where that is no such name, or is there as a path."""
+    name = hub_name(named)
+    if name is None or (adapter / named).exists():
+        return None
+    if name.revision is None and revision is not None:
+        name = hub_name(f"{name.id}@{revision}")
+    return None if name is None else _snapshot(name, f"{_RECORDED} {adapter},")
 
 
 def hub_of(folder: Path) -> dict[str, str] | None:
@@ -75,15 +98,18 @@ class _Unreachable(Exception):
     """No hub answered; the text says why."""
 
 
-def _snapshot(name: HubName, what: str) -> Path:
-    """The folder of the commit that the name means now; without a hub, the one in the cache."""
+def _snapshot(name: HubName, what: str, weights: bool = True) -> Path:
+    """The folder of the commit that the name means now; without a hub, the one in the cache. Without ``weights`` its
+    configuration alone is asked for."""
     try:
         info = _within(PATIENCE, lambda: _info(name))
     except (_Unreachable, TimeoutError) as error:
-        return _cached(name, what, error)
+        return _cached(name, what, error, weights)
     except Exception as error:  # its client raises what its HTTP library does
         raise _refused(name, what, error) from None
     files = [each.rfilename for each in info.siblings or ()]
+    if not weights:
+        return _download(name, what, str(info.sha), [CONFIG])
     _check_weights(name, what, files)
     return _download(name, what, str(info.sha), _wanted(files))
 
@@ -116,19 +142,21 @@ def _download(name: HubName, what: str, commit: str, files: Sequence[str]) -> Pa
     return folder
 
 
-def _cached(name: HubName, what: str, why: Exception) -> Path:
+def _cached(name: HubName, what: str, why: Exception, weights: bool = True) -> Path:
+    """The snapshot in the cache, with its weights where these are asked for: a configuration may be there alone."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in _FOUND_BY:
         found = try_to_load_from_cache(name.id, file, revision=name.revision)
-        if isinstance(found, str):
-            folder = Path(found).parent
+        folder = Path(found).parent if isinstance(found, str) else None
+        if folder is not None and (not weights or any(folder.glob(_WEIGHTS))):
             log.warning("no hub can be asked: %s %s is the one in its cache, commit %s", what, name.id, folder.name)
             return folder
+    give = "--base FOLDER" if what.startswith(_RECORDED) else "FOLDER"
     raise CheckpointError(
         f"{what} {name}",
         f"no such folder; it is not in the cache of the hub either, which cannot be asked ({_short(why)})",
-        f"connect, or where there is a hub: hf download {name.id} --local-dir FOLDER, and give FOLDER",
+        f"connect, or where there is a hub: hf download {name.id} --local-dir FOLDER, and give {give}",
     )
 
 
@@ -144,7 +172,7 @@ def _check_weights(name: HubName, what: str, files: Sequence[str]) -> None:
     def any_of(globs: Sequence[str]) -> str:
         return next((file for file in files for glob in globs if fnmatch.fnmatchcase(file, glob)), "")
 
-    if not any_of(_WEIGHTS):
+    if not any_of([_WEIGHTS]):
         pickle = any_of(_PICKLES)
         why = f"its weights are pickles ({pickle}), which are never loaded" if pickle else "it has no safetensors"
         raise CheckpointError(f"{what} {name} on the hub", why, "name a model or revision with safetensors")

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from harness.checkpoints.tensors import StoredTensors, fingerprint_of, opened
-from harness.checkpoints.there import hub_name
 from harness.exceptions import CheckpointError
 from harness.strict import read_object
 
@@ -109,6 +108,7 @@ def _check_types(file: Path, config: Mapping[str, Any]) -> None:
         "use_rslora": isinstance(config.get("use_rslora", False), bool | None),
         "target_modules": _is_text_or_list(config.get("target_modules")),
         "base_model_name_or_path": isinstance(config.get("base_model_name_or_path"), str | None),
+        "revision": isinstance(config.get("revision"), str | None),
         **{name: _is_patterns(config.get(name)) for name in ("rank_pattern", "alpha_pattern")},
     }
     wrong = next((name for name, good in sound.items() if not good), None)
@@ -145,10 +145,9 @@ def find_base(path: Path, config: Mapping[str, Any], base: Path | None = None) -
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         what = f"{str(base)!r} of --base" if base is not None else repr(config.get("base_model_name_or_path"))
-        hub = hub_name(str(base or named))
-        way_out = "give it with --base FOLDER"
-        way_out += "" if hub is None else f", or take it from the hub: --base {hub}"
-        raise CheckpointError(f"adapter {path}", f"its base checkpoint {what} is not a folder here", way_out)
+        raise CheckpointError(
+            f"adapter {path}", f"its base checkpoint {what} is not a folder here", "give it with --base FOLDER"
+        )
     return found
 
 

@@ -20,7 +20,7 @@ from harness.checkpoints.dequantized import dequantized_from
 from harness.checkpoints.fitting import check_fit, linears_of
 from harness.checkpoints.folder import INDEX_FILE, SINGLE_FILE, check_link, fingerprint_weights, unread_weights
 from harness.checkpoints.hub import FIELD as HUB_FIELD
-from harness.checkpoints.hub import hub_of, located, located_base
+from harness.checkpoints.hub import hub_of, located, located_base, recorded_on_hub
 from harness.checkpoints.lora import CONFIG_FILE, find_base, is_adapter, read_config, read_updates
 from harness.checkpoints.modes import ADAPTER_MODES, MERGED
 from harness.checkpoints.shards import Shards, find_shards
@@ -57,6 +57,12 @@ class Opened:
     weights: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def pinned(self) -> dict[str, dict[str, str]]:
+        """Name and commit of what came from a hub: the ``checkpoint`` itself, and the ``base`` of an adapter."""
+        found = {"checkpoint": hub_of(self.path), "base": None if self.adapter is None else hub_of(self.folder)}
+        return {name: hub for name, hub in found.items() if hub is not None}
+
 
 def open_checkpoint(
     path: Path, *, base: Path | None = None, adapter: str = MERGED, cache: Path | None = None
@@ -86,7 +92,10 @@ def open_checkpoint(
 
 def _open_adapter(path: Path, base: Path | None, mode: str) -> Opened:
     """An adapter and its base, which must be the one that it records."""
-    folder = find_base(path, read_config(path), base)
+    config = read_config(path)
+    if base is None:
+        base = recorded_on_hub(path, str(config.get("base_model_name_or_path") or ""), config.get("revision"))
+    folder = find_base(path, config, base)
     if is_adapter(folder):
         raise CheckpointError(f"adapter {path}", f"its base {folder} is an adapter too", "merge that one first")
     check_settings(path)

@@ -57,6 +57,18 @@ class Source:
         return None if config is None else StoredQuantization(config["quant_method"], config)
 
     @property
+    def pinned(self) -> dict[str, dict[str, str]]:
+        """Name and commit of what came from a hub: of the ``checkpoint`` itself, and of the ``base`` of an adapter."""
+        places = {"checkpoint": self.details, "base": self.details.get("base") or {}}
+        return {name: dict(place[HUB_FIELD]) for name, place in places.items() if HUB_FIELD in place}
+
+    @property
+    def name(self) -> str:
+        """What folders made for the checkpoint are named after: its own folder, or its name on a hub."""
+        hub = self.details.get(HUB_FIELD)
+        return self.path.resolve().name if hub is None else str(hub["id"]).rpartition("/")[2]
+
+    @property
     def stored_text(self) -> str | None:
         """What measurement keys say of the file's quantization, also of one that was undone before; None: none."""
         if self.quantization is not None:

@@ -23,10 +23,10 @@ class HubName:
         return self.id if self.revision is None else f"{self.id}@{self.revision}"
 
 
-def hub_name(name: str) -> HubName | None:
-    """Return what ``name`` says of a model on a hub; None for a path, of which the first folder is there."""
+def hub_name(name: str, at: Path = Path()) -> HubName | None:
+    """Return what ``name`` says of a model on a hub; None for a path, of which the first folder is there in ``at``."""
     found = _HUB_ID.fullmatch(name)
-    if found is None or Path(name).exists() or Path(Path(name).parts[0]).exists():
+    if found is None or (at / name).exists() or (at / Path(name).parts[0]).exists():
         return None
     return HubName(found["id"], found["revision"])
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from harness.checkpoints.hub import located
-from harness.checkpoints.there import check_config
+from harness.checkpoints.hub import located, located_config
 from harness.cli.aqn_options import config_of, dose_options
 from harness.cli.options import json_option
 
@@ -30,7 +29,7 @@ def command(checkpoint: Path | None, config: Path | None, as_json: bool, **given
     if checkpoint is not None:
         checkpoint = located(checkpoint)
     if config is not None:
-        check_config(config)
+        config = located_config(config)
     from harness.aqn.holder import ModuleHolder, WeightHolder
     from harness.aqn.plan import plan_of, refuse_idle
     from harness.aqn.stored import StoredHolder, layers_of

@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from harness.baselines.book import load_named
-from harness.checkpoints.hub import locate
-from harness.checkpoints.there import check_config
+from harness.checkpoints.hub import locate, located_config
 from harness.cli import options
 from harness.exceptions import HarnessError
 from harness.gate_options import row
@@ -85,7 +84,7 @@ def command(checkpoint: Path | None, config: Path | None, sites: bool, as_json: 
         if checkpoint is not None:
             checkpoint, given["base"] = locate(checkpoint, given["base"])
         if config is not None:
-            check_config(config)
+            config = located_config(config)
         told = PlanOptions(**{field.name: given[field.name] for field in fields(PlanOptions)})
         options.set_up_logging(False)
         report = plan(given["noise"], checkpoint, config, told)

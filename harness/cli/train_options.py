@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
+from harness.checkpoints.hub import located
+from harness.checkpoints.there import hub_name
 from harness.cli import options
 from harness.cli.exits import INVALID, Ended
 from harness.cli.saying import say
 from harness.exceptions import HarnessError
-from harness.training.book import GPU, PROFILES, SUFFIX, TINY, load_recipe
+from harness.training.book import GPU, PROFILES, SUFFIX, TINY, load_recipe, resolved
 from harness.training.check import default_folder
 from harness.training.recipe import Recipe
 
@@ -24,7 +26,9 @@ profile_option = click.option(
     help=f"{TINY}: the shipped checkpoint on a CPU; {GPU}: the published model and data.",
 )
 place_options = options.apply(
-    click.option("--model", metavar="FOLDER", help="The model to train, instead of the recipe's."),
+    click.option(
+        "--model", metavar="FOLDER", help="The model to train, instead of the recipe's; or org/name on a hub."
+    ),
     click.option("--train-data", metavar="FILE", help="Training data in verl's Parquet layout."),
     click.option("--validation-data", metavar="FILE", help="Validation data in verl's Parquet layout."),
     click.option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster instead of starting one."),
@@ -73,7 +77,10 @@ def recipe_of(name: str, given: dict[str, Any]) -> Recipe:
 
 
 def changes_of(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what the options change, as tables of a recipe."""
+    """Return what the options change, as tables of a recipe; a model on a hub is that of its snapshot in the cache."""
+    model = given.get("model")
+    if model is not None and resolved(model) is None and hub_name(model) is not None:
+        given = given | {"model": str(located(Path(model), "--model"))}
     changes: dict[str, dict[str, Any]] = {}
     for option, (section, key) in _PLACES.items():
         if given.get(option) is not None:

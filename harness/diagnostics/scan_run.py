@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from harness.checkpoints.hub import FIELD as HUB
 from harness.checkpoints.tensors import Fingerprint
 from harness.diagnostics.activations import scan_activations
 from harness.diagnostics.effect import Effects
@@ -92,7 +93,7 @@ def _checkpoint(running: _Scan, loaded: ScannedModel | None, fingerprint: str) -
         "weights": fingerprint,
         "settings": source.settings,
         "adapter": None if opened.adapter is None else {"mode": opened.mode, "base": str(opened.folder)},
-        **{name: opened.details[name] for name in (DEQUANTIZED,) if name in opened.details},
+        **{name: opened.details[name] for name in (DEQUANTIZED, HUB) if name in opened.details},
         "device": None if loaded is None else device_name(loaded.prepared.checkpoint.model.device),
     }
 

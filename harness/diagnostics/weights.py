@@ -82,9 +82,11 @@ class Source:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What is known before a weight is read: names and shapes of the tensors, settings, and all of an adapter."""
-        adapter = self.opened.adapter
+        """What is known before a weight is read: names and shapes of the tensors, settings, all of an adapter, and the
+        commits of what came from a hub."""
+        adapter, hub = self.opened.adapter, self.opened.pinned
         return {
+            **({"hub": hub} if hub else {}),
             "tensors": header_digest(self.tensors.shapes),
             "config": self.settings,
             "adapter": None if adapter is None else fingerprint_adapter(adapter, self.updates),

@@ -10,6 +10,7 @@ from typing import Any
 from harness.checkpoints.architecture import check_decodable, has_sdpa
 from harness.checkpoints.checking import check_config
 from harness.checkpoints.dequantized import dequantized_from
+from harness.checkpoints.hub import located_config
 from harness.checkpoints.source import CheckpointRef, as_source
 from harness.checkpoints.stored_quantization import StoredQuantization, stored_quantization
 from harness.engines.device import best_device, check_device, out_of_memory_as
@@ -62,6 +63,7 @@ def from_checkpoint(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str,
 def from_config(path: Path, noises: Sequence[NoiseSpec], given: Mapping[str, Any]) -> Source:
     """Return the model of the configuration at ``path`` (a file or a folder), without weights."""
     place = check_device(best_device() if given["device"] is None else given["device"])
+    path = located_config(path)
     config = load_config(path)
     check_config(path / CONFIG_FILE if path.is_dir() else path)
     check_decodable(config, path)

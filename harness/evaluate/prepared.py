@@ -168,6 +168,7 @@ class Prepared:
             noise_seeds=self.spec.noise_seeds,
             positive_control=self.spec.positive_control,
             early_stop=None if self.early is None else self.early.to_json(),
+            hub=self.checkpoint.source.pinned or None,
         )
         beside = {**engine_kind(self.spec.engine).distributions, **self._outside}
         return EvaluationManifest(

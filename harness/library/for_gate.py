@@ -114,8 +114,9 @@ def early_plan(policy: GatePolicy, baseline: Baseline) -> EarlyPlan | None:
 def default_run_folder(
     checkpoint: Path | Source, spec: EvalSpec, folder: Path = RUNS, plan: EarlyPlan | None = None, budget: str = ""
 ) -> Path:
-    """Return where a gate keeps its evaluation: the same checkpoint, data, specification, rule of early stopping,
-    ``budget`` (with all that its plan follows from, as text) and sources of the harness resume the same folder."""
+    """Return where a gate keeps its evaluation: the same checkpoint (of a hub: its commit), data, specification, rule
+    of early stopping, ``budget`` (with all that its plan follows from, as text) and sources of the harness resume the
+    same folder."""
     from harness.checkpoints.source import as_source
 
     content = "" if spec.data is None else _content(spec.data)
@@ -124,8 +125,9 @@ def default_run_folder(
     parts += [] if spec.fewshot_data is None else [_content(spec.fewshot_data)]
     parts += [] if plan is None else [json.dumps(plan.to_json())]
     parts += [budget] if budget else []
+    parts += [json.dumps(source.pinned, sort_keys=True)] if source.pinned else []
     label = digest("|".join(parts))
-    return folder / f"gate-{source.path.resolve().name}-{label}"
+    return folder / f"gate-{source.name}-{label}"
 
 
 def _content(file: str) -> str:

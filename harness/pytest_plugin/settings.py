@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from harness.checkpoints.there import hub_name
 from harness.exceptions import HarnessError
 from harness.gate_options import PATH, SWITCH, GateOption, in_pytest, names, of_marker, unknown
 from harness.pytest_plugin.options import PREFIX, SHORT_OPTIONS
 from harness.strict import Table, read_toml, unknown_key
 
 TABLE = "robustness"
+ON_A_HUB = ("checkpoint", "base")
+"""Options whose path may be a name on a hub instead."""
 HOW_TO_RUN = ("baselines_dir", "adapter", "batch_size", "workers", "timeout", "dir")
 """Rows whose built-in value holds whatever the baseline says; the others are the baseline's where there is one."""
 
@@ -76,6 +79,8 @@ class Settings:
         """A path as seen from where it was written: the command line's folder, or the project's."""
         base = self.config.invocation_params.dir if rank < MARKER else self.config.rootpath
         if (option.kind != PATH and not option.file) or base == Path.cwd():
+            return value
+        if option.key in ON_A_HUB and hub_name(str(value), base) is not None:
             return value
         path = base / value
         return type(value)(path) if path.exists() or (option.kind == PATH and rank != MARKER) else value

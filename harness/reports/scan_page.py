@@ -108,6 +108,7 @@ def _measured(result: ScanResult, fmt: str, what: str, by_module: bool) -> list[
 def _background(result: ScanResult) -> list[Part]:
     checkpoint, settings = result.checkpoint, result.settings
     rows = [("weights (SHA-256)", checkpoint["weights"]), ("settings (SHA-256)", checkpoint["settings"])]
+    rows += [("hub", f"{hub['id']} at {hub['revision']}") for hub in (checkpoint.get("hub"),) if hub]
     rows += [(name, str(value)) for name, value in settings.items()]
     depends = "What the numbers depend on"
     return [Heading(depends, detail=True), Table.of(depends, ("field", "value"), rows, detail=True)]

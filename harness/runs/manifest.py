@@ -86,7 +86,9 @@ class QuantizedPart:
 @dataclass(frozen=True)
 class Identity:
     """What must agree for an evaluation to be resumed. ``early_stop`` is the rule by which it may stop before all
-    items are evaluated (:meth:`harness.gates.early.EarlyPlan.to_json`)."""
+    items are evaluated (:meth:`harness.gates.early.EarlyPlan.to_json`). ``hub`` holds name and commit of what came from
+    a hub, ``checkpoint`` and ``base`` (None: nothing did): of which checkpoint the numbers are. What was measured says
+    the key, which a candidate shares with its baseline, whatever their commits."""
 
     weights: str
     measurement_key: Mapping[str, str]
@@ -96,6 +98,7 @@ class Identity:
     positive_control: bool
     settings: str | None = None
     early_stop: Mapping[str, Any] | None = None
+    hub: Mapping[str, Mapping[str, str]] | None = None
 
     def seeds_at(self, level: float) -> int:
         """Return how many noise seeds ``level`` has: with neither noise nor sampling there is one draw only."""

@@ -1,19 +1,23 @@
-"""What the tests of checkpoint sources share: an adapter written without peft, and a stand-in for verl's merger."""
+"""What the tests of checkpoint sources share: an adapter written without peft, a hub, a stand-in for verl's merger."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from suites.unit.checkpoints.checkpoint_parts import MERGER, RANK, TARGETS, tensors
+from suites.unit.checkpoints.fake_hub import Hub, served
 
 
 @pytest.fixture
@@ -83,3 +87,36 @@ def merger(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MERGER_CALLS", str(calls))
     monkeypatch.setenv("MERGER_GIVES", str(tiny))
     return calls
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub's client, which is online."""
+    folder = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    return folder
+
+
+@pytest.fixture
+def hub(tiny: Path, tmp_path: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with the tiny checkpoint as main, and with another configuration as v1."""
+    old = tmp_path / "old"
+    shutil.copytree(tiny, old)
+    config = json.loads((old / "config.json").read_text())
+    (old / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-4}))
+    (old / "optimizer.pt").write_bytes(b"never read")
+    with served({"main": tiny, "v1": old}) as found:
+        client = huggingface_hub.HfApi(endpoint=found.url)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", client.snapshot_download)
+        yield found
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder

@@ -9,11 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
@@ -21,43 +20,10 @@ from harness.checkpoints import hub as ours
 from harness.checkpoints.hub import hub_of, located
 from harness.checkpoints.source import CheckpointRef, here, resolve, resolve_again
 from harness.exceptions import CheckpointError
-from suites.unit.checkpoints.fake_hub import COMMITS, NAME, Hub, served
+from suites.unit.checkpoints.fake_hub import COMMITS, NAME, Hub
 from suites.unit.conftest import Said
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub's client, which is online."""
-    folder = tmp_path / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    return folder
-
-
-@pytest.fixture
-def hub(tiny: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with the tiny checkpoint as main, and with another configuration as v1."""
-    old = tmp_path / "old"
-    shutil.copytree(tiny, old)
-    config = json.loads((old / "config.json").read_text())
-    (old / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-4}))
-    (old / "optimizer.pt").write_bytes(b"never read")
-    with served({"main": tiny, "v1": old}) as found:
-        client = huggingface_hub.HfApi(endpoint=found.url)
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", client.snapshot_download)
-        yield found
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def test_a_name_is_pinned_to_its_commit(hub: Hub, tiny: Path, elsewhere: Path) -> None:
@@ -103,10 +69,10 @@ def test_pickles_are_refused_before_anything_is_downloaded(
     assert not any("/resolve/" in path for path in hub.asked)
 
 
-def test_what_is_no_longer_in_the_cache_comes_from_the_same_commit(hub: Hub, cache: Path, elsewhere: Path) -> None:
+def test_what_is_no_longer_in_the_cache_comes_from_the_same_commit(hub: Hub, hub_cache: Path, elsewhere: Path) -> None:
     source = resolve(Path(f"{NAME}@v1"))
     stored = source.to_json()
-    shutil.rmtree(cache)
+    shutil.rmtree(hub_cache)
     again = resolve_again(stored)
     assert again.weights == source.weights and again.details["hub"]["revision"] == COMMITS["v1"]
 

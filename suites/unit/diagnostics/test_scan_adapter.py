@@ -107,7 +107,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no rank": (lambda folder: change(folder, r=0), "r or lora_alpha"),
     "no base": (
         lambda folder: change(folder, base_model_name_or_path="org/model"),
-        "FOLDER, or take it from the hub",
+        "base of adapter .* org/model; no such folder.*give --base FOLDER",
     ),
     "empty base": (lambda folder: change(folder, base_model_name_or_path=None), "give it with --base"),
     "no weights": (lambda folder: (folder / WEIGHT_FILE).unlink(), "there is no adapter_model.safetensors"),
