@@ -113,8 +113,13 @@ def dump(baseline: Baseline) -> str:
     return text[: text.rindex("\n}")] + f',\n  "items": {{\n{lines}\n  }}\n}}\n'
 
 
+class NoBaselineError(HarnessError):
+    """A sound JSON file of something else."""
+
+
 def load(path: Path) -> Baseline:
-    """Read a baseline file. Raises :class:`HarnessError` for one that is missing, truncated or edited."""
+    """Read a baseline file. Raises :class:`HarnessError` for one that is missing, truncated or edited,
+    :class:`NoBaselineError` for one of something else."""
     restore = "restore it from version control, or accept a run with harness baseline accept"
     if not path.exists():
         raise HarnessError(f"baseline {path}", "no such file", "harness baseline list shows those there are")
@@ -124,7 +129,7 @@ def load(path: Path) -> Baseline:
     except (ValueError, RecursionError) as error:
         raise HarnessError(f"baseline {path}", f"truncated or not JSON ({error})", restore) from None
     if not isinstance(data, dict) or not {"schema_version", "sha256", "items"} <= set(data):
-        raise HarnessError(f"baseline {path}", "it is not a baseline file", "write one with harness baseline accept")
+        raise NoBaselineError(f"baseline {path}", "it is not a baseline file", "write one with harness baseline accept")
     if data["schema_version"] not in READABLE:
         raise HarnessError(
             f"baseline {path}",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.baselines.book import Difference, diff, listed, load_named
-from harness.baselines.file import Baseline, load
+from harness.baselines.file import Baseline, NoBaselineError, load
 from harness.exceptions import HarnessError
 from harness.gates.pairing import pair
 from harness.gates.requirements import accuracy
@@ -16,7 +16,8 @@ from harness.thresholds import ALPHA
 
 
 def list_baselines(folder: Path) -> list[dict[str, Any]]:
-    """Return a row for every baseline under ``folder``; a damaged file is shown as such and hides no other."""
+    """Return a row for every baseline under ``folder``; a damaged file is shown as such and hides no other, as is one
+    that holds something else."""
     return [_listed(name, path) for name, path in listed(folder)]
 
 
@@ -45,8 +46,14 @@ def _arm(name: str, folder: Path) -> Arm:
 def _listed(name: str, path: Path) -> dict[str, Any]:
     try:
         return _row(name, load(path))
+    except NoBaselineError:
+        return _unread(name, "no baseline", f"{path.name} holds something else")
     except HarnessError as error:
-        return {"name": name, "accepted": "-", "items": 0, "status": "damaged", "reason": str(error)}
+        return _unread(name, "damaged", str(error))
+
+
+def _unread(name: str, status: str, reason: str) -> dict[str, Any]:
+    return {"name": name, "accepted": "-", "items": 0, "status": status, "reason": reason}
 
 
 def _row(name: str, baseline: Baseline) -> dict[str, Any]:

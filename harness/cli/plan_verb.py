@@ -12,6 +12,7 @@ import click
 from harness.baselines.book import load_named
 from harness.checkpoints.hub import locate, located_config
 from harness.cli import options
+from harness.cli.saying import say
 from harness.exceptions import HarnessError
 from harness.gate_options import row
 from harness.gates.forecast import ASSUMED_DISCORDANCE
@@ -122,7 +123,8 @@ def _budget(checkpoint: Path | None, as_json: bool, given: dict[str, Any]) -> No
     if as_json:
         click.echo(json.dumps(said.to_json(), indent=2))
     else:
-        click.echo("\n".join(said.lines))
+        for line in said.lines:
+            say(line)
 
 
 def _power(given: dict[str, Any]) -> Power | TasksPower | None:

@@ -297,6 +297,14 @@ def accelerators_missing(flight: Flight) -> str:
     raise NotChecked(f"{flight.machine.accelerators} accelerators here, {machine.devices} are asked for")
 
 
+def nodes_without_cluster(flight: Flight) -> str:
+    """Refuse several nodes where a Ray of its own is started, which has one: verl waits for the others for ever."""
+    machine = flight.recipe.machine
+    if machine.nodes == 1 or machine.ray_address:
+        return ""
+    return f"machine.nodes {machine.nodes} and no cluster; give --ray-address of the one that has them, or --nodes 1"
+
+
 CHECKS: tuple[Check, ...] = (
     aqn_schedule_off,
     last_step_not_validated,
@@ -322,6 +330,7 @@ CHECKS: tuple[Check, ...] = (
     ray_already_running,
     ray_folder_too_long,
     accelerators_missing,
+    nodes_without_cluster,
 )
 
 

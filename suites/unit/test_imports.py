@@ -35,7 +35,8 @@ ORDER = (
     *("answers", "scorers", "ledger", "quant_error", "training_record", "gate_options"),
     *("stats", "runs", "gates", "baselines"),
     *("calibration", "numerics", "noise", "checkpoints", "aqn", "integrations", "engines", "evaluate", "training"),
-    *("diagnostics", "claims", "doctor", "reports", "library", "testing", "cli", "pytest_plugin", "suites"),
+    *("diagnostics", "claims", "doctor", "reports", "library", "testing", "cli", "__main__", "pytest_plugin"),
+    "suites",
 )
 """From the bottom to the top: a part imports itself and what stands before it."""
 

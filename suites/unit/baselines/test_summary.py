@@ -34,6 +34,13 @@ def test_a_list_names_all_and_a_damaged_file_hides_no_other(book: Path) -> None:
     assert damaged["status"] == "damaged" and "mine" in damaged["reason"] and sound["items"] == 60
 
 
+@pytest.mark.parametrize("text", ['{"packages": {}}', "[1, 2]", '"words"'])
+def test_a_file_of_something_else_is_not_called_damaged(book: Path, text: str) -> None:
+    (book / "package.json").write_text(text)
+    rows = {row["name"]: row for row in list_baselines(book)}
+    assert rows["package"]["status"] == "no baseline" and len(rows) == 3 and rows["mine"]["status"] == "certified"
+
+
 def test_one_in_full_holds_accuracy_with_its_interval(book: Path) -> None:
     found = show_baseline(book, "mine")
     json.dumps(found, allow_nan=False)

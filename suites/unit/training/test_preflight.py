@@ -173,6 +173,14 @@ def test_a_folder_that_is_no_model(flight: Callable[..., Flight], tmp_path: Path
     assert finding.state == REFUSED and "config.json" in finding.words
 
 
+def test_several_nodes_need_a_cluster(flight: Callable[..., Flight]) -> None:
+    alone = flight({"machine": {"nodes": 2}})
+    assert "nodes_without_cluster" in refused(alone)
+    assert "--ray-address" in found(alone)["nodes_without_cluster"].words
+    joined = {"machine": {"nodes": 2, "ray_address": "10.0.0.1:6379"}}
+    assert found(flight(joined))["nodes_without_cluster"].state == PASSED
+
+
 def test_every_check_was_planted() -> None:
     elsewhere = {
         "no_free_port",
@@ -184,6 +192,7 @@ def test_every_check_was_planted() -> None:
         "data_shorter_than_planned",
         "ray_folder_too_long",
         "accelerators_missing",
+        "nodes_without_cluster",
     }
     assert {each.__name__ for each in CHECKS} == {row[0] for row in PLANTED} | elsewhere
 
