@@ -124,6 +124,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("baseline", TEXT, "Name under --baselines-dir, or a file.", "NAME", file=True),
     GateOption("baselines-dir", PATH, "Folder of the baselines.", "DIR", "baselines"),
     GateOption("margin", NUMBER, f"Accepted drop at every level (fraction).  [default: {MARGIN:g}]", "FRACTION"),
+    GateOption("nats-margin", NUMBER, "Accepted loss of log-likelihood, of task perplexity (nats a token).", "NATS"),
     GateOption("policy", PATH, "TOML file with a table [policy] instead.", "FILE"),
     GateOption("force", SWITCH, "Allow a margin above 0.5."),
     GateOption("min-retention", NUMBER, "Least accepted accuracy under noise / clean accuracy.", "FRACTION"),

@@ -53,6 +53,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class TextOutcome(Outcome):
+    """The log-likelihood of one (document, level, seed): ``nats`` (natural logarithm), None where it is not finite, of
+    so many ``tokens``. It has no score."""
+
+    nats: float | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ItemResult:
     """One row of a run: a single generation for one item at one noise level and noise seed.
 

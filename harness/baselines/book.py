@@ -13,14 +13,15 @@ from harness.baselines.file import SUFFIX, Baseline, dump, load
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
 from harness.gates.pairing import pair
-from harness.gates.perplexity import refuse_continuous
+from harness.gates.perplexity import is_continuous
 from harness.gates.requirements import accuracy
 from harness.installed import shipped
-from harness.record import CERTIFIED, EXTERNAL, Arm, Outcome
+from harness.record import CERTIFIED, CHANGED_NATS, EXTERNAL, Arm, Outcome, TextOutcome
 from harness.runs.folder import write_atomically
 from harness.runs.loaded import Run, complete_run
 from harness.runs.manifest import EvaluationManifest
 from harness.spec import nearest, number_text
+from harness.text import named
 from harness.thresholds import ALPHA, FLOOR
 
 DEFAULT_FOLDER = Path("baselines")
@@ -111,18 +112,21 @@ def accept(run_path: Path, folder: Path, name: str, reason: str, replace: bool =
 
 
 def check_acceptable(run: Run) -> None:
-    """Raise :class:`NotComparableError` where ``run`` cannot be a reference, :class:`HarnessError` for perplexities.
+    """Raise :class:`NotComparableError` where ``run`` cannot be a reference.
 
     Its certificate must be certified, and its clean accuracy must lie above the floor: what has nothing to lose proves
-    nothing. Completions scored from elsewhere are the one deliberate exception to the first rule: nothing certifies
+    nothing. Of texts every log-likelihood must be finite; that they can be lost is what the positive control shows.
+    Completions scored from elsewhere are the one deliberate exception to the first rule: nothing certifies
     them, they may stand as a baseline of their clean level, and every report says what they are.
     """
-    refuse_continuous(run.arm.key, f"run {run.path}")
     certificate = run.arm.certificate
     if certificate.status not in (CERTIFIED, EXTERNAL):
         problems = [*certificate.problems, *(words for level in certificate.levels for words in level.problems)]
         why = problems[0] if problems else f"its certificate is {certificate.status!r}"
         raise NotComparableError(f"run {run.path} is INVALID ({why})", "no evidence, no baseline")
+    if is_continuous(run.arm.key):
+        _check_texts(run)
+        return
     floor = FLOOR if run.manifest.floor is None else float(run.manifest.floor)
     clean = run.arm.outcomes.get(0.0, {})
     pairs = pair(clean, clean)  # sampled answers to an item are no items
@@ -134,6 +138,21 @@ def check_acceptable(run: Run) -> None:
             "what has nothing to lose is no baseline",
             "accept a run with more items or of a checkpoint that solves them",
         )
+
+
+def _check_texts(run: Run) -> None:
+    """Raise :class:`NotComparableError` where a document of ``run`` has no finite log-likelihood."""
+    for level, cells in run.arm.outcomes.items():
+        lost = [
+            item for item, row in cells.items() if any(getattr(each, "nats", None) is None for each in row.values())
+        ]
+        if lost:
+            raise NotComparableError(
+                f"run {run.path}: {len(lost)} of {len(cells)} documents have no finite log-likelihood at level"
+                f" {level:g} ({named(lost)})",
+                "what they would lose has no bound, so that no candidate could be judged",
+                "evaluate at lower levels, or in float32",
+            )
 
 
 def load_named(folder: Path, name: str) -> Baseline:
@@ -151,7 +170,7 @@ class Difference:
     only_right: dict[float, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary for JSON; outcomes are (left, right) reasons."""
+        """Return a plain dictionary for JSON; outcomes are (left, right) reasons, of texts their nats."""
         return {
             "measurement_key": list(self.key),
             "changed": {number_text(level): items for level, items in self.changed.items()},
@@ -169,9 +188,24 @@ def diff(left: Arm, right: Arm) -> Difference:
         only_left[level], only_right[level] = len(ours.keys() - theirs), len(theirs.keys() - ours)
         for item, seed in sorted(ours.keys() & theirs):
             before, after = ours[item, seed], theirs[item, seed]
-            if before != after:
-                changed.setdefault(level, {}).setdefault(item, {})[seed] = before.reason, after.reason
+            if _differ(before, after):
+                changed.setdefault(level, {}).setdefault(item, {})[seed] = _shown(before), _shown(after)
     return Difference(key_differences(left.key, right.key), changed, only_left, only_right)
+
+
+def _differ(before: Outcome, after: Outcome) -> bool:
+    """Whether two outcomes are not the same: of log-likelihoods the last digits are those of a machine."""
+    if not (isinstance(before, TextOutcome) and isinstance(after, TextOutcome)):
+        return before != after
+    if before.nats is None or after.nats is None or before.tokens != after.tokens:
+        return before != after
+    return abs(before.nats - after.nats) > CHANGED_NATS
+
+
+def _shown(outcome: Outcome) -> str:
+    if isinstance(outcome, TextOutcome) and outcome.nats is not None:
+        return f"{outcome.nats:.6g} nats"
+    return outcome.reason
 
 
 def _cells(arm: Arm, level: float) -> dict[tuple[str, int], Outcome]:

@@ -7,6 +7,9 @@ An item's outcomes at a level are one character per noise seed: ``1`` right, ``0
 Of sampled answers ``votes`` say which are the same, one character per draw (:mod:`harness.votes`): what a majority
 needs. Files that were written before there was that have none.
 
+The log-likelihoods of texts are numbers in place of those characters (:mod:`harness.baselines.texts`), in files of
+version 3.
+
 ``sums`` say per level how many items and records there are and how many are right. They, the number of sites and the
 counts of the certificate must follow from each other, or the file is refused: see :mod:`harness.baselines.sound`.
 Version 1 had neither sums nor answers, and its certificates no coverage: it is read, and no verdict is based on it.
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.baselines.sound import contradictions, level_sums
+from harness.baselines.texts import BEHIND, TEXT_VERSION, TOKENS, holds_texts, read_text_row, text_row, text_tokens
 from harness.exceptions import HarnessError
 from harness.record import (
     ERROR,
@@ -41,7 +45,7 @@ from harness.thresholds import FLOOR
 from harness.votes import decoded, encoded
 
 BASELINE_VERSION = 2
-READABLE = (1, BASELINE_VERSION)
+READABLE = (1, BASELINE_VERSION, TEXT_VERSION)
 SUFFIX = ".json"
 _CODES = {RIGHT: "1", WRONG: "0", UNPARSED: "u", TRUNCATED: "t", ERROR: "e"}
 _OUTCOMES = {"1": Outcome(1.0, RIGHT), "0": Outcome(0.0, WRONG)} | {
@@ -72,8 +76,16 @@ def dump(baseline: Baseline) -> str:
     answers = arm.origin.answers
     seeds = {level: sorted({seed for item in cells.values() for seed in item}) for level, cells in arm.outcomes.items()}
     items = sorted({item for cells in arm.outcomes.values() for item in cells})
+    texts = holds_texts(arm)
+
+    def encoded(item: str, level: float) -> str:
+        row, given = arm.outcomes[level].get(item, {}), answers.get(level, {}).get(item, {})
+        own = text_row(row, seeds[level]) if texts else _codes(row, seeds[level])
+        digests = "".join(given.get(seed, _UNKNOWN) for seed in seeds[level]) if given else ""
+        return f"{own}{BEHIND if texts else ' '}{digests}" if digests else own
+
     head = {
-        "schema_version": BASELINE_VERSION,
+        "schema_version": TEXT_VERSION if texts else BASELINE_VERSION,
         "weights": arm.origin.weights,
         "settings": arm.origin.settings,
         "code": list(arm.origin.code),
@@ -87,12 +99,8 @@ def dump(baseline: Baseline) -> str:
         "spec": baseline.spec,
         "seeds": {number_text(level): found for level, found in sorted(seeds.items())},
         "items": {
-            item: {
-                number_text(level): _encode(
-                    arm.outcomes[level].get(item, {}), answers.get(level, {}).get(item, {}), seeds[level]
-                )
-                for level in sorted(seeds)
-            }
+            item: ({TOKENS: text_tokens(arm, item)} if texts else {})
+            | {number_text(level): encoded(item, level) for level in sorted(seeds)}
             for item in items
         },
     }
@@ -140,7 +148,7 @@ def load(path: Path) -> Baseline:
         raise HarnessError(f"baseline {path}", "its checksum does not fit: it was edited or damaged", restore)
     try:
         baseline = _baseline(data)
-        found = contradictions(data, baseline.arm) if data["schema_version"] == BASELINE_VERSION else ()
+        found = contradictions(data, baseline.arm) if data["schema_version"] >= BASELINE_VERSION else ()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HarnessError(f"baseline {path}", f"it is damaged ({error!r})", restore) from None
     if found:
@@ -155,7 +163,7 @@ def _baseline(data: Mapping[str, Any]) -> Baseline:
         level = float(text)
         outcomes[level], found = {}, {}
         for item, row in data["items"].items():
-            cells, given = _decode(row.get(text, ""), seeds)
+            cells, given = _decode(row, text, seeds)
             if cells:
                 outcomes[level][item] = cells
             if given:
@@ -181,21 +189,25 @@ def _baseline(data: Mapping[str, Any]) -> Baseline:
 def _certificate(data: Mapping[str, Any]) -> Certificate:
     """The certificate of the file; one of version 1 lacks the evidence that is asked for today."""
     certificate = Certificate.from_json(data["certificate"]).checked()
-    if data["schema_version"] == BASELINE_VERSION:
+    if data["schema_version"] >= BASELINE_VERSION:
         return certificate
     words = "a baseline file of version 1 has no coverage, no sums and no code identity: accept a new run"
     return replace(certificate, status=INVALID_EVIDENCE, problems=(*certificate.problems, words))
 
 
-def _encode(row: Mapping[int, Outcome], answers: Mapping[int, str], seeds: list[int]) -> str:
-    codes = "".join(_CODES[row[seed].reason] if seed in row else _MISSING for seed in seeds)
-    return f"{codes} {''.join(answers.get(seed, _UNKNOWN) for seed in seeds)}" if answers else codes
+def _codes(row: Mapping[int, Outcome], seeds: list[int]) -> str:
+    return "".join(_CODES[row[seed].reason] if seed in row else _MISSING for seed in seeds)
 
 
-def _decode(text: str, seeds: list[int]) -> tuple[dict[int, Outcome], dict[int, str]]:
-    codes, _, rest = text.partition(" ")
-    codes = codes or _MISSING * len(seeds)
-    cells = {seed: _OUTCOMES[code] for seed, code in zip(seeds, codes, strict=True) if code != _MISSING}
+def _decode(row: Mapping[str, Any], level: str, seeds: list[int]) -> tuple[dict[int, Outcome], dict[int, str]]:
+    text = row.get(level, "")
+    if TOKENS in row:
+        numbers, _, rest = text.partition(BEHIND)
+        cells = read_text_row(numbers, row[TOKENS], seeds)
+    else:
+        codes, _, rest = text.partition(" ")
+        codes = codes or _MISSING * len(seeds)
+        cells = {seed: _OUTCOMES[code] for seed, code in zip(seeds, codes, strict=True) if code != _MISSING}
     digests = [rest[start : start + 2] for start in range(0, len(rest), 2)]
     given = dict(zip(seeds, digests, strict=True)) if rest else {}
     return cells, {seed: digest for seed, digest in given.items() if digest != _UNKNOWN}

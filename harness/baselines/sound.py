@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.record import CERTIFIED, EXTERNAL, Arm, Certificate, Outcome
+from harness.record import CERTIFIED, EXTERNAL, Arm, Certificate, Outcome, TextOutcome
 from harness.spec import number_text
 from harness.votes import contradicts
 
 Outcomes = Mapping[float, Mapping[str, Mapping[int, Outcome]]]
 
 
-def level_sums(outcomes: Outcomes) -> dict[str, dict[str, int]]:
-    """Return per level the number of items, of records and of right ones."""
-    found = {}
+def level_sums(outcomes: Outcomes) -> dict[str, dict[str, float]]:
+    """Return per level the number of items, of records and of right ones; of texts the sum of their nats."""
+    found: dict[str, dict[str, float]] = {}
     for level, rows in sorted(outcomes.items()):
         cells = [outcome for row in rows.values() for outcome in row.values()]
-        right = sum(outcome.score == 1.0 for outcome in cells)
-        found[number_text(level)] = {"items": len(rows), "records": len(cells), "right": right}
+        found[number_text(level)] = {"items": len(rows), "records": len(cells)} | _sum(cells)
     return found
+
+
+def _sum(cells: Sequence[Outcome]) -> dict[str, float]:
+    texts = [outcome.nats for outcome in cells if isinstance(outcome, TextOutcome) and outcome.nats is not None]
+    return {"nats": math.fsum(texts)} if texts else {"right": sum(outcome.score == 1.0 for outcome in cells)}
 
 
 def contradictions(data: Mapping[str, Any], arm: Arm) -> tuple[str, ...]:

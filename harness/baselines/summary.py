@@ -9,6 +9,7 @@ from harness.baselines.book import Difference, diff, listed, load_named
 from harness.baselines.file import Baseline, NoBaselineError, load
 from harness.exceptions import HarnessError
 from harness.gates.pairing import pair
+from harness.gates.perplexity import is_continuous, text_level
 from harness.gates.requirements import accuracy
 from harness.record import Arm
 from harness.runs.loaded import complete_run, is_run
@@ -69,7 +70,16 @@ def _row(name: str, baseline: Baseline) -> dict[str, Any]:
 def _levels(arm: Arm) -> list[dict[str, Any]]:
     rows = []
     for level, cells in sorted(arm.outcomes.items()):
+        if is_continuous(arm.key):
+            rows.append(_texts(arm, level))
+            continue
         pairs = pair(cells, cells, clusters=arm.clusters)
         interval = accuracy(pairs, pairs.means()[0], ALPHA) if pairs.n else None
         rows.append({"level": level, "n": pairs.n, "accuracy": None if interval is None else interval.to_json()})
     return rows
+
+
+def _texts(arm: Arm, level: float) -> dict[str, Any]:
+    """The log-likelihoods of a level: documents, tokens, and nats for each token with the bounds of a bootstrap."""
+    documents, tokens, nats = text_level(arm, level)
+    return {"level": level, "n": documents, "accuracy": None, "tokens": tokens, "nats_per_token": nats.to_json()}

@@ -99,7 +99,7 @@ engine_options = apply(
     shared("allow-mixed-code"),
     verbose_option,
 )
-policy_options = apply(shared("margin"), shared("policy"), shared("force"))
+policy_options = apply(shared("margin"), shared("nats-margin"), shared("policy"), shared("force"))
 json_option = click.option("--json", "as_json", is_flag=True, help=row("json").help)
 
 

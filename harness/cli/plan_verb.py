@@ -129,7 +129,9 @@ def _budget(checkpoint: Path | None, as_json: bool, given: dict[str, Any]) -> No
 
 def _power(given: dict[str, Any]) -> Power | TasksPower | None:
     if given["name"] is None:
-        options.refuse_without("--baseline", ("margin", "policy", "force", "discordance", "baselines_dir"), given)
+        options.refuse_without(
+            "--baseline", ("margin", "nats_margin", "policy", "force", "discordance", "baselines_dir"), given
+        )
         return None
     names = [] if Path(given["name"]).is_file() else list(split_names("--baseline", given["name"]))
     how = policy_given(given), given["discordance"], given["baselines_dir"]

@@ -23,15 +23,15 @@ from harness.gates.requirements import Requirement
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, exit_code, worst
 from harness.record import Arm
 from harness.stats import Interval, ScoreRange, SkewedMean, continuous_mean
+from harness.stats.skewed import LEAST_UNITS
 from harness.text import nearest
 from harness.thresholds import ALPHA
 
 Place = tuple[str, float, int]
 """(item, level, noise seed) of an answer."""
 
-LEAST_ITEMS = 59
-"""The fewest items for a PASS: from fewer, what happens to one item in twenty would be missing more often than once in
-twenty samples (0.95^59 < 0.05)."""
+LEAST_ITEMS = LEAST_UNITS
+"""The fewest items for a PASS."""
 
 SHORT_SHARE = 0.1
 """The share of the margin that what is not kept may hide at most; beyond it a PASS would rest on what nobody looked

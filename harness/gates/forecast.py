@@ -17,18 +17,20 @@ neighbouring noise seeds; with one draw, that of the outcomes themselves, which 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from harness.exceptions import HarnessError
+from harness.gates.nats_forecast import NatsForecast, nats_forecast
 from harness.gates.pairing import Cells, Floats, seeds_of
+from harness.gates.perplexity import is_continuous
 from harness.gates.policy import GatePolicy
 from harness.record import Arm
 from harness.stats.intraclass import design_effect, effective_clusters, intraclass
-from harness.stats.odds import VerdictOdds, items_to_pass, verdict_odds, verdict_odds_mean
+from harness.stats.odds import VerdictOdds, items_to_pass, least_passing, verdict_odds, verdict_odds_mean
 from harness.stats.power import MAX_ITEMS, minimum_detectable_effect
 
 ASSUMED_DISCORDANCE = 0.05
@@ -79,12 +81,16 @@ class LevelForecast:
         return asdict(self) | {"odds": self.odds.to_json(), "warning": self.warning}
 
 
+Forecast = LevelForecast | NatsForecast
+"""Of right and wrong answers, or of log-likelihoods of texts."""
+
+
 def forecast(
     baseline: Arm,
     policy: GatePolicy | None = None,
     discordance: float = ASSUMED_DISCORDANCE,
     family: int | None = None,
-) -> tuple[LevelForecast, ...]:
+) -> tuple[Forecast, ...]:
     """Return what a gate under ``policy`` can tell at each level of ``baseline``, ascending.
 
     ``family`` counts the levels that alarms are adjusted over, where other tasks are judged together with this one.
@@ -100,12 +106,14 @@ def forecast(
     cells = baseline.outcomes
     judged = [level for level in levels if level in cells]
     count = family or len(judged)
+    if is_continuous(baseline.key):
+        return nats_forecast(baseline, policy, judged, count)
     return tuple(_level(cells[level], level, policy, discordance, count, baseline.clusters) for level in judged)
 
 
 def forecast_tasks(
     baselines: Mapping[str, Arm], policy: GatePolicy, discordance: float = ASSUMED_DISCORDANCE
-) -> dict[str, tuple[LevelForecast, ...]]:
+) -> dict[str, tuple[Forecast, ...]]:
     """Return task -> what a gate under one ``policy`` over all of ``baselines`` (task -> its baseline) can tell: alarms
     are adjusted over the levels of all tasks."""
     judged = {task: policy.levels or tuple(arm.outcomes) for task, arm in baselines.items()}
@@ -113,7 +121,7 @@ def forecast_tasks(
     return {task: forecast(arm, policy.within(judged[task]), discordance, count) for task, arm in baselines.items()}
 
 
-def joint_odds(levels: Sequence[LevelForecast]) -> VerdictOdds:
+def joint_odds(levels: Sequence[Forecast]) -> VerdictOdds:
     """Return the odds of the whole gate if nothing changed: every level must PASS, and a FAIL that stands after Holm
     decides.
 
@@ -127,7 +135,7 @@ def joint_odds(levels: Sequence[LevelForecast]) -> VerdictOdds:
     return VerdictOdds(passing, max(0.0, 1 - passing - failing), failing)
 
 
-def joint_sentence(levels: Sequence[LevelForecast], tasks: int = 1) -> str:
+def joint_sentence(levels: Sequence[Forecast], tasks: int = 1) -> str:
     """Return :func:`joint_odds` in words; the levels are those of so many ``tasks``."""
     odds = joint_odds(levels)
     of = f" of {tasks} tasks" if tasks > 1 else ""
@@ -202,7 +210,7 @@ def _level(
         return verdict_odds(items, assumed, margin, alpha=alpha)
 
     if own or layout.clusters is not None:
-        enough = _least(lambda count: odds(count, seeds).passing, MAX_ITEMS)
+        enough = least_passing(lambda count: odds(count, seeds).passing, MAX_ITEMS, POWER)
     else:
         enough = items_to_pass(assumed, margin, alpha=alpha, power=POWER)
     return LevelForecast(
@@ -215,7 +223,7 @@ def _level(
         layout.effect(n, sd(seeds), alpha),
         odds(n, seeds),
         enough,
-        _least(lambda count: odds(n, count).passing, MOST_SEEDS) if own else None,
+        least_passing(lambda count: odds(n, count).passing, MOST_SEEDS, POWER) if own else None,
         odds(n, seeds, alpha / levels).failing,
         layout.clusters,
         layout.design,
@@ -230,19 +238,3 @@ def complete_scores(cells: Cells, seeds: int) -> tuple[list[str], Floats]:
         if len(row) == seeds and all(outcome.measured for outcome in row.values())
     }
     return list(rows), np.array(list(rows.values()), dtype=np.float64).reshape(len(rows), seeds)
-
-
-def _least(passing: Callable[[int], float], most: int) -> int | None:
-    """The smallest number for which PASS has probability :data:`POWER`, None where even ``most`` is not enough."""
-    if passing(most) < POWER:
-        return None
-    below, enough = 0, 1
-    while passing(enough) < POWER:
-        below, enough = enough, min(2 * enough, most)
-    while enough - below > 1:
-        middle = (below + enough) // 2
-        if passing(middle) >= POWER:
-            enough = middle
-        else:
-            below = middle
-    return enough

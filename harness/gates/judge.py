@@ -23,9 +23,10 @@ from harness.gates.evidence import (
 )
 from harness.gates.families import Tests
 from harness.gates.keys import axis_note, key_differences
+from harness.gates.nats import nats_levels
 from harness.gates.origin import origin_notes, other_answers
 from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
-from harness.gates.perplexity import check_margins, refuse_continuous
+from harness.gates.perplexity import check_rules, is_continuous
 from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
 from harness.gates.repeated import Repeated, repeated_scores
 from harness.gates.requirements import (
@@ -125,7 +126,7 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_
     that decides, else by the interval at the alpha that is left; :class:`HarnessError` where items share draws.
     """
     policy = policy or GatePolicy()
-    check_margins(policy, (candidate.key, baseline.key))
+    check_rules(policy, (baseline.key,))
     alone = judged_alone(candidate, baseline, policy, order_seed)
     return alone.result(adjusted_levels(alone.levels, alone.policy))
 
@@ -171,10 +172,11 @@ class Alone:
 
 def judged_alone(candidate: Arm, baseline: Arm, policy: GatePolicy, order_seed: int = 0) -> Alone:
     """Return every level of ``candidate`` judged by itself against ``baseline``, as :func:`gate` does first."""
-    for arm in (candidate, baseline):
-        refuse_continuous(arm.key, arm.label)
     policy.check_judged(judged_levels(candidate, baseline, policy))
     differing = key_differences(candidate.key, baseline.key, policy.across)
+    if is_continuous(baseline.key):
+        match = _Match(candidate, baseline, policy, None)
+        return Alone(match, nats_levels(candidate, baseline, policy, _levels(match), differing), differing)
     looks = None if differing else _looks(candidate, baseline, policy, order_seed)
     baseline = baseline if looks is None else looks.restrict(baseline)
     clean = None if differing else _clean(candidate, baseline, policy.alpha)

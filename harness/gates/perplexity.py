@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates.policy import GatePolicy
-from harness.record import ItemResult, MeasurementKey
+from harness.record import Arm, ItemResult, MeasurementKey, TextOutcome
 from harness.scorers.perplexity import BYTES, NATS, PERPLEXITY, TOKENS, WORDS
 from harness.scorers.protocol import SCORER_FIELD
 from harness.scorers.unscored import UNSCORED
@@ -44,29 +44,42 @@ def is_unscored(key: MeasurementKey) -> bool:
     return key.get(SCORER_FIELD) == UNSCORED
 
 
-def refuse_continuous(key: MeasurementKey, what: str) -> None:
-    """Raise :class:`HarnessError` where ``what`` has perplexities: gates judge right and wrong answers."""
+def refuse_unscored(key: MeasurementKey, what: str) -> None:
+    """Raise :class:`HarnessError` where nobody judged the answers of ``what``."""
     if is_unscored(key):
         rule, way_out = "its answers were judged by nobody here", "gate a task, or what harness import makes of results"
         raise HarnessError(what, rule, way_out)
+
+
+def refuse_continuous(key: MeasurementKey, what: str) -> None:
+    """Raise :class:`HarnessError` where ``what`` has perplexities, or answers that nobody judged, and right and wrong
+    ones are compared."""
+    refuse_unscored(key, what)
     if is_continuous(key):
         raise HarnessError(
             what,
-            "perplexity has no right answers, and a gate compares accuracies",
-            "see harness report RUN --against OTHER for the difference in nats",
+            "perplexity has no right answers, and accuracies are compared here",
+            "use harness gate --nats-margin, or harness report RUN --against OTHER for the difference in nats",
         )
 
 
-def check_margins(policy: GatePolicy, keys: Iterable[MeasurementKey]) -> None:
-    """Raise :class:`HarnessError` where ``policy`` has a margin in nats and nothing measured under ``keys`` is
-    judged by one."""
-    given = [policy.nats_margin, *(margin for _, margin in policy.nats_margins)]
-    if any(margin is not None for margin in given) and not any(map(is_continuous, keys)):
+def check_rules(policy: GatePolicy, keys: Sequence[MeasurementKey]) -> None:
+    """Raise :class:`HarnessError` where ``policy`` has a rule that nothing measured under ``keys`` is judged by."""
+    texts = [is_continuous(key) for key in keys]
+    nats = [margin for margin in (policy.nats_margin, *(each for _, each in policy.nats_margins)) if margin is not None]
+    if nats and texts and not any(texts):
         raise HarnessError(
-            f"nats_margin {given[-1] if given[0] is None else given[0]:g}",
+            f"nats_margin {nats[0]:g}",
             "right and wrong answers are judged, in points, and nothing would read it",
             "leave it out, or gate a baseline of perplexity",
         )
+    kept = [minimum for minimum in (policy.min_retention, *(each for _, each in policy.retentions)) if minimum]
+    if kept and texts and all(texts):
+        rule = "a retention is of accuracies, and texts have none"
+        raise HarnessError(f"min_retention {kept[0]:g}", rule, "leave it out: nats_margin says what may be lost")
+    if policy.early_stop and any(texts):
+        rule = "what texts lose has no e-process"
+        raise HarnessError(f"early_stop {policy.early_stop:g} with texts", rule, "leave it out")
 
 
 def perplexity_of(results: Sequence[ItemResult], clusters: Mapping[str, str]) -> Perplexity:
@@ -84,6 +97,17 @@ def perplexity_of(results: Sequence[ItemResult], clusters: Mapping[str, str]) ->
         found[unit] = ratio_bootstrap(sums, sizes, ALPHA, label=unit)
     by = {unit: _exponential(interval) for unit, interval in found.items()}
     return Perplexity(len(sound), len(documents) - len(sound), found[TOKENS], by)
+
+
+def text_level(arm: Arm, level: float) -> tuple[int, int, Interval]:
+    """Return documents, tokens, and the negative log-likelihood for each token (nats) of ``arm`` at ``level``, with the
+    bounds of a bootstrap. Every document has a finite one, as in a baseline."""
+    rows = []
+    for item, row in arm.outcomes[level].items():
+        own = [each for each in row.values() if isinstance(each, TextOutcome) and each.nats is not None]
+        rows.append((item, -sum(each.nats or 0.0 for each in own) / len(own), own[0].tokens))
+    sums, sizes = _summed(rows, arm.clusters)
+    return len(rows), sum(size for _, _, size in rows), ratio_bootstrap(sums, sizes, ALPHA, label=TOKENS)
 
 
 def nats_apart(

@@ -45,11 +45,11 @@ def load_policy(path: Path) -> GatePolicy:
 
 
 def policy_given(given: Mapping[str, Any], others: Sequence[str] = ()) -> GatePolicy:
-    """Return the policy of the file ``given["policy"]``, or of margin, force and the options called ``others``.
+    """Return the policy of the file ``given["policy"]``, or of margins, force and the options called ``others``.
 
     Raises :class:`HarnessError` where both are given.
     """
-    own = {name: given[name] for name in ("margin", *others) if given[name] is not None}
+    own = {name: given[name] for name in ("margin", "nats_margin", *others) if given.get(name) is not None}
     own |= {"force": True} if given.get("force") else {}
     if given["policy"] is None:
         return GatePolicy(**own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.gates.early import Looks
@@ -19,6 +19,29 @@ from harness.thresholds import ALPHA
 
 
 @dataclass(frozen=True)
+class NatsLost:
+    """What the candidate lost at one level, in nats a token; positive is worse.
+
+    ``candidate`` and ``baseline`` are the negative log-likelihoods of all documents by all of their ``tokens``.
+    ``clusters`` counts what is independent, ``effective`` as how many of one length they count; ``skewness`` is that
+    of what they lost.
+    """
+
+    lost: Interval
+    candidate: float
+    baseline: float
+    margin: float
+    tokens: int
+    clusters: int
+    effective: float
+    skewness: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary."""
+        return asdict(self) | {"lost": self.lost.to_json()}
+
+
+@dataclass(frozen=True)
 class LevelVerdict:
     """The verdict at one noise level. Accuracies, differences and retention are fractions.
 
@@ -28,7 +51,8 @@ class LevelVerdict:
     score by reason. ``items_needed`` is known for INCONCLUSIVE levels only, for the level taken alone. ``adjusted``
     holds the p-values where the policy's family adjusts them, of the requirements in ``tests``. ``early`` is what
     looking early found, ``None`` where the policy does not look. ``repeated`` describes sampled answers, beside those
-    of the baseline; the JSON of greedy ones lacks it.
+    of the baseline; the JSON of greedy ones lacks it. ``nats`` is what texts lost, whose levels have no accuracies; the
+    JSON of others lacks it.
     """
 
     level: float
@@ -50,6 +74,7 @@ class LevelVerdict:
     tests: Tests | None = field(default=None, repr=False, compare=False)
     early: EarlyStop | None = None
     repeated: tuple[Repeated, ...] = ()
+    nats: NatsLost | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary for strict JSON."""
@@ -72,6 +97,7 @@ class LevelVerdict:
             "adjusted": None if self.adjusted is None else self.adjusted.to_json(),
             "unscored": {arm: dict(counts) for arm, counts in self.unscored.items()},
             **({"repeated": [each.to_json() for each in self.repeated]} if self.repeated else {}),
+            **({} if self.nats is None else {"nats": self.nats.to_json()}),
         }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from harness.exceptions import HarnessError
 from harness.gates.adjusting import adjusted_tasks
 from harness.gates.judge import judged_alone, judged_levels
-from harness.gates.perplexity import check_margins
+from harness.gates.perplexity import check_rules
 from harness.gates.policy import FAILS, FIXED_SEQUENCE, GatePolicy
 from harness.gates.result import GateResult
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, exit_code, worst
@@ -79,7 +79,7 @@ def gate_tasks(
     and for a rule for a level that no task is judged at.
     """
     check_together(policy)
-    check_margins(policy, (arm.key for pair in arms.values() for arm in pair))
+    check_rules(policy, [baseline.key for _, baseline in arms.values()])
     seeds, missing = order_seeds or {}, missing or {}
     levels = {task: judged_levels(ours, theirs, policy) for task, (ours, theirs) in arms.items()}
     if levels:

@@ -26,6 +26,7 @@ from harness.gates.verdicts import INVALID, PASS
 from harness.library.for_gate import order_seed_of
 from harness.runs.dequantized import FIELD as DEQUANTIZED
 from harness.spec import EvalSpec, quantization_text
+from harness.stats.skewed import LEAST_UNITS
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,8 @@ def _why(found: GateResult) -> str:
 
 def _way_out(found: GateResult) -> str:
     """What would be enough: the narrowest margin that the interval without any change leaves, or another baseline."""
+    if any(level.nats is not None and level.nats.effective < LEAST_UNITS for level in found.levels):
+        return f"accept a baseline of {LEAST_UNITS} documents or more, of about one length"
     open_to = [-level.difference.low for level in found.levels if level.difference is not None]
     if found.verdict == INVALID or not open_to:
         return "accept a baseline that has this evidence, or change the policy"

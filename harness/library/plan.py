@@ -13,13 +13,14 @@ from harness.checkpoints.modes import MERGED
 from harness.exceptions import HarnessError
 from harness.gates.forecast import (
     ASSUMED_DISCORDANCE,
-    LevelForecast,
+    Forecast,
     forecast,
     forecast_tasks,
     joint_odds,
     joint_sentence,
 )
 from harness.gates.keys import asked_with
+from harness.gates.perplexity import check_rules
 from harness.gates.policy import GatePolicy
 from harness.gates.tasks import check_together
 from harness.library.gate_tasks import by_task
@@ -61,7 +62,7 @@ class PlanOptions:
 class Power:
     """What a gate against a baseline can tell at each level, and as a whole."""
 
-    levels: tuple[LevelForecast, ...]
+    levels: tuple[Forecast, ...]
     asked: str = ""
     """With what the items are asked, where they are not asked as they stand."""
 
@@ -116,6 +117,7 @@ def power(
     """
     policy = policy or GatePolicy()
     held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
+    check_rules(policy, [held.arm.key])
     policy.check_judged(policy.levels or held.arm.outcomes)
     return Power(forecast(held.arm, policy, discordance), asked_with(held.arm.key))
 
@@ -127,7 +129,7 @@ class TasksPower:
     tasks: Mapping[str, Power]
 
     @property
-    def levels(self) -> tuple[LevelForecast, ...]:
+    def levels(self) -> tuple[Forecast, ...]:
         """Those of all tasks."""
         return tuple(level for each in self.tasks.values() for level in each.levels)
 
@@ -157,6 +159,7 @@ def power_tasks(
     held = by_task(
         [each if isinstance(each, Baseline) else load_named(Path(baselines_dir), str(each)) for each in baselines]
     )
+    check_rules(policy, [each.arm.key for each in held.values()])
     policy.check_judged({level for each in held.values() for level in policy.levels or each.arm.outcomes})
     found = forecast_tasks({task: each.arm for task, each in held.items()}, policy, discordance)
     return TasksPower({task: Power(levels, asked_with(held[task].arm.key)) for task, levels in found.items()})

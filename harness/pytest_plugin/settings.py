@@ -21,7 +21,7 @@ ON_A_HUB = ("checkpoint", "base")
 HOW_TO_RUN = ("baselines_dir", "adapter", "batch_size", "workers", "timeout", "dir")
 """Rows whose built-in value holds whatever the baseline says; the others are the baseline's where there is one."""
 
-RULES = ("margin", "force", "min_retention", "early_stop", "across")
+RULES = ("margin", "nats_margin", "force", "min_retention", "early_stop", "across")
 """Rows that a policy file replaces."""
 
 MARKER = 2

@@ -9,6 +9,7 @@ from typing import Any
 from harness.baselines.book import Difference
 from harness.baselines.summary import show_baseline
 from harness.reports.page import Lines, Page
+from harness.reports.perplexity_page import bracketed
 from harness.reports.tables import bounds_text, percent
 from harness.thresholds import ALPHA
 
@@ -22,13 +23,17 @@ def baseline_page(found: Mapping[str, Any]) -> Page:
     """Return one baseline: what it measured, of how many, with what interval, and what that depends on."""
     about = Lines.of(f"{field}: {found[field]}" for field in ("name", "accepted", "reason", "status", "items"))
     notes = Lines.of(f"note: {note}" for note in found["notes"])
-    levels = Lines.of(
-        f"level {100 * level['level']:g} %: accuracy {percent(level['accuracy'])} % of {level['n']} items"
-        for level in found["levels"]
-    )
+    levels = Lines.of(f"level {100 * level['level']:g} %: {_measured(level)}" for level in found["levels"])
     how = Lines((f"in brackets: {bounds_text(ALPHA)}",))
     key = Lines.of(f"{field}: {value}" for field, value in found["measurement_key"].items())
     return Page.of(f"Baseline {found['name']}", about, notes, levels, how, key)
+
+
+def _measured(level: Mapping[str, Any]) -> str:
+    if "nats_per_token" not in level:
+        return f"accuracy {percent(level['accuracy'])} % of {level['n']} items"
+    nats = bracketed(level["nats_per_token"], 4)
+    return f"{nats} nats a token, of {level['n']} documents with {level['tokens']:,} tokens"
 
 
 def list_page(rows: Sequence[Mapping[str, Any]]) -> Page:

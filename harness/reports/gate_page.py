@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.reports.nats_tables import TITLE, judges_texts, nats_table
 from harness.reports.page import Lines, Page, Part, Table, Verdict
 from harness.reports.repeated_table import repeated_tables
 from harness.reports.subscore_tables import subscore_tables
@@ -22,6 +23,8 @@ def gate_page(gate: Mapping[str, Any]) -> Page:
 
 def gate_parts(gate: Mapping[str, Any]) -> tuple[Part, ...]:
     """Return the table of levels and why each has its verdict."""
+    if judges_texts(gate):
+        return nats_table([("", gate)], f"{TITLE}, against {gate['baseline']['label']}"), Lines.of(reason_lines(gate))
     title = f"Gate against {gate['baseline']['label']}"
     table = Table.of(title, GATE_HEADER, gate_rows(gate), spare=GATE_SPARE, legend=gate_legend(gate))
     alpha = gate.get("alpha", {}).get("accuracy", ALPHA)

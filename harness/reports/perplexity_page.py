@@ -27,13 +27,13 @@ LEGEND = (
 APART_HEADER = ("level", "documents", "lost, nats / token")
 APART_LEGEND = (
     f"How much log-likelihood the first run loses against the second on the same documents; in brackets:"
-    f" {bounds_text(ALPHA)}, by a bootstrap over documents. This is no verdict: no margin is judged."
+    f" {bounds_text(ALPHA)}, by a bootstrap over documents. This is no verdict: harness gate judges a margin."
 )
 
 
-def perplexity_table(levels: Sequence[Mapping[str, Any]]) -> Table:
+def perplexity_table(levels: Sequence[Mapping[str, Any]], title: str = "Perplexity by noise level") -> Table:
     """Return one row for each level of :func:`harness.reports.run_report.run_report`."""
-    return Table.of("Perplexity by noise level", HEADER, [_row(level) for level in levels], legend=LEGEND)
+    return Table.of(title, HEADER, [_row(level) for level in levels], legend=LEGEND)
 
 
 def _row(level: Mapping[str, Any]) -> tuple[str, ...]:
@@ -44,16 +44,16 @@ def _row(level: Mapping[str, Any]) -> tuple[str, ...]:
         f"{100 * level['level']:g} %",
         f"{found['documents']:,}",
         f"{level['draws']:,}",
-        _bracketed(found["nats_per_token"], 4),
-        *(_bracketed(by[unit], 3) for unit in ("tokens", "words", "bytes")),
+        bracketed(found["nats_per_token"], 4),
+        *(bracketed(by[unit], 3) for unit in ("tokens", "words", "bytes")),
         "-" if bits is None else f"{math.log2(bits):.4f}",
-        "-" if found["lost"] is None else _bracketed(found["lost"], 4, signed=True),
+        "-" if found["lost"] is None else bracketed(found["lost"], 4, signed=True),
         f"{found['not_finite']:,}",
     )
 
 
-def _bracketed(interval: Mapping[str, float | None], digits: int, signed: bool = False) -> str:
-    """``3.1 [3.0, 3.2]``; what no float holds is infinite."""
+def bracketed(interval: Mapping[str, float | None], digits: int, signed: bool = False) -> str:
+    """Return ``3.1 [3.0, 3.2]``; what no float holds is infinite."""
     sign = "+" if signed else ""
 
     def number(name: str) -> str:
@@ -94,7 +94,7 @@ def _difference(one: Run, other: Run, level: float) -> tuple[str, ...]:
 
 
 def _interval(found: Interval) -> str:
-    return _bracketed(found.to_json(), 4, signed=True)
+    return bracketed(found.to_json(), 4, signed=True)
 
 
 def _check(run: Run) -> None:

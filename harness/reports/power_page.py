@@ -20,6 +20,19 @@ NOTE = (
 )
 
 
+TEXTS_HEADER = (
+    *("level", "documents", "tokens", "count as", "noise seeds", "sd", "margin", "MDE"),
+    *("PASS / INCONCLUSIVE / FAIL if nothing changed", "documents enough", "seeds enough"),
+)
+TEXTS_SPARE = ("sd", "seeds enough", "tokens", "noise seeds", "MDE", "documents")
+TEXTS_NOTE = (
+    "In nats a token. Count as: documents of one length, or clusters of them; 59 or more can PASS. sd: of what a"
+    " document of mean length loses if nothing changed; assumed: as the lowest noise level moves it. MDE: minimum"
+    " detectable effect, one-sided alpha of the policy, power 0.8. Enough: for PASS with probability 0.8 if nothing"
+    " changed."
+)
+
+
 def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Return one row per level."""
     return [
@@ -40,6 +53,8 @@ def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str = "", task: str = "") -> Page:
     """Return the table, the odds of the ``whole`` gate, what the items are ``asked`` with, and warnings."""
+    if power and "tokens" in power[0]:
+        return _texts_page(power, whole, asked, task)
     title = f"{task}{': ' * bool(task)}What a gate against this baseline can tell"
     lines = [
         *([whole] if whole else []),
@@ -57,6 +72,37 @@ def tasks_power_page(tasks: Mapping[str, Mapping[str, Any]], whole: str) -> Page
     pages = {task: power_page(each["power"], "", each.get("asked_with", ""), task) for task, each in tasks.items()}
     parts = [part for task, page in pages.items() for part in (Heading(task), *page.parts)]
     return Page.of("What a gate over these baselines can tell", Lines.of([whole]), *parts)
+
+
+def _texts_page(power: Sequence[Mapping[str, Any]], whole: str, asked: str, task: str) -> Page:
+    """The page of a baseline of texts."""
+    title = f"{task}{': ' * bool(task)}What a gate against this baseline can tell"
+    lines = [
+        *([whole] if whole else []),
+        *([f"the items are asked with: {asked}"] if asked else []),
+        TEXTS_NOTE,
+        *(f"warning: {level['warning']}" for level in power if level["warning"]),
+    ]
+    rows = [_text_row(level) for level in power]
+    return Page.of(title, Table.of(title, TEXTS_HEADER, rows, spare=TEXTS_SPARE), Lines.of(lines))
+
+
+def _text_row(level: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{100 * level['level']:g} %",
+        f"{level['n']:,}",
+        f"{level['tokens']:,}",
+        f"{level['effective']:.0f}",
+        str(level["noise_seeds"]),
+        "-" if level["sd"] is None else f"{level['sd']:.4f} {'own' if level['own'] else 'assumed'}",
+        "-" if level["margin"] is None else f"{level['margin']:g}",
+        "-" if level["effect"] is None else f"{level['effect']:.4f}",
+        "-"
+        if level["margin"] is None
+        else " / ".join(f"{level['odds'][name]:.2f}" for name in ("passing", "inconclusive", "failing")),
+        _count(level["items"]),
+        _count(level["seeds"]) if level["own"] else "one draw",
+    )
 
 
 def _clusters(level: Mapping[str, Any]) -> str:

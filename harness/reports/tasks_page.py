@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.gates.keys import asked_with
+from harness.gates.perplexity import is_continuous
+from harness.reports.nats_tables import TITLE, judges_texts, nats_table
 from harness.reports.page import Lines, Page, Part, Table, Verdict
+from harness.reports.perplexity_page import perplexity_table
 from harness.reports.render.markdown import markdown
 from harness.reports.run_page import INTERVALS
 from harness.reports.run_report import JSON_FILE, MARKDOWN_FILE, run_report, write_reports
@@ -86,18 +89,21 @@ def gate_tasks_page(gated: Mapping[str, Any]) -> Page:
 
 
 def gate_tasks_parts(gated: Mapping[str, Any]) -> tuple[Part, ...]:
-    """Return the table of all levels of all tasks, and why each has its verdict."""
+    """Return the tables of all levels of all tasks, those of texts by themselves, and why each has its verdict."""
     rows, lines = [], []
+    texts = [(task, gate) for task, gate in gated["tasks"].items() if judges_texts(gate)]
     for task, gate in gated["tasks"].items():
         own = [(task, *row) for row in gate_rows(gate)]
-        rows += own or [(task, "-", gate["verdict"], *["-"] * (len(GATE_HEADER) - 2))]
+        if (task, gate) not in texts:
+            rows += own or [(task, "-", gate["verdict"], *["-"] * (len(GATE_HEADER) - 2))]
         lines += [f"{task}, {line}" if own else f"{task}: {line}" for line in reason_lines(gate)]
-    judged = [gate for gate in gated["tasks"].values() if gate["levels"]]
+    judged = [gate for task, gate in gated["tasks"].items() if gate["levels"] and (task, gate) not in texts]
     legend = (
         gate_legend({**judged[0], "levels": [each for gate in judged for each in gate["levels"]]}) if judged else ""
     )
     table = Table.of("Gate over all tasks", ("task", *GATE_HEADER), rows, spare=GATE_SPARE, legend=legend)
-    return table, Lines.of(lines)
+    lost = (nats_table(texts, f"{TITLE}, over all tasks", tasks=True),) if texts else ()
+    return *((table,) if rows else ()), *lost, Lines.of(lines)
 
 
 def verdict_of_tasks(gated: Mapping[str, Any]) -> Verdict:
@@ -107,8 +113,13 @@ def verdict_of_tasks(gated: Mapping[str, Any]) -> Verdict:
 
 
 def _measured(tasks: Mapping[str, Any]) -> Iterator[Part]:
-    rows = [row for task, each in tasks.items() for row in _rows(task, each)]
-    yield Table.of("Accuracy by task and noise level", MEASURED_HEADER, rows, spare=MEASURED_SPARE, legend=INTERVALS)
+    texts = {task: each for task, each in tasks.items() if each and is_continuous(each["measurement_key"])}
+    rows = [row for task, each in tasks.items() if task not in texts for row in _rows(task, each)]
+    if rows:
+        title = "Accuracy by task and noise level"
+        yield Table.of(title, MEASURED_HEADER, rows, spare=MEASURED_SPARE, legend=INTERVALS)
+    for task, each in texts.items():
+        yield perplexity_table(each["levels"], f"{task}: perplexity by noise level")
     lines = []
     for task, each in tasks.items():
         if each is None:

@@ -19,6 +19,7 @@ from harness.record import (
     Origin,
     Outcome,
     SiteCount,
+    TextOutcome,
     answer_digest,
 )
 from harness.runs.audited import verified
@@ -40,6 +41,7 @@ from harness.runs.quantized import with_quantization
 from harness.runs.replay_evidence import with_replays
 from harness.runs.rescoring import check_scores
 from harness.runs.store import Audit, Store
+from harness.scorers.perplexity import NATS, TOKENS
 from harness.scorers.until import until_of
 from harness.spec import ErrorModel, parse_noise
 from harness.spec.experts import REASON as EXPERTS
@@ -222,12 +224,17 @@ def check_complete(run: Run) -> None:
 
 
 def outcomes(results: Sequence[ItemResult]) -> dict[float, dict[str, dict[int, Outcome]]]:
-    """Return level -> item -> seed -> outcome; equal outcomes are one object."""
+    """Return level -> item -> seed -> outcome; equal outcomes are one object. Those of whole texts hold their
+    log-likelihood."""
     found: dict[float, dict[str, dict[int, Outcome]]] = {}
     shared: dict[tuple[float | None, str], Outcome] = {}
     for result in results:
         known = result.score, result.reason
-        outcome = shared.get(known) or shared.setdefault(known, result.outcome)
+        outcome: Outcome
+        if NATS in result.scores:
+            outcome = TextOutcome(*known, result.scores[NATS], int(result.scores.get(TOKENS) or 0))
+        else:
+            outcome = shared.get(known) or shared.setdefault(known, result.outcome)
         found.setdefault(result.level, {}).setdefault(result.item, {})[result.seed] = outcome
     return found
 

@@ -55,4 +55,10 @@ def design_effect(correlation: float, clusters: ArrayLike) -> float:
 def effective_clusters(clusters: ArrayLike) -> float:
     """Return as how many equal clusters ``clusters`` (items,) count: (sum of sizes)^2 / sum of squared sizes."""
     _, sizes = np.unique(np.asarray(clusters), return_counts=True)
-    return float(sizes.sum()) ** 2 / float(sizes @ sizes)
+    return equal_sizes(sizes)
+
+
+def equal_sizes(sizes: ArrayLike) -> float:
+    """Return as how many of one size clusters of these ``sizes`` (clusters,) count: (sum)^2 / sum of squares."""
+    found = np.asarray(sizes, dtype=np.float64)
+    return float(found.sum()) ** 2 / float(found @ found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -149,4 +150,21 @@ def items_to_pass(
             below = middle
         else:
             enough = middle
+    return enough
+
+
+def least_passing(passing: Callable[[int], float], most: int, power: float = 0.8) -> int | None:
+    """Return the smallest number for which ``passing`` (of a number, growing) has probability ``power``, None where
+    even ``most`` is not enough."""
+    if passing(most) < power:
+        return None
+    below, enough = 0, 1
+    while passing(enough) < power:
+        below, enough = enough, min(2 * enough, most)
+    while enough - below > 1:
+        middle = (below + enough) // 2
+        if passing(middle) >= power:
+            enough = middle
+        else:
+            below = middle
     return enough

@@ -1,4 +1,4 @@
-"""Perplexity from end to end: windows as in lm-evaluation-harness, a certified run, its report, and no gate."""
+"""Perplexity from end to end: windows as in lm-evaluation-harness, a certified run, its report and its gate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.baselines.book import accept
+from harness.baselines.book import load_named
+from harness.baselines.file import dump
 from harness.engines.generation import Forced
 from harness.evaluate.checkpoint import load_checkpoint
 from harness.evaluate.prepared import prepare
@@ -142,11 +143,42 @@ def test_a_run_is_certified_and_reports_perplexities(run: Run) -> None:
     assert "in the place of an empty context stands <|im_end|> (258)" in page
 
 
-def test_nothing_reads_it_as_an_accuracy(run: Run, tmp_path: Path, refusal: Callable[..., str]) -> None:
-    assert "perplexity has no right answers" in refusal(gate, run.arm, run.arm)
+def test_nothing_reads_it_as_an_accuracy(run: Run, refusal: Callable[..., str]) -> None:
+    assert "give --nats-margin" in refusal(gate, run.arm, run.arm)
     assert "perplexity has no right answers" in refusal(compare_levels, run.arm, 0.1)
-    assert "perplexity has no right answers" in refusal(accept, run.path, tmp_path, "a/b", "why")
-    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_accepted_shown_and_gated_in_nats(run: Run, short: Path, data: str, tmp_path: Path, cli: Any) -> None:
+    """Five documents are too few for PASS; the same numbers come from the file as from the run."""
+    folder = ("--baselines-dir", tmp_path)
+    assert cli("baseline", "accept", run.path, "--name", "texts/tiny", "--reason", "a test", *folder).code == 0
+    held = load_named(tmp_path, "texts/tiny")
+    assert held.arm.outcomes == run.arm.outcomes and dump(held) == (tmp_path / "texts" / "tiny.json").read_text()
+    shown = cli("baseline", "show", "texts/tiny", *folder)
+    assert shown.code == 0 and "nats a token, of 5 documents" in shown.out
+    found = cli("gate", run.path, "--baseline", "texts/tiny", "--nats-margin", "0.05", *folder)
+    assert found.code == 3 and "59 decide" in found.out and "Log-likelihood lost" in found.out
+    again = cli("gate", run.path, "--baseline", "texts/tiny", "--nats-margin", "0.05", "--from-records", *folder)
+    assert "byte for byte" in again.out
+    assert "Log-likelihood lost" in (run.path / "report.md").read_text()
+    plan = cli("plan", "--baseline", "texts/tiny", "--nats-margin", "0.05", *folder)
+    assert plan.code == 0 and "cannot PASS, 59 can" in plan.out
+    refused = cli("gate", short, "--baseline", "texts/tiny", "--nats-margin", "0.05", "--data", data, *folder)
+    assert refused.code == 4 and "accept a baseline of 59 documents or more" in refused.err
+    assert cli("gate", run.path, "--baseline", "texts/tiny", *folder).code == 2
+
+
+def test_two_baselines_of_texts_differ_in_nats(run: Run, short: Path, data: str, tmp_path: Path, cli: Any) -> None:
+    folder = ("--baselines-dir", tmp_path)
+    assert cli("baseline", "accept", run.path, "--name", "a", "--reason", "a test", *folder).code == 0
+    text = (tmp_path / "a.json").read_text()
+    assert "0 outcomes differ" in cli("baseline", "diff", "a", run.path, *folder).out
+    other = tiny_checkpoint(tmp_path / "other", seed=4, max_position_embeddings=CONTEXT)
+    second = evaluated(other, data, tmp_path / "run")
+    apart = cli("baseline", "diff", "a", second.path, *folder).out
+    assert "5 outcomes differ" in apart and "nats -> -" in apart
+    (tmp_path / "a.json").write_text(text.replace('"tokens": ', '"tokens": 1', 1))
+    assert "checksum" in cli("baseline", "show", "a", *folder).err
 
 
 def test_two_runs_are_compared_in_nats(run: Run, short: Path, data: str, tmp_path: Path, cli: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.gates.perplexity import check_margins, nats_apart, perplexity_of, refuse_continuous
+from harness.gates.perplexity import check_rules, nats_apart, perplexity_of, refuse_continuous
 from harness.gates.policy import GatePolicy
 from harness.likelihoods import Scored, written
 from harness.record import MEASURED, UNPARSED, LikelihoodResult
@@ -90,10 +90,10 @@ def test_what_is_no_ratio_is_refused(sums: list[float], sizes: list[float]) -> N
 
 def test_a_margin_in_nats_that_nothing_reads_is_refused(refusal: Callable[..., Any]) -> None:
     for policy in (GatePolicy(nats_margin=0.05), GatePolicy(nats_margins=((0.0, 0.05),))):
-        assert "nats_margin 0.05" in refusal(check_margins, policy, [{"scorer": "pair"}])
-        check_margins(policy, [{"scorer": "pair"}, {"scorer": "perplexity"}])
+        assert "nats_margin 0.05" in refusal(check_rules, policy, [{"scorer": "pair"}])
+        check_rules(policy, [{"scorer": "pair"}, {"scorer": "perplexity"}])
 
 
-def test_gates_refuse_it(refusal: Callable[..., Any]) -> None:
+def test_what_compares_accuracies_refuses_it(refusal: Callable[..., Any]) -> None:
     refuse_continuous({"scorer": "pair"}, "run x")
     assert "--against" in refusal(refuse_continuous, {"scorer": "perplexity"}, "run x")
