@@ -141,7 +141,7 @@ def load(path: Path) -> Baseline:
     if data["schema_version"] not in READABLE:
         raise HarnessError(
             f"baseline {path}",
-            f"schema version {data['schema_version']}, this harness reads {' and '.join(map(str, READABLE))}",
+            f"schema version {data['schema_version']}, this harness reads {', '.join(map(str, READABLE))}",
             "accept the run again",
         )
     if data["sha256"] != checksum(data):

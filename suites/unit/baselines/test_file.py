@@ -208,8 +208,8 @@ def test_an_edited_file_with_a_new_checksum_is_still_one_line(
 
 def test_another_version_is_named_whatever_else_it_holds(file: Path, refusal: Callable[..., str]) -> None:
     data = json.loads(file.read_text())
-    file.write_text(json.dumps(data | {"schema_version": 3, "new_field": 1}))
-    assert "schema version 3, this harness reads 1 and 2" in refusal(load, file)
+    file.write_text(json.dumps(data | {"schema_version": 4, "new_field": 1}))
+    assert "schema version 4, this harness reads 1, 2, 3" in refusal(load, file)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "5", '{"schema_version": 1}', '{"items": {}, "sha256": ""}'])
