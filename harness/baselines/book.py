@@ -13,7 +13,7 @@ from harness.baselines.file import SUFFIX, Baseline, dump, load
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
 from harness.gates.pairing import pair
-from harness.gates.perplexity import is_continuous
+from harness.gates.perplexity import is_continuous, refuse_unscored
 from harness.gates.requirements import accuracy
 from harness.installed import shipped
 from harness.record import CERTIFIED, CHANGED_NATS, EXTERNAL, Arm, Outcome, TextOutcome
@@ -119,6 +119,7 @@ def check_acceptable(run: Run) -> None:
     Completions scored from elsewhere are the one deliberate exception to the first rule: nothing certifies
     them, they may stand as a baseline of their clean level, and every report says what they are.
     """
+    refuse_unscored(run.arm.key, f"run {run.path}")
     certificate = run.arm.certificate
     if certificate.status not in (CERTIFIED, EXTERNAL):
         problems = [*certificate.problems, *(words for level in certificate.levels for words in level.problems)]

@@ -78,7 +78,7 @@ def dump(baseline: Baseline) -> str:
     items = sorted({item for cells in arm.outcomes.values() for item in cells})
     texts = holds_texts(arm)
 
-    def encoded(item: str, level: float) -> str:
+    def entry(item: str, level: float) -> str:
         row, given = arm.outcomes[level].get(item, {}), answers.get(level, {}).get(item, {})
         own = text_row(row, seeds[level]) if texts else _codes(row, seeds[level])
         digests = "".join(given.get(seed, _UNKNOWN) for seed in seeds[level]) if given else ""
@@ -100,7 +100,7 @@ def dump(baseline: Baseline) -> str:
         "seeds": {number_text(level): found for level, found in sorted(seeds.items())},
         "items": {
             item: ({TOKENS: text_tokens(arm, item)} if texts else {})
-            | {number_text(level): encoded(item, level) for level in sorted(seeds)}
+            | {number_text(level): entry(item, level) for level in sorted(seeds)}
             for item in items
         },
     }

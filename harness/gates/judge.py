@@ -26,7 +26,7 @@ from harness.gates.keys import axis_note, key_differences
 from harness.gates.nats import nats_levels
 from harness.gates.origin import origin_notes, other_answers
 from harness.gates.pairing import Pairs, flipped_outcomes, pair, pairing_problem, seeds_of, unscored
-from harness.gates.perplexity import check_rules, is_continuous
+from harness.gates.perplexity import check_rules, is_continuous, refuse_unscored
 from harness.gates.policy import FIXED_SEQUENCE, GatePolicy
 from harness.gates.repeated import Repeated, repeated_scores
 from harness.gates.requirements import (
@@ -172,6 +172,8 @@ class Alone:
 
 def judged_alone(candidate: Arm, baseline: Arm, policy: GatePolicy, order_seed: int = 0) -> Alone:
     """Return every level of ``candidate`` judged by itself against ``baseline``, as :func:`gate` does first."""
+    for arm in (candidate, baseline):
+        refuse_unscored(arm.key, arm.label)
     policy.check_judged(judged_levels(candidate, baseline, policy))
     differing = key_differences(candidate.key, baseline.key, policy.across)
     if is_continuous(baseline.key):
