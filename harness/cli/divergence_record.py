@@ -10,6 +10,7 @@ import click
 from harness.cli import options
 from harness.cli.exits import Ended
 from harness.cli.output import show_run
+from harness.distributions import TOP
 from harness.library.divergence import ITEMS, TOKENS, Size, record
 from harness.record import INVALID_EVIDENCE
 from harness.reports.progress import shown
@@ -21,6 +22,7 @@ from harness.reports.progress import shown
 @click.option("--items", default=ITEMS, show_default=True, help="Answers of the run, the first in its seeded order.")
 @click.option("--tokens", default=TOKENS, show_default=True, help="Tokens of each answer, drawn from all.")
 @click.option("--noise-seeds", default=1, show_default=True, help="Noise seeds of each noisy level.")
+@click.option("--top", default=TOP, show_default=True, help="Most probable tokens that are kept of each distribution.")
 @options.engine_options
 @options.json_option
 def command(run: Path, out: Path, as_json: bool, **given: Any) -> None:
@@ -31,7 +33,7 @@ def command(run: Path, out: Path, as_json: bool, **given: Any) -> None:
     """
     options.set_up_logging(given["verbose"])
     with shown() as watcher:
-        size = Size(given["items"], given["tokens"], given["noise_seeds"])
+        size = Size(given["items"], given["tokens"], given["noise_seeds"], given["top"])
         found = record(run, out, size, options.engine_options_of(given), given["device"], watcher)
     if show_run(found, as_json).status == INVALID_EVIDENCE:
         raise Ended(4)

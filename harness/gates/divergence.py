@@ -269,7 +269,7 @@ def _requirement(mean: SkewedMean, short: float, policy: DivergencePolicy, items
         return Requirement(
             INVALID,
             f"tokens that were not kept can hide {short:.2g} nats a token, more than a tenth of the margin {margin:g}:"
-            f" keep more of each place, or widen the margin; {words}",
+            f" record it with more of each place (--top), or widen the margin; {words}",
         )
     if mean.tail > 0:
         words += (

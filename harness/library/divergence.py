@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.checkpoints.hub import locate
+from harness.distributions import TOP
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates.divergence import DivergencePolicy, DivergenceResult, Measured, divergence_gate
 from harness.progress import Watcher
@@ -67,11 +68,13 @@ class Candidate:
 class Size:
     """How much of a run a reference takes: ``items`` answers, distributions at ``tokens`` places of each (drawn from
     all of its tokens, the end of sequence included; all of them where there are fewer), under ``noise_seeds`` seeds of
-    each noisy level. Raises :class:`HarnessError` for numbers below 1."""
+    each noisy level; of every distribution the ``top`` most probable tokens are kept. Raises :class:`HarnessError` for
+    numbers below 1."""
 
     items: int = ITEMS
     tokens: int = TOKENS
     noise_seeds: int = 1
+    top: int = TOP
 
     def __post_init__(self) -> None:
         """Check every number."""
@@ -186,7 +189,7 @@ def _answer_lines(run: Run, prepared: Prepared, size: Size) -> list[str]:
         # whether the model ends its answer is part of it; which stop token it was the record does not say
         end = () if clean[key].truncated else prepared.decoding.stop[:1]
         answer = (*clean[key].tokens, *end)
-        lines.append(answer_row(item, Tokens(prompt, answer), _places(key, len(answer), size.tokens)))
+        lines.append(answer_row(item, Tokens(prompt, answer), _places(key, len(answer), size.tokens), size.top))
     return lines
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.cli.main import main
+from harness.distributions import TOP
 from harness.engines import likelihood
 from harness.evaluate.api import evaluate
 from harness.evaluate.tasks.answers import AnswersTask, distributions_of, tokens_of
@@ -27,6 +28,7 @@ from harness.spec import EvalSpec, parse_quantization
 pytestmark = pytest.mark.contract
 SPEC = EvalSpec("arith", items=10, levels=(0.0, 0.05), noise_seeds=1, max_new_tokens=8)
 SIZE = Size(items=8, tokens=6)
+VOCABULARY = 260
 WIDE, NARROW = DivergencePolicy(5.0), DivergencePolicy(1e-6)
 
 
@@ -115,6 +117,23 @@ def test_what_is_scored_is_what_was_answered(source, reference):
             assert kept.best.tolist() == [result.tokens[place] for place in kept.at]
 
 
+def test_as_many_tokens_are_kept_as_are_asked_for(source, reference, two_layers, tmp_path):
+    """Of a whole vocabulary nothing is left out, on both sides."""
+    few, rows = load_run(reference), [json.loads(line) for line in answers_of(reference)]
+    assert not any("top" in row for row in rows), "the default is not written, so that older references stay the same"
+    assert {found.ids.shape for found in distributions_of(few).values()} == {(6, TOP)}
+    whole = record(source, tmp_path / "whole", Size(items=2, tokens=2, top=1000), device="cpu")
+    kept = distributions_of(whole)
+    assert {found.ids.shape for found in kept.values()} == {(2, VOCABULARY)}
+    found = judged(two_layers, whole.path, NARROW, tmp_path / "run")
+    assert [level.short for level in found.result.levels] == [0, 0]
+    assert {each.ids.shape for each in distributions_of(found.run).values()} == {(2, VOCABULARY)}
+
+
+def answers_of(reference):
+    return reference.with_name(f"{reference.name}.answers.jsonl").read_text(encoding="utf-8").splitlines()
+
+
 def test_quantization_has_to_be_what_is_compared(two_layers, reference, tmp_path):
     quantized = {"quantization": parse_quantization("weights=mxfp4")}
     found = judged(two_layers, reference, NARROW, tmp_path / "run", **quantized)
@@ -186,6 +205,8 @@ def test_what_is_no_source_or_no_reference_is_refused(source, reference, tmp_pat
         ({"answer": [1, -2]}, "line 1: answer is"),
         ({"item": 3}, "line 1: item is 3; it must be text"),
         ({"cluster": 3}, "line 1: cluster is 3; it must be text"),
+        ({"top": 0}, "line 1: top is 0; it must be a whole number, 1 or more"),
+        ({"top": True}, "line 1: top is True"),
         ({"places": [1]}, "line 1: places are [1]; they must be ascending numbers from 0 to 0, at least one"),
     ],
 )

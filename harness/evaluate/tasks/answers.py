@@ -2,7 +2,8 @@
 
 JSONL, one answer an object: ``item`` (the key of the item that it answers, which keys its draws of noise too),
 ``question``, ``context`` and ``answer`` (token ids of the prompt and of the answer), ``places`` (numbers of the
-answer's tokens, from 0, at which distributions are kept; default: all) and, where items belong together, ``cluster``.
+answer's tokens, from 0, at which distributions are kept; default: all), ``top`` (how many of the most probable tokens
+are kept at each; default 32) and, where items belong together, ``cluster``.
 Or the folder of a run of this task: then the same answers are scored, and of every place the tokens that were kept
 there are kept again, so that the two runs can be compared token by token.
 """
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.distributions import Distribution, Ids, Keep
+from harness.distributions import TOP, Distribution, Ids, Keep
 from harness.evaluate.tasks.base import Item, ScoresTexts, Tokens, hash_items, read_json_lines
 from harness.exceptions import HarnessError, StoreError
 from harness.record import LikelihoodResult
@@ -55,11 +56,12 @@ class AnswersTask(ScoresTexts):
     def kept(self, item: str, level: float, seed: int) -> Keep:
         """Return what is kept of the answer of ``item``: where ``data`` is a run, the tokens that it kept of that draw,
         else the most probable ones."""
-        return Keep(self._places[item], self._read[1].get((item, level, seed)))
+        places, top = self._asked[item]
+        return Keep(places, self._read[1].get((item, level, seed)), top)
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, ...]]:
-        return {item.key: places_of(item.reference) for item in self._items}
+    def _asked(self) -> dict[str, tuple[tuple[int, ...], int]]:
+        return {item.key: _read_reference(item.reference)[1:] for item in self._items}
 
     @property
     def _items(self) -> tuple[Item, ...]:
@@ -77,11 +79,15 @@ class AnswersTask(ScoresTexts):
         return items, {}
 
 
-def reference_of(tokens: Tokens, places: Sequence[int]) -> str:
-    """Return the reference of an item: canonical JSON of the token ids that are fed, of those that are scored, and of
-    the places among these at which distributions are kept."""
+def reference_of(tokens: Tokens, places: Sequence[int], top: int = TOP) -> str:
+    """Return the reference of an item: canonical JSON of the token ids that are fed, of those that are scored, of the
+    places among these at which distributions are kept, and, unless it is :data:`TOP`, of how many tokens at each."""
+    return json.dumps(_data_of(tokens, places, top), separators=(",", ":"))
+
+
+def _data_of(tokens: Tokens, places: Sequence[int], top: int) -> dict[str, Any]:
     data = {"context": tokens.context, "answer": tokens.continuation, "places": tuple(places)}
-    return json.dumps(data, separators=(",", ":"))
+    return data if top == TOP else {**data, "top": top}
 
 
 def tokens_of(reference: str) -> Tokens:
@@ -94,20 +100,19 @@ def places_of(reference: str) -> tuple[int, ...]:
     return _read_reference(reference)[1]
 
 
-def _read_reference(reference: str) -> tuple[Tokens, tuple[int, ...]]:
+def _read_reference(reference: str) -> tuple[Tokens, tuple[int, ...], int]:
     try:
         data = json.loads(reference)
         tokens = Tokens(_ids(data["context"]), _ids(data["answer"]))
-        return tokens, _checked_places(data["places"], len(tokens.continuation))
+        return tokens, _checked_places(data["places"], len(tokens.continuation)), _checked_top(data.get("top", TOP))
     except (ValueError, TypeError, KeyError, RecursionError):
         rule = "it must hold the token ids of a context and of an answer, and places among these"
         raise HarnessError(f"reference {shown(reference)}", rule, "correct the task") from None
 
 
-def answer_row(item: Item, tokens: Tokens, places: Sequence[int]) -> str:
+def answer_row(item: Item, tokens: Tokens, places: Sequence[int], top: int = TOP) -> str:
     """Return the line of an answers file for what ``item`` was answered."""
-    row: dict[str, Any] = {"item": item.key, "question": item.question}
-    row |= {"context": tokens.context, "answer": tokens.continuation, "places": tuple(places)}
+    row: dict[str, Any] = {"item": item.key, "question": item.question, **_data_of(tokens, places, top)}
     return json.dumps(row | ({"cluster": item.cluster} if item.cluster else {}), ensure_ascii=False)
 
 
@@ -161,7 +166,12 @@ def _item(place: str, row: Mapping[str, Any]) -> Item:
     except ValueError:
         rule = f"they must be ascending numbers from 0 to {len(found[1]) - 1}, at least one"
         raise HarnessError(f"{place}: places are {shown(row['places'])}", rule, "correct the row") from None
-    return Item(row["item"], row["question"], reference_of(Tokens(*found), places), "", cluster=cluster)
+    try:
+        top = _checked_top(row.get("top", TOP))
+    except ValueError:
+        rule = "it must be a whole number, 1 or more"
+        raise HarnessError(f"{place}: top is {shown(row['top'])}", rule, "correct the row") from None
+    return Item(row["item"], row["question"], reference_of(Tokens(*found), places, top), "", cluster=cluster)
 
 
 def _checked_places(found: object, tokens: int) -> tuple[int, ...]:
@@ -169,6 +179,12 @@ def _checked_places(found: object, tokens: int) -> tuple[int, ...]:
     if list(places) != sorted(set(places)) or places[-1] >= tokens:
         raise ValueError(found)
     return places
+
+
+def _checked_top(found: object) -> int:
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise ValueError(found)
+    return found
 
 
 def _ids(found: object) -> tuple[int, ...]:

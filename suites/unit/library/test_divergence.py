@@ -22,7 +22,7 @@ def run(tmp_path):
     return write_run(tmp_path / "run", ROWS)
 
 
-@pytest.mark.parametrize("name", ["items", "tokens", "noise_seeds"])
+@pytest.mark.parametrize("name", ["items", "tokens", "noise_seeds", "top"])
 def test_a_size_below_one_is_refused(name):
     option = f"--{name.replace('_', '-')}"
     with pytest.raises(HarnessError, match=f"{option} 0; at least one is needed"):
