@@ -18,7 +18,7 @@ from harness.reports.render.markdown import markdown
 from harness.text import one_line, visible
 
 NAME = "robustness"
-RUN_REPORTS = ("report.md", "report.json")
+RUN_REPORTS = ("report.md", "report.json", "report.html")
 Row = dict[str, Any]
 
 

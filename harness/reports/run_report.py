@@ -20,6 +20,7 @@ from harness.gates.subscores import SubScores, subscores
 from harness.ledger import merge
 from harness.record import MEASURED, RIGHT, WRONG, ItemResult, SiteCount
 from harness.reports.page import Page
+from harness.reports.render.html import html
 from harness.reports.render.markdown import markdown
 from harness.reports.run_page import ledger_table, run_page, site_table
 from harness.runs.folder import guarded, write_atomically
@@ -29,7 +30,7 @@ from harness.scorers.until import holds, until_of
 from harness.stats import Interval
 from harness.thresholds import ALPHA
 
-JSON_FILE, MARKDOWN_FILE = "report.json", "report.md"
+JSON_FILE, MARKDOWN_FILE, HTML_FILE = "report.json", "report.md", "report.html"
 
 
 def run_report(
@@ -82,10 +83,16 @@ def ledger_page(path: Path) -> Page:
 
 
 def write_reports(out: Path, report: Mapping[str, Any]) -> None:
-    """Write ``report.json`` and ``report.md`` into the run folder, each atomically."""
+    """Write ``report.json``, ``report.md`` and ``report.html`` into the run folder, each atomically."""
+    write_files(out, report, run_page(report))
+
+
+def write_files(out: Path, report: Mapping[str, Any], page: Page) -> None:
+    """Write ``report`` as JSON and its ``page`` as Markdown and HTML into the folder ``out``, each atomically."""
     with guarded(out):
         write_atomically(out / JSON_FILE, json.dumps(report, indent=2) + "\n")
-        write_atomically(out / MARKDOWN_FILE, markdown(run_page(report)))
+        write_atomically(out / MARKDOWN_FILE, markdown(page))
+        write_atomically(out / HTML_FILE, html(page))
 
 
 def _flips(run: Run, gate: GateResult) -> list[dict[str, Any]]:

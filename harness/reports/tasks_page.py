@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from harness.gates.perplexity import is_continuous
 from harness.reports.nats_tables import TITLE, judges_texts, nats_table
 from harness.reports.page import Lines, Page, Part, Table, Verdict
 from harness.reports.perplexity_page import perplexity_table
-from harness.reports.render.markdown import markdown
 from harness.reports.run_page import INTERVALS
-from harness.reports.run_report import JSON_FILE, MARKDOWN_FILE, run_report, write_reports
+from harness.reports.run_report import run_report, write_files, write_reports
 from harness.reports.tables import (
     GATE_HEADER,
     GATE_SPARE,
@@ -24,7 +22,6 @@ from harness.reports.tables import (
     level_rows,
     reason_lines,
 )
-from harness.runs.folder import guarded, write_atomically
 from harness.runs.loaded import Run, is_run, load_run
 from harness.runs.several import read_tasks
 
@@ -76,9 +73,7 @@ def write_tasks(out: Path, report: Mapping[str, Any]) -> None:
     if report["gate"] is None:
         for each in report["tasks"].values():
             write_reports(Path(each["run"]), each)
-    with guarded(out):
-        write_atomically(out / JSON_FILE, json.dumps(report, indent=2) + "\n")
-        write_atomically(out / MARKDOWN_FILE, markdown(tasks_page(report)))
+    write_files(out, report, tasks_page(report))
 
 
 def gate_tasks_page(gated: Mapping[str, Any]) -> Page:

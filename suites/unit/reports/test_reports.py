@@ -381,6 +381,6 @@ def test_the_terminal_takes_names_as_they_are(judged: dict[str, Any]) -> None:
 
 def test_reports_that_cannot_be_written_are_one_line(tmp_path: Path, run: Run, refusal: Callable[..., str]) -> None:
     write_reports(tmp_path, run_report(run))
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.json", "report.md"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
     text = refusal(write_reports, tmp_path / "missing", run_report(run), kind=StoreError)
     assert "No such file or directory" in text

@@ -1,4 +1,4 @@
-"""One stored run, four renderings: terminal, Markdown, the page's JSON and the report's JSON say the same numbers.
+"""One stored run, five renderings: terminal, Markdown, HTML, the page's JSON and the report's JSON, one set of numbers.
 
 Each is read back from what is written, by a reader of its own, and held to the numbers of ``report.json`` rounded here.
 """
@@ -45,6 +45,8 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shown = runner.invoke(command, ["report", str(folder / "ours"), "--format", form])
         assert shown.exit_code == 0
         (folder / f"shown.{form}").write_text(shown.stdout, encoding="utf-8")
+    written = runner.invoke(command, ["report", str(folder / "ours"), "--html", str(folder / "shown.html")])
+    assert written.exit_code == 0
     return folder
 
 
@@ -70,6 +72,38 @@ def from_markdown(text: str) -> list[list[Cell]]:
         rows = [[cell.strip("| ") for cell in row] for row in rows]
         found.append([dict(zip(rows[0], row, strict=True)) for row in rows[2:]])
     return found
+
+
+class _Tables(HTMLParser):
+    """The text of every cell of every table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.cell: list[str] | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.cell = []
+
+    def handle_data(self, data: str) -> None:
+        if self.cell is not None:
+            self.cell.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th") and self.cell is not None:
+            self.tables[-1][-1].append("".join(self.cell))
+            self.cell = None
+
+
+def from_html(text: str) -> list[list[Cell]]:
+    reader = _Tables()
+    reader.feed(text)
+    return [[dict(zip(rows[0], row, strict=True)) for row in rows[1:]] for rows in reader.tables]
 
 
 def from_page(page: dict[str, Any]) -> list[list[Cell]]:
@@ -138,12 +172,15 @@ def test_a_gated_run_says_the_same_everywhere(gated: Path) -> None:
     for where, tables in {
         "terminal": from_terminal((gated / "terminal").read_text()),
         "report.md": from_markdown((gated / "ours" / "report.md").read_text()),
+        "report.html": from_html((gated / "ours" / "report.html").read_text()),
     }.items():
         assert_same(table(tables, "difference pp"), judged, where)
     for where, tables in {
         "report.md": from_markdown((gated / "ours" / "report.md").read_text()),
         "markdown": from_markdown((gated / "shown.markdown").read_text()),
         "terminal": from_terminal((gated / "shown.terminal").read_text()),
+        "report.html": from_html((gated / "ours" / "report.html").read_text()),
+        "html": from_html((gated / "shown.html").read_text()),
         "page": from_page(json.loads((gated / "shown.json").read_text())),
     }.items():
         assert_same(table(tables, "draws"), measured, where)
