@@ -143,6 +143,9 @@ def _prepared(spec: ResponseSpec) -> tuple[Probe, Any, dict[str, Any]]:
         probe: Probe = pair_probe
     else:
         prepared = prepare(spec.checkpoint, evaluation)
+        if prepared.requests:
+            rule, way_out = "a dose response generates answers", f"--task {PAIRS} takes minimal pairs, as of BLiMP"
+            raise HarnessError(f"--task {evaluation.task} scores given texts", rule, way_out)
         checkpoint, state, key = prepared.checkpoint, prepared.aqn, prepared.key
         probe = AnswerProbe(prepared, spec.batch_size)
     if state != OFF:

@@ -103,3 +103,12 @@ def test_bad_parameters_are_one_line_and_code_2(tiny, more, capsys):
     assert run("aqn", "response", tiny, *given, *more) == 2
     captured = capsys.readouterr()
     assert captured.err.strip().splitlines()[-1].startswith("harness: ") and not captured.out
+
+
+def test_a_task_that_scores_given_texts_is_refused_before_anything_is_measured(tiny, tmp_path):
+    data = tmp_path / "pairs.jsonl"
+    data.write_text(json.dumps({"sentence_good": "They go.", "sentence_bad": "They goes."}) + "\n")
+    spec = ResponseSpec(tiny, EvalSpec("blimp", str(data), items=1), (0.01, 0.1), draws=1)
+    with pytest.raises(HarnessError, match=r"--task blimp scores given texts; .*; --task pairs takes minimal pairs"):
+        respond(spec, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
