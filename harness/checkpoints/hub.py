@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.checkpoints.there import HubName, check_checkpoint, check_config, check_there, hub_name
+from harness.checkpoints.there import HubName, check_checkpoint, check_config, check_there, hub_name, resembling
 from harness.exceptions import CheckpointError
 
 if TYPE_CHECKING:
@@ -152,11 +152,12 @@ def _cached(name: HubName, what: str, why: Exception, weights: bool = True) -> P
         if folder is not None and (not weights or any(folder.glob(_WEIGHTS))):
             log.warning("no hub can be asked: %s %s is the one in its cache, commit %s", what, name.id, folder.name)
             return folder
+    near = resembling(Path(name.id))
     give = "--base FOLDER" if what.startswith(_RECORDED) else "FOLDER"
     raise CheckpointError(
         f"{what} {name}",
         f"no such folder; it is not in the cache of the hub either, which cannot be asked ({_short(why)})",
-        f"connect, or where there is a hub: hf download {name.id} --local-dir FOLDER, and give {give}",
+        near or f"connect, or where there is a hub: hf download {name.id} --local-dir FOLDER, and give {give}",
     )
 
 

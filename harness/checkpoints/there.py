@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +32,29 @@ def hub_name(name: str, at: Path = Path()) -> HubName | None:
     return HubName(found["id"], found["revision"])
 
 
+def resembling(path: Path) -> str:
+    """Return ``did you mean FOLDER?`` for a folder of nearly the same path, with one name in it misspelt; else
+    nothing."""
+    for depth, word in enumerate(path.parts):
+        above, rest = Path(*path.parts[:depth]), path.parts[depth + 1 :]
+        if above.joinpath(word).exists():
+            continue
+        try:
+            names = [entry.name for entry in above.iterdir() if entry.joinpath(*rest).is_dir()]
+        except OSError:
+            return ""
+        close = difflib.get_close_matches(word, names, n=1, cutoff=0.7)
+        return f"did you mean {above.joinpath(close[0], *rest)}?" if close else ""
+    return ""
+
+
 def check_there(path: Path, what: str = "checkpoint") -> None:
     """Raise :class:`CheckpointError` where there is nothing at ``path``, which errors call ``what``.
 
     Nothing is looked up on a hub: see :func:`harness.checkpoints.hub.located`.
     """
     if not path.exists() and not path.is_symlink():
-        raise CheckpointError(f"{what} {path}", "no such folder", folder_instead(str(path), GIVE))
+        raise CheckpointError(f"{what} {path}", "no such folder", resembling(path) or folder_instead(str(path), GIVE))
 
 
 def check_config(path: Path) -> None:

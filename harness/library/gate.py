@@ -34,6 +34,7 @@ from harness.library.foregone import announce, check_within_reach, refuse_other_
 from harness.library.within import evaluated_within, planned_check
 from harness.progress import Watcher
 from harness.runs.attempts import Attempt, count_attempt
+from harness.runs.folder import refuse_shelf
 from harness.runs.kept_verdicts import check_verdict, keep_verdict, verdict_file
 from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import EvaluationManifest, digest
@@ -108,6 +109,7 @@ def gate(
         run = run_to_judge(target, plan, asked.arm)
     else:
         spec = changed(baseline_spec(held), vars(evaluation), quick)
+        refuse_shelf(target)
         if hub_name(str(target)) is not None:
             target = located(target)
         refuse_other_key(spec, held, vars(evaluation), policy.across, target)

@@ -32,6 +32,7 @@ from harness.library.for_gate import (
 from harness.library.foregone import announce_tasks, refuse_other_key
 from harness.library.gate import Gated, stored
 from harness.progress import Watcher
+from harness.runs.folder import refuse_shelf
 from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import EvaluationManifest, digest
 from harness.runs.several import TASKS_FILE, is_tasks, read_tasks
@@ -180,6 +181,7 @@ def _evaluated(
     watcher: Watcher | None,
     per_task: PerTask,
 ) -> dict[str, Run]:
+    refuse_shelf(target)
     if hub_name(str(target)) is not None:
         target = located(target)
     part = evaluation.items is not None or evaluation.noise_seeds is not None

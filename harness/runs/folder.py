@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from harness.exceptions import StoreError
 from harness.runs.manifest import AGAIN, READABLE, Manifest, parse_manifest
 from harness.strict import reading_advice, to_plain
+from harness.text import named
 
 MANIFEST, DATABASE, LOCK = "manifest.json", "records.sqlite", ".lock"
 _SHOWN = 40
@@ -39,9 +40,19 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def refuse_shelf(path: Path) -> None:
+    """Raise :class:`StoreError` where ``path`` is neither a run nor a checkpoint but the folder that runs lie in."""
+    if not path.is_dir() or any((path / name).is_file() for name in (MANIFEST, "config.json", "adapter_config.json")):
+        return
+    there = sorted(entry.name for entry in path.iterdir() if (entry / MANIFEST).is_file())
+    if there:
+        raise StoreError(f"folder {path}", f"it is no run but holds runs: {named(there)}", f"give {path / there[0]}")
+
+
 def read_manifest(path: Path) -> Manifest:
     """Return the manifest of the run folder ``path``; :class:`StoreError` where there is none or it is unreadable."""
     if not (path / MANIFEST).is_file():
+        refuse_shelf(path)
         raise StoreError(f"run {path}", f"not a run folder: there is no {MANIFEST}", "give the --out of an evaluation")
     try:
         data = json.loads((path / MANIFEST).read_text())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.checkpoints.there import HubName, check_checkpoint, check_config, check_there, hub_name
+from harness.checkpoints.hub import located
+from harness.checkpoints.there import HubName, check_checkpoint, check_config, check_there, hub_name, resembling
 from harness.exceptions import CheckpointError
 
 pytestmark = pytest.mark.unit
@@ -92,3 +93,35 @@ def test_names_on_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: s
     monkeypatch.chdir(tmp_path)
     Path("there").mkdir()
     assert hub_name(name) == meant and (meant is None or str(meant) == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("checkpoint/mine", "checkpoints/mine"),
+        ("checkpoints/mien", "checkpoints/mine"),
+        ("checkpoints/other", ""),
+        ("else/where", ""),
+        ("checkpoints/mine", ""),
+        ("checkpoints/file", ""),
+    ],
+)
+def test_a_folder_of_nearly_the_same_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints" / "mine").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "files").touch()
+    assert resembling(Path(name)) == (f"did you mean {meant}?" if meant else "")
+    assert resembling(tmp_path / name) == (f"did you mean {tmp_path / meant}?" if meant else "")
+
+
+def test_a_misspelt_folder_is_told_before_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints" / "mine").mkdir(parents=True)
+    for wrong in ("checkpoint/mine", "checkpoints/mein"):
+        with pytest.raises(CheckpointError, match=r"did you mean checkpoints/mine\?$"):
+            located(Path(wrong))

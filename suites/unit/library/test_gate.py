@@ -11,6 +11,7 @@ from harness import GatePolicy, accept_baseline, gate
 from harness.exceptions import HarnessError
 from harness.library.for_gate import GateEvaluation
 from harness.library.gate import attempt_of
+from harness.runs.folder import read_manifest
 
 pytestmark = pytest.mark.unit
 
@@ -36,3 +37,13 @@ def test_a_finished_run_goes_to_no_other_folder(tmp_path: Path, make_run: Any) -
     with pytest.raises(HarnessError, match=r"--out .*other; .* is a run, made as it was made"):
         gate(run, "mine", GatePolicy(margin=0.1), elsewhere, baselines_dir=tmp_path / "baselines")
     assert not list(run.glob("verdicts/*")) and not (tmp_path / "other").exists()
+
+
+def test_the_folder_that_runs_lie_in_is_told_before_any_verdict(make_run: Any, tmp_path: Path) -> None:
+    shelf = tmp_path / "runs"
+    run = make_run(shelf / "first", {0.0: [[1]] * 20})
+    baseline = accept_baseline(run, tmp_path / "baselines", "mine", "for a test")
+    with pytest.raises(HarnessError, match=r"it is no run but holds runs: first; give .*runs/first"):
+        gate(shelf, baseline)
+    with pytest.raises(HarnessError, match="holds runs: first"):
+        read_manifest(shelf)
