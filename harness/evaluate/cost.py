@@ -53,9 +53,10 @@ def _effect(prepared: Prepared) -> str:
     if getattr(prepared.scorer, "continuous", False):
         return ""
     effect = minimum_detectable_effect(ASSUMED_DISCORDANCE**0.5, len(prepared.items))
+    together = "; larger where items of a cluster move together" if any(i.cluster for i in prepared.items) else ""
     return (
         f"; minimum detectable effect {100 * effect:.1f} percentage points (one-sided alpha 0.05, power 0.8, "
-        f"if {100 * ASSUMED_DISCORDANCE:.0f} % of the pairs disagree)"
+        f"if {100 * ASSUMED_DISCORDANCE:.0f} % of the pairs disagree{together})"
     )
 
 

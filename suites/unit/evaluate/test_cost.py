@@ -35,3 +35,13 @@ def test_no_effect_in_points_is_promised_where_nothing_is_right_or_wrong(tiny: P
     said = line(tiny, EvalSpec("perplexity", str(texts), items=None, levels=(0.0, 0.05), noise_seeds=2))
     assert "6 of 6 records to do: 2 items x 2 levels, 2 noise seeds above level 0, " in said
     assert EFFECT not in said and "percentage points" not in said
+
+
+def test_clusters_are_named_where_there_are_any(tiny: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"UID": kind, "sentence_good": f"They {kind}.", "sentence_bad": f"They {kind}s."} for kind in ("go", "eat")]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = line(tiny, EvalSpec("blimp", str(pairs), items=None, levels=(0.0,)))
+    assert said.endswith("if 5 % of the pairs disagree; larger where items of a cluster move together)")
+    pairs.write_text(json.dumps(rows[0]) + "\n")
+    assert "cluster" not in line(tiny, EvalSpec("blimp", str(pairs), items=None, levels=(0.0,)))
