@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.text import nearest
-from harness.thresholds import FLOOR, MARGIN
+from harness.thresholds import ALPHA, FLOOR, MARGIN
 
 AXES = ("quantization", "dtype", "attention", "engine", "noise")
 """Fields of the measurement key that may be declared as the axis of a comparison: how the model computes. Data,
@@ -84,7 +84,7 @@ class GatePolicy:
     """
 
     margin: float = MARGIN
-    alpha: float = 0.05
+    alpha: float = ALPHA
     min_retention: float | None = None
     floor: float | None = None
     bootstrap_resamples: int = 10_000

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from harness.baselines.file import Baseline, dump
 from harness.checkpoints.modes import MERGED
 from harness.exceptions import HarnessError, NotComparableError
+from harness.gates import GateResult
 from harness.gates.early import EarlyPlan, check_independent, plan_of
 from harness.gates.policy import GatePolicy
 from harness.gates.quick import QuickCheck
 from harness.revision import FILES, MEASURING, revision
-from harness.runs.manifest import digest
+from harness.runs.loaded import Run
+from harness.runs.manifest import EvaluationManifest, digest
 from harness.spec import EngineOptions, EvalSpec, parse_quantization
 
 if TYPE_CHECKING:
@@ -97,6 +99,23 @@ def quick_check(baseline: Baseline, items: int | None, noise_seeds: int | None) 
     if items is None and noise_seeds is None:
         return None
     return QuickCheck.declared(baseline.arm, baseline_spec(baseline).item_seed, items, noise_seeds)
+
+
+def asked_of(baseline: Baseline, quick: QuickCheck | None) -> Baseline:
+    """Return what of ``baseline`` is judged: the part that ``quick`` declares, all of it where it is ``None``."""
+    return baseline if quick is None else replace(baseline, arm=quick.part_of(baseline.arm))
+
+
+def check_part(run: Run, baseline: Baseline, quick: QuickCheck | None) -> None:
+    """Raise :class:`NotComparableError` where ``run`` is not of the part of ``baseline`` that ``quick`` declares."""
+    if quick is not None:
+        items = run.asked.items if isinstance(run.manifest, EvaluationManifest) else None
+        quick.check(run.arm, baseline.arm, items)
+
+
+def said_of(result: GateResult, quick: QuickCheck | None) -> GateResult:
+    """Return ``result``, which says so where ``quick`` declares a part of the baseline."""
+    return result if quick is None else quick.said(result)
 
 
 def early_plan(policy: GatePolicy, baseline: Baseline) -> EarlyPlan | None:

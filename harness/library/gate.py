@@ -22,13 +22,16 @@ from harness.gates.subscores import SubScores, gated_subscores
 from harness.library.for_gate import (
     CHANGES,
     GateEvaluation,
+    asked_of,
     baseline_spec,
     changed,
+    check_part,
     default_run_folder,
     early_plan,
     order_seed_of,
     quick_check,
     refuse_changes,
+    said_of,
 )
 from harness.library.foregone import announce, check_within_reach, refuse_other_key
 from harness.library.within import evaluated_within, planned_check
@@ -37,7 +40,7 @@ from harness.runs.attempts import Attempt, count_attempt
 from harness.runs.folder import refuse_shelf
 from harness.runs.kept_verdicts import check_verdict, keep_verdict, verdict_file
 from harness.runs.loaded import Run, is_run
-from harness.runs.manifest import EvaluationManifest, digest
+from harness.runs.manifest import digest
 from harness.spec import EvalSpec
 
 
@@ -103,7 +106,7 @@ def gate(
     held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
     policy.check_judged(policy.levels or held.arm.outcomes)
     plan, quick = early_plan(policy, held), quick_check(held, evaluation.items, evaluation.noise_seeds)
-    asked = held if quick is None else replace(held, arm=quick.part_of(held.arm))
+    asked = asked_of(held, quick)
     if is_run(target):
         refuse_changes(target, vars(evaluation), ("base", "out", "budget", *CHANGES))
         run = run_to_judge(target, plan, asked.arm)
@@ -124,11 +127,10 @@ def gate(
         else:
             run = evaluated_within(target, held, policy, evaluation, spec, watcher)
             quick = planned_check(held, run)
-            asked = held if quick is None else replace(held, arm=quick.part_of(held.arm))
-    if quick is not None:
-        quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)
+            asked = asked_of(held, quick)
+    check_part(run, held, quick)
     result = judge(run.arm, asked.arm, policy, order_seed_of(held))
-    return stored(run, held, policy, result if quick is None else quick.said(result), quick)
+    return stored(run, held, policy, said_of(result, quick), quick)
 
 
 def stored(

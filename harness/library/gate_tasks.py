@@ -16,25 +16,27 @@ from harness.checkpoints.there import hub_name
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates.early_runs import run_to_judge
 from harness.gates.policy import GatePolicy
-from harness.gates.quick import QuickCheck
 from harness.gates.tasks import TasksResult, check_together, lacking_json
 from harness.gates.tasks import gate_tasks as judge
 from harness.library.for_gate import (
     CHANGES,
     GateEvaluation,
+    asked_of,
     baseline_spec,
     changed,
+    check_part,
     default_run_folder,
     order_seed_of,
     quick_check,
     refuse_changes,
+    said_of,
 )
 from harness.library.foregone import announce_tasks, refuse_other_key
 from harness.library.gate import Gated, stored
 from harness.progress import Watcher
 from harness.runs.folder import refuse_shelf
 from harness.runs.loaded import Run, is_run
-from harness.runs.manifest import EvaluationManifest, digest
+from harness.runs.manifest import digest
 from harness.runs.several import TASKS_FILE, is_tasks, read_tasks
 from harness.spec import EvalSpec
 
@@ -96,10 +98,7 @@ def gate_tasks(
             f"--budget {evaluation.budget:g} with several tasks", "one task is planned at a time", "gate task by task"
         )
     quick = {task: quick_check(each, evaluation.items, evaluation.noise_seeds) for task, each in held.items()}
-    asked = {
-        task: each if (part := quick[task]) is None else replace(each, arm=part.part_of(each.arm))
-        for task, each in held.items()
-    }
+    asked = {task: asked_of(each, quick[task]) for task, each in held.items()}
     if is_tasks(target) or is_run(target):
         refuse_changes(target, vars(evaluation), ("base", "out", *CHANGES))
         for changes in (per_task or {}).values():
@@ -109,10 +108,10 @@ def gate_tasks(
         runs, missing = _evaluated(target, held, asked, policy, evaluation, watcher, per_task or {}), {}
     _check_one_checkpoint(runs)
     for task, run in runs.items():
-        _check_quick(quick[task], run, held[task])
+        check_part(run, held[task], quick[task])
     arms = {task: (run.arm, asked[task].arm) for task, run in runs.items()}
     result = judge(arms, policy, {task: order_seed_of(each) for task, each in held.items()}, missing)
-    said = {task: own if (part := quick[task]) is None else part.said(own) for task, own in result.results.items()}
+    said = {task: said_of(own, quick[task]) for task, own in result.results.items()}
     result = replace(result, results=said)
     family = f" together {digest(json.dumps({task: dump(each) for task, each in held.items()}, sort_keys=True))}"
     gated = {task: stored(runs[task], held[task], policy, own, quick[task], family) for task, own in said.items()}
@@ -200,11 +199,6 @@ def _evaluated(
     source = resolve(target, base=evaluation.base, adapter=evaluation.adapter)
     out = evaluation.out or {task: default_run_folder(source, spec) for task, spec in specs.items()}
     return evaluate_tasks(source, specs, out, evaluation.options, evaluation.device, watcher)
-
-
-def _check_quick(quick: QuickCheck | None, run: Run, held: Baseline) -> None:
-    if quick is not None:
-        quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)
 
 
 def _check_one_checkpoint(runs: Mapping[str, Run]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from harness.gates.policy import GatePolicy
 from harness.gates.quick import QuickCheck
 from harness.library.for_gate import (
     GateEvaluation,
+    asked_of,
     baseline_spec,
     changed,
     default_run_folder,
@@ -79,12 +80,10 @@ def budget_for(held: Baseline, policy: GatePolicy, evaluation: GateEvaluation) -
     def early(chosen: EvalSpec) -> EarlyStopping | None:
         if plan is None:
             return None
-        part = quick_check(held, chosen.items, chosen.noise_seeds)
-        return EarlyStopping(plan, held.arm if part is None else part.part_of(held.arm))
+        return EarlyStopping(plan, asked_of(held, quick_check(held, chosen.items, chosen.noise_seeds)).arm)
 
     def admit(items: int, noise_seeds: int) -> None:
-        part = quick_check(held, items, noise_seeds)
-        check_within_reach(held if part is None else replace(held, arm=part.part_of(held.arm)), policy)
+        check_within_reach(asked_of(held, quick_check(held, items, noise_seeds)), policy)
 
     return Budget(evaluation.budget, lambda prepared: design, early, admit, begun), design
 

@@ -22,16 +22,18 @@ from harness.gates.policy_file import policy_given
 from harness.gates.quick import QuickCheck
 from harness.library.for_gate import (
     CHANGES,
+    asked_of,
     changed,
+    check_part,
     default_run_folder,
     early_plan,
     order_seed_of,
     quick_check,
     refuse_changes,
+    said_of,
 )
 from harness.pytest_plugin.settings import Given
 from harness.runs.loaded import Run, complete_run, is_run, load_run
-from harness.runs.manifest import EvaluationManifest
 from harness.spec import EngineOptions, EvalSpec, default_levels, parse_levels
 from harness.spec.reading import read_noise
 from harness.spec.sampling import draws_given, is_sampled
@@ -154,14 +156,13 @@ class Evaluations:
             policy = policy.within(levels)
             held = replace(held, arm=replace(held.arm, outcomes=kept))
         plan, quick = early_plan(policy, held), self._quick(held)
-        asked = held if quick is None else replace(held, arm=quick.part_of(held.arm))
+        asked = asked_of(held, quick)
         run = self.run(plan, asked)
         outcomes = {level: cells for level, cells in asked.arm.outcomes.items() if level in run.asked.levels}
         arm = replace(asked.arm, outcomes=outcomes)
-        if quick is not None:
-            quick.check(run.arm, held.arm, run.asked.items if isinstance(run.manifest, EvaluationManifest) else None)
+        check_part(run, held, quick)
         result = gate(run.arm, arm, policy, order_seed_of(held))
-        return run, result if quick is None else quick.said(result), quick
+        return run, said_of(result, quick), quick
 
     def _quick(self, held: Baseline) -> QuickCheck | None:
         """What was declared: who asks for as many as there are, or more, asks for all."""
