@@ -12,14 +12,13 @@ digits) under the name ``base_model_sha256``, in any of three places, which must
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from harness.checkpoints.folder import fingerprint_weights
 from harness.checkpoints.lora import CONFIG_FILE
 from harness.exceptions import CheckpointError
-from harness.runs.folder import write_atomically
+from harness.runs.folder import write_json
 from harness.strict import read_object
 from harness.training_record import FILE as TRAINING_FILE
 from harness.training_record import load_training_record
@@ -61,7 +60,7 @@ def record_base(adapter: Path, base: Path) -> str:
     """Write the fingerprint of the checkpoint ``base`` into the adapter's configuration, and return it."""
     config = read_object(adapter / CONFIG_FILE)
     config[BASE_FIELD] = fingerprint_weights(base)
-    write_atomically(adapter / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_json(adapter / CONFIG_FILE, config, sort_keys=True)
     return str(config[BASE_FIELD])
 
 

@@ -14,7 +14,7 @@ from harness.evaluate.external import score_completions
 from harness.exceptions import HarnessError
 from harness.progress import Watcher, duration
 from harness.reports.training_curves import write_curves
-from harness.runs.folder import write_atomically
+from harness.runs.folder import write_atomically, write_json
 from harness.strict import read_object
 from harness.training.book import resolved
 from harness.training.check import RECIPE_FILE, check_recipe, place_of
@@ -168,7 +168,7 @@ def write_record(trained: Trained, step: int) -> None:
         template=_template(recipe),
     )
     file = checkpoint_in(trained.folder, step) / ACTOR / FILE
-    write_atomically(file, json.dumps(record.to_json(), indent=2) + "\n")
+    write_json(file, record.to_json())
 
 
 def _template(recipe: Recipe) -> str:

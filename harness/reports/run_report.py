@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from harness.reports.page import Page
 from harness.reports.render.html import html
 from harness.reports.render.markdown import markdown
 from harness.reports.run_page import ledger_table, run_page, site_table
-from harness.runs.folder import guarded, write_atomically
+from harness.runs.folder import guarded, write_atomically, write_json
 from harness.runs.loaded import Run, load_run
 from harness.runs.manifest import EvaluationManifest
 from harness.scorers.until import holds, until_of
@@ -90,7 +89,7 @@ def write_reports(out: Path, report: Mapping[str, Any]) -> None:
 def write_files(out: Path, report: Mapping[str, Any], page: Page) -> None:
     """Write ``report`` as JSON and its ``page`` as Markdown and HTML into the folder ``out``, each atomically."""
     with guarded(out):
-        write_atomically(out / JSON_FILE, json.dumps(report, indent=2) + "\n")
+        write_json(out / JSON_FILE, report)
         write_atomically(out / MARKDOWN_FILE, markdown(page))
         write_atomically(out / HTML_FILE, html(page))
 

@@ -40,6 +40,11 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def write_json(path: Path, content: object, sort_keys: bool = False) -> None:
+    """Replace ``path`` by ``content`` (JSON types), as :func:`write_atomically` does, indented for people."""
+    write_atomically(path, json.dumps(content, indent=2, sort_keys=sort_keys) + "\n")
+
+
 def refuse_shelf(path: Path) -> None:
     """Raise :class:`StoreError` where ``path`` is neither a run nor a checkpoint but the folder that runs lie in."""
     if not path.is_dir() or any((path / name).is_file() for name in (MANIFEST, "config.json", "adapter_config.json")):
@@ -74,7 +79,7 @@ def establish(path: Path, manifest: M) -> M:
     if not (path / MANIFEST).exists():
         check_empty(path)
         new = replace(manifest, sha256=None)
-        write_atomically(path / MANIFEST, json.dumps(new.to_json(), indent=2, sort_keys=True) + "\n")
+        write_json(path / MANIFEST, new.to_json(), sort_keys=True)
         return new
     stored = read_manifest(path)
     differing = differences(to_plain(stored.identity), to_plain(manifest.identity))

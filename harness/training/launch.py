@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.exceptions import HarnessError
-from harness.runs.folder import write_atomically
+from harness.runs.folder import write_atomically, write_json
 from harness.text import nearest
 from harness.training.book import resolved
 from harness.training.check import RECIPE_FILE, place_of
@@ -131,7 +131,7 @@ def launch(recipe: Recipe, folder: Path, listening: Listening) -> Launched:
     settings = render(recipe, place, plugin_settings(recipe, listening.loggers))
     composed = compose(settings)
     told = {key: value for key, value in settings.items() if key != ENGINE}
-    write_atomically(folder / SETTINGS_FILE, json.dumps(told, indent=2) + "\n")
+    write_json(folder / SETTINGS_FILE, told)
     attempt = attempts_in(folder) + 1
     metrics = metrics_file(folder, attempt)
     files = (folder / LOG, metrics, folder / LEDGER)

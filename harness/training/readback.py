@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.checkpoints.modes import MERGED, UNMERGED
 from harness.exceptions import HarnessError
-from harness.runs.folder import write_atomically
+from harness.runs.folder import write_atomically, write_json
 from harness.training.data import prompts_hash
 from harness.training.injection import ROLLOUT
 from harness.training.recipe import Recipe
@@ -56,7 +56,7 @@ def write_readback(found: Readback, folder: Path) -> None:
     """Write ``found`` into the folder of the run, its answers one a line as ``harness score`` reads them."""
     told = asdict(found)
     answers = told.pop("answers")
-    write_atomically(folder / FILE, json.dumps(told, indent=2) + "\n")
+    write_json(folder / FILE, told)
     kept = [{name: each[name] for name in ("question", "completion", "truncated")} for each in answers]
     write_atomically(folder / ANSWERS, "".join(json.dumps(each) + "\n" for each in kept))
 

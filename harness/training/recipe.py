@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.aqn.config import AqnConfig
 from harness.exceptions import HarnessError
-from harness.runs.folder import write_atomically
+from harness.runs.folder import write_json
 from harness.strict import fill, read_object
 from harness.training.injection import AqnPart, NoisePart, QuantizationPart
 from harness.training.sections import (
@@ -207,7 +207,7 @@ def current_recipe(environment: Mapping[str, str] | None = None) -> Recipe | Non
 
 def write_recipe(recipe: Recipe, file: Path) -> None:
     """Write ``recipe`` for the launched processes."""
-    write_atomically(file, json.dumps(recipe.to_json(), indent=2) + "\n")
+    write_json(file, recipe.to_json())
 
 
 def epochs_drawn(recipe: Recipe) -> int:

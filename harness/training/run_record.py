@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.exceptions import HarnessError
 from harness.revision import code_identity, version
-from harness.runs.folder import write_atomically
+from harness.runs.folder import write_json
 from harness.runs.machine import environment
 from harness.training.evidence import Evidence
 from harness.training.integrity import Failed
@@ -61,7 +61,7 @@ def run_record(folder: Path, evidence: Evidence, failed: Sequence[Failed]) -> di
 def write_run_record(folder: Path, evidence: Evidence, failed: Sequence[Failed]) -> Path:
     """Write :func:`run_record` into the folder of the run; return its file."""
     file = folder / FILE
-    write_atomically(file, json.dumps(run_record(folder, evidence, failed), indent=2) + "\n")
+    write_json(file, run_record(folder, evidence, failed))
     return file
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.exceptions import StoreError
-from harness.runs.folder import read_manifest, write_atomically
+from harness.runs.folder import read_manifest, write_atomically, write_json
 from harness.runs.manifest import EvaluationManifest
 from harness.runs.store import Store
 
@@ -146,3 +146,12 @@ def test_an_atomic_write_that_fails_keeps_the_old_file(tmp_path: Path, monkeypat
         write_atomically(path, "new")
     assert os.listdir(tmp_path) == ["report.md"]
     assert path.read_text() == "old"
+
+
+def test_json_is_written_as_it_is_read(tmp_path: Path) -> None:
+    content = {"b": [1, None], "a": "\u00e9"}
+    write_json(tmp_path / "one.json", content)
+    write_json(tmp_path / "two.json", content, sort_keys=True)
+    one, two = ((tmp_path / name).read_text() for name in ("one.json", "two.json"))
+    assert json.loads(one) == json.loads(two) == content and one.endswith("}\n")
+    assert one.index('"b"') < one.index('"a"') and two.index('"a"') < two.index('"b"')
