@@ -85,8 +85,8 @@ def establish(path: Path, manifest: M) -> M:
     differing = differences(to_plain(stored.identity), to_plain(manifest.identity))
     if stored.schema_version != manifest.schema_version:
         differing.insert(0, f"schema version {stored.schema_version} there, {manifest.schema_version} now")
-    if stored.kind != manifest.kind:
-        differing.insert(0, f"kind ({stored.kind} there, {manifest.kind} now)")
+    if stored.kind != manifest.kind:  # nothing else of the two can be compared
+        differing = [f"kind ({stored.kind} there, {manifest.kind} now)"]
     if differing or not isinstance(stored, type(manifest)):
         raise StoreError(
             f"run {path}", f"it belongs to another evaluation: {', '.join(differing)}", "use another --out"

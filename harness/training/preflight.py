@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from harness.checkpoints.there import resembling
 from harness.exceptions import HarnessError
 from harness.training.book import resolved
 from harness.training.estimate import memory_gib, saved_steps, validated_steps
@@ -110,7 +111,7 @@ def model_missing(flight: Flight) -> str:
         return "" if (found / "config.json").is_file() else f"model {path} holds no config.json; give a whole model"
     if flight.recipe.machine.platform == CUDA and "/" in path and not path.startswith((".", "/", "~")):
         raise NotChecked(f"{path} is a name of the hub; --model says where it lies here")
-    return f"model {path} is not here; give --model FOLDER"
+    return f"model {path} is not here; {resembling(Path(path)) or 'give --model FOLDER'}"
 
 
 def data_without_columns(flight: Flight) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from harness.exceptions import StoreError
-from harness.runs.folder import read_manifest, write_atomically, write_json
-from harness.runs.manifest import EvaluationManifest
+from harness.runs.folder import establish, read_manifest, write_atomically, write_json
+from harness.runs.manifest import EvaluationManifest, ScanManifest
 from harness.runs.store import Store
 
 pytestmark = pytest.mark.unit
@@ -155,3 +155,12 @@ def test_json_is_written_as_it_is_read(tmp_path: Path) -> None:
     one, two = ((tmp_path / name).read_text() for name in ("one.json", "two.json"))
     assert json.loads(one) == json.loads(two) == content and one.endswith("}\n")
     assert one.index('"b"') < one.index('"a"') and two.index('"a"') < two.index('"b"')
+
+
+def test_a_folder_of_another_kind_is_told_by_its_kind_alone(
+    tmp_path: Path, manifest: EvaluationManifest, refusal: Refusal
+) -> None:
+    establish(tmp_path, manifest)
+    scan = ScanManifest(identity={"config": "x"}, measurement_key={}, environment={})
+    said = refusal(establish, tmp_path, scan, kind=StoreError)
+    assert said.endswith("it belongs to another evaluation: kind (evaluation there, scan now); use another --out")

@@ -200,3 +200,9 @@ def test_every_check_was_planted() -> None:
 def test_the_machine_is_read() -> None:
     state = look_around()
     assert state.memory > 0 and state.cores >= 1 and state.ports
+
+
+def test_a_misspelt_model_is_told(flight: Callable[..., Flight], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    finding = found(flight({"model": {"path": str(tmp_path / "mien")}}, sizes=sizes_of(load_recipe("E5b", TINY))))
+    assert finding["model_missing"].words.endswith(f"did you mean {tmp_path / 'mine'}?")
