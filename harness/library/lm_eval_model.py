@@ -57,7 +57,8 @@ class HarnessLM(LM):
         options = EngineOptions(_batch(given.get("batch_size")), workers=_whole("workers", given.get("workers", 1)))
         device = None if given.get("device") is None else str(given["device"])
         self._asking = Asking(self._source, _spec(given, at, draw), Path(out), at, draw, options, device)
-        self._runs: list[Path] = []
+        self._runs: dict[Path, None] = {}
+        self._notes: dict[str, None] = {}
         self._tokenizer: Any = None
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
@@ -74,7 +75,8 @@ class HarnessLM(LM):
 
     def _answered(self, how: Callable[[Asking, Sequence[Request]], Answers], requests: Sequence[Any]) -> list[Any]:
         found = how(self._asking, [Request(tuple(each.args), _document(each)) for each in requests])
-        self._runs += [run for run in found.runs if run not in self._runs]
+        self._runs |= dict.fromkeys(found.runs)
+        self._notes |= dict.fromkeys(found.notes)
         return list(found.values)
 
     def set_cache_hook(self, cache_hook: Any) -> None:
@@ -133,6 +135,7 @@ class HarnessLM(LM):
                 "engine": spec.engine,
                 "dtype": spec.dtype,
                 "runs": [str(run) for run in self._runs],
+                "notes": list(self._notes),
                 "certificate": CERTIFIED if self._runs else "nothing was answered",
             }
         }

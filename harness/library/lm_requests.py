@@ -71,10 +71,12 @@ class Asking:
 
 @dataclass(frozen=True)
 class Answers:
-    """``values`` of the requests, in their order, and the folders of the runs that they come from."""
+    """``values`` of the requests, in their order, the folders of the runs that they come from, and what their
+    certificates say beside (:class:`harness.record.Certificate`): ``notes``."""
 
     values: tuple[Any, ...]
     runs: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 def loglikelihoods(asking: Asking, requests: Sequence[Request]) -> Answers:
@@ -94,7 +96,7 @@ def loglikelihoods(asking: Asking, requests: Sequence[Request]) -> Answers:
         told = [(float("-inf") if each.nats is None else each.nats, each.greedy) for each in _scored(records, row)]
         found[name] = dict(zip(((context, text) for context, text in row[REQUESTS]), told, strict=True))
     values = [found[_document(number, request)][_pair(request)] for number, request in enumerate(requests)]
-    return Answers(tuple(values), _paths(runs))
+    return _answers(values, runs)
 
 
 def rolling(asking: Asking, requests: Sequence[Request]) -> Answers:
@@ -103,7 +105,7 @@ def rolling(asking: Asking, requests: Sequence[Request]) -> Answers:
     runs = _answered(asking, {TEXT: rows})
     records = _records(asking, runs.values())
     windows = [[float("-inf") if each.nats is None else each.nats for each in _scored(records, row)] for row in rows]
-    return Answers(tuple(map(math.fsum, windows)), _paths(runs))
+    return _answers(map(math.fsum, windows), runs)
 
 
 def generations(asking: Asking, requests: Sequence[Request]) -> Answers:
@@ -117,7 +119,7 @@ def generations(asking: Asking, requests: Sequence[Request]) -> Answers:
         groups.setdefault(_settings(row), []).append(row)
     runs = _answered(asking, groups)
     records = _records(asking, runs.values())
-    return Answers(tuple(cut(records[item_of(row).key].text, row["until"]) for row in rows), _paths(runs))
+    return _answers([cut(records[item_of(row).key].text, row["until"]) for row in rows], runs)
 
 
 def proven(run: Run, level: float) -> Run:
@@ -204,5 +206,7 @@ def _settings(row: Row) -> str:
     return json.dumps([row["until"], row["max_tokens"]])
 
 
-def _paths(runs: Mapping[str, Run]) -> tuple[Path, ...]:
-    return tuple(run.path for run in runs.values())
+def _answers(values: Iterable[Any], runs: Mapping[str, Run]) -> Answers:
+    certificates = [run.arm.certificate for run in runs.values()]
+    said = [note for each in certificates for note in (*each.notes, each.nondeterministic) if note]
+    return Answers(tuple(values), tuple(run.path for run in runs.values()), tuple(dict.fromkeys(said)))

@@ -159,4 +159,6 @@ def _pairs(value: Any) -> bool:
 
 
 def _pair(value: Sequence[Any]) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and _text(value[1])
+    return (
+        isinstance(value, list) and len(value) == 2 and all(isinstance(each, str) for each in value) and bool(value[1])
+    )

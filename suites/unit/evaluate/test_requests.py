@@ -13,6 +13,7 @@ from harness.evaluate.tasks import load_task
 from harness.evaluate.tasks.base import Continuation
 from harness.evaluate.tasks.requests import item_of, written
 from harness.exceptions import HarnessError
+from harness.gates import GatePolicy, gate
 from harness.record import CERTIFIED
 from harness.reports.run_report import run_report
 from harness.spec import EvalSpec
@@ -62,7 +63,7 @@ def test_a_file_is_the_same_whatever_the_order() -> None:
         ([PROMPT, PROMPT | {"prompt": "Ann has", "max_tokens": 5}], "must be the same on every line"),
         ([PAIRS, PROMPT], "line 2"),
         ([{"requests": []}], "pairs of a context and a continuation"),
-        ([{"requests": [["a", " "]]}], "pairs of a context and a continuation"),
+        ([{"requests": [["a", ""]]}], "pairs of a context and a continuation"),
         ([{"requests": [["a", "b"], ["a", "b"]]}], "none of them twice"),
         ([{"requests": [["a", "b", "c"]]}], "pairs of a context and a continuation"),
         ([{"text": " "}], "a text"),
@@ -80,6 +81,14 @@ def test_another_file_is_refused_by_its_line(tmp_path: Path, rows: list[Any], wo
 def test_it_needs_its_file() -> None:
     with pytest.raises(HarnessError, match="its requests stand in a file; give --data FILE"):
         load_task("requests")
+
+
+def test_continuations_are_gated_in_nats(two_layers: Path, tmp_path: Path) -> None:
+    rows = [{"requests": [[f"{name} has", " 3"], [f"{name} has", " 4"]]} for name in ("Tom", "Ann", "Bob", "Eve")]
+    spec = EvalSpec("requests", str(file_of(tmp_path, *rows)), None, levels=(0.0, 0.05), noise_seeds=1)
+    one, other = (evaluate(two_layers, spec, tmp_path / name, device="cpu").arm for name in ("one", "other"))
+    found = gate(one, other, GatePolicy(nats_margin=0.5))
+    assert [level.nats is not None and level.nats.lost.estimate for level in found.levels] == [0.0, 0.0]
 
 
 def test_a_run_of_prompts_is_certified_and_claims_no_accuracy(two_layers: Path, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_requests_are_answered_and_the_results_say_by_what(model: Any, two_layer
     told = lm.get_model_info()["harness"]
     assert (told["level"], told["seed"], told["certificate"]) == (0.05, 0, "certified") and "0.05" in told["noise"]
     assert [load_run(Path(run)).arm.certificate.status for run in told["runs"]] == ["certified"] * 3
+    assert told["notes"] == []
     json.dumps(told)
 
 
