@@ -158,7 +158,9 @@ def attempt_of(
 ) -> Attempt:
     """Return what is kept of a gating; ``session`` names the test session that judges level by level, ``quick`` the
     declared part of the baseline."""
-    limits = (policy.margin, policy.margins, policy.min_retention, policy.retentions)
+    limits: tuple[Any, ...] = (policy.margin, policy.margins, policy.min_retention, policy.retentions)
+    if policy.nats_margin is not None or policy.nats_margins:
+        limits += (policy.nats_margin, policy.nats_margins)
     return Attempt(digest(dump(baseline)), repr(limits), _rules(policy, quick), result.verdict, session)
 
 

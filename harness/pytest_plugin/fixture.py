@@ -15,9 +15,10 @@ import pytest
 from harness.baselines.file import Baseline
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import INVALID, PASS, GatePolicy, GateResult, LevelComparison, LevelVerdict, compare_levels
+from harness.gates.perplexity import is_continuous, refuse_continuous
 from harness.library.gate import attempt_of
 from harness.pytest_plugin.evaluations import Evaluations, policy_of
-from harness.pytest_plugin.rows import PROPERTY, VERDICT_PROPERTY, points
+from harness.pytest_plugin.rows import NATS, PROPERTY, VERDICT_PROPERTY, points
 from harness.pytest_plugin.settings import SETTINGS
 from harness.reports.run_report import run_report, write_reports
 from harness.runs.attempts import count_attempt
@@ -176,10 +177,15 @@ class Robustness:
         self._comparisons.append(found)
         return found
 
-    def gate(self, level: float, margin: float | None = None) -> bool:
-        """Return True where ``level`` PASSes against the baseline; else fails the test with verdict and reasons."""
+    def gate(self, level: float, margin: float | None = None, nats_margin: float | None = None) -> bool:
+        """Return True where ``level`` PASSes against the baseline; else fails the test with verdict and reasons.
+
+        ``margin`` is a fraction; ``nats_margin``, of task ``perplexity``, nats a token.
+        """
         with _one_line():
-            evaluations = self._evaluations if margin is None else self._with(margin=margin)
+            said = {"margin": margin, "nats_margin": nats_margin}
+            own = {name: value for name, value in said.items() if value is not None}
+            evaluations = self._with(**own) if own else self._evaluations
             policy = policy_of(evaluations.given)
             judged = self._gated(evaluations, policy)
         entry = next((entry for entry in judged.result.levels if entry.level == level), None)
@@ -190,13 +196,17 @@ class Robustness:
         return self._demand(entry, policy, judged)
 
     def _demand(self, entry: LevelVerdict, policy: GatePolicy, judged: _Judged) -> bool:
+        texts = is_continuous(judged.result.baseline["key"])
+        limit = policy.nats_margin_at(entry.level) if texts else policy.margin_at(entry.level)
+        nats = None if entry.nats is None else entry.nats.lost
         return self._note(judged.run, judged.notes).demand(
             entry.verdict,
             entry.reasons,
             level=entry.level,
-            limit=policy.margin_at(entry.level),
+            limit=limit,
             n=entry.n,
-            difference=entry.difference,
+            difference=nats if texts else entry.difference,
+            **({"unit": NATS} if texts else {}),
             against=str(judged.result.baseline["label"]),
             alpha=judged.result.alphas[1],
         )
@@ -225,6 +235,8 @@ class Robustness:
         from harness.gates.pairing import pair
         from harness.gates.requirements import accuracy
 
+        with _one_line():
+            refuse_continuous(self.run.arm.key, f"run {self.run.path}")
         problems = self.run.arm.certificate.problems_at(level)
         if problems:
             raise pytest.fail.Exception(f"{INVALID} level {100 * level:g} %: {'; '.join(problems)}", pytrace=False)

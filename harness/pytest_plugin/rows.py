@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.reports.page import Lines, Page, Prose, Table
-from harness.reports.tables import bounds_text, percent
+from harness.reports.tables import bounds_text, bracketed, percent
 from harness.thresholds import ALPHA
 
 PROPERTY, VERDICT_PROPERTY = "robustness", "robustness_verdict"
 """Names of the test's properties, also in ``--junitxml``: the row as JSON, and its first words."""
+
+NATS = "nats"
+"""Unit of a row on texts: what is lost a token, where the others have a difference in fractions."""
 
 TITLE = "Robustness"
 HEADER = ("level", "verdict", "n", "difference pp", "limit pp", "against", "certificate")
@@ -19,6 +22,11 @@ SPARE = ("certificate", "against", "n")
 
 def points(row: Mapping[str, Any]) -> str:
     """Return ``level 5 %: -6.0 [-9.1, -3.2] pp against clean, limit -3 pp, n 200``."""
+    if _is_nats(row):
+        return (
+            f"level {100 * row['level']:g} %: {difference(row)} lost against {row['against']},"
+            f" limit {row['limit']:g} nats, n {row['n']}"
+        )
     return (
         f"level {100 * row['level']:g} %: {difference(row)} pp against {row['against']},"
         f" limit {-100 * row['limit']:zg} pp, n {row['n']}"
@@ -26,8 +34,14 @@ def points(row: Mapping[str, Any]) -> str:
 
 
 def difference(row: Mapping[str, Any]) -> str:
-    """Return ``-6.0 [-9.1, -3.2]`` in points; a dash where undefined."""
+    """Return ``-6.0 [-9.1, -3.2]`` in points, ``+0.0120 [+0.0080, +0.0160] nats`` of texts; a dash where undefined."""
+    if _is_nats(row):
+        return "-" if row["difference"] is None else f"{bracketed(row['difference'], 4, signed=True)} nats"
     return percent(row["difference"], signed=True)
+
+
+def _is_nats(row: Mapping[str, Any]) -> bool:
+    return row.get("unit") == NATS
 
 
 def ordered(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -42,7 +56,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["verdict"],
         str(row["n"]),
         difference(row),
-        f"{-100 * row['limit']:zg}",
+        f"{row['limit']:g} nats" if _is_nats(row) else f"{-100 * row['limit']:zg}",
         row["against"],
         row["certificate"],
     )

@@ -9,8 +9,7 @@ from typing import Any
 from harness.baselines.book import Difference
 from harness.baselines.summary import show_baseline
 from harness.reports.page import Lines, Page
-from harness.reports.perplexity_page import bracketed
-from harness.reports.tables import bounds_text, percent
+from harness.reports.tables import bounds_text, bracketed, percent
 from harness.thresholds import ALPHA
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from harness.gates.perplexity import is_continuous
 from harness.reports.page import Table
-from harness.reports.perplexity_page import bracketed
-from harness.reports.tables import bounds_text
+from harness.reports.tables import bounds_text, bracketed
 from harness.thresholds import ALPHA
 
 NATS_HEADER = (

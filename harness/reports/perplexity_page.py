@@ -11,7 +11,7 @@ from harness.exceptions import HarnessError, NotComparableError
 from harness.gates.keys import key_differences
 from harness.gates.perplexity import is_continuous, nats_apart
 from harness.reports.page import Page, Table
-from harness.reports.tables import bounds_text
+from harness.reports.tables import bounds_text, bracketed
 from harness.runs.loaded import Run, complete_run
 from harness.stats.interval import Interval
 from harness.thresholds import ALPHA
@@ -50,17 +50,6 @@ def _row(level: Mapping[str, Any]) -> tuple[str, ...]:
         "-" if found["lost"] is None else bracketed(found["lost"], 4, signed=True),
         f"{found['not_finite']:,}",
     )
-
-
-def bracketed(interval: Mapping[str, float | None], digits: int, signed: bool = False) -> str:
-    """Return ``3.1 [3.0, 3.2]``; what no float holds is infinite."""
-    sign = "+" if signed else ""
-
-    def number(name: str) -> str:
-        value = interval[name]
-        return "inf" if value is None else f"{value:{sign}z.{digits}f}"
-
-    return f"{number('estimate')} [{number('low')}, {number('high')}]"
 
 
 def difference_page(path: Path, against: Path) -> Page:

@@ -56,6 +56,17 @@ def percent(interval: Mapping[str, float | None] | None, signed: bool = False) -
     return "{0:{3}z.1f} [{1:{3}z.1f}, {2:{3}z.1f}]".format(*known, sign)
 
 
+def bracketed(interval: Mapping[str, float | None], digits: int, signed: bool = False) -> str:
+    """Return ``3.1 [3.0, 3.2]``; what no float holds is infinite."""
+    sign = "+" if signed else ""
+
+    def number(name: str) -> str:
+        value = interval[name]
+        return "inf" if value is None else f"{value:{sign}z.{digits}f}"
+
+    return f"{number('estimate')} [{number('low')}, {number('high')}]"
+
+
 def fraction(interval: Mapping[str, float] | None) -> str:
     """Return ``0.952 [0.921, 0.981]``; a dash where undefined."""
     if interval is None:

@@ -25,6 +25,7 @@ from harness.reports.run_report import run_report, stored_page
 from harness.runs.loaded import Run, load_run
 from harness.spec import EvalSpec
 from harness.testing import tiny_checkpoint
+from suites.contract.plugin_projects import run_pytest_in, write
 
 pytestmark = pytest.mark.long
 TEXTS = [
@@ -166,6 +167,22 @@ def test_a_run_is_accepted_shown_and_gated_in_nats(run: Run, short: Path, data: 
     refused = cli("gate", short, "--baseline", "texts/tiny", "--nats-margin", "0.05", "--data", data, *folder)
     assert refused.code == 4 and "accept a baseline of 59 documents or more" in refused.err
     assert cli("gate", run.path, "--baseline", "texts/tiny", *folder).code == 2
+
+
+SUITE = """
+def test_loses_little(robustness):
+    assert robustness.gate(0.1, nats_margin=0.05)
+"""
+
+
+def test_a_users_own_suite_gates_texts(run: Run, tmp_path: Path, cli: Any) -> None:
+    folder = tmp_path / "baselines"
+    assert cli("baseline", "accept", run.path, "--name", "a", "--reason", "a test", "--baselines-dir", folder).code == 0
+    write(tmp_path, test_mine_py=SUITE)
+    given = {"checkpoint": run.path, "baseline": "a", "baselines-dir": folder, "report": tmp_path / "report"}
+    done = run_pytest_in(tmp_path, *(f"--robustness-{name}={value}" for name, value in given.items()), installed=None)
+    assert "INCONCLUSIVE level 10 %: +0.0000 [+0.0000, +0.0000] nats lost against baseline a, limit 0.05" in done.stdout
+    assert "0.05 nats" in (tmp_path / "report" / "robustness.md").read_text()
 
 
 def test_two_baselines_of_texts_differ_in_nats(run: Run, short: Path, data: str, tmp_path: Path, cli: Any) -> None:
