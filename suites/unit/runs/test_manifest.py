@@ -41,7 +41,8 @@ def test_a_digest_is_the_beginning_of_sha256() -> None:
 @pytest.fixture
 def manifest(make_run: Any) -> EvaluationManifest:
     """One with every field that may be there."""
-    plain = make_run.manifest(["i0", "i1"], [0.0, 0.05], 2, settings="s1", early_stop={"share": 0.2})
+    hub = {"checkpoint": {"id": "org/name", "revision": "0" * 40}}
+    plain = make_run.manifest(["i0", "i1"], [0.0, 0.05], 2, settings="s1", early_stop={"share": 0.2}, hub=hub)
     part = QuantizedPart("fake_quant @ at:weight", "weight", (QuantizedSite("up", 12),), {"lm_head": "kept"})
     return replace(
         plain,
@@ -51,6 +52,7 @@ def manifest(make_run: Any) -> EvaluationManifest:
         floor=0.1,
         clusters={"i0": "a", "i1": "a"},
         groups={"i0": "g"},
+        budget={"seconds": 60.0},
     )
 
 
