@@ -35,6 +35,7 @@ class Injector:
         self._renormalised = renormalised
         self._kernel = kernel
         self._calls = itertools.count(1)
+        self._entries: dict[tuple[str, str, str, str], Entry] = {}
         self._columns: dict[tuple[str, str, int, torch.device], Keys] = {}
         self._weights: dict[str, tuple[tuple[object, ...], _Measured]] = {}
 
@@ -50,11 +51,16 @@ class Injector:
         if y.is_complex():
             pairs = torch.view_as_real(y.resolve_conj())
             return strided(torch.view_as_complex(self.inject(site, part, pairs, frame).contiguous()), y)
-        entry = Entry(site, _direction(part), "" if part == VALUE else part, frame.phase)
+        entry = self._entry(site, part, frame.phase)
         if y.numel() == 0:
             self._ledger.note(entry, 0, 0, None)
             return y
-        after, rows, elements, sums = self._weight(entry, y, frame) if part == VALUE else self._any(entry, y, frame)
+        if part == VALUE:
+            after, rows, elements, sums = self._weight(entry, y, frame)
+        elif not part and _is_whole(site, y, frame):
+            after, rows, elements, sums = self._whole(entry, y, frame)
+        else:
+            after, rows, elements, sums = self._any(entry, y, frame)
         self._ledger.note(entry, rows, elements, sums)
         if self._renormalised and site.op == SOFTMAX and not part and frame.level:
             after = _renormalised(after, frame)
@@ -75,6 +81,24 @@ class Injector:
         self._ledger.note(
             Entry(site, FORWARD, "", frame.phase), rows, elements, torch.cat(list(sums)) if sums else None
         )
+
+    def _entry(self, site: Site, part: str, phase: str) -> Entry:
+        """What a call is counted under: one object for all calls alike, so that finding it again costs little."""
+        known = site.name, _direction(part), part, phase
+        found = self._entries.get(known)
+        if found is None or found.site is not site:
+            found = self._entries[known] = Entry(site, known[1], "" if part == VALUE else part, phase)
+        return found
+
+    def _whole(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
+        """As :meth:`_rows`, where :func:`_is_whole` holds: nearly every call of a step, whose cost is calls."""
+        rows, width = frame.rows, y.shape[-1]
+        assert rows is not None
+        keys, real = rows.columns
+        key = DrawKey(keys, self._column_keys(entry, width, y.device, frame))
+        own = _is_own(entry.site) and not y.requires_grad
+        after, sums = self._kernel.perturb(frame.error, y.detach().view(-1, width), key, frame.level, real, own)
+        return after.view(y.shape), rows.count, rows.count * width, sums
 
     def _any(self, entry: Entry, y: Tensor, frame: Frame) -> _Measured:
         kind = layout.arrangement(entry.site, y, frame.rows, entry.operand)
@@ -182,6 +206,15 @@ def _renormalised(after: Tensor, frame: Frame) -> Tensor:
     if frame.rows is None or frame.rows.chosen is None:
         return divided
     return torch.where(frame.rows.chosen[:, None, :, None], divided, after)
+
+
+def _is_whole(site: Site, y: Tensor, frame: Frame) -> bool:
+    """Whether ``y`` is the result of a product for all tokens of all rows, (batch, tokens, features), of which none is
+    left alone: :data:`harness.noise.layout.TOKENS` with nothing to cut or to turn."""
+    rows = frame.rows
+    if rows is None or rows.chosen is not None or y.ndim != 3 or site.op not in PRODUCTS:
+        return False
+    return y.shape[:2] == rows.keys.shape and y.is_contiguous()
 
 
 def _is_own(site: Site) -> bool:

@@ -30,6 +30,10 @@ class Entry:
     operand: str
     phase: str
 
+    def __hash__(self) -> int:
+        """Hash the site by its name: all its fields would cost more than counting a call does."""
+        return hash((self.site.name, self.direction, self.operand, self.phase))
+
 
 class Ledger:
     """Accumulates :class:`SiteCount` per entry, for one noise level at a time; safe to use from several threads.

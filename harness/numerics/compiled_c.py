@@ -90,6 +90,9 @@ def checked_functions(
 def split_rows(rows: int, elements: int, run: Callable[[int, int], None]) -> None:
     """Call ``run(first, last)`` over all rows, in as many threads as torch has where there are many elements."""
     count = min(torch.get_num_threads(), rows) if elements >= PARALLEL_FROM else 1
+    if count == 1:
+        run(0, rows)
+        return
     bounds = [rows * part // count for part in range(count + 1)]
     threads = [threading.Thread(target=run, args=pair) for pair in itertools.pairwise(bounds[1:])]
     for thread in threads:

@@ -45,10 +45,12 @@ def perturb(y: Tensor, key: DrawKey, scale: float, real: Tensor, in_place: bool 
     y = y.contiguous()
     after = y if in_place else torch.empty_like(y)
     sums = torch.empty((*y.shape[:-1], MEASURES), dtype=torch.float32)
-    held = [half.contiguous() for half in (*key.rows, *key.columns, real)]
-    scores = y.ndim == 4
+    (row_low, row_high), (column_low, column_high) = key
+    held = row_low.contiguous(), row_high.contiguous(), column_low.contiguous(), column_high.contiguous()
+    seen, scores = real.contiguous(), y.ndim == 4
     call = _Call(
         *(half.data_ptr() for half in held),
+        seen.data_ptr(),
         sums.data_ptr(),
         scale,
         y.shape[1] if scores else 1,
@@ -59,7 +61,8 @@ def perturb(y: Tensor, key: DrawKey, scale: float, real: Tensor, in_place: bool 
     )
     function = _functions()[y.dtype]
     rows = y.numel() // max(1, y.shape[-1])
-    split_rows(rows, y.numel(), lambda first, last: function(call, y.data_ptr(), after.data_ptr(), first, last))
+    given, made = y.data_ptr(), after.data_ptr()
+    split_rows(rows, y.numel(), lambda first, last: function(call, given, made, first, last))
     return after, sums
 
 
