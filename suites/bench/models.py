@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -11,12 +13,29 @@ from harness.engines.generation import Decoding, Prompt
 from harness.testing import tiny_model
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "arith-qwen2"
+REAL_VARIABLE = "HARNESS_BENCH_CHECKPOINT"
+REAL = Path(os.environ.get(REAL_VARIABLE) or Path(__file__).parents[2] / "checkpoints" / "smollm2")
+"""The real model, where ``make real`` builds it, or a folder that the variable names."""
+
 NEVER_STOP = Decoding(max_new_tokens=24, stop=(), pad=0)
 
 
 def fixture_model(attention: str = "sdpa") -> PreTrainedModel:
     """The shipped checkpoint, fp32."""
     return AutoModelForCausalLM.from_pretrained(FIXTURE, dtype=torch.float32, attn_implementation=attention).eval()
+
+
+def real_folder() -> Path:
+    """The folder of the real model; skips where there is none."""
+    if not (REAL / "config.json").is_file():
+        pytest.skip(f"no checkpoint in {REAL}: run `make real`, or set {REAL_VARIABLE}")
+    return REAL
+
+
+def real_model(attention: str = "sdpa") -> PreTrainedModel:
+    """The real model, fp32."""
+    folder = real_folder()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).eval()
 
 
 def middle_model(attention: str = "sdpa", vocabulary: int = 1024) -> PreTrainedModel:
