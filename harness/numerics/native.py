@@ -85,17 +85,27 @@ def _functions() -> dict[torch.dtype, RowFunction]:
 
 
 def _same_bits(function: RowFunction, dtype: torch.dtype) -> bool:
-    """Compares the compiled function with the eager code on ordinary and special values."""
+    """Compares both loops of the compiled function, that of rows and that of masked elements, with the eager code on
+    ordinary and special values; of the sums, the elements that changed."""
     rows, columns = 3, 67
     y = torch.linspace(-3, 3, rows * columns).reshape(rows, columns).to(dtype)
     y[0, :5] = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0, 1e-30]).to(dtype)
     key = DrawKey(
         Keys.of(counter_keys(1, torch.arange(rows))).view(-1, 1), stream_keys(2, columns, y.device).view(1, -1)
     )
-    scale, real = torch.tensor(0.05), torch.ones(rows, 1, dtype=torch.bool)
-    after, sums = torch.empty_like(y), torch.empty(rows, MEASURES)
-    held = [half.contiguous() for half in (*key.rows, *key.columns, real)]
-    call = _Call(*(half.data_ptr() for half in held), sums.data_ptr(), 0.05, 1, rows, columns, True, False)
-    function(call, y.data_ptr(), after.data_ptr(), 0, rows)
-    wanted = relative_gaussian(y, scale * normals(*key))
-    return torch.equal(after.nan_to_num(7.0), wanted.nan_to_num(7.0)) and torch.equal(after.isnan(), wanted.isnan())
+    wanted = relative_gaussian(y, torch.tensor(0.05) * normals(*key))
+    differs = (wanted.float() - y.float()) != 0  # what is not finite differs from itself
+    some = torch.arange(rows * columns).reshape(rows, columns) % 3 > 0
+    for masked, real in ((False, torch.ones(rows, 1, dtype=torch.bool)), (True, some)):
+        after, sums = torch.empty_like(y), torch.empty(rows, MEASURES)
+        held = [half.contiguous() for half in (*key.rows, *key.columns, real)]
+        pointers = (half.data_ptr() for half in held)
+        call = _Call(*pointers, sums.data_ptr(), 0.05, 1, rows, columns, not masked, masked)
+        function(call, y.data_ptr(), after.data_ptr(), 0, rows)
+        if not torch.equal(after.nan_to_num(7.0), wanted.nan_to_num(7.0)) or not torch.equal(
+            after.isnan(), wanted.isnan()
+        ):
+            return False
+        if not torch.equal(sums[:, 0], (differs & real).sum(-1).float()):
+            return False
+    return True
