@@ -17,7 +17,7 @@ from harness.gates.perplexity import is_continuous, refuse_unscored
 from harness.gates.requirements import accuracy
 from harness.installed import shipped
 from harness.record import CERTIFIED, CHANGED_NATS, EXTERNAL, Arm, Outcome, TextOutcome
-from harness.runs.folder import write_atomically
+from harness.runs.folder import MANIFEST, write_atomically
 from harness.runs.loaded import Run, complete_run
 from harness.runs.manifest import EvaluationManifest
 from harness.spec import nearest, number_text
@@ -73,8 +73,10 @@ def _refuse_folder(name: str) -> None:
 
 
 def listed(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield (name, file) of every baseline under ``folder``, by name."""
+    """Yield (name, file) of every baseline under ``folder``, by name; files in a run's folder are none."""
     for path in sorted(folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else ():
+        if (path.parent / MANIFEST).is_file():
+            continue
         yield str(path.relative_to(folder).with_suffix("")), path
 
 

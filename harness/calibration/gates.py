@@ -120,8 +120,8 @@ class GateShares:
         }
 
 
-def _arm(label: str, scores: Mapping[float, NDArray[np.int64]]) -> Arm:
-    """An arm of ``scores[level]`` (items, seeds), 0 or 1, whose certificate vouches for every level."""
+def synthetic_arm(label: str, scores: Mapping[float, NDArray[np.int64]]) -> Arm:
+    """Return an arm of ``scores[level]`` (items, seeds), 0 or 1, whose certificate vouches for every level."""
     outcomes = {
         level: {
             f"i{row}": {seed: _OUTCOMES[value] for seed, value in enumerate(values)}
@@ -166,9 +166,11 @@ def _tables(case: GateCase, rng: np.random.Generator, count: int) -> NDArray[np.
 def _of_table(case: GateCase, table: Sequence[int]) -> str:
     judged, reference = _columns(table)
     if case.retention is None:
-        return gate(_arm("candidate", {0.0: judged}), _arm("baseline", {0.0: reference}), case.policy).verdict
+        return gate(
+            synthetic_arm("candidate", {0.0: judged}), synthetic_arm("baseline", {0.0: reference}), case.policy
+        ).verdict
     # the candidate under noise beside its own clean level; the baseline is the same run
-    arm = _arm("candidate", {0.0: reference, LEVELS[1]: judged})
+    arm = synthetic_arm("candidate", {0.0: reference, LEVELS[1]: judged})
     return gate(arm, replace(arm, label="baseline"), case.policy).verdict
 
 
@@ -178,7 +180,7 @@ def _of_levels(case: GateCase, rng: np.random.Generator) -> str:
         kinds = rng.choice(4, size=(case.n, SEEDS if level else 1), p=_cells(case))
         sides[0][level] = np.isin(kinds, (0, 1)).astype(np.int64)
         sides[1][level] = np.isin(kinds, (0, 2)).astype(np.int64)
-    return gate(_arm("candidate", sides[0]), _arm("baseline", sides[1]), case.policy).verdict
+    return gate(synthetic_arm("candidate", sides[0]), synthetic_arm("baseline", sides[1]), case.policy).verdict
 
 
 def simulate(case: GateCase, repetitions: int) -> GateShares:

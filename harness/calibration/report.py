@@ -1,4 +1,4 @@
-"""The simulations of ``harness doctor --calibrate``: what intervals, gate and early stopping promise."""
+"""The simulations of ``harness doctor --calibrate``: what intervals, gates and early stopping promise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def calibration_report(thorough: bool, watcher: Watcher | None = None) -> dict[s
     """Simulate everything; ``watcher`` is told of cost and progress.
 
     Returns JSON types: ``effort``, ``seconds``, ``coverage`` (stages with cells), ``gate``, ``early_stopping``,
-    ``errors`` (wrong verdicts at the margin) and ``holds``. Equal calls give equal numbers, ``seconds`` apart.
+    ``errors`` (wrong verdicts at the margin), ``distributions`` (the gate on these) and ``holds``. Equal calls give
+    equal numbers, ``seconds`` apart.
     """
     jobs = _jobs(thorough)
     effort = "thorough" if thorough else "fast"
@@ -42,6 +43,7 @@ def calibration_report(thorough: bool, watcher: Watcher | None = None) -> dict[s
     gate = [case.to_json() for case in results["gate"][0]]
     early = [case.to_json() for case in results["early"][0]]
     errors = [case.to_json() for case in results["errors"][0]]
+    distributions = [case.to_json() for case in results["distributions"][0]]
     holds = all(cell["holds"] for stage in coverage for cell in stage["cells"])
     return {
         "effort": effort,
@@ -50,11 +52,13 @@ def calibration_report(thorough: bool, watcher: Watcher | None = None) -> dict[s
         "gate": gate,
         "early_stopping": early,
         "errors": errors,
-        "holds": holds and not any(case["problems"] for case in (*gate, *early, *errors)),
+        "distributions": distributions,
+        "holds": holds and not any(case["problems"] for case in (*gate, *early, *errors, *distributions)),
     }
 
 
 def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
+    from harness.calibration.distributions import distribution_cases, run_distributions
     from harness.calibration.early import early_cases, simulate_early
     from harness.calibration.errors import error_jobs, run_errors
     from harness.calibration.gates import gate_cases, run_cases
@@ -62,6 +66,7 @@ def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
 
     effort = THOROUGH if thorough else FAST
     cases, early, errors = gate_cases(thorough), early_cases(effort), error_jobs(thorough)
+    distributions = distribution_cases(thorough)
 
     def run_early(advance: Callable[[int], None]) -> list[Any]:
         found = []
@@ -77,6 +82,7 @@ def _jobs(thorough: bool) -> Mapping[str, Sequence[_Job]]:
         "gate": [_Job("gate", len(cases), partial(run_cases, cases))],
         "early": [_Job("early stopping", len(early), run_early)],
         "errors": [_Job("wrong verdicts", len(errors), partial(run_errors, errors))],
+        "distributions": [_Job("distributions", len(distributions), partial(run_distributions, distributions))],
     }
 
 

@@ -20,7 +20,8 @@ from harness.runs.loaded import is_run
 from harness.spec import parse_quantization
 from harness.thresholds import ALPHA
 
-RUNNING = ("base", "adapter", "quantize", "out", "device", "batch_size", "workers", "timeout", "allow_mixed_code")
+COMPUTED = ("device", "engine", "dtype", "attention")
+RUNNING = (*COMPUTED, "base", "adapter", "quantize", "out", "batch_size", "workers", "timeout", "allow_mixed_code")
 
 
 @click.command("gate")
@@ -32,6 +33,9 @@ RUNNING = ("base", "adapter", "quantize", "out", "device", "batch_size", "worker
 @options.quantize_option
 @options.adapter_options
 @options.shared("out")
+@options.shared("engine", default=None, help="Another engine than the reference's, with --across engine.")
+@options.shared("dtype", default=None, help="Another dtype than the reference's, with --across dtype.")
+@options.shared("attention", default=None, help="Another attention than the reference's, with --across attention.")
 @options.engine_options
 @options.json_option
 def command(target: Path, reference: Path, kl_margin: float, alpha: float, as_json: bool, **given: Any) -> None:
@@ -46,7 +50,8 @@ def command(target: Path, reference: Path, kl_margin: float, alpha: float, as_js
     if is_run(target):
         options.refuse_with(f"the finished run {target}", RUNNING, given)
     quantization = None if given["quantize"] is None else parse_quantization(given["quantize"])
-    how = Candidate(given["base"], given["adapter"], quantization, given["out"], given["device"])
+    asked = {name: given[name] for name in COMPUTED}
+    how = Candidate(given["base"], given["adapter"], quantization, given["out"], **asked)
     with _watched(target) as watcher:
         found = diverge(target, reference, policy, how, options.engine_options_of(given), watcher)
     if as_json:

@@ -22,6 +22,7 @@ from harness.gates.policy_file import policy_given
 from harness.gates.tasks import lacking_json
 from harness.library.for_gate import PROMPTING, GateEvaluation
 from harness.library.gate import Gated, gate
+from harness.library.gate_both import beside_baseline
 from harness.library.gate_tasks import by_task, gate_tasks
 from harness.progress import Silent, Watcher
 from harness.reports.gate_page import gate_page
@@ -34,7 +35,7 @@ from harness.spec.several import split_names
 
 GIVEN = (
     *("base", "adapter", "data", "engine", "dtype", "attention", "quantize", "out", "device"),
-    *("items", "noise_seeds", "budget"),
+    *("items", "noise_seeds", "budget", "divergences"),
     *PROMPTING,
 )
 """Options that are fields of :class:`GateEvaluation`."""
@@ -50,6 +51,8 @@ RUNNING = ("adapter", "device", "batch_size", "workers", "timeout", "allow_mixed
 @options.policy_options
 @options.shared("min-retention")
 @options.shared("early-stop")
+@options.shared("kl-margin")
+@options.shared("divergences")
 @options.shared("from-records")
 @options.shared("across")
 @options.quantize_option
@@ -74,15 +77,18 @@ def command(target: Path, baseline: str, baselines_dir: Path, as_json: bool, **g
     only. With --items or --noise-seeds a declared part of the baseline is judged, chosen by its own seeded order; every
     report says so; with --budget the part that can tell most in that many seconds, by a short calibration that looks at
     no score. With --baseline A,B a checkpoint is evaluated on the task of each, loaded once, or TARGET is the
-    folder of several tasks: one policy, one family of hypotheses, and the worst verdict. Exit codes: 0 PASS, 1 FAIL,
-    2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
+    folder of several tasks: one policy, one family of hypotheses, and the worst verdict. With --kl-margin (or one in
+    the policy) the distributions are judged as well, as harness divergence gate does: both halves must PASS. Exit
+    codes: 0 PASS, 1 FAIL, 2 bad arguments or unreadable files, 3 INCONCLUSIVE, 4 INVALID.
     """
     options.set_up_logging(given["verbose"])
-    policy = policy_given(given, ("min_retention", "across", "early_stop"))
+    policy = policy_given(given, ("min_retention", "across", "early_stop", "kl_margin"))
     several = [] if Path(baseline).is_file() else list(split_names("--baseline", baseline))
     if len(several) > 1 or is_tasks(target):
         _together(target, several or [baseline], baselines_dir, policy, as_json, given)
     held = load_named(baselines_dir, baseline)
+    if policy.kl_margin is not None:
+        given["divergences"] = given["divergences"] or beside_baseline(baselines_dir, baseline)
     given |= options.files_of(given, [held.arm.key.get("task", "")])[held.arm.key.get("task", "")]
     if given["from_records"] and not is_run(target):
         raise HarnessError(f"--from-records {target}", "this is not a run folder", "give the --out of an evaluation")
@@ -117,6 +123,7 @@ def _together(
     """The gate over several tasks, and the end of the verb."""
     if given["from_records"]:
         raise HarnessError("--from-records with several tasks", "it recomputes the verdict of one run", "leave it out")
+    options.refuse_with("several tasks", ("divergences",), given)
     baselines = by_task([load_named(folder, name) for name in names])
     files = options.files_of(given, list(baselines))
     per_task = {task: {name: value for name, value in own.items() if value is not None} for task, own in files.items()}

@@ -44,6 +44,8 @@ from harness.spec.several import split_names
 )
 @options.folder_option
 @options.policy_options
+@options.shared("kl-margin")
+@options.shared("divergences")
 @click.option(
     "--discordance",
     default=ASSUMED_DISCORDANCE,
@@ -96,7 +98,7 @@ def _budget(checkpoint: Path | None, as_json: bool, given: dict[str, Any]) -> No
     """The dry run of a budget."""
     if checkpoint is None:
         raise HarnessError(f"--budget {given['budget']:g}", "batches of a checkpoint are timed", "give CHECKPOINT")
-    options.refuse_with("--budget", ("tokens", "new_tokens", "sites", "discordance"), given)
+    options.refuse_with("--budget", ("tokens", "new_tokens", "sites", "discordance", "kl_margin", "divergences"), given)
     policy, held, spec = policy_given(given), None, None
     if given["name"] is None:
         options.refuse_without("--baseline", ("baselines_dir",), given)
@@ -129,13 +131,24 @@ def _budget(checkpoint: Path | None, as_json: bool, given: dict[str, Any]) -> No
 
 def _power(given: dict[str, Any]) -> Power | TasksPower | None:
     if given["name"] is None:
-        options.refuse_without(
-            "--baseline", ("margin", "nats_margin", "policy", "force", "discordance", "baselines_dir"), given
+        unread = (
+            "margin",
+            "nats_margin",
+            "policy",
+            "force",
+            "kl_margin",
+            "divergences",
+            "discordance",
+            "baselines_dir",
         )
+        options.refuse_without("--baseline", unread, given)
         return None
     names = [] if Path(given["name"]).is_file() else list(split_names("--baseline", given["name"]))
-    how = policy_given(given), given["discordance"], given["baselines_dir"]
-    return power_tasks(names, *how) if len(names) > 1 else power(given["name"], *how)
+    how = policy_given(given, ("kl_margin",)), given["discordance"], given["baselines_dir"]
+    if len(names) > 1:
+        options.refuse_with("several tasks", ("divergences",), given)
+        return power_tasks(names, *how)
+    return power(given["name"], *how, given["divergences"])
 
 
 def _show(report: dict[str, Any] | None, foreseen: Power | TasksPower | None, sites: bool, as_json: bool) -> None:
@@ -152,4 +165,4 @@ def _show(report: dict[str, Any] | None, foreseen: Power | TasksPower | None, si
     if isinstance(foreseen, TasksPower):
         show(tasks_power_page(told["tasks"], foreseen.sentence))
     elif foreseen is not None:
-        show(power_page(told["power"], foreseen.sentence, foreseen.asked))
+        show(power_page(told["power"], foreseen.sentence, foreseen.asked, distributions=told.get("distributions", ())))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel
 from harness.distributions import Distribution, Keep
 from harness.engines.generation import Forced, Looking, Prompt, left_pad, nobody
 from harness.engines.sessions import Injecting
+from harness.numerics.keeping import distribution_of
 
 LOGITS = 1 << 25
 """Logits made in one forward at most (but always those of one sequence): 128 MiB in float32."""
@@ -115,21 +115,3 @@ def _read(logits: Tensor, forced: Sequence[Forced], kept: Sequence[Keep | None])
         logprobs = every.gather(-1, wanted[:, None])[:, 0]
         greedy = bool((last.argmax(-1) == wanted).all())
         yield Likelihood(tuple(logprobs.tolist()), greedy, None if keep is None else distribution_of(every, keep))
-
-
-def distribution_of(logprobs: Tensor, keep: Keep) -> Distribution:
-    """Return what is kept of ``logprobs`` float32 (tokens, vocabulary)."""
-    logprobs = logprobs[list(keep.places)]
-    if keep.ids is None:
-        ids = logprobs.topk(min(keep.count, logprobs.shape[-1]), -1).indices
-    else:
-        ids = torch.from_numpy(keep.ids.astype(np.int64)).to(logprobs.device)
-    rest = logprobs.scatter(-1, ids, -torch.inf).logsumexp(-1)
-    return Distribution(
-        np.array(keep.places, dtype=np.int32),
-        ids.cpu().numpy().astype(np.int32),
-        logprobs.gather(-1, ids).cpu().numpy(),
-        rest.cpu().numpy(),
-        logprobs.amin(-1).cpu().numpy(),
-        logprobs.argmax(-1).cpu().numpy().astype(np.int32),
-    )

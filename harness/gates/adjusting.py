@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from harness.gates.families import NAMES, Adjusted, judge_levels
 from harness.gates.policy import GatePolicy
+from harness.gates.requirements import Requirement
 from harness.gates.result import LevelVerdict
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID
 
 _Judged = tuple[str, Adjusted]
+_BESIDE = "distributions"
 
 
 def adjusted_levels(levels: tuple[LevelVerdict, ...], policy: GatePolicy) -> tuple[LevelVerdict, ...]:
@@ -29,15 +31,24 @@ def adjusted_tasks(
     INCONCLUSIVE (INVALID where a requirement lacks evidence). Where the unmeasured outcomes of the family, all counted
     as lost or all as gained, would turn a level, it is INVALID. One requirement alone needs no adjustment.
     """
+    return adjusted_beside(tasks, {}, policy)[0]
+
+
+def adjusted_beside(
+    tasks: Mapping[str, tuple[LevelVerdict, ...]], beside: Mapping[float, Requirement], policy: GatePolicy
+) -> tuple[dict[str, tuple[LevelVerdict, ...]], dict[float, str]]:
+    """Return the levels of :func:`adjusted_tasks` judged as one family with the requirements ``beside`` them (level ->
+    requirement of another kind), and the verdicts on these."""
     levels = [(task, level) for task, own in tasks.items() for level in own]
     tests = {(task, level.level): level.tests for task, level in levels if level.tests is not None}
     early = sum(level.tests is None and level.verdict != INVALID for _, level in levels)
-    alone = early + sum(len(own.measured) for own in tests.values()) == 1
-    if not tests or (alone and policy.family not in NAMES):
-        return dict(tasks)
+    alone = early + len(beside) + sum(len(own.measured) for own in tests.values()) == 1
+    if not (tests or beside) or (alone and policy.family not in NAMES):
+        return dict(tasks), {level: requirement.verdict for level, requirement in beside.items()}
     alpha = policy.alpha_left or policy.alpha
+    others = {(_BESIDE, level): (requirement,) for level, requirement in beside.items()}
     measured, lost, gained = (
-        judge_levels(policy.family, {key: getattr(own, case) for key, own in tests.items()}, alpha, early)
+        judge_levels(policy.family, {key: getattr(own, case) for key, own in tests.items()} | others, alpha, early)
         for case in ("measured", "lost", "gained")
     )
 
@@ -47,7 +58,8 @@ def adjusted_tasks(
             return level
         return _adjusted(level, measured[key], {"lost": lost[key], "gained": gained[key]})
 
-    return {task: tuple(judged(task, level) for level in own) for task, own in tasks.items()}
+    found = {task: tuple(judged(task, level) for level in own) for task, own in tasks.items()}
+    return found, {level: measured[_BESIDE, level][0] for level in beside}
 
 
 def _adjusted(alone: LevelVerdict, measured: _Judged, cases: Mapping[str, _Judged]) -> LevelVerdict:

@@ -18,7 +18,7 @@ from harness.exceptions import HarnessError
 from harness.gates.evidence import certificate_problems, control_problems, shares_draws
 from harness.gates.families import judge_levels
 from harness.gates.keys import axis_note, key_differences
-from harness.gates.policy import ALL_MUST_PASS, AXES, check_alpha
+from harness.gates.policy import ALL_MUST_PASS, AXES, GatePolicy, PerLevel, check_alpha, check_nats
 from harness.gates.requirements import Requirement
 from harness.gates.verdicts import FAIL, INCONCLUSIVE, INVALID, PASS, exit_code, worst
 from harness.record import Arm
@@ -51,7 +51,8 @@ class Measured:
 class DivergencePolicy:
     """The rules: the largest accepted mean divergence ``margin`` (nats a token), the one-sided ``alpha``, and
     ``across``, the one field of the measurement key (of :data:`harness.gates.policy.AXES`) in which both sides are
-    meant to differ.
+    meant to differ. ``margins`` holds (level, margin) where a level has its own; ``positive_control``: whether both
+    sides must have run theirs.
 
     Raises :class:`HarnessError` for values out of range.
     """
@@ -59,14 +60,27 @@ class DivergencePolicy:
     margin: float
     alpha: float = ALPHA
     across: str | None = None
+    margins: PerLevel = ()
+    positive_control: bool = True
 
     def __post_init__(self) -> None:
         """Check every value."""
-        if not (math.isfinite(self.margin) and self.margin > 0):
-            raise HarnessError(f"--kl-margin {self.margin:g}", "a margin in nats a token is above 0", "give 0.05")
+        for margin in (self.margin, *(value for _, value in self.margins)):
+            check_nats("--kl-margin", margin)
         check_alpha(self.alpha)
         if self.across is not None and self.across not in AXES:
             raise HarnessError(f"across {self.across!r}", nearest(self.across, AXES))
+
+    @classmethod
+    def of(cls, policy: GatePolicy) -> DivergencePolicy:
+        """Return the rules on distributions of a ``policy`` that has some: its bounds are at what early stopping leaves
+        of alpha."""
+        assert policy.kl_margin is not None
+        return cls(policy.kl_margin, policy.alpha_left, policy.across, policy.kl_margins, policy.positive_control)
+
+    def margin_at(self, level: float) -> float:
+        """Return the margin at ``level`` (nats a token)."""
+        return dict(self.margins).get(level, self.margin)
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,7 @@ class DivergenceResult:
             "verdict": self.verdict,
             "exit_code": self.exit_code,
             "margin": self.policy.margin,
+            **({"margins": [list(pair) for pair in self.policy.margins]} if self.policy.margins else {}),
             "alpha": self.policy.alpha,
             "family": self.family,
             "candidate": self.labels[0],
@@ -155,16 +170,39 @@ def divergence_gate(candidate: Measured, reference: Measured, policy: Divergence
     missing, where the two sides have other answers, seeds or kept tokens, and where what was not kept could hide more
     than a tenth of the margin of a PASS.
     """
-    differing = key_differences(candidate.arm.key, reference.arm.key, policy.across)
-    alone = [_level(candidate, reference, level, policy, differing) for level in sorted(reference.arm.outcomes)]
+    alone = levels_alone(candidate, reference, policy, sorted(reference.arm.outcomes))
     tested = {level.level: (level.requirement,) for level in alone if level.requirement is not None}
     judged = judge_levels(ALL_MUST_PASS, tested, policy.alpha) if tested else {}
-    levels = tuple(_adjusted(level, judged[level.level][0]) if level.level in judged else level for level in alone)
+    adjusted = adjusted_divergences(alone, {level: verdict for level, (verdict, _) in judged.items()})
+    return divergence_result(candidate, reference, policy, adjusted)
+
+
+def levels_alone(
+    candidate: Measured,
+    reference: Measured,
+    policy: DivergencePolicy,
+    levels: Sequence[float],
+    objections: Sequence[str] = (),
+) -> tuple[LevelDivergence, ...]:
+    """Return each of ``levels`` judged by itself, as :func:`divergence_gate` does first; ``objections`` speak against
+    all of them."""
+    differing = (*objections, *key_differences(candidate.arm.key, reference.arm.key, policy.across))
+    return tuple(_level(candidate, reference, level, policy, differing) for level in levels)
+
+
+def adjusted_divergences(alone: Sequence[LevelDivergence], judged: Mapping[float, str]) -> tuple[LevelDivergence, ...]:
+    """Return the levels ``alone`` with the verdicts that a family has ``judged`` (level -> verdict)."""
+    return tuple(_adjusted(level, judged.get(level.level, level.verdict)) for level in alone)
+
+
+def divergence_result(
+    candidate: Measured, reference: Measured, policy: DivergencePolicy, levels: Sequence[LevelDivergence]
+) -> DivergenceResult:
+    """Return the verdict over ``levels``, as their family has left them."""
     arms = candidate.arm, reference.arm
     notes = (*axis_note(arms[0].key, arms[1].key, policy.across), *_same_weights(*arms))
-    return DivergenceResult(
-        worst(level.verdict for level in levels), levels, policy, (arms[0].label, arms[1].label), notes
-    )
+    labels = arms[0].label, arms[1].label
+    return DivergenceResult(worst(level.verdict for level in levels), tuple(levels), policy, labels, notes)
 
 
 def _same_weights(candidate: Arm, reference: Arm) -> tuple[str, ...]:
@@ -179,11 +217,14 @@ def _level(
 ) -> LevelDivergence:
     objections = list(differing)
     for role, side in (("candidate", candidate), ("reference", reference)):
-        objections += [*certificate_problems(role, side.arm, level), *control_problems(role, side.arm, True)]
+        objections += certificate_problems(role, side.arm, level)
+        objections += control_problems(role, side.arm, policy.positive_control)
     ours, theirs = (
         {name: kept for name, kept in side.kept.items() if name[1] == level} for side in (candidate, reference)
     )
-    if set(ours) != set(theirs):
+    if not theirs:
+        objections.append("the reference has no distributions at this level")
+    elif set(ours) != set(theirs):
         objections.append(
             f"the candidate lacks {len(set(theirs) - set(ours))} of the reference's {len(theirs)} answers, and has"
             f" {len(set(ours) - set(theirs))} others"
@@ -219,7 +260,7 @@ def _measured(
     clusters = _clusters(candidate.arm, items)
     divergences = SkewedMean.of(means({name: float(each.kl.mean()) for name, each in found.items()}), clusters)
     short = float(np.mean(means({name: float(each.short.mean()) for name, each in found.items()})))
-    requirement = _requirement(divergences, short, policy, len(items))
+    requirement = _requirement(divergences, short, policy, (level, len(items)))
     same = means({name: float(each.same.mean()) for name, each in found.items()})
     change = means({name: float(value) for name, value in changes.items() if value is not None})
     return LevelDivergence(
@@ -254,8 +295,10 @@ def _clusters(arm: Arm, items: Sequence[str]) -> list[str] | None:
     return [arm.clusters.get(item, f"item {item}") for item in items] if arm.clusters else None
 
 
-def _requirement(mean: SkewedMean, short: float, policy: DivergencePolicy, items: int) -> Requirement:
-    interval, tails, margin = mean.interval(policy.alpha), mean.tails(policy.margin), policy.margin
+def _requirement(mean: SkewedMean, short: float, policy: DivergencePolicy, of: tuple[float, int]) -> Requirement:
+    """The requirement on a mean ``of`` so many items at a level: (level, items)."""
+    margin, items = policy.margin_at(of[0]), of[1]
+    interval, tails = mean.interval(policy.alpha), mean.tails(margin)
     verdict = PASS if interval.high < margin else FAIL if interval.low > margin else INCONCLUSIVE
     relation = {PASS: "lies below", FAIL: "lies above", INCONCLUSIVE: "contains"}[verdict]
     words = (

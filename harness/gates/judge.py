@@ -117,8 +117,8 @@ def gate(candidate: Arm, baseline: Arm, policy: GatePolicy | None = None, order_
     differing field. Otherwise items are paired by hash and noise seed, and each level is judged by the lower and
     upper bound of the paired difference (and of the retention, if the policy asks for it). Evidence comes first:
     a certificate with problems, other seeds, a clean score at the floor, or unmeasured items that could turn the
-    verdict make a level INVALID. Raises :class:`HarnessError` on a score outside [0, 1]
-    and on a rule of the policy for a level that is not judged.
+    verdict make a level INVALID. Raises :class:`HarnessError` on a score outside [0, 1], on a rule of the policy for a
+    level that is not judged, and for rules on distributions (:func:`harness.gates.joint.gate_both` has both).
 
     A FAIL is adjusted by Holm over all requirements of all levels in every family, so that the chance of any wrong
     one is at most alpha; where items come in clusters the intervals are over cluster means.
@@ -171,7 +171,11 @@ class Alone:
 
 
 def judged_alone(candidate: Arm, baseline: Arm, policy: GatePolicy, order_seed: int = 0) -> Alone:
-    """Return every level of ``candidate`` judged by itself against ``baseline``, as :func:`gate` does first."""
+    """Return every level of ``candidate`` judged by itself against ``baseline``, as :func:`gate` does first.
+
+    Raises :class:`HarnessError` for a policy that asks for distributions as well: see :mod:`harness.gates.joint`.
+    """
+    policy.refuse_distributions("of answers alone", "give what harness divergence record made, with --divergences")
     for arm in (candidate, baseline):
         refuse_unscored(arm.key, arm.label)
     policy.check_judged(judged_levels(candidate, baseline, policy))

@@ -56,7 +56,7 @@ MOST_ALPHA, MOST_MARGIN = 0.2, 0.5
 
 PerLevel = tuple[tuple[float, float], ...]
 
-_LATER: Mapping[str, Any] = {"nats_margin": None, "nats_margins": ()}
+_LATER: Mapping[str, Any] = {"nats_margin": None, "nats_margins": (), "kl_margin": None, "kl_margins": ()}
 """Rules that came after verdicts had been stored under the text of all others, with what each is where nobody gave
 it."""
 
@@ -78,6 +78,8 @@ class GatePolicy:
     :data:`AXES`) along which both are meant to differ. ``positive_control``: whether both sides must have run theirs;
     without it every report says so.
     ``early_stop``: the share of ``alpha`` spent on looking after every item, so that clear cases stop early; 0 is off.
+    ``kl_margin``: the largest accepted mean divergence (nats a token) of the next-token distributions, or ``None`` to
+    judge accuracy alone; ``kl_margins`` holds (level, margin) where a level has its own.
     ``force`` allows an alpha above :data:`MOST_ALPHA` and margins above :data:`MOST_MARGIN`.
 
     Raises :class:`HarnessError` on a value outside its range.
@@ -102,6 +104,8 @@ class GatePolicy:
     positive_control: bool = True
     nats_margin: float | None = None
     nats_margins: PerLevel = ()
+    kl_margin: float | None = None
+    kl_margins: PerLevel = ()
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -115,7 +119,8 @@ class GatePolicy:
         for minimum in (self.min_retention, *(value for _, value in self.retentions)):
             _check_share("min_retention", minimum, above=0.0)
         _check_share("min_overlap", self.min_overlap)
-        for level in (*self.levels, *(level for level, _ in (*self.margins, *self.retentions, *self.nats_margins))):
+        limits = (*self.margins, *self.retentions, *self.nats_margins, *self.kl_margins)
+        for level in (*self.levels, *(level for level, _ in limits)):
             if not 0 <= level < math.inf:
                 raise HarnessError(f"level {level!r}", "a level is a finite number, at least 0", "write 0.05 for 5 %")
         for name, known in (("across", AXES), ("family", FAMILIES), ("inconclusive", INCONCLUSIVE_ACTIONS)):
@@ -129,6 +134,7 @@ class GatePolicy:
         if not isinstance(self.positive_control, bool):
             raise HarnessError(f"positive_control {self.positive_control!r}", "it is true or false", "leave it out")
         self._check_early_stop()
+        self._check_divergences()
         self._check_force()
         if self.levels:
             self.check_judged(self.levels)
@@ -145,6 +151,18 @@ class GatePolicy:
         if self.family not in (FIXED_SEQUENCE, ALL_MUST_PASS):
             rule = f"{self.family} orders levels by their p-values, and a level that stops early has none"
             raise HarnessError(name, rule, f"use the family {FIXED_SEQUENCE} or {ALL_MUST_PASS}, or drop early_stop")
+
+    def _check_divergences(self) -> None:
+        if self.kl_margin is None:
+            if self.kl_margins:
+                rule = "levels without a margin of their own would go by unjudged"
+                raise HarnessError("kl_margin_at without kl_margin", rule, "give kl_margin too")
+            return
+        for margin in (self.kl_margin, *(value for _, value in self.kl_margins)):
+            check_nats("kl_margin", margin)
+        if self.early_stop == 1:
+            rule = "all of alpha goes to looking at answers, so that none is left for the distributions"
+            raise HarnessError("early_stop 1 with kl_margin", rule, "use 0.5")
 
     def _check_force(self) -> None:
         if not isinstance(self.force, bool):
@@ -166,6 +184,7 @@ class GatePolicy:
             ("margin_at", self.margins),
             ("retention_at", self.retentions),
             ("nats_margin_at", self.nats_margins),
+            ("kl_margin_at", self.kl_margins),
         ):
             known = [level for level in judged if level or key != "retention_at"]
             for level, _ in rules:
@@ -186,11 +205,11 @@ class GatePolicy:
         """Return the same rules without those for levels outside ``levels``: of a gate that judges some of them on
         purpose."""
         kept = set(levels)
-        margins, retentions, nats = (
+        margins, retentions, nats, kl = (
             tuple(rule for rule in rules if rule[0] in kept)
-            for rules in (self.margins, self.retentions, self.nats_margins)
+            for rules in (self.margins, self.retentions, self.nats_margins, self.kl_margins)
         )
-        return replace(self, margins=margins, retentions=retentions, nats_margins=nats)
+        return replace(self, margins=margins, retentions=retentions, nats_margins=nats, kl_margins=kl)
 
     def __repr__(self) -> str:
         """The rules as text, by which stored verdicts are found again: what came later stands there only if it says
@@ -199,6 +218,18 @@ class GatePolicy:
         shown["floor"] = FLOOR if self.floor is None else self.floor
         later = {name: None for name, usual in _LATER.items() if shown[name] == usual}
         return f"GatePolicy({', '.join(f'{name}={value!r}' for name, value in shown.items() if name not in later)})"
+
+    @property
+    def on_answers(self) -> GatePolicy:
+        """The same rules without those on distributions."""
+        return replace(self, kl_margin=None, kl_margins=())
+
+    def refuse_distributions(self, what: str, way_out: str) -> None:
+        """Raise :class:`HarnessError` where the rules ask for distributions, which ``what`` does not look at: a PASS on
+        the half that it looks at would be none."""
+        if self.kl_margin is not None:
+            rule = "the rules ask for distributions too, and nothing here looks at them"
+            raise HarnessError(f"kl_margin {self.kl_margin:g} {what}", rule, way_out)
 
     @property
     def alpha_left(self) -> float:

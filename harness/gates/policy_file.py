@@ -15,6 +15,8 @@
     inconclusive = "fail"
     early_stop = 0.5
     positive_control = true
+    kl_margin = 0.02
+    kl_margin_at = { "0.10" = 0.05 }
 """
 
 from __future__ import annotations
@@ -28,7 +30,12 @@ from harness.gates.policy import GatePolicy, PerLevel
 from harness.strict import Table, fill, read_toml
 
 TABLE = "policy"
-PER_LEVEL = {"margin_at": "margins", "retention_at": "retentions", "nats_margin_at": "nats_margins"}
+PER_LEVEL = {
+    "margin_at": "margins",
+    "retention_at": "retentions",
+    "nats_margin_at": "nats_margins",
+    "kl_margin_at": "kl_margins",
+}
 """Name in the file -> field that holds (level, value)."""
 
 

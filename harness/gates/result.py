@@ -7,15 +7,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.gates.divergence import DivergenceResult
 from harness.gates.early import Looks
 from harness.gates.families import Adjusted, Tests
 from harness.gates.pairing import Flip
 from harness.gates.policy import FAILS, STOP
 from harness.gates.repeated import Repeated
-from harness.gates.verdicts import FAIL, INCONCLUSIVE, exit_code
+from harness.gates.verdicts import FAIL, INCONCLUSIVE, exit_code, worst
 from harness.record import Certificate
 from harness.stats import EarlyStop, Interval
 from harness.thresholds import ALPHA
+
+ANSWERS, DISTRIBUTIONS = "answers", "distributions"
+"""The halves of a gate on both."""
+
+NOT_RUN = "not run"
+"""In place of a verdict on answers that were not generated, because the distributions had decided."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,8 @@ class GateResult:
     and of how many, where the policy stops early. ``notes`` are what every report says in its first lines.
     ``alphas`` are the one-sided levels of the intervals of accuracies and retention, and of differences.
     ``quick`` is the declared quick check (:mod:`harness.gates.quick`), None for the whole baseline (its JSON lacks it).
+    ``divergence`` is the other half of a gate on answers and distributions (:mod:`harness.gates.joint`), None where
+    answers alone are judged (its JSON lacks it); the verdict is that over both. Without ``levels`` it decided alone.
     """
 
     verdict: str
@@ -123,6 +132,15 @@ class GateResult:
     notes: tuple[str, ...] = ()
     quick: Mapping[str, Any] | None = None
     alphas: tuple[float, float] = (ALPHA, ALPHA)
+    divergence: DivergenceResult | None = None
+
+    @property
+    def halves(self) -> dict[str, str]:
+        """The verdicts on answers and on distributions; empty where answers alone are judged."""
+        if self.divergence is None:
+            return {}
+        answers = worst(level.verdict for level in self.levels) if self.levels else NOT_RUN
+        return {ANSWERS: answers, DISTRIBUTIONS: self.divergence.verdict}
 
     @property
     def exit_code(self) -> int:
@@ -145,9 +163,15 @@ class GateResult:
                 "certificate": self.certificate.to_json(),
                 "baseline": self.baseline,
                 **({} if self.quick is None else {"quick_check": self.quick}),
+                **self._both(),
             }
         )
         return found
+
+    def _both(self) -> dict[str, Any]:
+        if self.divergence is None:
+            return {}
+        return {"halves": self.halves, "divergence": self.divergence.to_json()}
 
 
 def _strict(value: Any) -> Any:

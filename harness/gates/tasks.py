@@ -101,6 +101,7 @@ def gate_tasks(
 
 def check_together(policy: GatePolicy) -> None:
     """Raise :class:`HarnessError` where ``policy`` cannot hold several tasks together."""
+    policy.refuse_distributions("with several tasks", "gate task by task, or judge them by harness divergence gate")
     if policy.early_stop:
         raise HarnessError(
             f"--early-stop {policy.early_stop:g} with several tasks",

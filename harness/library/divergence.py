@@ -54,14 +54,17 @@ class Diverged:
 
 @dataclass(frozen=True)
 class Candidate:
-    """How a checkpoint is evaluated: its base or adapter, quantization on top (None: the reference's own), the folder
-    of its run and its device."""
+    """How a checkpoint is evaluated: its base or adapter, quantization on top, engine, dtype and attention (None: the
+    reference's own), the folder of its run and its device."""
 
     base: Path | None = None
     adapter: str = "merged"
     quantization: tuple[NoiseSpec, ...] | None = None
     out: Path | None = None
     device: str | None = None
+    engine: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,13 +131,20 @@ def diverge(
     bad input and
     :class:`NotComparableError` for an unfinished run.
     """
-    held, target = complete_run(Path(reference)), Path(target)
-    if held.arm.key.get("task") != TASK:
-        rule = f"a run of the task {held.arm.key.get('task')} keeps no distributions"
-        raise HarnessError(f"--reference {held.path}", rule, "make one: harness divergence record RUN --out FOLDER")
-    run = load_run(target) if is_run(target) else _evaluated(target, held, candidate or Candidate(), options, watcher)
+    held, target = reference_run(Path(reference), "--reference"), Path(target)
+    run = load_run(target) if is_run(target) else evaluated(target, held, candidate or Candidate(), options, watcher)
     check_complete(run)
     return Diverged(run, held, divergence_gate(measured(run), measured(held), policy))
+
+
+def reference_run(path: Path, option: str) -> Run:
+    """Return the finished reference at ``path``, which ``option`` named. Raises :class:`HarnessError` for a run of
+    another task."""
+    held = complete_run(path)
+    if held.arm.key.get("task") != TASK:
+        rule = f"a run of the task {held.arm.key.get('task')} keeps no distributions"
+        raise HarnessError(f"{option} {held.path}", rule, "make one: harness divergence record RUN --out FOLDER")
+    return held
 
 
 def measured(run: Run) -> Measured:
@@ -216,13 +226,14 @@ def _asked(spec: EvalSpec, answers: Path, noise_seeds: int) -> EvalSpec:
     return EvalSpec(TASK, str(answers), None, noise_seeds=noise_seeds, **same)
 
 
-def _evaluated(
+def evaluated(
     target: Path,
     held: Run,
     how: Candidate,
-    options: EngineOptions | None,
-    watcher: Watcher | None,
+    options: EngineOptions | None = None,
+    watcher: Watcher | None = None,
 ) -> Run:
+    """Return the run of the checkpoint ``target`` on the answers of the reference ``held``."""
     target, base = locate(target, how.base)
     how = replace(how, base=base)
     from harness.checkpoints.source import resolve
@@ -230,7 +241,7 @@ def _evaluated(
     from harness.library.for_gate import default_run_folder
 
     spec = replace(EvalSpec.from_json(dict(held.evaluation.spec)), data=str(held.path))
-    if how.quantization is not None:
-        spec = replace(spec, quantization=how.quantization)
+    changes = {name: getattr(how, name) for name in ("quantization", "engine", "dtype", "attention")}
+    spec = replace(spec, **{name: value for name, value in changes.items() if value is not None})
     source = resolve(target, base=how.base, adapter=how.adapter)
     return evaluate(source, spec, how.out or default_run_folder(source, spec), options, how.device, watcher=watcher)

@@ -40,8 +40,9 @@ class GateEvaluation:
     run folder (default: one under ``runs`` that the same evaluation resumes). ``items`` and ``noise_seeds`` declare a
     quick check on that many of the baseline's (:class:`harness.gates.quick.QuickCheck`), ``budget`` one on as many as
     tell most within that many seconds (:mod:`harness.evaluate.within`), counted from ``begun`` on the clock of
-    :func:`time.monotonic` (None: from the call on). No result depends on ``options`` and
-    ``device``. Raises :class:`HarnessError` where a budget stands beside the numbers that it plans.
+    :func:`time.monotonic` (None: from the call on). ``divergences`` is the reference of distributions for a policy with
+    a ``kl_margin`` (default: the one beside the baseline's file). No result depends on ``options`` and ``device``.
+    Raises :class:`HarnessError` where a budget stands beside the numbers that it plans.
     """
 
     base: Path | None = None
@@ -58,6 +59,7 @@ class GateEvaluation:
     out: Path | None = None
     items: int | None = None
     noise_seeds: int | None = None
+    divergences: Path | None = None
     options: EngineOptions = field(default_factory=EngineOptions)
     device: str | None = None
     budget: float | None = None

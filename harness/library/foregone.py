@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,17 @@ from harness.baselines.file import Baseline
 from harness.exceptions import NotComparableError
 from harness.gates import gate
 from harness.gates.forecast import ASSUMED_DISCORDANCE, forecast, forecast_tasks, joint_sentence
+from harness.gates.forecast_divergence import both_sentence, forecast_divergences
 from harness.gates.keys import PROMPT_FIELDS, key_differences
 from harness.gates.policy import GatePolicy
 from harness.gates.result import GateResult
 from harness.gates.tasks import gate_tasks
 from harness.gates.verdicts import INVALID, PASS
+from harness.library.divergence import measured
 from harness.library.for_gate import order_seed_of
+from harness.library.gate_both import announce_distributions
 from harness.runs.dequantized import FIELD as DEQUANTIZED
+from harness.runs.loaded import Run
 from harness.spec import EvalSpec, quantization_text
 from harness.stats.skewed import LEAST_UNITS
 
@@ -85,21 +89,33 @@ def check_within_reach(held: Baseline, policy: GatePolicy) -> None:
         _foregone(held, found, False)
 
 
-def announce(held: Baseline, policy: GatePolicy, part: bool) -> None:
+def announce(held: Baseline, policy: GatePolicy, part: bool, reference: Run | None = None) -> None:
     """Log the joint odds of the gate if nothing changed, and raise :class:`NotComparableError` where PASS is out of
-    reach.
+    reach; ``reference`` holds the distributions where these are judged too.
 
     A ``part`` of a baseline (a quick check) and early stopping may be too small for PASS and still find damage: that is
     only said.
     """
+    levels = sorted(policy.levels or held.arm.outcomes)
+    if reference is not None:
+        for words in announce_distributions(measured(reference), policy, levels, part or bool(policy.early_stop)):
+            log.warning("%s", words)
     found = gate(held.arm, held.arm, _bare(policy), order_seed_of(held))
     if found.verdict == PASS:
-        log.info("%s", joint_sentence(forecast(held.arm, policy)))
+        log.info("%s", _odds(held, policy, levels, reference))
         if policy.min_retention is not None or policy.retentions:
-            rules = replace(policy, bootstrap_resamples=0, across=None)
+            rules = replace(policy.on_answers, bootstrap_resamples=0, across=None)
             _announce_retention(gate(held.arm, held.arm, rules, order_seed_of(held)))
         return
     _foregone(held, found, part or bool(policy.early_stop))
+
+
+def _odds(held: Baseline, policy: GatePolicy, levels: Sequence[float], reference: Run | None) -> str:
+    """The joint odds in words."""
+    if reference is None:
+        return joint_sentence(forecast(held.arm, policy))
+    beside = forecast_divergences(measured(reference), policy, levels)
+    return both_sentence(forecast(held.arm, policy, family=2 * len(levels)), beside)
 
 
 def announce_tasks(held: Mapping[str, Baseline], policy: GatePolicy, part: bool) -> None:
@@ -122,7 +138,7 @@ def together_sentence(
 
 def _bare(policy: GatePolicy) -> GatePolicy:
     """The rules without what says nothing of a baseline against itself."""
-    return replace(policy, bootstrap_resamples=0, min_retention=None, retentions=(), across=None)
+    return replace(policy.on_answers, bootstrap_resamples=0, min_retention=None, retentions=(), across=None)
 
 
 def _foregone(held: Baseline, found: GateResult, may_find_damage: bool) -> None:

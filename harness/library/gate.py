@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.baselines.book import load_named
 from harness.baselines.file import Baseline, dump
@@ -16,6 +16,7 @@ from harness.gates import GateResult
 from harness.gates import gate as judge
 from harness.gates.early import EarlyPlan
 from harness.gates.early_runs import run_to_judge
+from harness.gates.joint import Sides, decided_alone, gate_both
 from harness.gates.policy import GatePolicy
 from harness.gates.quick import QuickCheck
 from harness.gates.subscores import SubScores, gated_subscores
@@ -34,6 +35,7 @@ from harness.library.for_gate import (
     said_of,
 )
 from harness.library.foregone import announce, check_within_reach, refuse_other_key
+from harness.library.gate_both import evaluated_half, reference_of, stored_half
 from harness.library.within import evaluated_within, planned_check
 from harness.progress import Watcher
 from harness.runs.attempts import Attempt, count_attempt
@@ -42,6 +44,9 @@ from harness.runs.kept_verdicts import check_verdict, keep_verdict, verdict_file
 from harness.runs.loaded import Run, is_run
 from harness.runs.manifest import digest
 from harness.spec import EvalSpec
+
+if TYPE_CHECKING:
+    from harness.checkpoints.source import Source
 
 
 @dataclass(frozen=True)
@@ -99,17 +104,24 @@ def gate(
     beside the run, which makes a verdict that changes with equal records an error. INVALID, FAIL and INCONCLUSIVE are
     results, not errors.
 
+    With a ``kl_margin`` the distributions are judged too (:mod:`harness.gates.joint`), against the reference that
+    ``evaluation`` names, or else the one beside the baseline. The distributions of a checkpoint come first; with early
+    stopping it generates nothing where they decide, and the run is theirs. Those of a run lie beside it.
+
     Raises :class:`harness.exceptions.HarnessError` for bad input, and
     :class:`harness.exceptions.NotComparableError` where nothing can be judged at all.
     """
     target, policy, evaluation = Path(target), policy or GatePolicy(), evaluation or GateEvaluation()
     held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
     policy.check_judged(policy.levels or held.arm.outcomes)
+    reference = reference_of(policy, held, baseline, evaluation.divergences, Path(baselines_dir))
     plan, quick = early_plan(policy, held), quick_check(held, evaluation.items, evaluation.noise_seeds)
     asked = asked_of(held, quick)
+    sides: Sides | None = None
     if is_run(target):
         refuse_changes(target, vars(evaluation), ("base", "out", "budget", *CHANGES))
         run = run_to_judge(target, plan, asked.arm)
+        sides = None if reference is None else stored_half(target, reference)
     else:
         spec = changed(baseline_spec(held), vars(evaluation), quick)
         refuse_shelf(target)
@@ -117,20 +129,35 @@ def gate(
             target = located(target)
         refuse_other_key(spec, held, vars(evaluation), policy.across, target)
         if evaluation.budget is None:
-            announce(asked, policy, part=quick is not None)
+            announce(asked, policy, quick is not None, reference)
         else:
+            policy.refuse_distributions("with --budget", "leave one of them out: a budget plans answers alone")
             check_within_reach(held, policy)
         target, base = locate(target, evaluation.base)
         evaluation = replace(evaluation, base=base)
-        if evaluation.budget is None:
-            run = _evaluated(target, asked, plan, evaluation, spec, watcher)
-        else:
+        if evaluation.budget is not None:
             run = evaluated_within(target, held, policy, evaluation, spec, watcher)
             quick = planned_check(held, run)
             asked = asked_of(held, quick)
+        else:
+            source, out = _where(target, plan, evaluation, spec)
+            if reference is not None:
+                half, sides = evaluated_half(target, reference, evaluation, out, watcher)
+                found = decided_alone(asked.arm, sides, policy) if policy.early_stop else None
+                if found is not None:
+                    return stored(half, held, policy, said_of(found, quick), quick, _with(reference))
+            run = _evaluated(source, asked, plan, evaluation, (spec, out), watcher)
     check_part(run, held, quick)
-    result = judge(run.arm, asked.arm, policy, order_seed_of(held))
-    return stored(run, held, policy, said_of(result, quick), quick)
+    if sides is None:
+        result = judge(run.arm, asked.arm, policy, order_seed_of(held))
+    else:
+        result = gate_both((run.arm, asked.arm), sides, policy, order_seed_of(held))
+    return stored(run, held, policy, said_of(result, quick), quick, _with(reference))
+
+
+def _with(reference: Run | None) -> str:
+    """What else a verdict was reached from, as text."""
+    return "" if reference is None else f" distributions {reference.manifest.digest}"
 
 
 def stored(
@@ -161,6 +188,8 @@ def attempt_of(
     limits: tuple[Any, ...] = (policy.margin, policy.margins, policy.min_retention, policy.retentions)
     if policy.nats_margin is not None or policy.nats_margins:
         limits += (policy.nats_margin, policy.nats_margins)
+    if policy.kl_margin is not None:
+        limits += ("distributions", policy.kl_margin, policy.kl_margins)
     return Attempt(digest(dump(baseline)), repr(limits), _rules(policy, quick), result.verdict, session)
 
 
@@ -169,19 +198,25 @@ def _rules(policy: GatePolicy, quick: QuickCheck | None) -> str:
     return repr(policy) if quick is None else f"{policy!r} {quick!r}"
 
 
+def _where(target: Path, plan: EarlyPlan | None, evaluation: GateEvaluation, spec: EvalSpec) -> tuple[Source, Path]:
+    """The checkpoint, and the folder of its run."""
+    from harness.checkpoints.source import resolve
+
+    source = resolve(target, base=evaluation.base, adapter=evaluation.adapter)
+    return source, evaluation.out or default_run_folder(source, spec, plan=plan)
+
+
 def _evaluated(
-    target: Path,
+    source: Source,
     held: Baseline,
     plan: EarlyPlan | None,
     evaluation: GateEvaluation,
-    spec: EvalSpec,
+    asked: tuple[EvalSpec, Path],
     watcher: Watcher | None,
 ) -> Run:
-    from harness.checkpoints.source import resolve
+    """The run of ``source`` as it is ``asked``: by a specification, into a folder."""
     from harness.evaluate.api import evaluate
     from harness.evaluate.early import EarlyStopping
 
-    source = resolve(target, base=evaluation.base, adapter=evaluation.adapter)
-    out = evaluation.out or default_run_folder(source, spec, plan=plan)
     early = None if plan is None else EarlyStopping(plan, held.arm)
-    return evaluate(source, spec, out, evaluation.options, evaluation.device, early, watcher)
+    return evaluate(source, *asked, evaluation.options, evaluation.device, early, watcher)

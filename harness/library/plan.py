@@ -19,10 +19,13 @@ from harness.gates.forecast import (
     joint_odds,
     joint_sentence,
 )
+from harness.gates.forecast_divergence import DivergenceForecast, both_odds, both_sentence, forecast_divergences
 from harness.gates.keys import asked_with
 from harness.gates.perplexity import check_rules
 from harness.gates.policy import GatePolicy
 from harness.gates.tasks import check_together
+from harness.library.divergence import measured
+from harness.library.gate_both import reference_of
 from harness.library.gate_tasks import by_task
 from harness.spec import ATTENTIONS, DTYPES, NoiseSpec, nearest
 from harness.spec.reading import read_noises
@@ -65,17 +68,21 @@ class Power:
     levels: tuple[Forecast, ...]
     asked: str = ""
     """With what the items are asked, where they are not asked as they stand."""
+    distributions: tuple[DivergenceForecast, ...] = ()
+    """What it can tell of distributions, where these are judged too."""
 
     @property
     def sentence(self) -> str:
         """The odds of the whole gate in words."""
-        return joint_sentence(self.levels)
+        return both_sentence(self.levels, self.distributions) if self.distributions else joint_sentence(self.levels)
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary for strict JSON."""
         levels = [level.to_json() for level in self.levels]
-        asked = {"asked_with": self.asked} if self.asked else {}
-        return {"power": levels, "whole_gate": joint_odds(self.levels).to_json(), **asked}
+        beside: dict[str, Any] = {"asked_with": self.asked} if self.asked else {}
+        if self.distributions:
+            beside["distributions"] = [level.to_json() for level in self.distributions]
+        return {"power": levels, "whole_gate": both_odds(self.levels, self.distributions).to_json(), **beside}
 
 
 def plan(
@@ -109,17 +116,23 @@ def power(
     policy: GatePolicy | None = None,
     discordance: float = ASSUMED_DISCORDANCE,
     baselines_dir: Path | str = "baselines",
+    divergences: Path | None = None,
 ) -> Power:
     """Return what a gate under ``policy`` against ``baseline`` (a file, or a name in ``baselines_dir``) can tell.
 
-    ``discordance`` is the share of outcomes that differ between two runs, where the baseline has one draw (fraction).
-    Raises :class:`harness.exceptions.HarnessError`.
+    ``discordance`` is the share of outcomes that differ between two runs, where the baseline has one draw (fraction);
+    ``divergences`` the reference of distributions of a policy with a ``kl_margin`` (default: the one beside the
+    baseline). Raises :class:`harness.exceptions.HarnessError`.
     """
     policy = policy or GatePolicy()
     held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
     check_rules(policy, [held.arm.key])
-    policy.check_judged(policy.levels or held.arm.outcomes)
-    return Power(forecast(held.arm, policy, discordance), asked_with(held.arm.key))
+    levels = sorted(policy.levels or held.arm.outcomes)
+    policy.check_judged(levels)
+    reference = reference_of(policy, held, baseline, divergences, Path(baselines_dir))
+    beside = () if reference is None else forecast_divergences(measured(reference), policy, levels)
+    alarms = len(levels) + len(beside) if beside else None
+    return Power(forecast(held.arm, policy, discordance, alarms), asked_with(held.arm.key), beside)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def plan_budget(
 
     Raises :class:`harness.exceptions.HarnessError` as the gate would.
     """
+    policy.refuse_distributions("with --budget", "leave one of them out: a budget plans answers alone")
     if baseline is not None:
         spec = changed(baseline_spec(baseline), vars(evaluation))
         refuse_other_key(spec, baseline, vars(evaluation), policy.across, checkpoint)

@@ -183,7 +183,9 @@ _BASELINE = "give --robustness-baseline=NAME"
 
 def policy_of(given: Mapping[str, Any]) -> GatePolicy:
     """Return the rules: of the policy file, or of the options. Raises :class:`HarnessError`."""
-    return policy_given(given, ("min_retention", "across", "early_stop"))
+    policy = policy_given(given, ("min_retention", "across", "early_stop"))
+    policy.refuse_distributions("in pytest", "judge by harness gate, or drop it")
+    return policy
 
 
 def _is_whole(run: Run, plan: EarlyPlan | None, held: Baseline | None) -> bool:

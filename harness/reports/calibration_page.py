@@ -19,6 +19,8 @@ SPARES = {
 }
 ERROR_SPARE = ("compared with", "its PASS", "its FAIL", "margin")
 ERROR_HEADER = ("case", "n", "margin", "wrong PASS", "wrong FAIL", "compared with", "its PASS", "its FAIL", "state")
+LYING_SPARE = ("margin / true mean", "levels")
+LYING_HEADER = ("case", "n", "levels", "margin / true mean", "PASS", "FAIL", "coverage", "state")
 _VERDICTS = {"PASS": "passing", "INCONCLUSIVE": "inconclusive", "FAIL": "failing"}
 
 
@@ -129,6 +131,22 @@ def error_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
+def distribution_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return one row per case of the gate on distributions."""
+    return [
+        (
+            case["name"],
+            str(case["n"]),
+            str(case["levels"]),
+            "-" if case["apart"] == "rounding" else f"{case['share']:g}",
+            *(percent(case[name]["estimate"]) for name in ("passing", "failing")),
+            "-" if case["apart"] == "rounding" else percent(case["covered"]["estimate"]),
+            "BROKEN" if case["problems"] else "holds",
+        )
+        for case in cases
+    ]
+
+
 def problem_lines(report: Mapping[str, Any]) -> list[str]:
     """Return everything that does not hold, one sentence each."""
     lines = [
@@ -140,7 +158,7 @@ def problem_lines(report: Mapping[str, Any]) -> list[str]:
     ]
     lines += [
         f"{case['name']} at n {case['n']}: {words}"
-        for case in (*report["gate"], *report["errors"])
+        for case in (*report["gate"], *report["errors"], *report["distributions"])
         for words in case["problems"]
     ]
     lines += [
@@ -179,6 +197,10 @@ def calibration_page(report: Mapping[str, Any], cells: bool = False) -> Page:
     parts.append(Table.of(title, EARLY_HEADER, early_rows(report["early_stopping"]), spare=SPARES[EARLY_HEADER]))
     title = "Wrong verdicts at a true drop equal to the margin, nominal 5 %"
     parts.append(Table.of(title, ERROR_HEADER, error_rows(report["errors"]), spare=ERROR_SPARE))
+    title = "Gate on distributions: FAIL is wrong in every case, PASS where the margin is the true mean (nominal 5 %)"
+    legend = "Coverage: of the interval of two one-sided 95 % bounds, nominal 90 %."
+    rows = distribution_rows(report["distributions"])
+    parts.append(Table.of(title, LYING_HEADER, rows, spare=LYING_SPARE, legend=legend))
     state = "everything holds" if report["holds"] else "something does not hold: do not trust verdicts made here"
     said = f"calibration ({report['effort']}, {report['seconds']:.0f} s): {state}"
     return Page.of("Calibration", *parts, Lines.of(problem_lines(report)), Lines((said,)))

@@ -16,17 +16,29 @@ SPARE = ("skewness", "left out at most", "tokens", "log-probability change", "sa
 
 def divergence_page(found: Mapping[str, Any]) -> Page:
     """Return the page of :meth:`harness.library.divergence.Diverged.to_json`."""
+    title = title_of(found)
+    verdict = Verdict(found["verdict"], found["family"], found["reference"])
+    return Page.of(f"{found['verdict']}: {title}", *divergence_parts(found), notes=found["notes"], verdict=verdict)
+
+
+def title_of(found: Mapping[str, Any]) -> str:
+    """Return against what it was judged, and by which margin."""
+    own = [f"{margin:g} at {100 * level:g} %" for level, margin in found.get("margins", ())]
+    margins = ", ".join([f"{found['margin']:g}", *own])
+    return f"Distributions against {found['reference']}, margin {margins} nats a token"
+
+
+def divergence_parts(found: Mapping[str, Any], what: str = "") -> tuple[Table, Lines]:
+    """Return the table of levels and why each has its verdict; ``what`` stands before each reason."""
     levels = found["levels"]
     legend = (
         f"Brackets: one-sided {100 * (1 - found['alpha']):g} % bounds of the mean over items, by Hall's t, which is"
         " corrected for skewness. Divergence: Kullback-Leibler, reference from candidate, over the kept tokens and the"
         " rest as one; left out at most: what that can hide. Change: candidate less reference, of the scored token."
     )
-    title = f"Distributions against {found['reference']}, margin {found['margin']:g} nats a token"
-    table = Table.of(title, HEADER, [_row(level) for level in levels], spare=SPARE, legend=legend)
-    reasons = [f"{100 * level['level']:g} %: {reason}" for level in levels for reason in level["reasons"]]
-    verdict = Verdict(found["verdict"], found["family"], found["reference"])
-    return Page.of(f"{found['verdict']}: {title}", table, Lines.of(reasons), notes=found["notes"], verdict=verdict)
+    table = Table.of(title_of(found), HEADER, [_row(level) for level in levels], spare=SPARE, legend=legend)
+    reasons = [f"{what}{100 * level['level']:g} %: {reason}" for level in levels for reason in level["reasons"]]
+    return table, Lines.of(reasons)
 
 
 def _row(level: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.reports.divergence_page import divergence_parts
 from harness.reports.nats_tables import TITLE, judges_texts, nats_table
 from harness.reports.page import Lines, Page, Part, Table, Verdict
 from harness.reports.repeated_table import repeated_tables
@@ -22,14 +23,17 @@ def gate_page(gate: Mapping[str, Any]) -> Page:
 
 
 def gate_parts(gate: Mapping[str, Any]) -> tuple[Part, ...]:
-    """Return the table of levels and why each has its verdict."""
+    """Return the table of levels and why each has its verdict, and the same of distributions where they were judged."""
+    beside = divergence_parts(gate["divergence"], "distributions, ") if "divergence" in gate else ()
+    if beside and not gate["levels"]:  # the distributions decided, and no answers were generated
+        return *beside, Lines.of(gate["reasons"])
     if judges_texts(gate):
         return nats_table([("", gate)], f"{TITLE}, against {gate['baseline']['label']}"), Lines.of(reason_lines(gate))
     title = f"Gate against {gate['baseline']['label']}"
     table = Table.of(title, GATE_HEADER, gate_rows(gate), spare=GATE_SPARE, legend=gate_legend(gate))
     alpha = gate.get("alpha", {}).get("accuracy", ALPHA)
     groups = subscore_tables(gate["subscores"]) if "subscores" in gate else ()
-    return table, *repeated_tables(gate["levels"], "baseline", alpha), *groups, Lines.of(reason_lines(gate))
+    return table, *repeated_tables(gate["levels"], "baseline", alpha), *groups, *beside, Lines.of(reason_lines(gate))
 
 
 def verdict_of(gate: Mapping[str, Any]) -> Verdict:

@@ -12,6 +12,15 @@ HEADER = (
     *("PASS / INCONCLUSIVE / FAIL if nothing changed", "items enough", "seeds enough"),
 )
 SPARE = ("discordance %", "seeds enough", "noise seeds", "MDE pp", "n")
+BESIDE_HEADER = (
+    *("level", "answers", "tokens", "margin nats/token", "left out at most", "PASS up to", "FAIL from"),
+    "if nothing changed",
+)
+BESIDE_SPARE = ("left out at most", "tokens", "answers")
+BESIDE_NOTE = (
+    "PASS up to, FAIL from: true mean divergence with probability 0.8, if the divergences of answers are exponential."
+    " Nothing changed: the same weights under the same arithmetic."
+)
 NOTE = (
     "MDE: minimum detectable effect, one-sided alpha of the policy, power 0.8. Enough: for PASS with probability 0.8 if"
     " nothing changed. Nothing changed: every item is as probably right as it was, with independent draws. A gate gives"
@@ -51,8 +60,15 @@ def power_rows(power: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str = "", task: str = "") -> Page:
-    """Return the table, the odds of the ``whole`` gate, what the items are ``asked`` with, and warnings."""
+def power_page(
+    power: Sequence[Mapping[str, Any]],
+    whole: str = "",
+    asked: str = "",
+    task: str = "",
+    distributions: Sequence[Mapping[str, Any]] = (),
+) -> Page:
+    """Return the table, the odds of the ``whole`` gate, what the items are ``asked`` with, and warnings; the same of
+    ``distributions`` where they are judged too."""
     if power and "tokens" in power[0]:
         return _texts_page(power, whole, asked, task)
     title = f"{task}{': ' * bool(task)}What a gate against this baseline can tell"
@@ -63,7 +79,23 @@ def power_page(power: Sequence[Mapping[str, Any]], whole: str = "", asked: str =
         *(_clusters(level) for level in power if level["clusters"] is not None),
         *(f"warning: {level['warning']}" for level in power if level["warning"]),
     ]
-    return Page.of(title, Table.of(title, HEADER, power_rows(power), spare=SPARE), Lines.of(lines))
+    beside = [_distributions(distributions)] if distributions else []
+    return Page.of(title, Table.of(title, HEADER, power_rows(power), spare=SPARE), *beside, Lines.of(lines))
+
+
+def _distributions(levels: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [
+        (
+            f"{100 * level['level']:g} %",
+            str(level["items"]),
+            str(level["tokens"]),
+            f"{level['margin']:g}",
+            *("-" if level[name] is None else f"{level[name]:.2g}" for name in ("short", "passes_to", "fails_from")),
+            level["unchanged"],
+        )
+        for level in levels
+    ]
+    return Table.of("What it can tell of distributions", BESIDE_HEADER, rows, spare=BESIDE_SPARE, legend=BESIDE_NOTE)
 
 
 def tasks_power_page(tasks: Mapping[str, Mapping[str, Any]], whole: str) -> Page:

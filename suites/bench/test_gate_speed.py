@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from harness.calibration.gates import LEVELS, SEEDS, _arm
+from harness.calibration.gates import LEVELS, SEEDS, synthetic_arm
 from harness.gates import GatePolicy, gate
 
 pytestmark = pytest.mark.bench
@@ -23,7 +23,7 @@ def test_a_gate_of_full_size(capsys: pytest.CaptureFixture[str]) -> None:
             for level in LEVELS
         }
 
-    candidate, baseline = _arm("candidate", scores(0.01)), _arm("baseline", scores(0.0))
+    candidate, baseline = synthetic_arm("candidate", scores(0.01)), synthetic_arm("baseline", scores(0.0))
     seconds = {}
     for name, resamples in (("whole", RESAMPLES), ("without bootstraps", 0)):
         policy, best = GatePolicy(bootstrap_resamples=resamples), float("inf")

@@ -7,8 +7,10 @@ import json
 
 import pytest
 
+from harness.distributions import Distribution
 from harness.engines.protocol import Batch
 from harness.evaluate.run import evaluate
+from harness.evaluate.tasks.answers import distributions_of
 from harness.record import CERTIFIED
 from harness.runs.choice import Choice, Trail
 from harness.runs.loaded import load_run
@@ -67,3 +69,37 @@ def test_log_likelihoods_counts_and_certificate_agree(shipped, data, tmp_path, t
     certificate = load_run(tmp_path / "run").arm.certificate
     assert [*certificate.problems, *(words for level in certificate.levels for words in level.problems)] == []
     assert certificate.status == CERTIFIED and not certificate.nondeterministic
+
+
+def test_distributions_agree_on_the_most_probable_tokens_and_on_given_ones(shipped, tmp_path):
+    """What transformers recorded is kept again by vLLM, token by token; and vLLM's own is a reference too."""
+    path = tmp_path / "answers.jsonl"
+    text = list(range(40, 60))
+    rows = [
+        {"item": f"a{n}", "question": f"q{n}", "context": text[:9], "answer": text[n : n + 6], "places": [0, 3, 5]}
+        for n in range(8)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, found = EvalSpec("answers", str(path), None, levels=(0.0, 0.10), noise_seeds=1), {}
+    with running(shipped, first) as (prepared, engine):
+        evaluate(prepared, tmp_path / "first", 8, engine=contextlib.nullcontext(engine))
+    for name, data in (("again", tmp_path / "first"), ("own", path)):
+        spec = EvalSpec("answers", str(data), None, levels=(0.0, 0.10), noise_seeds=1, engine="vllm")
+        with running(shipped, spec) as (prepared, engine):
+            evaluate(prepared, tmp_path / name, 8, engine=contextlib.nullcontext(engine))
+        run = load_run(tmp_path / name)
+        problems = [words for level in run.arm.certificate.levels for words in level.problems]
+        assert ([*run.arm.certificate.problems, *problems], run.arm.certificate.status) == ([], CERTIFIED)
+        found[name] = distributions_of(run)
+    wanted = distributions_of(load_run(tmp_path / "first"))
+    for name, own in found.items():
+        assert own.keys() == wanted.keys()
+        for key, theirs in wanted.items():
+            assert near(own[key], theirs), (name, key)
+    assert not near(wanted["a0", 0.0, 0], wanted["a0", 0.10, 0], ids=False)
+
+
+def near(ours: Distribution, theirs: Distribution, ids: bool = True) -> bool:
+    same = not ids or (ours.ids == theirs.ids).all()
+    apart = (abs(getattr(ours, name) - getattr(theirs, name)).max() for name in ("logprobs", "rest", "least"))
+    return bool(same) and (ours.best == theirs.best).all() and max(apart) <= NATS

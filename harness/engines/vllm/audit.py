@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.integrations.vllm_plugin.payload import revision
 from harness.record import DECODE, PREFILL, SiteCount
 from harness.runs.choice import Choice
 from harness.runs.store import Audit
@@ -104,3 +105,16 @@ def _problems(
         if not seen["nonzero"] or not low * asked.relative <= achieved <= high * asked.relative:
             yield f"products show a relative error of {achieved:.3g}, {asked.relative:g} was asked for"
     yield from seen["draws"]
+
+
+def work_of(drained: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return what all processes together did."""
+    return {name: sum(report[name] for report in drained) for name in ("forwards", "body", "head", "scored")}
+
+
+def report_problems(report: Mapping[str, Any]) -> list[str]:
+    """Return what speaks against a process, by what it says of itself."""
+    found = list(report["problems"])
+    if report["revision"] != revision():
+        found.append("it runs another revision of the noise code")
+    return found

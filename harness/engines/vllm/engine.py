@@ -18,10 +18,11 @@ from dataclasses import astuple, dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
+from harness.distributions import Distribution
 from harness.engines.generation import Completion, Prompt, completed
 from harness.engines.likelihood import Likelihood
 from harness.engines.protocol import Batch, Evaluation, Ran
-from harness.engines.vllm.audit import Asked, check_engine_audit, merge_reports
+from harness.engines.vllm.audit import Asked, check_engine_audit, merge_reports, report_problems, work_of
 from harness.engines.vllm.limits import (
     MULTIPROCESSING,
     check_adapter,
@@ -30,7 +31,8 @@ from harness.engines.vllm.limits import (
 )
 from harness.engines.vllm.memory import cache_of, check_room
 from harness.exceptions import EvidenceError, HarnessError
-from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole, revision
+from harness.integrations.vllm_plugin.keeping import FIELD, Wanted, merged
+from harness.integrations.vllm_plugin.payload import KEY, METHOD, Payload, check_whole
 from harness.integrations.vllm_plugin.rows import Request
 from harness.integrations.vllm_plugin.worker import QUALIFIED_NAME, counts_of
 from harness.ledger import merge
@@ -77,6 +79,13 @@ class _Work:
     error: ErrorModel | None
     output: Any = None
     request: int = 0
+    kept: Distribution | None = None
+
+    @property
+    def named(self) -> tuple[str, int, float, str | None]:
+        """By what the engine's processes know it."""
+        error = None if self.error is None else str(self.error)
+        return self.prompt.item, self.prompt.seed, self.level, error
 
     @property
     def tokens(self) -> list[int]:
@@ -211,7 +220,7 @@ class VllmEngine:
         problems = [
             f"vLLM process {report['process']}: {problem}"
             for report in self._reports
-            for problem in _report_problems(report)
+            for problem in report_problems(report)
         ]
         if problems:
             raise EvidenceError(
@@ -268,7 +277,7 @@ class VllmEngine:
         audits = tuple(Audit(level, 0, problems) for level in levels if problems)
         if audited is not None:
             audits += check_engine_audit(
-                merge_reports(seen), self._reports, counts, _work_of(drained), self._asked(audited)
+                merge_reports(seen), self._reports, counts, work_of(drained), self._asked(audited)
             )
         return Ran(results, counts, audits, dict.fromkeys(levels, 1))
 
@@ -300,7 +309,7 @@ class VllmEngine:
             own = [count for report in drained for count in counts_of(report["counts"])]
             if audited is not None:
                 found = merge_reports(seen)
-                audits += check_engine_audit(found, self._reports, own, _work_of(drained), self._asked(audited))
+                audits += check_engine_audit(found, self._reports, own, work_of(drained), self._asked(audited))
             works, counts, reports = [*works, *done], [*counts, *own], [*reports, *drained]
         results = self._scored(works)
         problems = self._problems(works, results, merge(counts), reports)
@@ -338,6 +347,8 @@ class VllmEngine:
         if looked is not None:
             llm.collective_rpc("robustness_audit", args=looked)
         works = self._generate(llm, asked)
+        if self._scoring and self._evaluation.kept(self._evaluation.probed[:1], 0.0):
+            works = _with_kept(works, llm.collective_rpc("robustness_kept"))
         seen = [] if looked is None else llm.collective_rpc("robustness_audited")
         return works, seen, llm.collective_rpc("robustness_drain", args=(levels,))
 
@@ -379,7 +390,7 @@ class VllmEngine:
                 detokenize=False,
                 logprobs=0,  # the chosen token's own: what a replay is held against
                 prompt_logprobs=0 if self._scoring else None,
-                extra_args={KEY: self._request(work).to_json() | drawn},
+                extra_args={KEY: self._request(work).to_json() | drawn | self._kept(work)},
             )
             for work in works
         ]
@@ -400,10 +411,16 @@ class VllmEngine:
 
     @staticmethod
     def _request(work: _Work) -> Request:
-        error = None if work.error is None else str(work.error)
         prompt = work.prompt
         context = len(prompt.forced[work.request].context) if prompt.forced else 0
-        return Request(prompt.item, prompt.seed, work.level, error, bool(prompt.forced), context)
+        return Request(*work.named, bool(prompt.forced), context)
+
+    def _kept(self, work: _Work) -> dict[str, Any]:
+        """What the engine's processes keep of the distributions of ``work``."""
+        kept = self._evaluation.kept([work.prompt], work.level) if work.prompt.forced else ()
+        if not kept:
+            return {}
+        return {FIELD: Wanted(len(work.prompt.forced[work.request].context), kept[0]).to_json()}
 
     def _problems(
         self,
@@ -434,11 +451,6 @@ def _completion(output: Any, stop: tuple[int, ...]) -> Completion:
     return completed(tokens, stop, logits)
 
 
-def _work_of(drained: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """What all processes together did."""
-    return {name: sum(report[name] for report in drained) for name in ("forwards", "body", "head", "scored")}
-
-
 def _likelihood(work: _Work) -> Likelihood:
     """What vLLM says of the continuation of ``work``; the rank of a most probable token is 1.
 
@@ -450,7 +462,19 @@ def _likelihood(work: _Work) -> Likelihood:
         found = [entries[token] for token, entries in zip(continuation, given, strict=True)]
     except (KeyError, TypeError, ValueError):
         raise EngineDied("vLLM gave no log-probability of a token of a prompt") from None
-    return Likelihood(tuple(each.logprob for each in found), all(each.rank == 1 for each in found))
+    return Likelihood(tuple(each.logprob for each in found), all(each.rank == 1 for each in found), work.kept)
+
+
+def _with_kept(works: Sequence[_Work], reports: Sequence[Sequence[Any]]) -> list[_Work]:
+    """``works`` with the distributions that the engine's processes kept of them.
+
+    Raises :class:`EngineDied` where one lacks its own.
+    """
+    try:
+        kept = merged(reports)
+        return [replace(work, kept=kept[work.named]) for work in works]
+    except (KeyError, ValueError) as error:
+        raise EngineDied(f"vLLM kept no distribution of a prompt ({error})") from None
 
 
 def _fulfil(answer: Future[T], work: Callable[[], T]) -> None:
@@ -469,10 +493,3 @@ def expected_sites(evaluation: Evaluation) -> tuple[ExpectedSite, ...]:
         )
         for site in evaluation.plan.sites
     )
-
-
-def _report_problems(report: Mapping[str, Any]) -> list[str]:
-    found = list(report["problems"])
-    if report["revision"] != revision():
-        found.append("it runs another revision of the noise code")
-    return found

@@ -63,14 +63,8 @@ def check_adapter(adapter: Path) -> int:
 
 
 def check_scored(evaluation: Evaluation) -> None:
-    """Raise :class:`HarnessError` for texts that are scored up to the end of the context (vLLM feeds their last token
-    too, and samples one), and for tasks that keep what the model expects beside the scored tokens."""
-    if evaluation.kept(evaluation.probed[:1], 0.0):
-        raise HarnessError(
-            f"--engine {evaluation.spec.engine} with --task {evaluation.spec.task}",
-            "the task keeps the distribution at each token, and vLLM gives the log-probabilities of given tokens alone",
-            _TO_TRANSFORMERS,
-        )
+    """Raise :class:`HarnessError` for texts that are scored up to the end of the context: vLLM feeds their last token
+    too, and samples one."""
     context = getattr(evaluation.checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
     if evaluation.probed[0].forced and context is not None and evaluation.longest > context:
         raise HarnessError(

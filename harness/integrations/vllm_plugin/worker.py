@@ -12,6 +12,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from harness.exceptions import HarnessError
+from harness.integrations.vllm_plugin.keeping import FIELD, Keeper, Wanted
 from harness.integrations.vllm_plugin.payload import KEY, revision
 from harness.integrations.vllm_plugin.rows import Request, request_of
 from harness.noise.ledger import process_name
@@ -30,6 +31,7 @@ class RobustnessWorker:
     model_runner: Any
     vllm_config: Any
     _auditor: Any = None
+    _keeper: Keeper | None = None
 
     def robustness_attach(self) -> dict[str, Any]:
         """Open the session and return what this process reports about itself. Problems are returned, not raised, and
@@ -142,13 +144,31 @@ class RobustnessWorker:
                 request = session.request(name)
                 self._auditor.scoring(request, start, count)
             with session.scoring(name, count):
-                return compute(states, *others)
+                logits = compute(states, *others)
+            self._keep(session, name, start, logits)
+            return logits
 
         model.compute_logits = told
         try:
             return honest(hidden, scheduled, *more)
         finally:
             del model.compute_logits
+
+    def _keep(self, session: Any, name: str, start: int, logits: Any) -> None:
+        """Keeps what the request ``name`` asks for of its ``logits``, computed from its row ``start`` on."""
+        request = self.model_runner.requests.get(name)
+        given = None if request is None else (request.sampling_params.extra_args or {}).get(KEY, {}).get(FIELD)
+        if given is None:
+            return
+        self._keeper = self._keeper or Keeper()
+        asked = session.request(name)
+        named = asked.item, asked.seed, asked.level, asked.error
+        self._keeper.take(named, Wanted.from_json(given), start, logits)
+
+    def robustness_kept(self) -> list[Any]:
+        """Return what was kept of scored prompts since the last call, and forget it."""
+        keeper, self._keeper = self._keeper, None
+        return [] if keeper is None else keeper.drain()
 
     def _scored_parts(self, scheduled: dict[str, int]) -> Iterator[tuple[str, int, int]]:
         """(request, position of its first row, rows) in the order in which vLLM computes their logits: every token that

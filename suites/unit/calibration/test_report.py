@@ -37,6 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A calibration of a few seconds at most: the first cells of every stage."""
 
     def few(thorough: bool) -> Any:
+        from harness.calibration.distributions import distribution_cases, run_distributions
         from harness.calibration.early import EarlyCase, simulate_early
         from harness.calibration.errors import error_jobs, run_errors
         from harness.calibration.gates import gate_cases, run_cases
@@ -45,6 +46,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         effort = replace(FAST, tables=50, matrices=20, bootstraps=10, resamples=50)
         stages = [Stage(stage.name, stage.cells[:1]) for stage in coverage_stages(effort)]
         cases = [(case, 20) for case, _ in gate_cases()[:2]]
+        lying = [(case, 2) for case, _ in distribution_cases()[:1]]
         return {
             "coverage": [
                 calibration._Job(stage.name, 1, lambda advance, stage=stage: run_stage(stage, advance))
@@ -53,6 +55,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
             "gate": [calibration._Job("gate", 2, lambda advance: run_cases(cases, advance))],
             "early": [calibration._Job("early", 1, lambda advance: [simulate_early(EarlyCase(0.08, n=300), 10)])],
             "errors": [calibration._Job("errors", 1, lambda advance: run_errors(error_jobs()[:1], advance))],
+            "distributions": [calibration._Job("distributions", 1, lambda advance: run_distributions(lying, advance))],
         }
 
     monkeypatch.setattr(calibration, "_jobs", few)

@@ -173,7 +173,7 @@ def test_draws_that_all_items_share_are_no_sample_of_items():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"margin": 0.0}, "--kl-margin 0; a margin in nats a token is above 0"),
+        ({"margin": 0.0}, "--kl-margin 0.0; a margin in nats a token is finite and above 0"),
         ({"margin": math.nan}, "--kl-margin nan"),
         ({"margin": 0.1, "alpha": 0.7}, "alpha 0.7"),
         ({"margin": 0.1, "across": "dytpe"}, "did you mean 'dtype'"),

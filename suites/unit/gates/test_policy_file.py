@@ -37,6 +37,8 @@ bootstrap_resamples = 100
 bootstrap_seed = 7
 force = false
 positive_control = false
+kl_margin = 0.02
+kl_margin_at = { "0.05" = 0.04 }
 early_stop = 0
 """
 
@@ -75,6 +77,8 @@ def test_every_field_of_the_file_is_read(file: Callable[[str], Path]) -> None:
         positive_control=False,
         nats_margin=0.04,
         nats_margins=((0.1, 0.2),),
+        kl_margin=0.02,
+        kl_margins=((0.05, 0.04),),
     )
     plain = {field.name for field in fields(GatePolicy)} - set(PER_LEVEL.values())
     assert all(f"\n{key} = " in FULL for key in {*plain, *PER_LEVEL})

@@ -95,21 +95,18 @@ def test_a_level_that_the_dtype_cannot_carry_is_refused(engine):
 
 
 @pytest.mark.parametrize(
-    ("forced", "kept", "longest", "words"),
+    ("forced", "longest", "words"),
     [
-        (True, [], 64, None),
-        (True, [], 65, r"a text of 64 tokens in vLLM.*the context holds 64"),
-        (False, [], 65, None),
-        (True, [3], 10, r"--task answers.*keeps the distribution"),
+        (True, 64, None),
+        (True, 65, r"a text of 64 tokens in vLLM.*the context holds 64"),
+        (False, 65, None),
     ],
 )
-def test_scored_texts_need_room_for_a_token_more(forced, kept, longest, words):
+def test_scored_texts_need_room_for_a_token_more(forced, longest, words):
     prompt = SimpleNamespace(forced=(1,) if forced else ())
     evaluation = SimpleNamespace(
         probed=(prompt,),
         longest=longest,
-        spec=SimpleNamespace(engine="vllm", task="answers"),
-        kept=lambda prompts, level: kept,
         checkpoint=SimpleNamespace(model=tiny_model(max_position_embeddings=64)),
     )
     if words is None:
