@@ -50,14 +50,13 @@ def command(checkpoint: Path, out: Path, ledger: bool, as_json: bool, **given: A
     if len(specs) > 1:
         if ledger:
             options.refuse_with("several tasks", ("ledger",), given | {"ledger": ledger})
-        options.refuse_with("several tasks", ("budget",), given)
         check_tasks(out, tuple(specs))
     for spec in specs.values():
         options.check_timeout(spec.engine, given)
         if spec.data is None:  # what a hub has to give is asked for before torch is imported
             load_task(spec.task, None).items()
     checkpoint, given["base"] = locate(checkpoint, given["base"])
-    valid = _several(checkpoint, specs, out, as_json, given) if len(specs) > 1 else None
+    valid = _several(checkpoint, specs, out, as_json, given, policy) if len(specs) > 1 else None
     if valid is None:
         (spec,) = specs.values()
         valid = _one(checkpoint, spec, out, (as_json, ledger), given, policy)
@@ -90,16 +89,30 @@ def _one(
     return show_run(run, *shown_how).status != INVALID_EVIDENCE
 
 
-def _several(checkpoint: Path, specs: dict[str, EvalSpec], out: Path, as_json: bool, given: dict[str, Any]) -> bool:
+def _several(
+    checkpoint: Path,
+    specs: dict[str, EvalSpec],
+    out: Path,
+    as_json: bool,
+    given: dict[str, Any],
+    policy: GatePolicy,
+) -> bool:
     from harness.checkpoints.source import CheckpointRef
     from harness.evaluate.api import evaluate_tasks
+    from harness.evaluate.within import Budget, assumed
+    from harness.evaluate.within_tasks import evaluate_tasks_within
     from harness.reports.progress import shown
     from harness.reports.render.terminal import show
     from harness.reports.tasks_page import tasks_page, tasks_report, write_tasks
 
     source = CheckpointRef(checkpoint, given["base"], given["adapter"])
+    how = options.engine_options_of(given), given["device"]
     with shown() as watcher:
-        runs = evaluate_tasks(source, specs, out, options.engine_options_of(given), given["device"], watcher)
+        if given["budget"] is None:
+            runs = evaluate_tasks(source, specs, out, *how, watcher)
+        else:
+            budgets = dict.fromkeys(specs, Budget(given["budget"], assumed(policy), begun=options.begun()))
+            runs = evaluate_tasks_within(source, specs, out, budgets, *how, watcher)
     report = tasks_report(out, runs)
     write_tasks(out, report)
     if as_json:

@@ -131,7 +131,7 @@ def _together(
     if there:
         options.refuse_with(f"the finished runs in {target}", RUNNING, given)
     own = {name: given[name] for name in GIVEN if name not in ("data", "fewshot_data")}
-    how = GateEvaluation(**own, options=options.engine_options_of(given))
+    how = GateEvaluation(**own, options=options.engine_options_of(given), begun=options.begun())
     try:
         with _watched(target) as watcher:
             found = gate_tasks(target, list(baselines.values()), policy, how, watcher, folder, per_task)

@@ -107,6 +107,9 @@ def _budget(checkpoint: Path | None, as_json: bool, given: dict[str, Any]) -> No
         spec = EvalSpec(items=None, levels=levels, noise=noise, **own)
     else:
         options.refuse_with("--baseline", ("task", "noise"), given)
+        if not Path(given["name"]).is_file() and len(split_names("--baseline", given["name"])) > 1:
+            rule, way_out = "the dry run is of one task", "name one; harness gate plans several together"
+            raise HarnessError(f"--budget {given['budget']:g} with --baseline {given['name']}", rule, way_out)
         held = load_named(given["baselines_dir"], given["name"])
     changes = {name: given[name] if options.on_command_line(name) else None for name in ("dtype", "attention")}
     checkpoint, base = locate(checkpoint, given["base"])

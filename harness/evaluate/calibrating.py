@@ -2,7 +2,7 @@
 
 Only seconds and lengths of answers leave it: what was answered is thrown away unread. The items are the last ones of
 the order in which items are taken, under a noise seed that no evaluation uses, so that what is timed is judged only
-where a plan takes everything there is.
+where a plan takes nearly everything there is.
 """
 
 from __future__ import annotations

@@ -84,6 +84,10 @@ class Budget:
         """Return when the seconds began: now, where nobody has said it."""
         return self.clock() if self.begun is None else self.begun
 
+    def gone(self) -> float:
+        """Return the seconds that have gone already."""
+        return self.clock() - self.start()
+
     def __post_init__(self) -> None:
         """Check the seconds."""
         check_seconds(self.seconds)
@@ -132,16 +136,17 @@ def evaluate_within(
         spec = replace(spec, items=kept[0], noise_seeds=kept[1])
         log.info("%s: planned before for a budget of %g s: %d items, %d noise seeds", out, budget.seconds, *kept)
         return evaluate(checkpoint, spec, out, options, device, budget.early(spec), watcher)
-    with timed(checkpoint, spec, budget, options, device) as (prepared, engine, design, costs):
+    with timed(checkpoint, spec, budget, options, device) as found:
+        design, costs = found.design, found.costs
         plan = choose(design, costs, budget.seconds)
         budget.admit(plan.items, plan.noise_seeds)
         say(watcher, plan, design, costs, budget.seconds)
         chosen = replace(spec, items=plan.items, noise_seeds=plan.noise_seeds)
-        ready = prepare(prepared.checkpoint.source, chosen, device, loaded=prepared.checkpoint)
+        loaded = found.prepared.checkpoint
+        ready = prepare(loaded.source, chosen, device, loaded=loaded)
         ready = replace(ready, budget=record(plan, design, costs, budget.seconds))
-        run = run_prepared_into(ready, out, options, budget.early(chosen), watcher, engine)
-    took = budget.clock() - budget.start()
-    log.info("budget %g s: taken %.0f s, forecast %.0f s", budget.seconds, took, plan.forecast)
+        run = run_prepared_into(ready, out, options, budget.early(chosen), watcher, found.engine)
+    log.info("budget %g s: taken %.0f s, forecast %.0f s", budget.seconds, budget.gone(), plan.forecast)
     return run
 
 
@@ -156,11 +161,23 @@ def plan_within(
     evaluated or written."""
     options = options or EngineOptions()
     check_one_engine(options)
-    with timed(checkpoint, spec, budget, options, device) as (_, _, design, costs):
-        pass
+    with timed(checkpoint, spec, budget, options, device) as found:
+        design, costs = found.design, found.costs
     plan = choose(design, costs, budget.seconds)
     budget.admit(plan.items, plan.noise_seeds)
     return plan, record(plan, design, costs, budget.seconds), words(plan, design, costs, budget.seconds)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An evaluation with all items there are, its ``engine``, started, what a plan follows from, and what it costs,
+    with the seconds that are gone; ``again`` of them are for preparing it once more, of the chosen items."""
+
+    prepared: Prepared
+    engine: EngineContext
+    design: Design
+    costs: Costs
+    again: float
 
 
 @contextlib.contextmanager
@@ -171,23 +188,23 @@ def timed(
     options: EngineOptions,
     device: str | None,
     loaded: Prepared | None = None,
-) -> Iterator[tuple[Prepared, EngineContext, Design, Costs]]:
-    """Yield the evaluation with all items there are, its engine, started, what a plan follows from, and what it costs;
-    the engine ends with the block, where nobody has ended it before.
+    tasks: int = 1,
+) -> Iterator[Timed]:
+    """Yield what an evaluation by ``spec`` costs; its engine ends with the block, where nobody has ended it before.
 
-    ``loaded`` is an evaluation of the same model, which is not loaded again.
+    ``loaded`` is an evaluation of the same model, which is not loaded again. The timing is one of so many ``tasks``.
     """
-    clock = budget.clock
-    begun, called = budget.start(), clock()
+    budget = replace(budget, begun=budget.start())
+    called = budget.gone()
     environment.refuse("an evaluation")
     named = here(Path(checkpoint) if isinstance(checkpoint, str) else checkpoint)
     prepared = prepare(named, spec, device, loaded=None if loaded is None else loaded.checkpoint)
-    design, there = budget.design(prepared), clock()
+    design, there = budget.design(prepared), budget.gone()
     with Started(engine_of(prepared, options, device)) as engine:
-        costs = calibrate(prepared, engine, options.batch_size, CALIBRATION * budget.seconds, clock)
-        # prepared once more, for the chosen items, without loading: at most what it took less what a load takes
-        again = max(0.0, there - called - costs.replay[0])
-        yield prepared, engine, design, replace(costs, spent=clock() - begun + again)
+        costs = calibrate(prepared, engine, options.batch_size, CALIBRATION * budget.seconds / tasks, budget.clock)
+        # prepared once more without loading: at most what it took, less what a load takes
+        again = max(0.0, there - called - (costs.replay[0] if loaded is None else 0.0))
+        yield Timed(prepared, engine, design, replace(costs, spent=budget.gone() + again), again)
 
 
 class Started:

@@ -6,6 +6,7 @@ import math
 
 from harness.gates.budget import DIFFERENCE, BudgetPlan
 from harness.gates.costs import Costs
+from harness.stats.odds import VerdictOdds
 
 LIKELY = 0.5
 """Below this probability of PASS if nothing changed (fraction) a plan is warned of."""
@@ -24,6 +25,22 @@ def plan_line(plan: BudgetPlan, costs: Costs, budget: float, known: str) -> str:
         f" replay); minimum detectable effect {effects} (one-sided, power 0.8, by {known}); if nothing changed: PASS"
         f" {plan.odds.passing:.2f}, INCONCLUSIVE {plan.odds.inconclusive:.2f}, FAIL {plan.odds.failing:.2f}"
     )
+
+
+def together_lines(tasks: int, forecast: float, odds: VerdictOdds) -> tuple[str, ...]:
+    """Return what is said of the plans of so many ``tasks`` together: their ``forecast`` (seconds), the ``odds`` of the
+    whole gate, and a warning where PASS is unlikely."""
+    line = (
+        f"all {tasks} tasks: forecast {forecast:.0f} s; the whole gate, if nothing changed: PASS {odds.passing:.2f},"
+        f" INCONCLUSIVE {odds.inconclusive:.2f}, FAIL {odds.failing:.2f}"
+    )
+    if odds.passing >= LIKELY:
+        return (line,)
+    worry = (
+        f"warning: within this budget a checkpoint that lost nothing is INCONCLUSIVE with probability"
+        f" {odds.inconclusive:.2f}; give more seconds, fewer tasks or wider margins"
+    )
+    return line, worry
 
 
 def _effect(effect: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,6 +75,10 @@ class GateEvaluation:
                     "the budget plans that number",
                     "leave one of them out",
                 )
+
+    def started(self) -> GateEvaluation:
+        """Return the same with the beginning of its budget: now, where nobody has said it."""
+        return self if self.begun is not None else replace(self, begun=time.monotonic())
 
 
 def baseline_spec(baseline: Baseline) -> EvalSpec:

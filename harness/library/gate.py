@@ -111,7 +111,7 @@ def gate(
     Raises :class:`harness.exceptions.HarnessError` for bad input, and
     :class:`harness.exceptions.NotComparableError` where nothing can be judged at all.
     """
-    target, policy, evaluation = Path(target), policy or GatePolicy(), evaluation or GateEvaluation()
+    target, policy, evaluation = Path(target), policy or GatePolicy(), (evaluation or GateEvaluation()).started()
     held = baseline if isinstance(baseline, Baseline) else load_named(Path(baselines_dir), str(baseline))
     policy.check_judged(policy.levels or held.arm.outcomes)
     reference = reference_of(policy, held, baseline, evaluation.divergences, Path(baselines_dir))

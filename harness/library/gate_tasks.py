@@ -31,8 +31,9 @@ from harness.library.for_gate import (
     refuse_changes,
     said_of,
 )
-from harness.library.foregone import announce_tasks, refuse_other_key
+from harness.library.foregone import announce_tasks, check_within_reach, refuse_other_key
 from harness.library.gate import Gated, stored
+from harness.library.within import evaluated_tasks_within, own_policy, planned_check
 from harness.progress import Watcher
 from harness.runs.folder import refuse_shelf
 from harness.runs.loaded import Run, is_run
@@ -88,24 +89,23 @@ def gate_tasks(
     Raises :class:`harness.exceptions.HarnessError` for bad input, for a run that no baseline judges, and for runs of
     different checkpoints (:class:`NotComparableError`).
     """
-    target, policy, evaluation = Path(target), policy or GatePolicy(), evaluation or GateEvaluation()
+    target, policy, evaluation = Path(target), policy or GatePolicy(), (evaluation or GateEvaluation()).started()
     held = by_task(
         [each if isinstance(each, Baseline) else load_named(Path(baselines_dir), str(each)) for each in baselines]
     )
     check_together(policy)
-    if evaluation.budget is not None:
-        raise HarnessError(
-            f"--budget {evaluation.budget:g} with several tasks", "one task is planned at a time", "gate task by task"
-        )
     quick = {task: quick_check(each, evaluation.items, evaluation.noise_seeds) for task, each in held.items()}
     asked = {task: asked_of(each, quick[task]) for task, each in held.items()}
     if is_tasks(target) or is_run(target):
-        refuse_changes(target, vars(evaluation), ("base", "out", *CHANGES))
+        refuse_changes(target, vars(evaluation), ("base", "out", "budget", *CHANGES))
         for changes in (per_task or {}).values():
             refuse_changes(target, changes, tuple(changes))
         runs, missing = _stored_runs(target, asked)
     else:
         runs, missing = _evaluated(target, held, asked, policy, evaluation, watcher, per_task or {}), {}
+    if evaluation.budget is not None:
+        quick = {task: planned_check(each, runs[task]) for task, each in held.items()}
+        asked = {task: asked_of(each, quick[task]) for task, each in held.items()}
     _check_one_checkpoint(runs)
     for task, run in runs.items():
         check_part(run, held[task], quick[task])
@@ -190,13 +190,19 @@ def _evaluated(
         quick = quick_check(baseline, evaluation.items, evaluation.noise_seeds)
         specs[task] = changed(baseline_spec(baseline), given, quick)
         refuse_other_key(specs[task], baseline, given, policy.across, target)
-    announce_tasks(asked, policy, part)
+    if evaluation.budget is None:
+        announce_tasks(asked, policy, part)
+    else:
+        for baseline in held.values():
+            check_within_reach(baseline, own_policy(baseline, policy))
     target, base = locate(target, evaluation.base)
     evaluation = replace(evaluation, base=base)
     from harness.checkpoints.source import resolve
     from harness.evaluate.api import evaluate_tasks
 
     source = resolve(target, base=evaluation.base, adapter=evaluation.adapter)
+    if evaluation.budget is not None:
+        return evaluated_tasks_within(source, specs, held, policy, evaluation, watcher)
     out = evaluation.out or {task: default_run_folder(source, spec) for task, spec in specs.items()}
     return evaluate_tasks(source, specs, out, evaluation.options, evaluation.device, watcher)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from harness.runs.manifest import digest
 from harness.spec import EvalSpec
 
 if TYPE_CHECKING:
+    from harness.checkpoints.source import Source
     from harness.evaluate.early import EarlyStopping
     from harness.evaluate.within import Budget
 
@@ -67,6 +67,34 @@ def evaluated_within(
     return evaluate_within(source, spec, out, budget, evaluation.options, evaluation.device, watcher)
 
 
+def evaluated_tasks_within(
+    source: Source,
+    specs: Mapping[str, EvalSpec],
+    held: Mapping[str, Baseline],
+    policy: GatePolicy,
+    evaluation: GateEvaluation,
+    watcher: Watcher | None,
+) -> dict[str, Run]:
+    """Do as :func:`evaluated_within` for the baselines of several tasks (task -> its own) that share one budget."""
+    from harness.evaluate.within_tasks import evaluate_tasks_within
+
+    found = {task: budget_for(each, own_policy(each, policy), evaluation) for task, each in held.items()}
+    budgets = {task: budget for task, (budget, _) in found.items()}
+    label = " ".join(
+        f"{evaluation.budget!r} {digest(dump(held[task]))} {json.dumps(asdict(design), sort_keys=True)}"
+        for task, (_, design) in sorted(found.items())
+    )
+    out: Path | dict[str, Path] = evaluation.out or {
+        task: default_run_folder(source, spec, budget=label) for task, spec in specs.items()
+    }
+    return evaluate_tasks_within(source, specs, out, budgets, evaluation.options, evaluation.device, watcher)
+
+
+def own_policy(held: Baseline, policy: GatePolicy) -> GatePolicy:
+    """Return the rules of ``policy`` for the levels of ``held``, one of several tasks."""
+    return policy.within(policy.levels or held.arm.outcomes)
+
+
 def budget_for(held: Baseline, policy: GatePolicy, evaluation: GateEvaluation) -> tuple[Budget, Design]:
     """Return the budget of ``evaluation`` for a gate under ``policy`` against ``held``, and what its plan follows
     from."""
@@ -74,7 +102,6 @@ def budget_for(held: Baseline, policy: GatePolicy, evaluation: GateEvaluation) -
     from harness.evaluate.within import Budget
 
     assert evaluation.budget is not None
-    begun = time.monotonic() if evaluation.begun is None else evaluation.begun
     design, plan = design_of(held.arm, baseline_spec(held), policy), early_plan(policy, held)
 
     def early(chosen: EvalSpec) -> EarlyStopping | None:
@@ -85,7 +112,7 @@ def budget_for(held: Baseline, policy: GatePolicy, evaluation: GateEvaluation) -
     def admit(items: int, noise_seeds: int) -> None:
         check_within_reach(asked_of(held, quick_check(held, items, noise_seeds)), policy)
 
-    return Budget(evaluation.budget, lambda prepared: design, early, admit, begun), design
+    return Budget(evaluation.budget, lambda prepared: design, early, admit, evaluation.begun), design
 
 
 def plan_budget(
@@ -101,6 +128,7 @@ def plan_budget(
     Raises :class:`harness.exceptions.HarnessError` as the gate would.
     """
     policy.refuse_distributions("with --budget", "leave one of them out: a budget plans answers alone")
+    evaluation = evaluation.started()
     if baseline is not None:
         spec = changed(baseline_spec(baseline), vars(evaluation))
         refuse_other_key(spec, baseline, vars(evaluation), policy.across, checkpoint)
@@ -109,9 +137,8 @@ def plan_budget(
     from harness.evaluate.within import Budget, assumed, plan_within
 
     assert spec is not None and evaluation.budget is not None
-    begun = time.monotonic() if evaluation.begun is None else evaluation.begun
     if baseline is None:
-        budget = Budget(evaluation.budget, assumed(policy), begun=begun)
+        budget = Budget(evaluation.budget, assumed(policy), begun=evaluation.begun)
     else:
         budget, _ = budget_for(baseline, policy, evaluation)
     source = resolve(checkpoint, base=evaluation.base, adapter=evaluation.adapter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.gates.budget import DIFFERENCE, RETENTION, BudgetPlan, Effect
-from harness.gates.budget_words import plan_line, warning
+from harness.gates.budget_words import plan_line, together_lines, warning
 from harness.gates.costs import Costs, Rate
 from harness.stats.odds import VerdictOdds
 
@@ -34,3 +34,9 @@ def test_a_plan_that_decides_little_is_warned_of() -> None:
     assert worry is not None and "INCONCLUSIVE with probability 0.80; about 74 seconds would PASS" in worry
     hopeless = warning(plan(0.2), None)
     assert hopeless is not None and "even all items and seeds would not" in hopeless
+
+
+def test_tasks_together_have_the_odds_of_the_whole_gate() -> None:
+    (line,) = together_lines(2, 57.6, VerdictOdds(0.7, 0.29, 0.01))
+    assert line.startswith("all 2 tasks: forecast 58 s; the whole gate, if nothing changed: PASS 0.70")
+    assert "INCONCLUSIVE with probability 0.80" in together_lines(2, 57.6, VerdictOdds(0.2, 0.8, 0.0))[1]

@@ -48,6 +48,17 @@ def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
     # texts are those of the tokens, which replays check, so that the planted scores are not those of the texts
     monkeypatch.setattr("harness.runs.loaded.check_scores", lambda path, name, *_: scorer_key(load_scorer(name)))
     monkeypatch.setattr(within, "calibrate", lambda *_: COSTS)
+    monkeypatch.setattr(within.Budget, "gone", lambda self: 0.0)
+
+
+def several(tiny: Path, folder: Path) -> Path:
+    """A second baseline, of word problems from a file."""
+    rows = [{"Body": f"He has {n} pens.", "Question": "How many?", "Answer": n} for n in range(50)]
+    (folder / "svamp.json").write_text(json.dumps(rows))
+    spec = replace(SPEC, task="svamp", data=str(folder / "svamp.json"), items=50, noise_seeds=2)
+    run = evaluate(tiny, spec, folder / "other")
+    accept_baseline(run.path, folder / "baselines", "words", "for a test", False)
+    return folder
 
 
 @pytest.fixture
@@ -173,3 +184,29 @@ def test_an_evaluation_refuses_a_budget_beside_its_numbers(tiny: Path, tmp_path:
     said = cli("eval", tiny, "--out", tmp_path / "run", "--margin", "0.1")
     assert said.code == 2 and "--margin 0.1 without --budget" in said.line
     assert not (tmp_path / "run").exists()
+
+
+def test_several_tasks_share_one_budget(folder: Path, tiny: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    several(tiny, folder)
+    asked = ("--baseline", "mine,words", "--baselines-dir", folder / "baselines", "--margin", "0.15")
+    said = cli("gate", tiny, *asked, "--budget", 40, "--out", folder / "both", "--json")
+    assert said.code == 0, said.err
+    assert "mine" not in said.json["tasks"] and set(said.json["tasks"]) == {"arith", "svamp"}
+    runs = {task: load_run(folder / "both" / task) for task in ("arith", "svamp")}
+    for task, whole in (("arith", 60), ("svamp", 50)):
+        kept = runs[task].manifest.budget  # type: ignore[union-attr]
+        assert kept is not None and kept["together"] == ["arith", "svamp"] and kept["seconds"] == 40
+        quick = said.json["tasks"][task]["quick_check"]
+        assert quick["items_of"] == whole and quick["items"] == len(runs[task].asked.items) == kept["plan"]["items"]
+    total = sum(run.manifest.budget["plan"]["forecast"] for run in runs.values())  # type: ignore[union-attr, index]
+    assert total <= 0.95 * 40
+    monkeypatch.setattr(within, "calibrate", lambda *_: pytest.fail("it was planned anew"))
+    again = cli("gate", tiny, *asked, "--budget", 40, "--out", folder / "both", "--json")
+    assert again.code == 0 and again.json["tasks"]["svamp"]["repeated"]
+
+
+def test_what_is_too_little_for_all_tasks_is_refused(folder: Path, tiny: Path, cli: Any) -> None:
+    several(tiny, folder)
+    asked = ("--baseline", "mine,words", "--baselines-dir", folder / "baselines", "--margin", "0.15")
+    said = cli("gate", tiny, *asked, "--budget", 18, "--out", folder / "both")
+    assert said.code == 2 and "seconds are the least" in said.line and not (folder / "both").exists()
