@@ -41,6 +41,9 @@ ALPHA = 0.05
 FLOOR = 0.10
 """A clean accuracy whose Wilson lower bound is below this fraction has nothing to lose, so it proves nothing."""
 
+LEARNED_NATS = 0.5
+"""What a model that has learned anything gains for each token of a text over all tokens being alike, at least."""
+
 MARGIN = 0.06
 """The accepted drop (fraction) where nobody chose one: the narrowest whole point at which what lost nothing
 PASSes the shipped baseline with a probability of at least 0.8 over all its levels (docs/gate.md)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from harness.baselines.file import SUFFIX, Baseline, dump, load
 from harness.exceptions import HarnessError, NotComparableError
 from harness.gates import key_differences
 from harness.gates.pairing import pair
-from harness.gates.perplexity import is_continuous, refuse_unscored
+from harness.gates.perplexity import is_continuous, refuse_unscored, text_level
 from harness.gates.requirements import accuracy
 from harness.installed import shipped
 from harness.record import CERTIFIED, CHANGED_NATS, EXTERNAL, Arm, Outcome, TextOutcome
@@ -22,10 +23,13 @@ from harness.runs.loaded import Run, complete_run
 from harness.runs.manifest import EvaluationManifest
 from harness.spec import nearest, number_text
 from harness.text import named
-from harness.thresholds import ALPHA, FLOOR
+from harness.thresholds import ALPHA, FLOOR, LEARNED_NATS
 
 DEFAULT_FOLDER = Path("baselines")
 MAX_NAME = 100
+HEAD = "lm_head"
+"""How the site ends whose outputs are the vocabulary."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
@@ -144,7 +148,8 @@ def check_acceptable(run: Run) -> None:
 
 
 def _check_texts(run: Run) -> None:
-    """Raise :class:`NotComparableError` where a document of ``run`` has no finite log-likelihood."""
+    """Raise :class:`NotComparableError` where a document of ``run`` has no finite log-likelihood, and where its texts
+    are hardly more probable than if every token of the vocabulary were as probable as another."""
     for level, cells in run.arm.outcomes.items():
         lost = [
             item for item, row in cells.items() if any(getattr(each, "nats", None) is None for each in row.values())
@@ -156,6 +161,22 @@ def _check_texts(run: Run) -> None:
                 "what they would lose has no bound, so that no candidate could be judged",
                 "evaluate at lower levels, or in float32",
             )
+    _check_learned(run)
+
+
+def _check_learned(run: Run) -> None:
+    """The vocabulary is what the ledger counted at the head; without noise there it is not known."""
+    heads = [count for count in run.counts if count.site.endswith(HEAD) and count.rows]
+    if not heads or 0.0 not in run.arm.outcomes:
+        return
+    nats, vocabulary = text_level(run.arm, 0.0)[2].estimate, heads[0].elements // heads[0].rows
+    if nats > math.log(vocabulary) - LEARNED_NATS:
+        raise NotComparableError(
+            f"run {run.path} is at the floor: {nats:.2f} nats a token on its clean texts, where every one of"
+            f" {vocabulary:,} tokens alike would be {math.log(vocabulary):.2f}",
+            "what has nothing to lose is no baseline",
+            "accept a run on texts that the checkpoint has learned",
+        )
 
 
 def load_named(folder: Path, name: str) -> Baseline:

@@ -26,12 +26,9 @@ from harness.scorers.perplexity import NATS, TOKENS
 from harness.spec import DEFAULT_BATCH, EngineOptions, RelativeGaussian
 from harness.stats import wilson
 from harness.text import named
-from harness.thresholds import CONTROL_SCALE
+from harness.thresholds import CONTROL_SCALE, LEARNED_NATS
 
 log = logging.getLogger(__name__)
-
-LEARNED_NATS = 0.5
-"""What a model that has learned anything gains for each token of a text over all tokens being alike, at least."""
 
 
 def batches(prepared: Prepared, done: set[tuple[str, float, int]], size: int) -> Iterator[Batch]:

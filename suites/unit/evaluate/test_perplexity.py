@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.baselines.book import load_named
+from harness.baselines.book import accept, load_named
 from harness.baselines.file import dump
 from harness.engines.generation import Forced
 from harness.evaluate.checkpoint import load_checkpoint
@@ -18,6 +18,7 @@ from harness.evaluate.prepared import prepare
 from harness.evaluate.request_tokens import RequestTokens
 from harness.evaluate.run import evaluate
 from harness.evaluate.tasks import Continuation, load_task
+from harness.exceptions import NotComparableError
 from harness.gates import gate
 from harness.gates.levels import compare_levels
 from harness.record import CERTIFIED
@@ -149,6 +150,19 @@ def test_nothing_reads_it_as_an_accuracy(run: Run, refusal: Callable[..., str]) 
     assert "perplexity has no right answers" in refusal(compare_levels, run.arm, 0.1)
 
 
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights have learned nothing: here that is no objection."""
+    monkeypatch.setattr("harness.baselines.book.LEARNED_NATS", -10.0)
+
+
+def test_what_has_learned_nothing_is_no_baseline(run: Run, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    words = refusal(accept, run.path, tmp_path, "a/b", "why", kind=NotComparableError, code=4)
+    assert "is at the floor" in words and "tokens alike would be 5.56" in words
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("learned")
 def test_a_run_is_accepted_shown_and_gated_in_nats(run: Run, short: Path, data: str, tmp_path: Path, cli: Any) -> None:
     """Five documents are too few for PASS; the same numbers come from the file as from the run."""
     folder = ("--baselines-dir", tmp_path)
@@ -175,6 +189,7 @@ def test_loses_little(robustness):
 """
 
 
+@pytest.mark.usefixtures("learned")
 def test_a_users_own_suite_gates_texts(run: Run, tmp_path: Path, cli: Any) -> None:
     folder = tmp_path / "baselines"
     assert cli("baseline", "accept", run.path, "--name", "a", "--reason", "a test", "--baselines-dir", folder).code == 0
@@ -185,6 +200,7 @@ def test_a_users_own_suite_gates_texts(run: Run, tmp_path: Path, cli: Any) -> No
     assert "0.05 nats" in (tmp_path / "report" / "robustness.md").read_text()
 
 
+@pytest.mark.usefixtures("learned")
 def test_two_baselines_of_texts_differ_in_nats(run: Run, short: Path, data: str, tmp_path: Path, cli: Any) -> None:
     folder = ("--baselines-dir", tmp_path)
     assert cli("baseline", "accept", run.path, "--name", "a", "--reason", "a test", *folder).code == 0
