@@ -53,7 +53,7 @@ def test_options_change_the_recipe() -> None:
 def test_check_prints_settings_expectations_and_findings(tmp_path: Path) -> None:
     done = run("check", "E5b", "--out", str(tmp_path / "run"))
     assert done.exit_code == 0
-    for words in ("actor_rollout_ref.rollout.n=4", "29 sites, 116 calls", "sigma of AQN: 0-1: 0", "24 of 24 ok", "GiB"):
+    for words in ("actor_rollout_ref.rollout.n=4", "29 sites, 116 calls", "sigma of AQN: 0-1: 0", "25 of 25 ok", "GiB"):
         assert words in done.output
     assert not (tmp_path / "run").exists(), "a check writes nothing"
 
