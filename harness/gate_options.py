@@ -180,7 +180,12 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption("allow-mixed-code", SWITCH, "Resume a run that other code began; every report says so.", default=False),
     # What an evaluation takes from its baseline on the command line, and a user's own suite may say by itself
     GateOption(
-        "task", TEXT, "arith, gsm8k, svamp, blimp, choice, cloze, answers, perplexity", "TASK", "arith", PYTEST_ONLY
+        "task",
+        TEXT,
+        "arith, gsm8k, svamp, blimp, choice, cloze, answers, perplexity, requests",
+        "TASK",
+        "arith",
+        PYTEST_ONLY,
     ),
     GateOption("items", WHOLE, "Items, chosen in a seeded order.", "N", 200),
     GateOption("item-seed", WHOLE, "Seed of the choice of items.", "N", 0, PYTEST_ONLY),
@@ -209,7 +214,7 @@ GATE_OPTIONS: tuple[GateOption, ...] = (
     GateOption(
         "scorer",
         TEXT,
-        "strict, flexible, choice, choice_norm, pair, greedy, perplexity; default: the task's own.",
+        "strict, flexible, choice, choice_norm, pair, greedy, perplexity, unscored; default: the task's own.",
         "SCORER",
         None,
         PYTEST_ONLY,
