@@ -26,7 +26,7 @@ SEED = 1_000_003
 COLD = 2
 """Items of the first batch of every level, which is not counted: caches, kernels and allocators are cold."""
 
-SIZES = (4, 16, 64)
+SIZES = (4, 8, 16, 64)
 """Batches that are timed, in items: two at least, the next one only where it fits into what may be spent."""
 
 Clock = Callable[[], float]

@@ -106,14 +106,14 @@ def test_little_is_timed_where_little_is_allowed(prepared: Prepared) -> None:
         engine = Ticking(prepared, lambda item, level, seed: "1")
         calibrate(prepared, engine, 64, allowed, lambda engine=engine: engine.now)  # type: ignore[misc]
         taken[allowed] = len(engine.asked)
-    assert taken[0.1] == 2 * (COLD + 4 + 16 + 16) and taken[100.0] == 2 * (COLD + 4 + 16 + 64 + 64)
+    assert taken[0.1] == 2 * (COLD + 4 + 8 + 8) and taken[100.0] == 2 * (COLD + 4 + 8 + 16 + 64 + 64)
 
 
 def test_what_is_timed_is_last_in_the_order_and_of_no_noise_seed_that_counts(prepared: Prepared) -> None:
     engine = Ticking(prepared, lambda item, level, seed: "1")
     calibrate(prepared, engine, 64, 0.1, lambda: engine.now)
     order = choice_order((item.key for item in prepared.items), SPEC.item_seed)
-    assert {item for item, _, _ in engine.asked} == set(order[-16:])
+    assert {item for item, _, _ in engine.asked} == set(order[-8:])
     assert {seed for _, _, seed in engine.asked} == {SEED} and SEED > 1000
     assert {level for _, level, _ in engine.asked} == {0.0, 0.1}
 
