@@ -22,7 +22,9 @@ from harness.exceptions import NotComparableError
 from harness.gates import gate
 from harness.gates.levels import compare_levels
 from harness.record import CERTIFIED
+from harness.reports.render.markdown import markdown
 from harness.reports.run_report import run_report, stored_page
+from harness.reports.tasks_page import tasks_page, tasks_report
 from harness.runs.loaded import Run, load_run
 from harness.spec import EvalSpec
 from harness.testing import tiny_checkpoint
@@ -181,6 +183,12 @@ def test_a_run_is_accepted_shown_and_gated_in_nats(run: Run, short: Path, data: 
     refused = cli("gate", short, "--baseline", "texts/tiny", "--nats-margin", "0.05", "--data", data, *folder)
     assert refused.code == 4 and "accept a baseline of 59 documents or more" in refused.err
     assert cli("gate", run.path, "--baseline", "texts/tiny", *folder).code == 2
+
+
+def test_several_tasks_show_texts_by_themselves(run: Run) -> None:
+    shown = markdown(tasks_page(tasks_report(run.path.parent, {"arith": None, "perplexity": run})))
+    assert "perplexity: perplexity by noise level" in shown and "| arith | not evaluated yet" in shown
+    assert "| perplexity | 0 %" not in shown
 
 
 SUITE = """
