@@ -32,6 +32,9 @@ SETTINGS = ("noise", "engine", "dtype", "attention", "quantize", "prefix_token",
 OPTIONS = ("batch_size", "max_batch_size", "workers", "device")
 """What ``--model_args`` may hold beside ``pretrained``, ``out``, ``level`` and ``seed``, and what lm-eval adds."""
 
+LM_EVALS_DEVICE = "cuda:0"
+"""What lm-eval's command line gives where a user gives none, also on machines that have no such device."""
+
 
 @register_model("harness")
 class HarnessLM(LM):
@@ -55,7 +58,7 @@ class HarnessLM(LM):
         self._source = as_source(here(Path(pretrained)))
         at, draw = _number("level", level), _whole("seed", seed)
         options = EngineOptions(_batch(given.get("batch_size")), workers=_whole("workers", given.get("workers", 1)))
-        device = None if given.get("device") is None else str(given["device"])
+        device = None if given.get("device") in (None, LM_EVALS_DEVICE) else str(given["device"])
         self._asking = Asking(self._source, _spec(given, at, draw), Path(out), at, draw, options, device)
         self._runs: dict[Path, None] = {}
         self._notes: dict[str, None] = {}

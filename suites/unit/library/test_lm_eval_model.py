@@ -61,6 +61,11 @@ def test_requests_are_answered_and_the_results_say_by_what(model: Any, two_layer
     json.dumps(told)
 
 
+def test_the_device_that_lm_eval_gives_by_itself_is_none(model: Any, two_layers: Path, tmp_path: Path) -> None:
+    for given, wanted in (("cuda:0", None), (None, None), ("cpu", "cpu"), ("cuda:1", "cuda:1")):
+        assert model.HarnessLM(str(two_layers), str(tmp_path / "o"), device=given)._asking.device == wanted
+
+
 def test_documents_are_told_apart_by_task_and_number(model: Any) -> None:
     assert model._document(Instance((), "t", 3)) == ("t", 3)
     assert model._document(Instance(())) is model._document(Instance((), "t")) is None
