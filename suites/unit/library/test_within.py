@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ COSTS = Costs(0.0, Rate(0.1, 0.1), Rate(0.1, 0.1), (0.0, 0.0), 6.0, 64)
 
 @pytest.fixture(autouse=True)
 def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+
+
+def plant(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model answers right, and wrong in the positive control: it never learned. Its costs are given."""
     from harness.evaluate import prepared as module
 
@@ -61,11 +66,20 @@ def several(tiny: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def reference(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run, and the baseline that it became."""
+    path = tmp_path_factory.mktemp("reference")
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        run = evaluate(tiny, SPEC, path / "reference")
+        accept_baseline(run.path, path / "baselines", "mine", "for a test", False)
+    return path
+
+
 @pytest.fixture
-def folder(tiny: Path, tmp_path: Path) -> Path:
-    run = evaluate(tiny, SPEC, tmp_path / "reference")
-    accept_baseline(run.path, tmp_path / "baselines", "mine", "for a test", False)
-    return tmp_path
+def folder(reference: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(reference, tmp_path / "folder")
 
 
 def judged(folder: Path, tiny: Path, seconds: float, out: str = "run", policy: GatePolicy = POLICY) -> Any:
