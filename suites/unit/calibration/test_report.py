@@ -64,7 +64,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_calibrate_prints_its_tables_its_cost_and_its_state(cli: Verb, small: None) -> None:
     said = cli("doctor", "--calibrate")
     assert said.code == 0
-    assert said.err.startswith("calibration: 9 settings, about a minute on one core")
+    assert said.err.startswith("calibration: 10 settings, about a minute on one core")
     for words in (
         "Coverage of intervals of nominal 95 %: pairs",
         "Tango",
@@ -72,6 +72,7 @@ def test_calibrate_prints_its_tables_its_cost_and_its_state(cli: Verb, small: No
         "predicted",
         "true drop",
         "lost whole",
+        "Gate on distributions",
     ):
         assert words in said.out
     assert "everything holds" in said.out.splitlines()[-1]
@@ -148,8 +149,9 @@ def test_rows_of_what_does_not_hold() -> None:
         "gate": [case],
         "early_stopping": [early],
         "errors": [wrong],
+        "distributions": [{"name": "A/A", "n": 64, "problems": ["wrong FAIL 0.2000, at most 0.05"]}],
     }
-    assert len(problem_lines(report)) == 4
+    assert len(problem_lines(report)) == 5
 
 
 def test_the_calibration_loads_no_torch() -> None:
