@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from harness.gates.nats import LEAST_DOCUMENTS
 from harness.gates.pairing import Cells, Floats, seeds_of
 from harness.gates.policy import GatePolicy
 from harness.record import Arm, TextOutcome
 from harness.stats.intraclass import equal_sizes
 from harness.stats.odds import VerdictOdds, least_passing
 from harness.stats.quantiles import t_quantile, z_quantile
-from harness.stats.skewed import LEAST_UNITS
 
 POWER = 0.8
 MOST_DOCUMENTS, MOST_SEEDS = 1_000_000, 1000
@@ -55,9 +55,10 @@ class NatsForecast:
     def warning(self) -> str | None:
         """What is wrong with the documents or with the margin, None where it can be told."""
         where = f"level {100 * self.level:g} %"
-        if self.effective < LEAST_UNITS:
+        if self.effective < LEAST_DOCUMENTS:
             return (
-                f"{where}: documents that count as {self.effective:.1f} of equal length cannot PASS, {LEAST_UNITS} can"
+                f"{where}: documents that count as {self.effective:.1f} of equal length cannot PASS,"
+                f" {LEAST_DOCUMENTS} can"
             )
         if self.margin is None or self.effect is None or self.margin >= self.effect:
             return None
@@ -156,7 +157,7 @@ def _assumed(own: _Units, level: float, units: Mapping[float, _Units]) -> float 
 
 def _odds(effective: float, error: float, margin: float | None, alpha: float) -> VerdictOdds:
     """If nothing changed, by noncentral t; too few documents decide nothing."""
-    if margin is None or effective < LEAST_UNITS - 1e-9:
+    if margin is None or effective < LEAST_DOCUMENTS - 1e-9:
         return VerdictOdds(0.0, 1.0, 0.0)
     if not error > 0:  # nothing moves, or nothing says how far
         return VerdictOdds(1.0, 0.0, 0.0)

@@ -20,6 +20,7 @@ from harness.gates import gate
 from harness.gates.forecast import ASSUMED_DISCORDANCE, forecast, forecast_tasks, joint_sentence
 from harness.gates.forecast_divergence import both_sentence, forecast_divergences
 from harness.gates.keys import PROMPT_FIELDS, key_differences
+from harness.gates.nats import LEAST_DOCUMENTS
 from harness.gates.policy import GatePolicy
 from harness.gates.result import GateResult
 from harness.gates.tasks import gate_tasks
@@ -30,7 +31,6 @@ from harness.library.gate_both import announce_distributions
 from harness.runs.dequantized import FIELD as DEQUANTIZED
 from harness.runs.loaded import Run
 from harness.spec import EvalSpec, quantization_text
-from harness.stats.skewed import LEAST_UNITS
 
 log = logging.getLogger(__name__)
 
@@ -168,8 +168,8 @@ def _why(found: GateResult) -> str:
 
 def _way_out(found: GateResult) -> str:
     """What would be enough: the narrowest margin that the interval without any change leaves, or another baseline."""
-    if any(level.nats is not None and level.nats.effective < LEAST_UNITS for level in found.levels):
-        return f"accept a baseline of {LEAST_UNITS} documents or more, of about one length"
+    if any(level.nats is not None and level.nats.effective < LEAST_DOCUMENTS for level in found.levels):
+        return f"accept a baseline of {LEAST_DOCUMENTS} documents or more, of about one length"
     open_to = [-level.difference.low for level in found.levels if level.difference is not None]
     if found.verdict == INVALID or not open_to:
         return "accept a baseline that has this evidence, or change the policy"

@@ -35,7 +35,7 @@ TEXTS_HEADER = (
 )
 TEXTS_SPARE = ("sd", "seeds enough", "tokens", "noise seeds", "MDE", "documents")
 TEXTS_NOTE = (
-    "In nats a token. Count as: documents of one length, or clusters of them; 59 or more can PASS. sd: of what a"
+    "In nats a token. Count as: documents of one length, or clusters of them; 80 or more can PASS. sd: of what a"
     " document of mean length loses if nothing changed; assumed: as the lowest noise level moves it. MDE: minimum"
     " detectable effect, one-sided alpha of the policy, power 0.8. Enough: for PASS with probability 0.8 if nothing"
     " changed."

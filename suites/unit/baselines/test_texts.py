@@ -89,7 +89,7 @@ def test_a_row_and_its_text_are_inverses() -> None:
 
 
 def test_a_gate_against_the_file_is_one_against_the_run(tmp_path: Path) -> None:
-    sizes = [30 + place % 7 for place in range(80)]
+    sizes = [30 + place % 7 for place in range(90)]
     arm = make_text_arm({0.0: [-2.5 * size for size in sizes]}, sizes, key={**TEXT_KEY, "dtype": "float32"})
     arm = replace(arm, certificate=replace(arm.certificate, status=EXTERNAL, levels=()))
     path = tmp_path / "b.json"

@@ -174,14 +174,14 @@ def test_a_run_is_accepted_shown_and_gated_in_nats(run: Run, short: Path, data: 
     shown = cli("baseline", "show", "texts/tiny", *folder)
     assert shown.code == 0 and "nats a token, of 5 documents" in shown.out
     found = cli("gate", run.path, "--baseline", "texts/tiny", "--nats-margin", "0.05", *folder)
-    assert found.code == 3 and "59 decide" in found.out and "Log-likelihood lost" in found.out
+    assert found.code == 3 and "80 decide" in found.out and "Log-likelihood lost" in found.out
     again = cli("gate", run.path, "--baseline", "texts/tiny", "--nats-margin", "0.05", "--from-records", *folder)
     assert "byte for byte" in again.out
     assert "Log-likelihood lost" in (run.path / "report.md").read_text()
     plan = cli("plan", "--baseline", "texts/tiny", "--nats-margin", "0.05", *folder)
-    assert plan.code == 0 and "cannot PASS, 59 can" in plan.out
+    assert plan.code == 0 and "cannot PASS, 80 can" in plan.out
     refused = cli("gate", short, "--baseline", "texts/tiny", "--nats-margin", "0.05", "--data", data, *folder)
-    assert refused.code == 4 and "accept a baseline of 59 documents or more" in refused.err
+    assert refused.code == 4 and "accept a baseline of 80 documents or more" in refused.err
     assert cli("gate", run.path, "--baseline", "texts/tiny", *folder).code == 2
 
 
