@@ -8,7 +8,7 @@ losses with a long tail (:meth:`harness.stats.SkewedMean.ratio`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.exceptions import HarnessError
@@ -38,6 +38,9 @@ SAME_NATS = 1e-4
 LEAST_DOCUMENTS = 80
 """The fewest documents of equal length that PASS. Where one document in twenty breaks, a loss at the margin PASSes in
 5.5 % of samples of 80 and in 9 % of samples of 59 (:data:`harness.stats.skewed.LEAST_UNITS`); nominal 5 %."""
+
+ROUNDED = 1e-3
+"""By how much a log-likelihood (nats) may pass 0: float32 log-probabilities of tokens that are certain."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,9 @@ def _level(candidate: Arm, baseline: Arm, policy: GatePolicy, level: float, diff
         _undecided() if shared else nats_requirement(mean, documents.nats(documents.theirs), margin, policy.alpha)
     )
     said = f"{requirement.reason}{_on(documents, mean)}"
+    vain = _lost_already(candidate, baseline, documents, (level, margin)) if requirement.verdict == PASS else ()
+    if vain:
+        return replace(measured, reasons=(*vain, said, *notes))
     return replace(
         measured,
         verdict=requirement.verdict,
@@ -181,6 +187,31 @@ def _undecided() -> Requirement:
     )
 
 
+def _lost_already(candidate: Arm, baseline: Arm, documents: _Documents, judged: tuple[float, float]) -> tuple[str, ...]:
+    """Return what speaks against a PASS at a noisy level, ``judged`` as (level, margin), because the candidate lost
+    without noise what noise takes from the baseline: a wreck has nothing left to lose, and reads noise like a sound
+    one. Above the margin and half of what noise takes it cannot PASS."""
+    level, margin = judged
+    if not level:
+        return ()
+    clean = [arm.outcomes.get(0.0, {}) for arm in (candidate, baseline)]
+    if any(_nats(each) is None for side in clean for item in documents.tokens for each in _row(side, item)):
+        return ("level 0 cannot be paired, so nothing shows that there was anything to lose",)
+    ours, theirs = (documents.nats(_means({item: side[item] for item in documents.tokens})) for side in clean)
+    lost, taken = ours - theirs, documents.nats(documents.theirs) - theirs
+    if lost <= max(margin, taken / 2):
+        return ()
+    return (
+        f"without noise the candidate has lost {lost:.2f} nats a token already, where noise takes {taken:.2f} from the"
+        f" baseline at this level: what is left to lose shows little, so it cannot PASS",
+    )
+
+
+def _row(side: Cells, item: str) -> Iterable[object]:
+    """The outcomes of a document, one that is None where it has none."""
+    return side.get(item, {}).values() or (None,)
+
+
 def _on(documents: _Documents, mean: SkewedMean) -> str:
     grouped = f" in {mean.n} clusters" if mean.n < len(documents.tokens) else ""
     return f", on {len(documents.tokens)} documents{grouped} of {sum(documents.tokens.values()):,} tokens"
@@ -212,6 +243,9 @@ def _unmeasured(ours: Cells, theirs: Cells, seeds: tuple[int, ...]) -> Iterator[
                 f"{role}: {len(lost)} of {len(items)} documents have no finite log-likelihood ({named(lost)}); what"
                 " they lost has no bound, and nothing is judged without them"
             )
+        above = [item for item in items if any((_nats(each) or 0.0) > ROUNDED for each in side.get(item, {}).values())]
+        if above:
+            yield f"{role}: {len(above)} of {len(items)} documents have a probability above 1 ({named(above)})"
     apart = [item for item in items if len({*_lengths(ours, item), *_lengths(theirs, item)}) > 1]
     if apart:
         yield f"{len(apart)} of {len(items)} documents have other tokens on both sides ({named(apart)})"

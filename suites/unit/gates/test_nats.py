@@ -70,6 +70,40 @@ def test_nothing_lost_passes_and_less_than_nothing_too() -> None:
     assert "+0 nats a token are lost" in words(judged(BEFORE))
 
 
+@pytest.mark.parametrize(
+    ("clean", "noisy", "level", "verdict"),
+    [
+        (-550, -550, 0.1, INVALID),  # lost already what noise takes: it has nothing left to lose
+        (-370, -550, 0.1, INVALID),
+        (None, -550, 0.1, INVALID),  # nobody knows
+        (math.nan, -550, 0.1, INVALID),
+        (-150, -550, 0.1, PASS),
+        (-165, -550, 0.1, PASS),  # within what the policy leaves level 0
+        (-550, -950, 0.1, FAIL),  # a wreck that reads noise worse is still told
+        (-150, -151, 0.01, PASS),  # noise takes next to nothing
+        (-152, -151, 0.01, PASS),
+    ],
+)
+def test_a_wreck_does_not_pass_where_noise_wrecks_the_baseline_too(clean, noisy, level, verdict) -> None:
+    """A policy may leave level 0 out: then the other levels look at it."""
+    before = make_text_arm({0.0: [-150.0] * N, 0.01: [-151.0] * N, 0.1: [-550.0] * N}, [50] * N)
+    levels = {level: [float(noisy)] * N} | ({} if clean is None else {0.0: [float(clean)] * N})
+    rules = GatePolicy(nats_margin=0.5, levels=(level,))
+    found = gate(make_text_arm(levels, [50] * N), before, rules)
+    assert found.verdict == verdict
+    if verdict == INVALID:
+        said = "level 0 cannot be paired" if clean is None or math.isnan(clean) else "without noise the candidate has"
+        assert words(found).startswith(said) and found.exit_code == 4
+
+
+@pytest.mark.parametrize("role", ["candidate", "baseline"])
+def test_a_probability_above_one_is_no_evidence(role: str) -> None:
+    odd, sound = texts([5.0, *BEFORE[1:]]), texts(BEFORE)
+    assert judged([1e-5, *BEFORE[1:]]).verdict == PASS, "the last bits of a certain token"
+    found = gate(*((odd, sound) if role == "candidate" else (sound, odd)), MARGIN)
+    assert found.verdict == INVALID and f"{role}: 1 of 100 documents have a probability above 1 (i0000)" in words(found)
+
+
 def test_few_documents_decide_nothing_but_a_wreck() -> None:
     for count, lost, verdict in ((79, 0.0, INCONCLUSIVE), (80, 0.0, PASS), (20, 0.3, INCONCLUSIVE), (20, 2.5, FAIL)):
         before = make_text_arm({0.0: [-300.0] * count}, [100] * count)
