@@ -89,8 +89,18 @@ class Distribution:
         made.check()
         return made
 
+    @property
+    def keeps_most_probable(self) -> bool:
+        """Whether the kept tokens are, as far as they show it, the most probable ones: in falling order, the most
+        probable one among them, where any is left out. Those that another run kept of itself are not, unless both are
+        alike."""
+        falling = (np.diff(self.logprobs, axis=1) <= _ROUNDING).all(1)
+        holding = (self.ids == self.best[:, None]).any(1)
+        return bool((falling & holding | np.isneginf(self.rest)).all())
+
     def check(self) -> None:
-        """Raise ValueError unless each place holds different tokens whose mass, with the rest, is 1."""
+        """Raise ValueError unless each place holds different tokens whose mass, with the rest, is 1, and none of them
+        is less probable than the least probable of all."""
         with np.errstate(over="ignore"):
             mass = np.exp(self.logprobs.astype(np.float64)).sum(1) + np.exp(self.rest.astype(np.float64))
         ordered = np.sort(self.ids, axis=1)
@@ -100,6 +110,8 @@ class Distribution:
             raise ValueError("no distribution of tokens: a place holds a token twice")
         if not np.isfinite(self.logprobs).all() or not (np.abs(mass - 1) <= _ROUNDING).all():
             raise ValueError("no distribution of tokens: the masses of a place are not 1 together")
+        if not (self.least <= self.logprobs.min(1)).all():
+            raise ValueError("no distribution of tokens: its least probability is above one that it keeps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +137,11 @@ def divergence(reference: Distribution, candidate: Distribution) -> Divergence:
     reference and q the candidate's least of all, at most P_r (log(p / P_r) + log(Q_r / q)) is lost: no token of the
     rest has more than p, which holds where the kept ones are the reference's most probable.
 
-    Raises ValueError where the two do not tell of the same tokens.
+    Raises ValueError where the two do not tell of the same tokens, and where the reference's are not its own most
+    probable ones: what they leave out would have no bound.
     """
+    if not reference.keeps_most_probable:
+        raise ValueError("the reference keeps the most probable tokens of another run, not its own: record one of it")
     for name in ("at", "ids"):
         if not np.array_equal(getattr(reference, name), getattr(candidate, name)):
             raise ValueError("the two distributions keep different tokens")

@@ -85,6 +85,19 @@ def test_other_tokens_are_not_compared():
         divergence(found, replace(found, at=found.at + 1))
 
 
+def test_tokens_that_another_run_kept_bound_nothing():
+    """Held by them, a divergence of 14 nats outside of them would be seen as 0 with 7 at most hidden."""
+    other, ours, theirs = logits_of(1), logits_of(2), logits_of(3)
+    kept = kept_of(other)
+    with pytest.raises(ValueError, match="keeps the most probable tokens of another run"):
+        divergence(kept_of(ours, kept.ids), kept_of(theirs, kept.ids))
+    swapped = kept.ids[:, [1, 0, 2, 3, 4, 5]]
+    with pytest.raises(ValueError, match="of another run, not its own"):
+        divergence(kept_of(other, swapped), kept_of(theirs, swapped))
+    whole = kept_of(other, count=40).ids
+    assert (divergence(kept_of(ours, whole), kept_of(theirs, whole)).short == 0).all(), "nothing is left out"
+
+
 @pytest.mark.parametrize("text", ["", "no base64!", "AAAA"])
 def test_a_text_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="no distribution of tokens"):
@@ -100,6 +113,8 @@ def test_an_edited_one_is_refused():
         ({"logprobs": louder}, "are not 1 together"),
         ({"ids": twice}, "holds a token twice"),
         ({"at": found.at[::-1]}, "do not ascend"),
+        ({"least": np.full(5, np.nan, np.float32)}, "least probability is above"),
+        ({"least": found.logprobs[:, 0]}, "least probability is above"),
     ):
         with pytest.raises(ValueError, match=words):
             Distribution.read(replace(found, **changes).written())
