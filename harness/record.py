@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -459,7 +459,17 @@ class Origin:
 def answer_digest(result: ItemResult) -> str:
     """Return 12 bits, as two characters, over the tokens of a record and how it ended (of scored continuations: over
     what was chosen): enough to count records that differ, small enough for a baseline file."""
-    digest = hashlib.sha256(result.told.encode()).digest()
+    return _digest(result.told)
+
+
+def digests_of(tokens: Sequence[int]) -> tuple[str, ...]:
+    """Return what :func:`answer_digest` gave of the answer that is told as ``tokens``: the last of them may be what
+    ended it, or the last before it was cut."""
+    return tuple(_digest(repr(told)) for told in ((tuple(tokens), True), (tuple(tokens[:-1]), False)))
+
+
+def _digest(told: str) -> str:
+    digest = hashlib.sha256(told.encode()).digest()
     return base64.urlsafe_b64encode(digest[:3]).decode()[:2]
 
 

@@ -40,11 +40,13 @@ at."""
 
 @dataclass(frozen=True)
 class Measured:
-    """One side: its arm, what it kept of every place, and the log-probability (nats) of every scored token."""
+    """One side: its arm, what it kept of every place, and the log-probability (nats) of every scored token. ``answers``
+    are the digests (:func:`harness.record.digests_of`) of what was scored, by item; none where it is not known."""
 
     arm: Arm
     kept: Mapping[Place, Distribution]
     logprobs: Mapping[Place, Sequence[float | None]]
+    answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

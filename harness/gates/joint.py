@@ -25,6 +25,7 @@ from harness.gates.divergence import (
 )
 from harness.gates.families import judge_levels
 from harness.gates.judge import judged_alone
+from harness.gates.origin import explained_by_ties
 from harness.gates.policy import GatePolicy
 from harness.gates.requirements import Requirement
 from harness.gates.result import ANSWERS, DISTRIBUTIONS, NOT_RUN, GateResult
@@ -127,6 +128,7 @@ def _lying(
     candidate, baseline = answers
     sides = distributions.candidate, distributions.reference
     apart = [*_apart("baseline", baseline, sides[1].arm), *_other_items(baseline, sides[1].arm)]
+    apart += _other_answers(baseline, sides[1])
     if candidate is not None:
         apart += _apart("candidate", candidate, sides[0].arm)
     return levels_alone(*sides, DivergencePolicy.of(policy), levels, apart)
@@ -164,3 +166,17 @@ def _other_items(baseline: Arm, reference: Arm) -> list[str]:
     if not others:
         return []
     return [f"the reference has answers to {len(others)} items that the baseline does not have"]
+
+
+def _other_answers(baseline: Arm, reference: Measured) -> list[str]:
+    """What says that the texts of the reference are not what the baseline answered: another prompt, say, or a file of
+    one's own. Baselines that were written before answers were told apart know nothing of it."""
+    first = {item: row[0] for item, row in baseline.origin.answers.get(0.0, {}).items() if 0 in row}
+    known = [(first[item], digests) for item, digests in reference.answers.items() if item in first]
+    others, allowed = sum(own not in digests for own, digests in known), explained_by_ties(len(known), baseline.key)
+    if others <= allowed:
+        return []
+    return [
+        f"the reference is not of the baseline's answers: {others} of {len(known)} differ, near ties explain at most"
+        f" {allowed}"
+    ]

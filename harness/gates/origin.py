@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from scipy.stats import binom
 
-from harness.record import Arm
+from harness.record import Arm, MeasurementKey
 from harness.runs.folder import differences
 from harness.spec.sampling import is_sampled
 from harness.thresholds import TIE_ALPHA, TIE_SHARE
@@ -31,19 +31,27 @@ def other_answers(candidate: Arm, baseline: Arm, level: float) -> tuple[str, ...
     tokens have near ties at every step, however sure the model is: in lower precision than float32 they say nothing.
     """
     ours, theirs = candidate.origin, baseline.origin
-    dtype = candidate.key.get("dtype", "")
-    share = None if is_sampled(candidate.key) and dtype != EXACT else TIE_SHARE.get(dtype)
     same = (ours.weights, ours.settings) == (theirs.weights, theirs.settings) and candidate.key == baseline.key
-    if not ours.weights or not same or share is None:
+    if not ours.weights or not same:
         return ()
     n, differing = _compared(ours.answers.get(level, {}), theirs.answers.get(level, {}))
-    allowed = int(binom.isf(TIE_ALPHA, n, share)) if n else 0
+    allowed = explained_by_ties(n, candidate.key)
     if differing <= allowed:
         return ()
     return (
         f"the same checkpoint gave other answers: {differing} of {n} records at level {level:g} differ from the"
         f" baseline's, near ties explain at most {allowed} ({candidate.key['dtype']})",
     )
+
+
+def explained_by_ties(n: int, key: MeasurementKey) -> int:
+    """Return how many of ``n`` answers of one checkpoint under ``key`` near ties may turn: all of them where drawn
+    tokens, or a dtype, say nothing."""
+    dtype = key.get("dtype", "")
+    share = None if is_sampled(key) and dtype != EXACT else TIE_SHARE.get(dtype)
+    if share is None:
+        return n
+    return int(binom.isf(TIE_ALPHA, n, share)) if n else 0
 
 
 def _compared(ours: Mapping[str, Mapping[int, str]], theirs: Mapping[str, Mapping[int, str]]) -> tuple[int, int]:

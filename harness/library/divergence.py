@@ -13,7 +13,7 @@ from harness.distributions import TOP
 from harness.exceptions import HarnessError, NotComparableError, StoreError
 from harness.gates.divergence import DivergencePolicy, DivergenceResult, Measured, divergence_gate
 from harness.progress import Watcher
-from harness.record import ERROR, LikelihoodResult
+from harness.record import ERROR, LikelihoodResult, digests_of
 from harness.runs.folder import write_atomically
 from harness.runs.item_order import choice_order
 from harness.runs.loaded import Run, check_complete, complete_run, is_run, load_run
@@ -149,7 +149,7 @@ def reference_run(path: Path, option: str) -> Run:
 
 def measured(run: Run) -> Measured:
     """Return what ``run`` shows: its arm, what it kept at each token, and the log-probabilities of scored tokens."""
-    from harness.evaluate.tasks.answers import distributions_of
+    from harness.evaluate.tasks.answers import distributions_of, tokens_of
 
     if run.arm.key.get("task") != TASK:
         raise NotComparableError(
@@ -159,7 +159,8 @@ def measured(run: Run) -> Measured:
         )
     with Store.read(run.path) as store:
         logprobs = {name: found for level in run.arm.outcomes for name, found in store.logits(level).items()}
-    return Measured(run.arm, distributions_of(run), logprobs)
+    answers = {item: digests_of(tokens_of(run.references[item]).continuation) for item in run.asked.items}
+    return Measured(run.arm, distributions_of(run), logprobs, answers)
 
 
 def _check_source(run: Run, size: Size) -> None:

@@ -126,6 +126,21 @@ def test_a_reference_of_another_checkpoint_is_invalid(gate, run, reference, dama
     assert "baseline: its answers and its distributions are not known to be of one checkpoint" in reasons
 
 
+def test_a_reference_of_other_texts_is_invalid(gate, run, reference, shipped, tmp_path):
+    """Answers that any checkpoint finds easy, under the names of the baseline's items."""
+    rows = [json.loads(line) for line in reference.with_name("one.divergences.answers.jsonl").read_text().splitlines()]
+    made = [{**row, "answer": row["answer"][:1] * 2, "places": [0, 1]} for row in rows]
+    file = tmp_path / "own.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in made))
+    spec = EvalSpec("answers", str(file), None, levels=LEVELS, noise_seeds=1)
+    other = evaluate(shipped, spec, tmp_path / "other", device="cpu").path
+    shutil.copytree(other, beside(run))
+    code, found, _ = gate(run, *RULES, "--divergences", other)
+    assert (code, found["verdict"], found["halves"]["answers"]) == (4, "INVALID", "PASS")
+    reasons = " ".join(reason for level in found["divergence"]["levels"] for reason in level["reasons"])
+    assert "the reference is not of the baseline's answers: 60 of 60 differ" in reasons
+
+
 def test_distributions_that_fail_early_spare_the_answers(gate, reference, damaged, tmp_path):
     out = tmp_path / "run"
     code, found, _ = gate(damaged, *RULES, "--early-stop", "0.5", "--out", out, "--device", "cpu")

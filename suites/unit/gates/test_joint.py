@@ -15,7 +15,7 @@ from harness.gates.joint import Sides, decided_alone, gate_both
 from harness.gates.requirements import Requirement
 from harness.gates.tasks import gate_tasks
 from harness.pytest_plugin.evaluations import policy_of
-from harness.record import ControlResult, Origin
+from harness.record import ControlResult, Origin, digests_of
 from harness.testing.arms import make_arm, make_certificate
 
 pytestmark = pytest.mark.unit
@@ -95,6 +95,34 @@ def changed(which, **changes):
     found = sides(same=True)
     own = getattr(found, which)
     return replace(found, **{which: replace(own, arm=replace(own.arm, **changes))})
+
+
+@pytest.mark.parametrize(
+    ("turned", "dtype", "verdict"),
+    [
+        (0, "float32", PASS),
+        (3, "float32", PASS),
+        (8, "float32", INVALID),
+        (8, "bfloat16", PASS),
+        (60, "bfloat16", INVALID),
+    ],
+)
+@pytest.mark.parametrize("ended", [True, False])
+def test_texts_that_are_not_the_answers_of_the_baseline_are_invalid(turned, dtype, verdict, ended):
+    """Few may be turned by near ties; an answer is told with what ended it, and as it was cut without."""
+    key = {**COMPUTED, "dtype": dtype}
+    found, theirs = sides(same=True), arm(60, "old")
+    told = {f"i{place}": (7, place, 3) for place in range(64)}
+    given = {item: {0: digests_of(tokens)[ended]} for item, tokens in told.items()}
+    theirs = replace(theirs, key={**key, "task": "x"}, origin=replace(ORIGIN, answers={0.0: given}))
+    scored = {item: digests_of((9,) if place < turned else tokens) for place, (item, tokens) in enumerate(told.items())}
+    both = [replace(each, arm=replace(each.arm, key={**key, "task": "answers"})) for each in vars(found).values()]
+    lying = Sides(both[0], replace(both[1], answers=scored))
+    ours = replace(arm(60), key={**key, "task": "x"}, origin=ORIGIN)
+    result = gate_both((ours, theirs), lying, replace(POLICY, kl_margin=2.0))
+    assert result.verdict == verdict
+    said = f"the reference is not of the baseline's answers: {turned} of 64 differ, near ties explain at most"
+    assert (said in result.to_json()["divergence"]["levels"][0]["reasons"][0]) is (verdict == INVALID)
 
 
 @pytest.mark.parametrize(
