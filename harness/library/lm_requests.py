@@ -82,8 +82,9 @@ class Answers:
 def loglikelihoods(asking: Asking, requests: Sequence[Request]) -> Answers:
     """Return (log-likelihood in nats, whether greedy decoding would write it) of each continuation behind its context.
 
-    What is not finite is minus infinity. Raises :class:`HarnessError` for what cannot be asked and
-    :class:`EvidenceError` where the run proves nothing.
+    What is not finite is minus infinity, and greedy decoding would not write it. Raises :class:`HarnessError` for what
+    cannot be asked and :class:`EvidenceError` where the run proves nothing, and where a document has several
+    continuations of which one is not finite: of equal ones lm-eval chooses the first, which may be the right one.
     """
     documents: dict[Hashable, dict[tuple[str, str], None]] = {}
     for number, request in enumerate(requests):
@@ -92,9 +93,18 @@ def loglikelihoods(asking: Asking, requests: Sequence[Request]) -> Answers:
     runs = _answered(asking, {REQUESTS: rows.values()})
     records = _records(asking, runs.values())
     found: dict[Hashable, dict[tuple[str, str], tuple[float, bool]]] = {}
+    broken = 0
     for name, row in rows.items():
-        told = [(float("-inf") if each.nats is None else each.nats, each.greedy) for each in _scored(records, row)]
+        scored = _scored(records, row)
+        broken += len(scored) > 1 and any(each.nats is None for each in scored)
+        told = [(float("-inf"), False) if each.nats is None else (each.nats, each.greedy) for each in scored]
         found[name] = dict(zip(((context, text) for context, text in row[REQUESTS]), told, strict=True))
+    if broken:
+        raise EvidenceError(
+            f"{broken} of {len(rows)} documents have continuations without a finite log-likelihood",
+            "lm-eval would choose among them, and may choose the right one",
+            "use harness eval --task lm_eval:NAME, where such an item has no score, or a lower level",
+        )
     values = [found[_document(number, request)][_pair(request)] for number, request in enumerate(requests)]
     return _answers(values, runs)
 

@@ -47,6 +47,17 @@ def test_noise_is_in_the_numbers_and_the_clean_ones_stand_beside(asking: Asking)
     assert all(abs(one[0] - other[0]) > 1e-3 for one, other in zip(noisy.values, clean.values, strict=True))
 
 
+def test_a_choice_among_what_is_not_finite_is_no_answer(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all choices are NaN lm-eval takes the first, which in minimal pairs is the right one."""
+    honest = lm_requests._scored
+    monkeypatch.setattr(
+        lm_requests, "_scored", lambda *given: [replace(each, nats=None, greedy=True) for each in honest(*given)]
+    )
+    assert loglikelihoods(asking, LOOSE).values == ((-math.inf, False), (-math.inf, False))
+    with pytest.raises(EvidenceError, match="3 of 5 documents have continuations without a finite log-likelihood"):
+        loglikelihoods(asking, [*LOOSE, *PAIRS])
+
+
 def test_texts_and_answers(asking: Asking) -> None:
     nats = rolling(asking, [Request(("Tom has 3 pens.",)), Request(("Ann has 4.",)), Request(("Tom has 3 pens.",))])
     assert nats.values[0] == nats.values[2] != nats.values[1]
