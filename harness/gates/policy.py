@@ -215,7 +215,8 @@ class GatePolicy:
         """The rules as text, by which stored verdicts are found again: what came later stands there only if it says
         something."""
         shown = {each.name: getattr(self, each.name) for each in fields(self)}
-        shown["floor"] = FLOOR if self.floor is None else self.floor
+        # a floor that was chosen judges otherwise than the same one that no task has raised
+        shown["floor"] = {None: FLOOR, FLOOR: f"chosen {FLOOR}"}.get(self.floor, self.floor)
         later = {name: None for name, usual in _LATER.items() if shown[name] == usual}
         return f"GatePolicy({', '.join(f'{name}={value!r}' for name, value in shown.items() if name not in later)})"
 

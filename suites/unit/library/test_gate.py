@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import GatePolicy, accept_baseline, gate
+from harness.baselines.file import load
 from harness.exceptions import HarnessError
 from harness.library.for_gate import GateEvaluation
 from harness.library.gate import attempt_of
 from harness.runs.folder import read_manifest
+from harness.thresholds import FLOOR
 
 pytestmark = pytest.mark.unit
 
@@ -28,6 +31,17 @@ def test_a_verdict_is_kept_counted_and_repeated(tmp_path: Path, make_run: Any) -
     assert narrow.verdict == "INCONCLUSIVE"
     limits = [attempt_of(first.baseline, GatePolicy(margin=m), first.result) for m in (0.1, 0.01)]
     assert limits[0] != limits[1]
+
+
+def test_a_floor_that_was_chosen_is_another_rule_than_the_usual_one(tmp_path: Path, make_run: Any) -> None:
+    """On a task that raises it the two judge otherwise: neither may be taken for the other's stored verdict."""
+    run = make_run(tmp_path / "run", {0.0: [[1]] * 40 + [[0]] * 40})
+    held = load(accept_baseline(run, tmp_path / "baselines", "mine", "for a test", False))
+    raised = replace(held, arm=replace(held.arm, floor=0.5))
+    for floor, verdict in ((None, "INVALID"), (FLOOR, "PASS"), (None, "INVALID")):
+        found = gate(run, raised, GatePolicy(margin=0.2, floor=floor))
+        assert found.verdict == verdict, floor
+    assert found.repeated and "lies below the 50 %" in gate(run, raised, GatePolicy(0.2, floor=FLOOR)).result.notes[0]
 
 
 def test_a_finished_run_goes_to_no_other_folder(tmp_path: Path, make_run: Any) -> None:
