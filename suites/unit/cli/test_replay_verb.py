@@ -224,7 +224,9 @@ def test_a_run_of_completions_cannot_be_replayed(cli: Verb, tmp_path: Path) -> N
     said = cli("replay", tmp_path / "run", "--item", item.key, "--level", 0)
     assert said.code == 2
     assert "its completions were produced elsewhere; replay a run of harness eval or harness gate" in said.line
-    assert "not a run folder" in cli("replay", tmp_path, "--item", item.key, "--level", 0).line
+    assert "is no run but holds runs: run" in cli("replay", tmp_path, "--item", item.key, "--level", 0).line
+    (tmp_path / "empty").mkdir()
+    assert "not a run folder" in cli("replay", tmp_path / "empty", "--item", item.key, "--level", 0).line
 
 
 @pytest.mark.parametrize(

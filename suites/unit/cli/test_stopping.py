@@ -97,7 +97,7 @@ def test_a_sigterm_while_the_interpreter_ends_leaves_the_code_of_the_verb() -> N
         "import atexit, os, signal, sys\n"
         "atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"
         "from harness.cli import main as cli\n"
-        "cli._run = lambda given: 3\n"
+        "cli._run = lambda given, begun: 3\n"
         "cli.main()\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False)
