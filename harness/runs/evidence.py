@@ -117,13 +117,16 @@ def certify(
 
 
 def _selection_notes(expected: Sequence[ExpectedSite], results: Sequence[ItemResult]) -> tuple[str, ...]:
-    """What share of the rows that the records above level 0 fed the noise was limited to; nothing where it was not."""
+    """What share of the rows that the records above level 0 fed the noise was limited to, and how many of the records
+    had none of it, so that they show nothing; nothing where it was not limited."""
     tokens, noisy = (expected[0].tokens if expected else ()), [result for result in results if result.level]
     if not tokens or not noisy:
         return ()
     here, every = Fed.of(noisy, tokens).tokens, Fed.of(noisy).tokens
     share = f"{100 * here / every:.1f} %"
-    return (f"noise at tokens:{','.join(tokens)} alone: {here:,} of {every:,} token rows of noisy sequences ({share})",)
+    told = f"noise at tokens:{','.join(tokens)} alone: {here:,} of {every:,} token rows of noisy sequences ({share})"
+    spared = sum(Fed.of([result], tokens).tokens == 0 for result in noisy)
+    return (told + (f"; {spared:,} of {len(noisy):,} noisy records had none, and show nothing" if spared else ""),)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,18 @@ def test_a_certificate_says_what_share_of_the_rows_was_selected(results: list[It
     noisy = [result for result in results if result.level]
     every = sum(result.fed for result in noisy)
     assert note.startswith(f"noise at tokens:first alone: {len(noisy)} of {every} token rows of noisy sequences (")
+    assert "had none" not in note
     assert not certificate(results, ledger()).notes
+
+
+def test_a_certificate_says_how_many_records_had_no_noise(results: list[ItemResult], ledger: Any) -> None:
+    late = tuple(replace(site, tokens=("decode:2-",)) for site in SITES)
+    short = [replace(result, tokens=(5,)) if place % 3 == 0 else result for place, result in enumerate(results)]
+    noisy = [result for result in short if result.level]
+    spared = sum(result.steps < 3 for result in noisy)
+    assert 0 < spared < len(noisy)
+    (note,) = certificate(short, ledger(), expected=late).notes
+    assert note.endswith(f"; {spared} of {len(noisy)} noisy records had none, and show nothing")
 
 
 def test_a_selection_that_no_record_has_is_no_evidence(results: list[ItemResult], ledger: Any) -> None:
