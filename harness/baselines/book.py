@@ -27,8 +27,8 @@ from harness.thresholds import ALPHA, FLOOR, LEARNED_NATS
 
 DEFAULT_FOLDER = Path("baselines")
 MAX_NAME = 100
-HEAD = "lm_head"
-"""How the site ends whose outputs are the vocabulary."""
+HEADS = ("lm_head", "embed_out")
+"""How the site ends whose outputs are the vocabulary (GPT-NeoX: the second)."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
@@ -166,7 +166,7 @@ def _check_texts(run: Run) -> None:
 
 def _check_learned(run: Run) -> None:
     """The vocabulary is what the ledger counted at the head; without noise there it is not known."""
-    heads = [count for count in run.counts if count.site.endswith(HEAD) and count.rows]
+    heads = [count for count in run.counts if count.site.endswith(HEADS) and count.rows]
     if not heads or 0.0 not in run.arm.outcomes:
         return
     nats, vocabulary = text_level(run.arm, 0.0)[2].estimate, heads[0].elements // heads[0].rows

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.baselines.book import accept, load_named
+from harness.baselines.book import accept, check_acceptable, load_named
 from harness.baselines.file import dump
 from harness.engines.generation import Forced
 from harness.evaluate.checkpoint import load_checkpoint
@@ -161,6 +162,8 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_has_learned_nothing_is_no_baseline(run: Run, tmp_path: Path, refusal: Callable[..., str]) -> None:
     words = refusal(accept, run.path, tmp_path, "a/b", "why", kind=NotComparableError, code=4)
     assert "is at the floor" in words and "tokens alike would be 5.56" in words
+    named = replace(run, counts=[replace(each, site=each.site.replace("lm_head", "embed_out")) for each in run.counts])
+    assert "is at the floor" in refusal(check_acceptable, named, kind=NotComparableError, code=4)
     assert not list(tmp_path.iterdir())
 
 
