@@ -42,11 +42,11 @@ class Watch:
             return
         phase = self._phases[_phase_of(step)]
         lengths = [self._lengths[row] + step for row in rows]
-        before = self._ledger.counts(self._batch.level)
         phase.selected.begin([length - self._lengths[row] for length, row in zip(lengths, rows, strict=True)])
-        with phase.looking(step, rows, lengths):
-            yield
-        phase.book(before, self._ledger.counts(self._batch.level))
+        with self._ledger.apart():
+            with phase.looking(step, rows, lengths):
+                yield
+            phase.book(self._ledger.counts(self._batch.level))
 
     def audits(self, steps: int) -> tuple[Audit, ...]:
         """Return what the audits of a batch of ``steps`` forwards found, one for each phase."""
@@ -81,11 +81,11 @@ class ScoringWatch:
             yield
             return
         lengths = self._parts[number].lengths(self._batch.prompts)
-        before = self._ledger.counts(self._batch.level)
         phase.selected.begin(self._parts[number].last_steps(self._batch.prompts))
-        with phase.looking(number, rows, lengths):
-            yield
-        phase.book(before, self._ledger.counts(self._batch.level))
+        with self._ledger.apart():
+            with phase.looking(number, rows, lengths):
+                yield
+            phase.book(self._ledger.counts(self._batch.level))
 
     def audits(self) -> tuple[Audit, ...]:
         """Return what the audits found, one for each request number."""
@@ -121,15 +121,12 @@ class _Phase:
         with self._auditor, self._operands or contextlib.nullcontext():
             yield
 
-    def book(self, before: Mapping[str, SiteCount], after: Mapping[str, SiteCount]) -> None:
+    def book(self, counts: Mapping[str, SiteCount]) -> None:
         """Takes what the ledger counted in one audited forward: elements changed and error energy of each site."""
-        nothing = SiteCount("", "", self._level)
-        for name, count in after.items():
-            held, entry = before.get(name, nothing), self._booked.get(name, Booked())
+        for name, count in counts.items():
+            entry = self._booked.get(name, Booked())
             self._booked[name] = Booked(
-                entry.changed + count.changed - held.changed,
-                entry.nonfinite + count.nonfinite - held.nonfinite,
-                entry.energy + count.error - held.error,
+                entry.changed + count.changed, entry.nonfinite + count.nonfinite, entry.energy + count.error
             )
 
     def audit(self, phase: str, expected: int) -> Audit:
@@ -139,7 +136,7 @@ class _Phase:
             problems = (f"audit: {self._forwards} forwards were audited, {expected} were chosen",)
         if self._forwards:
             problems += check_audit(self._auditor, self._plan, self._level, self._error)
-            problems += check_booked(self._auditor, self._booked)
+            problems += check_booked(self._auditor, self._booked, self._error)
         if self._forwards and self._operands is not None:
             problems += check_operands(self._operands)
         named = tuple(problem.replace("audit: ", f"audit: {phase}: ", 1) for problem in problems)

@@ -44,7 +44,7 @@ def replay_scored(
             continue
         assert isinstance(record, LikelihoodResult)
         answers += [
-            Answer(record.item, record.seed, each.context, each.continuation, False, _asked(told))
+            Answer(record.item, record.seed, each.context, each.continuation, False, _asked(told), True)
             for each, told in zip(own, record.requests, strict=True)
         ]
         owners += [number] * len(own)

@@ -37,6 +37,18 @@ def _measure(y: Tensor, after: Tensor, real: Tensor) -> Tensor:
     return torch.stack([torch.where(real, measure, 0.0).sum(-1).float() for measure in measures], -1)
 
 
+def _measure_parts(y: Tensor, after: Tensor, real: Tensor) -> Tensor:
+    """As :func:`_measure`, for models under which NaN and infinity are no accident: what was NaN and is NaN has not
+    changed, and energies are those of elements that are finite before and after; all others are ``nonfinite``."""
+    wide, error = (y, after - y) if y.dtype == torch.float64 else (y.float(), after.float() - y.float())
+    differs = (after != y) & ~(after.isnan() & y.isnan())
+    finite, nonzero = torch.isfinite(error), wide != 0
+    relative = error / torch.where(nonzero, wide, 1.0)
+    energies = (torch.where(finite, part * part, 0.0) for part in (wide, error, relative))
+    measures = (differs.float(), nonzero.float(), (~finite).float(), *energies)
+    return torch.stack([torch.where(real, measure, 0.0).sum(-1).float() for measure in measures], -1)
+
+
 def _in_chunks(run: Callable[..., tuple[Tensor, Tensor]], y: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
     """``run`` over chunks of rows of the first dimension; ``rest`` is cut where it has as many rows."""
     chunk = EAGER_CHUNK.get(y.device.type, EAGER_CHUNK_ELSEWHERE)
@@ -56,7 +68,11 @@ def _eager(error: ErrorModel) -> Callable[..., tuple[Tensor, Tensor]]:
     def run(y: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         row_low, row_high, column_low, column_high, level, real = rest
         after = perturb(error, y, DrawKey(Keys(row_low, row_high), Keys(column_low, column_high)), level)
-        return after, _measure(y, after, real)
+        if error.gaussian == RELATIVE:  # the bits of the compiled ways
+            return after, _measure(y, after, real)
+        # NaN at padding, or in a score that a mask hides, would reach real rows: 0 times NaN is NaN
+        after = torch.where(real, after, y)
+        return after, _measure_parts(y, after, real)
 
     return run
 
@@ -75,8 +91,9 @@ class Kernel:
 
         Both halves of ``key`` and ``real`` (bool, False for padding) broadcast against ``y``, with the same number of
         dimensions. ``sums`` is float32 with the last dimension of ``y`` replaced by the six :data:`MEASURES` over it,
-        real elements only. Padding is perturbed too, but not measured. No temporary is larger than ``y``; where nobody
-        else has ``y`` (``own``), a kernel made with ``in_place`` may overwrite it.
+        real elements only. Under relative Gaussian noise padding is perturbed too, but not measured; other models
+        leave it alone. No temporary is larger than ``y``; where nobody else has ``y`` (``own``), a kernel made with
+        ``in_place`` may overwrite it.
         """
         if self._compiled and error.gaussian == RELATIVE:
             if y.device.type == "cpu":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -123,6 +124,30 @@ class Ledger:
                 for entry, (whole, real) in zip(entries, measured, strict=True):
                     found[entry] = _measured(found[entry], whole, real)
             return {count.label: count for count in found.values()}
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Have :meth:`counts` give what is counted inside alone; afterwards that is added to what was there.
+
+        A difference of two counts would not do: an energy that is not finite, or large, hides all that follow.
+        """
+        with self._lock:
+            self.flush()
+            before = self._counts, self._energies, self._calls
+            self._counts, self._energies, self._calls = {}, {}, {}
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.flush()
+                inside = self._counts, self._energies, self._calls
+                self._counts, self._energies, self._calls = before
+                for held, new in zip(before[:2], inside[:2], strict=True):
+                    for entries, sums in new.items():
+                        self._add(held, entries, sums)
+                for entry, numbers in inside[2].items():
+                    old = self._calls.get(entry, [0, 0, 0])
+                    self._calls[entry] = [one + other for one, other in zip(old, numbers, strict=True)]
 
     def drain(self, level: float) -> Mapping[str, SiteCount]:
         """Return the counts since the last drain, as :meth:`counts`; the ledger is empty afterwards."""

@@ -110,6 +110,7 @@ class _Asked:
     records: frozenset[tuple[str, float, int]]
     control: bool
     error: ErrorModel
+    drawn_apart: bool
     quantized: tuple[QuantizedPart, ...]
     limit: int | None
     until: tuple[str, ...]
@@ -133,6 +134,8 @@ class _Asked:
             records=frozenset((item, level, seed) for item in identity.items for level, seed in draws),
             control=identity.positive_control,
             error=noise.error,
+            # else items share their events, and a weight's are counted in every forward
+            drawn_apart=noise.at == "output" and noise.key == "item",
             quantized=manifest.quantization,
             limit=limit,
             until=until,
@@ -276,6 +279,7 @@ def _certificate(
         store.control(),
         levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
         control_wanted=asked.control,
+        shares={level: asked.error.expected_share(level) for level in asked.levels if asked.drawn_apart},
     )
     clean = unreached(manifest.plan.uncovered, parse_noise(manifest.plan.noise))
     if clean and any(asked.levels):

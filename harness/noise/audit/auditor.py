@@ -65,7 +65,8 @@ class Auditor(ModuleWatcher):
     heads have together in what it returned. ``departures[site]`` counts elements that ``formula``
     does not give, where there is one; ``repeats[site]`` rows with the noise of another row that had the same result;
     ``sizes[site]`` holds the sum of (used - product)^2, the elements that differ and all, finite and not padding (for
-    sites of ``by_rows``, whose padding can be told). ``draws`` is shown what became of the rows of those. Where the
+    sites of ``by_rows``, whose padding can be told); ``parts[site]`` that sum over differences that are finite, the
+    elements that differ whatever they were, and those whose difference is not finite. ``draws`` is shown what became of the rows of those. Where the
     noise is limited to some tokens, all of this is of the rows of ``selected``, which also counts what differs in
     others. Products of
     modules are copied when they are made: whoever perturbs them in place may do so. Costs about 12 us per operator.
@@ -83,6 +84,7 @@ class Auditor(ModuleWatcher):
         self.products: Counter[tuple[str, str]] = Counter()
         self.errors: dict[str, list[float]] = {}
         self.sizes: dict[str, list[float]] = {}
+        self.parts: dict[str, list[float]] = {}
         self.departures: Counter[str] = Counter()
         self.repeats: Counter[str] = Counter()
         self.by_rows: set[str] = set()
@@ -316,11 +318,17 @@ class Auditor(ModuleWatcher):
                 self.repeats[site] += repeated_rows(exact, used, real)
                 exact, used = exact[real], used[real]  # padding has one key, so its noise says nothing new
             finite = torch.isfinite(exact)
-            apart = torch.where(finite, (used.float() - exact.float()) / factor, 0.0)
+            gap = (used.float() - exact.float()) / factor
+            apart = torch.where(finite, gap, 0.0)
             size = self.sizes.setdefault(site, [0.0, 0.0, 0.0])
             size[0] += float(apart.square().sum())
             size[1] += float((apart != 0).sum())
             size[2] += float(finite.sum())
+            part = self.parts.setdefault(site, [0.0, 0.0, 0.0])
+            there = torch.isfinite(gap)
+            part[0] += float(torch.where(there, gap, 0.0).double().square().sum())
+            part[1] += _different(exact, used)
+            part[2] += float((~there).sum())
 
     def _picked(self, site: str, exact: Tensor, used: Tensor, each: int) -> Tensor | None:
         """Which rows (batch, rows) the noise of ``site`` is limited to, ``each`` of a token; None where to all."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from scipy.stats import binom
 
 from harness.noise.audit.auditor import HAVE_PRODUCTS, Auditor
 from harness.noise.audit.draw_checks import check_draws
 from harness.noise.plan import InjectionPlan
 from harness.noise.sites import ATTENTION, BY_SCORES, EXPERTS, MATMUL, MODULE, PV, QK, ROTARY, SDPA, SOFTMAX, Site
+from harness.spec.error_base import RELATIVE
 from harness.spec.errors import ErrorModel
-from harness.stats.draw_moments import FALSE_ALARM
+from harness.stats.rates import improbable
 from harness.thresholds import effect_bounds
 
 _PRODUCTS = (*HAVE_PRODUCTS, MATMUL, "bmm", "einsum", QK, PV, SDPA, ROTARY)
+
+MOST_ENERGY = 3.4028234663852886e38
+"""The largest float32: energies beyond it are booked as infinite."""
 
 BOOKED_WITHIN = 0.01
 """How far the error energy that came out may lie from the one in the ledger (fraction): both are float32 sums."""
@@ -42,13 +44,14 @@ def check_audit(
     (default: the plan's) leads to expect at ``scale``: a relative error or an absolute one (RMS, 0.9 to 1.15 of it) or
     a share of changed elements; every element must follow the formula of an error model that does not draw, where the
     auditor was given it; under one that draws for each element, rows with the same result must get different noise (but
-    for ``key:shared``, whose items share it); and whatever the model, some site must change something: that alone is
-    asked of a softmax that is renormalised, because how much noise that leaves depends on the data, and of scores on
-    which other operators act. Where the noise is limited to some tokens, the rows of all others must be as they were,
+    for ``key:shared``, whose items share it); and whatever the model, some site must change something, unless so small a
+    share of elements is to change that none may be chance. That alone is asked of a softmax that is renormalised,
+    because how much noise that leaves depends on the data, and of scores on which other operators act. Where the noise is limited to some tokens, the rows of all others must be as they were,
     and a site of which no selected row was seen need show no noise. The rotary product and products that are called as
     functions are audited by presence alone, other calls of functions by the ledger only.
     """
     model = error or plan.spec.error
+    shared = plan.spec.key == "shared"
     problems = _gaps(auditor, plan) + _unknown(auditor, plan)
     perturbed = {site.name for site in plan.sites} if scale else set()
     compared = [site for site in auditor.errors if site in perturbed and auditor.selected.shown(site)]
@@ -68,9 +71,10 @@ def check_audit(
         f"audit: {site} {words}"
         for site in compared
         if site not in soft | scored
-        for words in _effect(auditor, site, model.at(scale), plan.spec.key == "shared")
+        for words in _effect(auditor, site, model.at(scale), shared)
     ]
-    if compared and not effects and not any(auditor.errors[site][2] for site in compared):
+    silent = compared and not effects and not any(auditor.errors[site][2] for site in compared)
+    if silent and not _may_be_silent(auditor, compared, None if shared else model.expected_share(scale)):
         effects = [f"audit: no site gave anything but its own result under {model.name}"]
     repeats = [site for site in compared if auditor.repeats[site]]
     if repeats and plan.spec.key == "item" and model.draws_per_row:
@@ -81,15 +85,22 @@ def check_audit(
     return (*problems, *effects)
 
 
-def check_booked(auditor: Auditor, booked: Mapping[str, Booked]) -> tuple[str, ...]:
-    """Return where the ledger's own count of the audited forwards, ``booked`` by site, is not what came out of them."""
+def check_booked(auditor: Auditor, booked: Mapping[str, Booked], error: ErrorModel) -> tuple[str, ...]:
+    """Return where the ledger's own count of the audited forwards, ``booked`` by site, is not what came out of them
+    under ``error``.
+
+    Elements whose error is not finite are compared by their number, the energy is that of all others. Relative Gaussian
+    noise has no such elements: its ledger does not part them, and a run that has some is INVALID for that alone.
+    """
     wrong = []
     for site, count in booked.items():
-        if site not in auditor.by_rows or count.nonfinite:
+        if site not in auditor.by_rows or (count.nonfinite and error.gaussian == RELATIVE):
             continue
-        energy, changed, _ = auditor.sizes[site]
+        energy, changed, odd = auditor.parts[site]
         if count.changed != changed:
             wrong.append(f"{site} booked {count.changed} changed elements, {changed:.0f} came out changed")
+        elif count.nonfinite != odd:
+            wrong.append(f"{site} booked {count.nonfinite} elements that are not finite, {odd:.0f} came out")
         elif not _alike(count.energy, energy):
             wrong.append(f"{site} booked an error energy of {count.energy:.4g}, {energy:.4g} came out")
     return (f"audit: {wrong[0]}, and {len(wrong) - 1} more sites",) if wrong else ()
@@ -107,7 +118,7 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
         wrong.append(f"has relative error {_root(squared, nonzero):.3g}, {relative:g} was asked for")
     if absolute is not None and not _within(_root(energy, elements), absolute, elements):
         wrong.append(f"has error {_root(energy, elements):.3g}, {absolute:g} was asked for")
-    if share is not None and not _within(apart / max(elements, 1), share, elements) and _rare(apart, elements, share):
+    if share is not None and not _within(apart / max(elements, 1), share, elements) and improbable(apart, elements, share):
         wrong.append(f"changed {apart / max(elements, 1):.3g} of its elements, {share:g} was asked for")
     if auditor.departures[site]:
         wrong.append(f"gave {auditor.departures[site]} elements that {model} does not give")
@@ -115,16 +126,17 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
 
 
 def _alike(booked: float, energy: float) -> bool:
-    """A flipped bit of an exponent makes energies that no float32 holds: then neither is finite."""
-    if not math.isfinite(booked) or not math.isfinite(energy):
-        return math.isfinite(booked) == math.isfinite(energy)
+    """A flipped bit of an exponent makes energies that no float32 holds, as which they are booked."""
+    if booked == math.inf:
+        return energy >= (1 - BOOKED_WITHIN) * MOST_ENERGY
     return math.isclose(booked, energy, rel_tol=BOOKED_WITHIN)
 
 
-def _rare(count: float, elements: float, share: float) -> bool:
-    """Whether ``count`` of ``elements`` is no chance where each counts with probability ``share``."""
-    tail = binom.cdf(count, elements, share), binom.sf(count - 1, elements, share)
-    return bool(min(tail) < FALSE_ALARM)
+def _may_be_silent(auditor: Auditor, sites: Sequence[str], share: float | None) -> bool:
+    """Whether no element of ``sites`` may have changed by chance, each having changed with probability ``share``."""
+    if share is None:
+        return False
+    return not improbable(0, sum(auditor.sizes[site][2] for site in sites), share)
 
 
 def _root(squares: float, count: float) -> float:

@@ -29,6 +29,10 @@ SEQUENCES, TOKENS, COLUMNS = 16, 16, 2048
 EXACT_ROWS = 8
 """Rows of a forward whose draws are computed again."""
 
+RARE, STRUCK_ROWS = 1e-3, 32
+"""Of an error model that changes at most this share of elements, so many further rows that did change are computed
+again: those of any choice hold next to no event."""
+
 SITES, KIN, SEEDS, ROWS, POSITIONS, FEATURES = (
     "the site before it",
     "the site of its name in the layer before",
@@ -101,6 +105,8 @@ class Draws:
         self._relative = error.gaussian == RELATIVE
         self._gaussian = bool(level) and bool(error.gaussian)
         self._keyed = bool(level) and error.random and not error.fresh and bool(error.replayed_by)
+        share = error.expected_share(level) if self._keyed else None
+        self._rare = share is not None and share <= RARE
         self._columns: dict[tuple[str, int, torch.device], Side] = {}
         self._forget()
 
@@ -114,7 +120,7 @@ class Draws:
         """Start a forward, number ``step`` of its batch, over rows of these ``owners``, each of which has had this many
         tokens of ``lengths``, this forward's included."""
         self._forget()
-        self._rows, self._lengths = owners, lengths
+        self._rows, self._lengths, self._step = owners, lengths, step
         generator = random.Random(f"{self._lot} {step}")
         self._start = generator.randrange(max(1, len(owners) - SEQUENCES + 1))
         if self._shared:  # rows of other items have the same draws
@@ -123,9 +129,7 @@ class Draws:
         self._exact = [
             (row, generator.random()) for row in generator.sample(range(len(owners)), min(EXACT_ROWS, len(owners)))
         ]
-        self._streams = {
-            row: row_stream(*self._rows[row], "shared" if self._shared else "item") for row, _ in self._exact
-        }
+        self._streams: dict[int, int] = {}
 
     def look(
         self,
@@ -157,12 +161,15 @@ class Draws:
         batch: list[int] = []
         places: list[int] = []
         keys: list[int] = []
+        wanted = []
         for row, fraction in self._exact:
             there = noisy[row, ::each].nonzero()[:, 0]
-            if not len(there):
-                continue
-            token = int(there[int(fraction * len(there))])
-            key = int(counted(self._streams[row], [self._lengths[row] - (tokens - token)])[0])
+            if len(there):
+                wanted.append((row, int(there[int(fraction * len(there))])))
+        if self._rare:
+            wanted += self._struck(site, exact, used, noisy, each)
+        for row, token in dict.fromkeys(wanted):
+            key = int(counted(self._stream(row), [self._lengths[row] - (tokens - token)])[0])
             batch += [row] * each
             places += range(token * each, (token + 1) * each)
             keys += [key] if chosen is None else counted(key, chosen[row, token].tolist()).tolist()
@@ -176,6 +183,19 @@ class Draws:
         differ = (after != expected) & ~(after.isnan() & expected.isnan())
         self.wrong[site] += int(differ.sum())
         self.checked[site] += differ.numel()
+
+    def _struck(self, site: str, exact: Tensor, used: Tensor, noisy: Tensor, each: int) -> list[tuple[int, int]]:
+        """(row, token) of tokens of which something changed; a choice of them where they are many."""
+        changed = noisy & ((used != exact) & ~(used.isnan() & exact.isnan())).any(-1)
+        found: list[tuple[int, int]] = [(row, place // each) for row, place in changed.nonzero().tolist()]
+        if len(found) <= STRUCK_ROWS:
+            return found
+        return random.Random(f"{self._lot} {self._step} {site}").sample(found, STRUCK_ROWS)
+
+    def _stream(self, row: int) -> int:
+        if row not in self._streams:
+            self._streams[row] = row_stream(*self._rows[row], "shared" if self._shared else "item")
+        return self._streams[row]
 
     def _columns_of(self, site: str, width: int, device: torch.device) -> Side:
         known = site, width, device

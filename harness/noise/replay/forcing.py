@@ -1,7 +1,10 @@
 """Replays stored answers by teacher forcing: one forward over prompt and answer gives the logits of every position.
 
 Draws are keyed by item, seed, position, site and column, so the logits at a position are those of the forward that
-chose its token, whatever the batch was.
+chose its token, whatever the batch was. Not so where a fault made NaN or infinity: in one forward over everything a
+mask gives a later token the weight 0, and 0 times NaN is NaN, in rows that never saw that token when they were
+generated. Generated answers of which a logit is NaN are therefore fed again as an engine does it: the prompt, then
+token by token.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ TOKENS, LOGITS = 4096, 1 << 25
 @dataclass(frozen=True)
 class Answer:
     """A stored answer: what was fed, what came out, by which draws. ``ended`` if an end of sequence followed it;
-    ``asked`` int (steps, k) are tokens whose log-probabilities are wanted too."""
+    ``asked`` int (steps, k) are tokens whose log-probabilities are wanted too. ``at_once`` if the engine fed
+    everything in one forward, as it does to score."""
 
     item: str
     seed: int
@@ -37,6 +41,7 @@ class Answer:
     tokens: tuple[int, ...]
     ended: bool
     asked: NDArray[np.int32] | None = field(default=None, compare=False)
+    at_once: bool = False
 
     @property
     def fed(self) -> tuple[int, ...]:
@@ -90,7 +95,7 @@ def replay(
     with places.opened():
         for batch in _batches(answers, vocabulary):
             asked = [answers[index] for index in batch]
-            logits = _forced(model, numbered, rows, asked)
+            logits = _mended(model, numbered, rows, asked, _forced(model, numbered, rows, asked))
             found = _read(logits, asked, stop) if sampling is None else _drawn(logits, asked, stop, sampling)
             yield from zip(batch, found, strict=True)
 
@@ -124,8 +129,8 @@ def _forced(model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[A
         picked += range(first, first + answer.steps)
     rows.tokens = width
     rows.picked = torch.tensor(picked, device=device)
-    rows.keys = [_keys(layer, answers, width, device) for layer in layers]
-    rows.selected = [_selected(layer, answers, width, device) for layer in layers]
+    rows.keys = [_keys(layer, answers, range(width), device) for layer in layers]
+    rows.selected = [_selected(layer, answers, range(width), device) for layer in layers]
     positions = torch.arange(width, device=device).expand(len(answers), width)
     output = model(
         input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=positions, use_cache=False
@@ -134,6 +139,49 @@ def _forced(model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[A
         output = output.reshape(1, -1, output.shape[-1])[:, rows.picked]
     logits: Tensor = output[0].float()
     return logits
+
+
+def _mended(
+    model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[Answer], logits: Tensor
+) -> Tensor:
+    """``logits`` (wanted tokens, vocabulary), those of generated answers that hold NaN made again token by token."""
+    start = 0
+    for answer in answers:
+        part = slice(start, start + answer.steps)
+        start = part.stop
+        if not answer.at_once and bool(logits[part].isnan().any()):
+            again = _stepped(model, layers, rows, answer)
+            if again is not None:
+                logits[part] = again
+    return logits
+
+
+def _stepped(model: Any, layers: Sequence[Layer], rows: Rows, answer: Answer) -> Tensor | None:
+    """The logits of one answer, float32 (steps, vocabulary), from a forward over its prompt and one for each further
+    token; None where the model keeps no keys and values, or the prompt's width could be mistaken for its heads."""
+    device = next(model.parameters()).device
+    prompt, fed = len(answer.prompt), answer.fed
+    if _width(model, prompt) != prompt:
+        return None
+    cache, found = None, []
+    for start, stop in ((0, prompt), *((at, at + 1) for at in range(prompt, len(fed)))):
+        places = range(start, stop)
+        rows.tokens = len(places)
+        rows.picked = torch.tensor([len(places) - 1], device=device)
+        rows.keys = [_keys(layer, [answer], places, device) for layer in layers]
+        rows.selected = [_selected(layer, [answer], places, device) for layer in layers]
+        output = model(
+            input_ids=torch.tensor([fed[start:stop]], device=device),
+            attention_mask=torch.ones(1, stop, dtype=torch.long, device=device),
+            position_ids=torch.tensor([places], device=device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache = getattr(output, "past_key_values", None)
+        if cache is None:
+            return None
+        found.append(output.logits[0, -1].float())
+    return torch.stack(found)
 
 
 def _width(model: Any, longest: int) -> int:
@@ -145,20 +193,20 @@ def _width(model: Any, longest: int) -> int:
     return longest
 
 
-def _keys(layer: Layer, answers: Sequence[Answer], width: int, device: torch.device) -> Side:
-    """Row keys of every token, those of padding too. Quantization that draws has one seed."""
+def _keys(layer: Layer, answers: Sequence[Answer], places: range, device: torch.device) -> Side:
+    """Row keys of the tokens at ``places``, those of padding too. Quantization that draws has one seed."""
     noise = layer.spec.at == "output"
     streams = [row_stream(answer.item, answer.seed if noise else 0, layer.spec.key) for answer in answers]
-    sides = [Side.of(counted(stream, range(width)), device) for stream in streams]
+    sides = [Side.of(counted(stream, places), device) for stream in streams]
     return Side(torch.cat([side.low for side in sides]), torch.cat([side.high for side in sides]))
 
 
-def _selected(layer: Layer, answers: Sequence[Answer], width: int, device: torch.device) -> Tensor | None:
-    """Whether the noise of ``layer`` acts on each token, those of padding too; None where it acts on all."""
+def _selected(layer: Layer, answers: Sequence[Answer], places: range, device: torch.device) -> Tensor | None:
+    """Whether the noise of ``layer`` acts on the tokens at ``places``, those of padding too; None where on all."""
     spans = layer.spec.spans
     if not spans:
         return None
-    wanted = [in_spans(at + 1 - len(answer.prompt), spans) for answer in answers for at in range(width)]
+    wanted = [in_spans(at + 1 - len(answer.prompt), spans) for answer in answers for at in places]
     return torch.tensor(wanted, device=device)
 
 

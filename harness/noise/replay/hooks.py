@@ -263,6 +263,9 @@ class _Block:
         columns = Side(torch.stack([side.low for side in every]), torch.stack([side.high for side in every]))
         rows = self.places.rows.of(self.layer.number, False).view(y.shape[0], 1, y.shape[2], 1)
         after = perturbed(self.layer.spec.error, y, rows, columns.view(1, y.shape[1], 1, count), level)
+        # of keys that come later, which a mask hides: NaN there would hide everything
+        seen = torch.ones(y.shape[2:], dtype=torch.bool, device=device).tril(count - y.shape[2])
+        after = torch.where(seen, after, y)
         if op == "softmax" and self.layer.spec.softmax == "renormalised":
             after = after.clamp(min=0)
             after = after / after.sum(-1, keepdim=True)
