@@ -18,8 +18,8 @@ from harness.thresholds import effect_bounds
 
 _PRODUCTS = (*HAVE_PRODUCTS, MATMUL, "bmm", "einsum", QK, PV, SDPA, ROTARY)
 
-MOST_ENERGY = 3.4028234663852886e38
-"""The largest float32: energies beyond it are booked as infinite."""
+LEAST_ENERGY, MOST_ENERGY = 1.1754943508222875e-38, 3.4028234663852886e38
+"""The smallest normal and the largest float32, as which energies are booked."""
 
 BOOKED_WITHIN = 0.01
 """How far the error energy that came out may lie from the one in the ledger (fraction): both are float32 sums."""
@@ -101,7 +101,7 @@ def check_booked(auditor: Auditor, booked: Mapping[str, Booked], error: ErrorMod
             wrong.append(f"{site} booked {count.changed} changed elements, {changed:.0f} came out changed")
         elif count.nonfinite != odd:
             wrong.append(f"{site} booked {count.nonfinite} elements that are not finite, {odd:.0f} came out")
-        elif not _alike(count.energy, energy):
+        elif not _alike(count.energy, energy, changed):
             wrong.append(f"{site} booked an error energy of {count.energy:.4g}, {energy:.4g} came out")
     return (f"audit: {wrong[0]}, and {len(wrong) - 1} more sites",) if wrong else ()
 
@@ -125,11 +125,12 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
     return wrong
 
 
-def _alike(booked: float, energy: float) -> bool:
-    """A flipped bit of an exponent makes energies that no float32 holds, as which they are booked."""
+def _alike(booked: float, energy: float, changed: float) -> bool:
+    """A flipped bit of an exponent makes energies that no float32 holds, as which they are booked: too large ones are
+    infinite, and each of the ``changed`` elements may have one that is too small."""
     if booked == math.inf:
         return energy >= (1 - BOOKED_WITHIN) * MOST_ENERGY
-    return math.isclose(booked, energy, rel_tol=BOOKED_WITHIN)
+    return math.isclose(booked, energy, rel_tol=BOOKED_WITHIN, abs_tol=changed * LEAST_ENERGY)
 
 
 def _may_be_silent(auditor: Auditor, sites: Sequence[str], share: float | None) -> bool:
