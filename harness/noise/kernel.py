@@ -70,8 +70,8 @@ def _eager(error: ErrorModel) -> Callable[..., tuple[Tensor, Tensor]]:
         after = perturb(error, y, DrawKey(Keys(row_low, row_high), Keys(column_low, column_high)), level)
         if error.gaussian == RELATIVE:  # the bits of the compiled ways
             return after, _measure(y, after, real)
-        # NaN at padding, or in a score that a mask hides, would reach real rows: 0 times NaN is NaN
-        after = torch.where(real, after, y)
+        if error.breaks:  # NaN at padding, or in a score that a mask hides, would reach real rows: 0 times NaN is NaN
+            after = torch.where(real, after, y)
         return after, _measure_parts(y, after, real)
 
     return run
@@ -91,8 +91,8 @@ class Kernel:
 
         Both halves of ``key`` and ``real`` (bool, False for padding) broadcast against ``y``, with the same number of
         dimensions. ``sums`` is float32 with the last dimension of ``y`` replaced by the six :data:`MEASURES` over it,
-        real elements only. Under relative Gaussian noise padding is perturbed too, but not measured; other models
-        leave it alone. No temporary is larger than ``y``; where nobody else has ``y`` (``own``), a kernel made with
+        real elements only. Padding is perturbed too, but not measured; models that make NaN of numbers leave it
+        alone. No temporary is larger than ``y``; where nobody else has ``y`` (``own``), a kernel made with
         ``in_place`` may overwrite it.
         """
         if self._compiled and error.gaussian == RELATIVE:

@@ -27,8 +27,8 @@ class ErrorModel:
     What audits and replays need to know of a model stands here too. ``gaussian`` is ``relative`` for y + level * y * z
     and ``absolute`` for y + level * z, where z can be recovered from a result; else empty. ``per_row`` is False where
     draws belong to features, so that rows of different keys get the same. ``rough`` models are no smooth function of a
-    value: its last bit may move the result by a whole step. ``not_replayed`` says in words why no second computation
-    can repeat the noise; empty where one can.
+    value: its last bit may move the result by a whole step. ``breaks`` ones may make NaN or infinity of a number.
+    ``not_replayed`` says in words why no second computation can repeat the noise; empty where one can.
 
     The formulas, as ``module:function`` that is loaded when it is needed (here is no torch): ``computed_by`` is
     ``(model, x, key, strength) -> tensor`` of :func:`harness.numerics.error_models.perturb`, ``replayed_by`` the same
@@ -47,6 +47,7 @@ class ErrorModel:
     gaussian: ClassVar[str] = ""
     per_row: ClassVar[bool] = True
     rough: ClassVar[bool] = False
+    breaks: ClassVar[bool] = False
     not_replayed: ClassVar[str] = ""
     computed_by: ClassVar[str] = ""
     replayed_by: ClassVar[str] = ""

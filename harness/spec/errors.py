@@ -287,6 +287,7 @@ class BitFlip(ErrorModel):
     computed_by = "harness.numerics.faults:bit_flip"
     replayed_by = "harness.noise.replay.errors:_bit_flip"
     rough = True
+    breaks = True
     formula = "bits(y) xor (1 << bit) where u < rate, else y"
     expected = "2**(bit - mantissa bits) of the binade in a share rate, for bits of the mantissa"
     strength = "rate"

@@ -26,6 +26,7 @@ class _Struck(ErrorModel):
     """What strikes elements one by one with probability ``rate``."""
 
     rough = True
+    breaks = True
     strength = "rate"
 
     def expected_share(self, level: float) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 from harness.evaluate.prepared import prepare
 from harness.evaluate.run import evaluate
 from harness.runs.loaded import load_run
-from harness.spec import EvalSpec, parse_noise
+from harness.spec import DEFAULT_BATCH, EvalSpec, parse_noise
 
 SMALL = EvalSpec("arith", items=12, levels=(0.0, 0.05), noise_seeds=1, max_new_tokens=16)
 """Cut before any answer is complete: evidence does not hang on right answers, and 96 tokens take six times as long."""
@@ -22,9 +22,9 @@ def small(two_layers):
 @pytest.fixture
 def evaluated_as(two_layers, tmp_path):
     """Evaluates 8 items at 0 and one level of a noise on the lower half of the checkpoint, and returns the stored run:
-    ``evaluated_as(noise, level)``."""
+    ``evaluated_as(noise, level)``; ``batch`` is the number of sequences in one."""
 
-    def run(noise, level, noise_seeds=1):
+    def run(noise, level, noise_seeds=1, batch=DEFAULT_BATCH):
         spec = EvalSpec(
             *("arith", None, 8),
             levels=(0.0, level),
@@ -34,7 +34,7 @@ def evaluated_as(two_layers, tmp_path):
             positive_control=False,
         )
         out = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
-        evaluate(prepare(two_layers, spec, "cpu"), out)
+        evaluate(prepare(two_layers, spec, "cpu"), out, batch)
         return load_run(out)
 
     return run

@@ -158,13 +158,13 @@ def _mended(
 
 def _stepped(model: Any, layers: Sequence[Layer], rows: Rows, answer: Answer) -> Tensor | None:
     """The logits of one answer, float32 (steps, vocabulary), from a forward over its prompt and one for each further
-    token; None where the model keeps no keys and values, or the prompt's width could be mistaken for its heads."""
+    token; None where the model keeps no keys and values. Of a prompt as wide as there are heads the last tokens come
+    one by one, so that no dimension can be mistaken."""
     device = next(model.parameters()).device
     prompt, fed = len(answer.prompt), answer.fed
-    if _width(model, prompt) != prompt:
-        return None
+    first = next(count for count in range(prompt, 0, -1) if count in (1, _width(model, count)))
     cache, found = None, []
-    for start, stop in ((0, prompt), *((at, at + 1) for at in range(prompt, len(fed)))):
+    for start, stop in ((0, first), *((at, at + 1) for at in range(first, len(fed)))):
         places = range(start, stop)
         rows.tokens = len(places)
         rows.picked = torch.tensor([len(places) - 1], device=device)
@@ -180,7 +180,8 @@ def _stepped(model: Any, layers: Sequence[Layer], rows: Rows, answer: Answer) ->
         cache = getattr(output, "past_key_values", None)
         if cache is None:
             return None
-        found.append(output.logits[0, -1].float())
+        if stop >= prompt:
+            found.append(output.logits[0, -1].float())
     return torch.stack(found)
 
 

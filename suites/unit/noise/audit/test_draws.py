@@ -13,6 +13,7 @@ from harness.noise.audit.draw_checks import check_draws
 from harness.noise.audit.draws import Draws
 from harness.noise.replay.draws import Side, columns_of, counted, normal, row_stream
 from harness.spec.errors import AbsoluteGaussian, ErrorModel, RelativeGaussian, Spike
+from harness.spec.faults import FaultMix
 
 pytestmark = pytest.mark.unit
 SITES = ("layers.0.up", "layers.1.up", "layers.1.down")
@@ -118,3 +119,19 @@ def test_what_is_not_perturbed_is_not_looked_at() -> None:
     exact = torch.ones(len(OWNERS), TOKENS, WIDTH)
     draws.look("norm", exact, exact, torch.ones(exact.shape[:2], dtype=torch.bool))
     assert check_draws(draws) == [] and not draws.checked
+
+
+@pytest.mark.parametrize("rare", [True, False])
+def test_every_row_with_a_rare_fault_is_computed_again(rare: bool) -> None:
+    """One infinity among thousands of rows, where a choice of eight would hardly meet it."""
+    level = 1e-6 if rare else 0.5
+    draws = Draws(FaultMix(), level, SITES, lot=3)
+    draws.begin(0, OWNERS, [TOKENS] * len(OWNERS))
+    exact = torch.ones(len(OWNERS), TOKENS, WIDTH)
+    for row in range(len(OWNERS)):
+        used = exact.clone()
+        used[row, row % TOKENS, 5] = torch.inf
+        draws.look(SITES[0], exact, used, torch.ones(exact.shape[:2], dtype=torch.bool))
+    if rare:
+        assert draws.wrong[SITES[0]] == len(OWNERS)
+    assert draws.checked[SITES[0]] <= (8 + 1 if rare else 8) * WIDTH * len(OWNERS)
