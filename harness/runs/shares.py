@@ -18,7 +18,8 @@ def share_problems(counts: Iterable[SiteCount], share: float | None, alike: int 
     ``alike`` sequences of an item have the same draws, which is as many times less evidence.
     """
     found = tuple(counts)
-    elements, odd, changed = (sum(getattr(each, name) for each in found) for name in ("elements", "nonfinite", "changed"))
+    elements, changed = sum(each.elements for each in found), sum(each.changed for each in found)
+    odd = sum(each.nonfinite for each in found)
     if not share or not elements:
         return []
     low, high = effect_bounds(elements)

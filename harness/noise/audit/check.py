@@ -118,7 +118,11 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
         wrong.append(f"has relative error {_root(squared, nonzero):.3g}, {relative:g} was asked for")
     if absolute is not None and not _within(_root(energy, elements), absolute, elements):
         wrong.append(f"has error {_root(energy, elements):.3g}, {absolute:g} was asked for")
-    if share is not None and not _within(apart / max(elements, 1), share, elements) and improbable(apart, elements, share):
+    if (
+        share is not None
+        and not _within(apart / max(elements, 1), share, elements)
+        and improbable(apart, elements, share)
+    ):
         wrong.append(f"changed {apart / max(elements, 1):.3g} of its elements, {share:g} was asked for")
     if auditor.departures[site]:
         wrong.append(f"gave {auditor.departures[site]} elements that {model} does not give")

@@ -141,9 +141,7 @@ def _forced(model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[A
     return logits
 
 
-def _mended(
-    model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[Answer], logits: Tensor
-) -> Tensor:
+def _mended(model: Any, layers: Sequence[Layer], rows: Rows, answers: Sequence[Answer], logits: Tensor) -> Tensor:
     """``logits`` (wanted tokens, vocabulary), those of generated answers that hold NaN made again token by token."""
     start = 0
     for answer in answers:

@@ -38,9 +38,14 @@ def test_what_is_counted_inside_is_given_alone(entry: Entry, before: float) -> N
 
 def test_nothing_is_lost_when_a_forward_fails(entry: Entry) -> None:
     ledger = Ledger()
-    with pytest.raises(RuntimeError), ledger.apart():
-        note(ledger, entry, 1.0)
-        raise RuntimeError
+
+    def fail() -> None:
+        with ledger.apart():
+            note(ledger, entry, 1.0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert ledger.counts(0.1)["up"].error == 1.0
     with ledger.apart():
         assert not ledger.counts(0.1)
