@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from harness.ledger import merge
 from harness.record import (
@@ -23,7 +22,6 @@ from harness.record import (
 )
 from harness.runs.audited import audit_problems
 from harness.runs.manifest import PlannedSite
-from harness.runs.shares import share_problems
 from harness.runs.store import Audit
 from harness.spec.tokens import Span, overlap, spans_of
 from harness.text import named
@@ -92,12 +90,11 @@ def certify(
     *,
     levels: Mapping[float, float | None],
     control_wanted: bool,
-    shares: Mapping[float, float | None] = MappingProxyType({}),
 ) -> Certificate:
     """Return the certificate of a run. Each level needs exact counts and an effective (at 0: no) perturbation.
 
-    ``levels`` maps each level to the relative error (RMS) it must show, None where that depends on the data;
-    ``shares`` to the share of elements (fraction) that it must change by independent draws, likewise. Counts of several processes are added up; each site must have the expected total.
+    ``levels`` maps each level to the relative error (RMS) it must show, None where that depends on the data. Counts of
+    several processes are added up; each site must have the expected total.
     """
     entries = []
     merged = merge(counts, across_processes=True)
@@ -108,7 +105,7 @@ def certify(
         measured = by_level.get(level, [])
         seen = {count.label: count for count in merged if count.level == level}
         audited = [audit for audit in audits if audit.level == level]
-        entries.append(_certify_level(_Level(level, relative, shares.get(level)), expected, measured, seen, audited))
+        entries.append(_certify_level(_Level(level, relative), expected, measured, seen, audited))
     problems: list[str] = []
     if control is not None:
         problems += control.problems
@@ -134,12 +131,10 @@ def _selection_notes(expected: Sequence[ExpectedSite], results: Sequence[ItemRes
 
 @dataclass(frozen=True)
 class _Level:
-    """A noise level, the relative error (RMS) and the share of changed elements to expect at it, None where that
-    depends on the data."""
+    """A noise level and the relative error (RMS) to expect at it, None where that depends on the data."""
 
     value: float
     relative: float | None
-    share: float | None
 
 
 def _certify_level(
@@ -160,9 +155,6 @@ def _certify_level(
         problems.append(f"tokens:{','.join(tokens)} selects no token of {len(results)} records: nothing was injected")
     problems += count_problems(expected, fed, seen)
     problems += _effect_problems(asked, seen, {site.name: site.least_changed for site in expected})
-    if level:
-        alike = max((len(result.sequences) for result in results), default=1)
-        problems += share_problems(seen.values(), asked.share, max(1, alike))
     problems += [problem for audit in audits for problem in audit.problems]
     if results:
         problems += audit_problems(level, audits, any(result.decoded for result in results))

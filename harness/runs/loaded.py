@@ -40,6 +40,7 @@ from harness.runs.manifest import (
 from harness.runs.quantized import with_quantization
 from harness.runs.replay_evidence import with_replays
 from harness.runs.rescoring import check_scores
+from harness.runs.shares import with_shares
 from harness.runs.store import Audit, Store
 from harness.scorers.perplexity import NATS, TOKENS
 from harness.scorers.until import until_of
@@ -279,8 +280,9 @@ def _certificate(
         store.control(),
         levels={level: asked.error.expected_relative_rms(level) for level in asked.levels},
         control_wanted=asked.control,
-        shares={level: asked.error.expected_share(level) for level in asked.levels if asked.drawn_apart},
     )
+    shares = {level: asked.error.expected_share(level) for level in asked.levels if asked.drawn_apart}
+    certificate = with_shares(certificate, [count for count in counts if count.kind == NOISE], results, shares)
     clean = unreached(manifest.plan.uncovered, parse_noise(manifest.plan.noise))
     if clean and any(asked.levels):
         certificate = objected(certificate, (f"{clean[0]} ({len(clean)} in all): {EXPERTS}, nor left out by name",))

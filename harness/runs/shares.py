@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from harness.record import SiteCount
+from harness.ledger import merge
+from harness.record import CERTIFIED, INVALID_EVIDENCE, Certificate, ItemResult, SiteCount
 from harness.stats.rates import improbable
 from harness.thresholds import effect_bounds
 
@@ -29,3 +31,21 @@ def share_problems(counts: Iterable[SiteCount], share: float | None, alike: int 
     if not few and not many:
         return []
     return [f"ineffective injection: {changed} of {elements} elements changed, a share of {share:g} was asked for"]
+
+
+def with_shares(
+    certificate: Certificate,
+    counts: Sequence[SiteCount],
+    results: Sequence[ItemResult],
+    shares: Mapping[float, float | None],
+) -> Certificate:
+    """Return ``certificate`` with every level whose number of changed elements is no chance of its share as a problem;
+    ``shares`` maps levels to the share (fraction) that independent draws must change, None where it depends on data."""
+    levels = []
+    for entry in certificate.levels:
+        own = merge((count for count in counts if count.level == entry.level), across_processes=True)
+        alike = max((len(result.sequences) for result in results if result.level == entry.level), default=1)
+        found = share_problems(own, shares.get(entry.level) if entry.level else None, max(1, alike))
+        levels.append(replace(entry, problems=(*entry.problems, *found)))
+    valid = certificate.status == CERTIFIED and all(entry.valid for entry in levels)
+    return replace(certificate, status=CERTIFIED if valid else INVALID_EVIDENCE, levels=tuple(levels))

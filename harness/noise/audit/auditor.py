@@ -66,9 +66,9 @@ class Auditor(ModuleWatcher):
     does not give, where there is one; ``repeats[site]`` rows with the noise of another row that had the same result;
     ``sizes[site]`` holds the sum of (used - product)^2, the elements that differ and all, finite and not padding (for
     sites of ``by_rows``, whose padding can be told); ``parts[site]`` that sum over differences that are finite, the
-    elements that differ whatever they were, and those whose difference is not finite. ``draws`` is shown what became of the rows of those. Where the
-    noise is limited to some tokens, all of this is of the rows of ``selected``, which also counts what differs in
-    others. Products of
+    elements that differ whatever they were, and those whose difference is not finite. ``draws`` is shown what became of
+    the rows of those. Where the noise is limited to some tokens, all of this is of the rows of ``selected``, which also
+    counts what differs in others. Products of
     modules are copied when they are made: whoever perturbs them in place may do so. Costs about 12 us per operator.
     """
 

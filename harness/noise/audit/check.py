@@ -44,11 +44,12 @@ def check_audit(
     (default: the plan's) leads to expect at ``scale``: a relative error or an absolute one (RMS, 0.9 to 1.15 of it) or
     a share of changed elements; every element must follow the formula of an error model that does not draw, where the
     auditor was given it; under one that draws for each element, rows with the same result must get different noise (but
-    for ``key:shared``, whose items share it); and whatever the model, some site must change something, unless so small a
-    share of elements is to change that none may be chance. That alone is asked of a softmax that is renormalised,
-    because how much noise that leaves depends on the data, and of scores on which other operators act. Where the noise is limited to some tokens, the rows of all others must be as they were,
-    and a site of which no selected row was seen need show no noise. The rotary product and products that are called as
-    functions are audited by presence alone, other calls of functions by the ledger only.
+    for ``key:shared``, whose items share it); and whatever the model, some site must change something, unless so
+    small a share of elements is to change that none may be chance. That alone is asked of a softmax that is
+    renormalised, because how much noise that leaves depends on the data, and of scores on which other operators act.
+    Where the noise is limited to some tokens, the rows of all others must be as they were, and a site of which no
+    selected row was seen need show no noise. The rotary product and products that are called as functions are audited
+    by presence alone, other calls of functions by the ledger only.
     """
     model = error or plan.spec.error
     shared = plan.spec.key == "shared"
@@ -123,7 +124,7 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
         and not _within(apart / max(elements, 1), share, elements)
         and improbable(apart, elements, share)
     ):
-        wrong.append(f"changed {apart / max(elements, 1):.3g} of its elements, {share:g} was asked for")
+        wrong.append(f"changed {given:.3g} of its elements, {share:g} was asked for")
     if auditor.departures[site]:
         wrong.append(f"gave {auditor.departures[site]} elements that {model} does not give")
     return wrong
