@@ -124,7 +124,7 @@ def _effect(auditor: Auditor, site: str, model: ErrorModel, shared: bool) -> lis
         and not _within(apart / max(elements, 1), share, elements)
         and improbable(apart, elements, share)
     ):
-        wrong.append(f"changed {given:.3g} of its elements, {share:g} was asked for")
+        wrong.append(f"changed {apart / max(elements, 1):.3g} of its elements, {share:g} was asked for")
     if auditor.departures[site]:
         wrong.append(f"gave {auditor.departures[site]} elements that {model} does not give")
     return wrong
