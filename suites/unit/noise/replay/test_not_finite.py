@@ -36,8 +36,8 @@ def finite(logits):
     ],
 )
 def test_the_replay_is_not_finite_where_the_engine_was_not(kind, attention, where, level):
-    """In a batch with padding, whose NaN must not reach real tokens either; but for the fused kernel, which computes
-    rows that are masked altogether from everything, so that there each sequence has a batch of its own."""
+    """In a batch with padding, whose NaN must not reach real tokens either; but for the fused kernel, under which
+    a padded batch was seen to give NaN where the sequence alone does not: there each has a batch of its own."""
     model = model_of(kind, attention)
     plan = build_plan(model, parse_noise(f"fault_mix(single=0, special=1) @ {where}"))
     made = []
