@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from harness.distributions import TOP, Distribution, Ids, Keep
 from harness.evaluate.tasks.base import Item, ScoresTexts, Tokens, hash_items, read_json_lines
+from harness.evaluate.tasks.rows import cluster_of
 from harness.exceptions import HarnessError, StoreError
 from harness.record import LikelihoodResult
 from harness.runs.folder import MANIFEST
@@ -151,9 +152,7 @@ def _item(place: str, row: Mapping[str, Any]) -> Item:
     for name in ("item", "question"):
         if not isinstance(row.get(name), str) or not row[name]:
             raise HarnessError(f"{place}: {name} is {shown(row.get(name))}", "it must be text", "correct the row")
-    cluster = row.get("cluster", "")
-    if not isinstance(cluster, str):
-        raise HarnessError(f"{place}: cluster is {shown(cluster)}", "it must be text", "correct the row")
+    cluster = cluster_of(place, row)
     found = []
     for name in ("context", "answer"):
         try:

@@ -19,7 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, item_key, read_json_lines, unique_items
+from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, item_key
+from harness.evaluate.tasks.rows import cluster_of, items_in
 from harness.exceptions import HarnessError
 from harness.scorers.likelihood import choices_of, reference_of
 from harness.strict import shown
@@ -56,14 +57,8 @@ class ChoiceTask(ScoresTexts):
 
     @cached_property
     def _items(self) -> tuple[Item, ...]:
-        if self.data is None:
-            raise HarnessError(
-                f"--task {self.name} without --data",
-                "its items are those of a file",
-                "give a JSONL file with question (or context), choices and answer",
-            )
-        rows = [_item(f"{self.data}, line {number}", row) for number, row in read_json_lines(self.data)]
-        return unique_items(rows, str(self.data))
+        layout = "a JSONL file with question (or context), choices and answer"
+        return items_in(self.data, self.name, layout, _item)
 
 
 def _item(place: str, row: Mapping[str, Any]) -> Item:
@@ -79,9 +74,7 @@ def _item(place: str, row: Mapping[str, Any]) -> Item:
         raise HarnessError(f"{place}: {name} is {shown(own)}", "it must be text", "correct the row")
     choices = _choices(place, row.get("choices"))
     answer = _answer(place, row.get("answer"), choices)
-    cluster = row.get("cluster", "")
-    if not isinstance(cluster, str):
-        raise HarnessError(f"{place}: cluster is {shown(cluster)}", "it must be text", "correct the row")
+    cluster = cluster_of(place, row)
     context = f"Question: {own}\nAnswer:" if QUESTION in row else own
     question = "\n".join((own or "(no context)", *(f"- {choice}" for choice in choices)))
     reference = reference_of(choices, answer)

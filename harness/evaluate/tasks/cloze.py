@@ -21,7 +21,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, item_key, read_json_lines, unique_items
+from harness.evaluate.tasks.base import Continuation, Item, ScoresTexts, item_key
+from harness.evaluate.tasks.rows import cluster_of, items_in
 from harness.exceptions import HarnessError
 from harness.strict import shown
 
@@ -53,14 +54,8 @@ class ClozeTask(ScoresTexts):
 
     @cached_property
     def _items(self) -> tuple[Item, ...]:
-        if self.data is None:
-            raise HarnessError(
-                f"--task {self.name} without --data",
-                "its items are those of a file",
-                "give a JSONL file with text, or with context and answer (or continuation)",
-            )
-        rows = [_item(f"{self.data}, line {number}", row) for number, row in read_json_lines(self.data)]
-        return unique_items(rows, str(self.data))
+        layout = "a JSONL file with text, or with context and answer (or continuation)"
+        return items_in(self.data, self.name, layout, _item)
 
 
 def _item(place: str, row: Mapping[str, Any]) -> Item:
@@ -74,9 +69,7 @@ def _item(place: str, row: Mapping[str, Any]) -> Item:
     for name in sorted(found):
         if not isinstance(row[name], str) or not row[name].strip():
             raise HarnessError(f"{place}: {name} is {shown(row[name])}", "it must be text", "correct the row")
-    cluster = row.get("cluster", "")
-    if not isinstance(cluster, str):
-        raise HarnessError(f"{place}: cluster is {shown(cluster)}", "it must be text", "correct the row")
+    cluster = cluster_of(place, row)
     if TEXT in found:
         context, continuation = _last_word(place, row[TEXT])
     else:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.evaluate.tasks.base import read_bytes, read_json_lines
+from harness.evaluate.tasks.base import Item, read_bytes, read_json_lines, unique_items
 from harness.exceptions import HarnessError
 from harness.strict import once, shown
 
@@ -33,6 +33,26 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         rule = "the file must be UTF-8 without lone surrogates"
         raise HarnessError(f"{path}, line {line}: {error}", rule, _AGAIN) from None
     return _elements(text, path)
+
+
+def items_in(
+    data: Path | None, task: str, layout: str, item_of: Callable[[str, Mapping[str, Any]], Item]
+) -> tuple[Item, ...]:
+    """Return the items of the JSONL file ``data`` of ``task``, each made by ``item_of`` from its place and its row.
+
+    Raises :class:`HarnessError` without a file, saying that ``layout`` is expected, and for an item that occurs twice.
+    """
+    if data is None:
+        raise HarnessError(f"--task {task} without --data", "its items are those of a file", f"give {layout}")
+    return unique_items([item_of(f"{data}, line {number}", row) for number, row in read_json_lines(data)], str(data))
+
+
+def cluster_of(place: str, row: Mapping[str, Any]) -> str:
+    """Return the cluster that ``row`` names, else nothing; raises :class:`HarnessError` for one that is no text."""
+    cluster = row.get("cluster", "")
+    if not isinstance(cluster, str):
+        raise HarnessError(f"{place}: cluster is {shown(cluster)}", "it must be text", "correct the row")
+    return cluster
 
 
 def _elements(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
